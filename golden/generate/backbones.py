@@ -1,0 +1,241 @@
+"""Two-layer Transformers configurations of width 32, one per family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import transformers
+from torch import nn
+
+HIDDEN = 32
+
+_SIZES: dict[str, Any] = {
+    "hidden_size": HIDDEN,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+}
+_NO_DROPOUT: dict[str, Any] = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+_ROBERTA_IDS: dict[str, Any] = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+
+
+def _bert(vocab: int, pad_id: int, positions: int) -> Any:
+    return transformers.BertConfig(
+        vocab_size=vocab,
+        **_SIZES,
+        **_NO_DROPOUT,
+        max_position_embeddings=positions,
+        type_vocab_size=2,
+        pad_token_id=pad_id,
+    )
+
+
+def _distilbert(vocab: int, pad_id: int, positions: int) -> Any:
+    return transformers.DistilBertConfig(
+        vocab_size=vocab,
+        dim=HIDDEN,
+        n_layers=2,
+        n_heads=4,
+        hidden_dim=64,
+        dropout=0.0,
+        attention_dropout=0.0,
+        max_position_embeddings=positions,
+        pad_token_id=pad_id,
+    )
+
+
+def _electra(vocab: int, pad_id: int, positions: int) -> Any:
+    return transformers.ElectraConfig(
+        vocab_size=vocab,
+        **_SIZES,
+        **_NO_DROPOUT,
+        embedding_size=24,
+        max_position_embeddings=positions,
+        pad_token_id=pad_id,
+    )
+
+
+def _mpnet(vocab: int, pad_id: int, positions: int) -> Any:
+    return transformers.MPNetConfig(
+        vocab_size=vocab,
+        **_SIZES,
+        **_NO_DROPOUT,
+        **_ROBERTA_IDS,
+        max_position_embeddings=positions + 2,
+        relative_attention_num_buckets=32,
+    )
+
+
+def _roberta(vocab: int, pad_id: int, positions: int) -> Any:
+    return transformers.RobertaConfig(
+        vocab_size=vocab,
+        **_SIZES,
+        **_NO_DROPOUT,
+        **_ROBERTA_IDS,
+        max_position_embeddings=positions + 2,
+        type_vocab_size=1,
+    )
+
+
+def _xlmr(vocab: int, pad_id: int, positions: int) -> Any:
+    return transformers.XLMRobertaConfig(
+        vocab_size=vocab,
+        **_SIZES,
+        **_NO_DROPOUT,
+        **_ROBERTA_IDS,
+        max_position_embeddings=positions + 2,
+        type_vocab_size=1,
+    )
+
+
+def _modernbert(vocab: int, pad_id: int, positions: int) -> Any:
+    return transformers.ModernBertConfig(
+        vocab_size=vocab,
+        **_SIZES,
+        max_position_embeddings=positions,
+        pad_token_id=pad_id,
+        global_attn_every_n_layers=2,
+        local_attention=8,
+        cls_token_id=0,
+        sep_token_id=1,
+        bos_token_id=0,
+        eos_token_id=1,
+        reference_compile=False,
+        attention_dropout=0.0,
+        mlp_dropout=0.0,
+        embedding_dropout=0.0,
+    )
+
+
+def _albert(vocab: int, pad_id: int, positions: int) -> Any:
+    return transformers.AlbertConfig(
+        vocab_size=vocab,
+        **_SIZES,
+        **_NO_DROPOUT,
+        embedding_size=24,
+        max_position_embeddings=positions,
+        pad_token_id=0,
+        bos_token_id=2,
+        eos_token_id=3,
+    )
+
+
+def _t5(vocab: int, pad_id: int, positions: int) -> Any:
+    return transformers.T5Config(
+        vocab_size=vocab,
+        d_model=HIDDEN,
+        d_kv=8,
+        d_ff=64,
+        num_layers=2,
+        num_heads=4,
+        dropout_rate=0.0,
+        relative_attention_num_buckets=8,
+        relative_attention_max_distance=20,
+        feed_forward_proj="gated-gelu",
+        pad_token_id=0,
+        eos_token_id=1,
+    )
+
+
+def _deberta(vocab: int, pad_id: int, positions: int) -> Any:
+    return transformers.DebertaV2Config(
+        vocab_size=vocab,
+        **_SIZES,
+        **_NO_DROPOUT,
+        max_position_embeddings=positions,
+        type_vocab_size=0,
+        relative_attention=True,
+        position_buckets=8,
+        norm_rel_ebd="layer_norm",
+        share_att_key=True,
+        pos_att_type=["p2c", "c2p"],
+        position_biased_input=False,
+        pad_token_id=0,
+        max_relative_positions=-1,
+    )
+
+
+def _qwen(vocab: int, pad_id: int, positions: int) -> Any:
+    return transformers.Qwen3Config(
+        vocab_size=vocab,
+        **_SIZES,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=positions,
+        rope_theta=10000.0,
+        pad_token_id=pad_id,
+        tie_word_embeddings=True,
+        use_sliding_window=False,
+    )
+
+
+# From the number of tokens, the padding id and the number of positions to a configuration.
+CONFIGS: dict[str, Callable[[int, int, int], Any]] = {
+    "bert": _bert,
+    "bert_cased": _bert,
+    "distilbert": _distilbert,
+    "electra": _electra,
+    "mpnet": _mpnet,
+    "roberta": _roberta,
+    "xlmr": _xlmr,
+    "modernbert": _modernbert,
+    "albert": _albert,
+    "t5": _t5,
+    "deberta": _deberta,
+    "qwen": _qwen,
+    "qwen_noeos": _qwen,
+}
+
+
+def gpt2_config(vocab: int, pad_id: int, positions: int) -> Any:
+    """A decoder with learned absolute positions."""
+    return transformers.GPT2Config(
+        vocab_size=vocab,
+        n_embd=HIDDEN,
+        n_layer=2,
+        n_head=4,
+        n_positions=positions,
+        attn_pdrop=0.0,
+        embd_pdrop=0.0,
+        resid_pdrop=0.0,
+        pad_token_id=pad_id,
+    )
+
+
+def gemma3_config(vocab: int, pad_id: int, positions: int) -> Any:
+    """A decoder whose attention looks both ways, as embedding models use it."""
+    config = transformers.Gemma3TextConfig(
+        vocab_size=vocab,
+        **_SIZES,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=positions,
+        sliding_window=4096,
+        query_pre_attn_scalar=8,
+        pad_token_id=pad_id,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    config.use_bidirectional_attention = True
+    return config
+
+
+def _base(config: Any) -> nn.Module:
+    is_t5 = config.model_type == "t5"
+    model: nn.Module = transformers.T5EncoderModel(config) if is_t5 else transformers.AutoModel.from_config(config)
+    return model
+
+
+def _masked_lm(config: Any) -> nn.Module:
+    model: nn.Module = transformers.AutoModelForMaskedLM.from_config(config)
+    return model
+
+
+def _causal_lm(config: Any) -> nn.Module:
+    model: nn.Module = transformers.AutoModelForCausalLM.from_config(config)
+    return model
+
+
+# What sits on top of the backbone in the saved checkpoint.
+HEADS: dict[str, Callable[[Any], nn.Module]] = {"base": _base, "mlm": _masked_lm, "causal": _causal_lm}

@@ -1,0 +1,40 @@
+"""The table of groups: a new group is a file with `CASES`, and a line here."""
+
+from __future__ import annotations
+
+from golden.generate.case import Case
+from golden.generate.cases import (
+    after_pooling,
+    backbones,
+    chat_templates,
+    dense,
+    legacy,
+    plain,
+    pooling,
+    postprocessing,
+    prompts,
+    transformer_options,
+)
+
+GROUPS: dict[str, dict[str, Case]] = {
+    "pooling": pooling.CASES,
+    "prompts": prompts.CASES,
+    "legacy": legacy.CASES,
+    "transformer options": transformer_options.CASES,
+    "chat templates": chat_templates.CASES,
+    "backbones": backbones.CASES,
+    "plain": plain.CASES,
+    "dense": dense.CASES,
+    "after pooling": after_pooling.CASES,
+    "postprocessing": postprocessing.CASES,
+}
+
+
+def all_cases() -> dict[str, Case]:
+    """Every case of every group by its name, which no other group may use."""
+    cases: dict[str, Case] = {}
+    for group, members in GROUPS.items():
+        if taken := cases.keys() & members.keys():
+            raise ValueError(f"The group '{group}' reuses the names {sorted(taken)}.")
+        cases.update(members)
+    return cases

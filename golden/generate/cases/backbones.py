@@ -1,0 +1,101 @@
+"""One folder for every family of encoders and decoders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import transformers
+from sentence_transformers.sentence_transformer import modules
+from torch import nn
+
+from golden.generate.backbones import HIDDEN, gemma3_config, gpt2_config
+from golden.generate.builder import POSITIONS, FolderBuilder
+from golden.generate.case import Case
+from golden.generate.tokenizers import FAMILIES, write_tokenizer
+from golden.generate.weights import randomize
+
+ENCODERS = ("distilbert", "electra", "mpnet", "roberta", "xlmr", "modernbert", "albert", "t5", "deberta")
+
+
+def encoder(builder: FolderBuilder, kind: str) -> None:
+    builder.save([builder.transformer(kind), builder.pooling(), modules.Normalize()])
+
+
+def qwen3_lasttoken(builder: FolderBuilder) -> None:
+    stack = [builder.transformer("qwen"), builder.pooling("lasttoken"), modules.Normalize()]
+    builder.save(stack, prompts={"query": "Instruct: retrieve\nQuery:", "document": ""})
+    builder.run()
+    builder.run("encode_query", method="encode_query")
+
+
+def qwen3_no_eos(builder: FolderBuilder) -> None:
+    builder.save([builder.transformer("qwen_noeos"), builder.pooling(("lasttoken", "mean"))])
+    builder.notes.append("Rows of the empty text are fully masked: what comes out depends on the attention kernel.")
+
+
+def qwen3_right_padding(builder: FolderBuilder) -> None:
+    transformer = builder.transformer("qwen", tokenizer={"padding_side": "right"})
+    builder.save([transformer, builder.pooling("lasttoken")])
+
+
+def t5_full_checkpoint(builder: FolderBuilder) -> None:
+    encoder_only = builder.checkpoint("t5")
+    config = transformers.AutoConfig.from_pretrained(encoder_only)
+    config.num_decoder_layers = 2
+    config.decoder_start_token_id = 0
+    full = randomize(transformers.T5ForConditionalGeneration(config), builder.next_seed())
+    builder.save([modules.Transformer(str(encoder_only)), builder.pooling()])
+    (builder.folder / "model.safetensors").unlink()
+    full.save_pretrained(builder.folder)
+
+
+def _with_qwen_tokenizer(builder: FolderBuilder, config: Callable[[int, int, int], Any], **tokenizer: Any) -> Path:
+    """A checkpoint of a family that brings no tokenizer of its own."""
+    folder = builder.scratch / "checkpoint"
+    written = write_tokenizer("qwen", folder, POSITIONS, **tokenizer)
+    pad_id = written.get_vocab()[FAMILIES["qwen"].special_names["pad_token"]]
+    model = transformers.AutoModel.from_config(config(written.get_vocab_size(), pad_id, POSITIONS))
+    randomize(model, builder.next_seed()).save_pretrained(folder)
+    return folder
+
+
+def gpt2(builder: FolderBuilder) -> None:
+    checkpoint = _with_qwen_tokenizer(builder, gpt2_config)
+    builder.save([modules.Transformer(str(checkpoint)), builder.pooling("lasttoken")])
+
+
+def gemma3(builder: FolderBuilder) -> None:
+    checkpoint = _with_qwen_tokenizer(builder, gemma3_config, padding_side="right")
+    builder.save(
+        [
+            modules.Transformer(str(checkpoint)),
+            builder.pooling(),
+            builder.dense(HIDDEN, 48, nn.Identity(), bias=False),
+            builder.dense(48, HIDDEN, nn.Identity(), bias=False),
+            modules.Normalize(),
+        ]
+    )
+
+
+CASES: dict[str, Case] = {
+    **{
+        f"backbone_{kind}": Case(f"{kind} encoder, mean pooling, Normalize", partial(encoder, kind=kind))
+        for kind in ENCODERS
+    },
+    "backbone_qwen3_lasttoken": Case(
+        "Qwen3 decoder, left padding, end token equal to the padding token, lasttoken, Normalize",
+        qwen3_lasttoken,
+    ),
+    "backbone_qwen3_no_eos": Case("a decoder whose tokenizer adds nothing: an empty text has no tokens", qwen3_no_eos),
+    "backbone_qwen3_right_padding": Case("the same decoder with right padding", qwen3_right_padding),
+    "backbone_t5_full_checkpoint": Case(
+        "encoder-decoder weights on disk: only the encoder is used", t5_full_checkpoint
+    ),
+    "backbone_gpt2_absolute_positions": Case("GPT-2: learned absolute positions, left padding, lasttoken", gpt2),
+    "backbone_gemma3_text_bidirectional": Case(
+        "Gemma 3 text model with attention both ways, mean, two Dense, Normalize", gemma3
+    ),
+}

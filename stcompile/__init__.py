@@ -1,0 +1,82 @@
+"""stcompile: a Sentence-Transformers model folder, the whole module stack, as one verified graph.
+
+Public names are imported on first use, because this file also runs in front of the torch-free
+runtime: `import stcompile` alone imports neither numpy nor an engine, and `stcompile.load` never
+imports torch, transformers or onnx.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Encoder": "stcompile.runtime.encoder",
+    "load": "stcompile.runtime.encoder",
+    "ModuleStack": "stcompile.stack.module_stack",
+    "load_stack": "stcompile.stack.load",
+    "export_model": "stcompile.export",
+    "verify_artifact": "stcompile.parity.verify",
+    "Target": "stcompile.target",
+    "StcompileError": "stcompile.errors",
+    "InputError": "stcompile.errors",
+    "ModelFolderError": "stcompile.errors",
+    "UnsupportedError": "stcompile.errors",
+    "TargetError": "stcompile.errors",
+    "ArtifactError": "stcompile.errors",
+    "ProviderError": "stcompile.errors",
+    "MissingExtraError": "stcompile.errors",
+    "ParityError": "stcompile.errors",
+}
+
+__all__ = [
+    "ArtifactError",
+    "Encoder",
+    "InputError",
+    "MissingExtraError",
+    "ModelFolderError",
+    "ModuleStack",
+    "ParityError",
+    "ProviderError",
+    "StcompileError",
+    "Target",
+    "TargetError",
+    "UnsupportedError",
+    "__version__",
+    "export_model",
+    "load",
+    "load_stack",
+    "verify_artifact",
+]
+
+if TYPE_CHECKING:
+    from stcompile.errors import (
+        ArtifactError,
+        InputError,
+        MissingExtraError,
+        ModelFolderError,
+        ParityError,
+        ProviderError,
+        StcompileError,
+        TargetError,
+        UnsupportedError,
+    )
+    from stcompile.export import export_model
+    from stcompile.parity.verify import verify_artifact
+    from stcompile.runtime.encoder import Encoder, load
+    from stcompile.stack.load import load_stack
+    from stcompile.stack.module_stack import ModuleStack
+    from stcompile.target import Target
+
+
+def __getattr__(name: str) -> object:
+    home = _PUBLIC.get(name)
+    if home is None:
+        raise AttributeError(f"module 'stcompile' has no attribute {name!r}")
+    return getattr(importlib.import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,288 @@
+"""The command line: verbs to functions. It parses, prints and picks exit codes; the work is elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from stcompile import __version__, render
+from stcompile.errors import InputError, ParityError, StcompileError
+from stcompile.extras import require
+from stcompile.target import TARGETS, Target
+from stcompile.textfiles import STDIN, read_texts, write_jsonl, write_npy
+
+DONE, PARITY_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+_EPILOG = "Exit codes: 0 done, 1 parity failed, 2 bad input or usage, 130 interrupted."
+
+app = typer.Typer(
+    name="stcompile",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Compile a Sentence-Transformers model folder, the whole module stack, into one verified ONNX graph, and "
+    "turn text into embeddings without torch.",
+    epilog=_EPILOG,
+)
+# Typer hands out click's BadParameter but not the UsageError above it, and newer releases carry click inside.
+_USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
+
+out = Console()
+err = Console(stderr=True)
+
+ModelArgument = Annotated[str, typer.Argument(help="Model folder, or a hub id such as org/name.", show_default=False)]
+ArtifactArgument = Annotated[Path, typer.Argument(help="What `stcompile export` wrote.", show_default=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
+TextsOption = Annotated[
+    str | None,
+    typer.Option(help="Texts to judge parity on: one a line, or .jsonl with a text field. Default: built in."),
+]
+MinCosineOption = Annotated[
+    float | None, typer.Option(help="Smallest allowed cosine, in place of the target's tolerance.")
+]
+RevisionOption = Annotated[str | None, typer.Option(help="Revision of a hub model.")]
+CacheOption = Annotated[str | None, typer.Option(help="Where the hub's files are kept.")]
+TrustOption = Annotated[bool, typer.Option(help="Let the network run Python code that comes with the model.")]
+ProviderOption = Annotated[str, typer.Option(help="Execution provider: cpu or cuda. Never falls back.")]
+
+
+@app.command(epilog=_EPILOG)
+def export(
+    model: ModelArgument,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The artifact's folder. Default: ./NAME-TARGET.")
+    ] = None,
+    target: Annotated[
+        str, typer.Option("--target", "-t", help="What to compile for; see `stcompile targets`.")
+    ] = "onnx-int8",
+    provider: Annotated[str, typer.Option(help="Shape the graph for this execution provider: cpu or cuda.")] = "cpu",
+    outputs: Annotated[
+        str, typer.Option(help="Graph outputs: sentence_embedding, or sentence_embedding,token_embeddings.")
+    ] = "sentence_embedding",
+    texts: TextsOption = None,
+    min_cosine: MinCosineOption = None,
+    revision: RevisionOption = None,
+    cache_dir: CacheOption = None,
+    trust_remote_code: TrustOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compile a model, prove the result against torch, and publish it.
+
+    Nothing is published when parity fails (exit code 1) or when it is interrupted: what was at the output before
+    stays as it was.
+
+    Example: stcompile export all-MiniLM-L6-v2/ --target onnx-int8 -o minilm-int8
+    """
+    Target.parse(target)
+    destination = output or Path(f"{Path(model).resolve().name}-{target}")
+    require("torch", "Compiling a model")
+    from stcompile.export import export_model  # noqa: PLC0415 - imports torch
+
+    artifact = export_model(
+        model,
+        destination,
+        target,
+        provider=provider,
+        outputs=[name.strip() for name in outputs.split(",")],
+        texts=None if texts is None else read_texts(texts),
+        min_cosine=min_cosine,
+        revision=revision,
+        cache_dir=cache_dir,
+        trust_remote_code=trust_remote_code,
+        step=_spinner,
+    )
+    report = json.loads((artifact.folder / "parity.json").read_text(encoding="utf-8"))
+    if as_json:
+        _print_json({"artifact": str(artifact.folder), "target": target, "size": artifact.size, "parity": report})
+        return
+    out.print(render.parity(artifact.manifest.target, report))
+    out.print(f"{artifact.folder}: {render.megabytes(artifact.size)}", highlight=False, soft_wrap=True)
+
+
+@app.command(epilog=_EPILOG)
+def verify(
+    artifact: ArtifactArgument,
+    against: Annotated[str, typer.Option(help="The model it was compiled from: folder or hub id.", show_default=False)],
+    texts: TextsOption = None,
+    min_cosine: MinCosineOption = None,
+    provider: ProviderOption = "cpu",
+    revision: RevisionOption = None,
+    cache_dir: CacheOption = None,
+    trust_remote_code: TrustOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check an artifact against its model, for CI: exit code 0 within tolerance, 1 not.
+
+    Example: stcompile verify minilm-int8 --against all-MiniLM-L6-v2/ --min-cosine 0.98
+    """
+    require("torch", "Verifying against a model")
+    from stcompile.parity.verify import verify_artifact  # noqa: PLC0415 - imports torch
+
+    with _spinner("Encoding with torch and with the artifact"):
+        report = verify_artifact(
+            artifact,
+            against,
+            texts=None if texts is None else read_texts(texts),
+            min_cosine=min_cosine,
+            provider=provider,
+            revision=revision,
+            cache_dir=cache_dir,
+            trust_remote_code=trust_remote_code,
+        )
+    if as_json:
+        _print_json(report.to_dict())
+    else:
+        out.print(render.parity(report.target, report.to_dict()))
+    if not report.passed:
+        raise ParityError(f"{artifact} is not within tolerance: {'; '.join(report.failures)}")
+
+
+@app.command(epilog=_EPILOG)
+def encode(
+    artifact: ArtifactArgument,
+    texts: Annotated[str, typer.Argument(help="Texts: one a line, .jsonl, or - for standard input.")] = STDIN,
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="Where the vectors go: FILE.npy, FILE.jsonl, or - for JSONL.")
+    ] = STDIN,
+    field: Annotated[str, typer.Option(help="Field of the text in JSONL.")] = "text",
+    prompt_name: Annotated[str | None, typer.Option(help="Which of the model's prompts to put in front.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Text to put in front of each text.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Texts per run of the graph.")] = 32,
+    normalize: Annotated[bool, typer.Option("--normalize", help="Scale every vector to length 1.")] = False,
+    truncate_dim: Annotated[int | None, typer.Option(help="Keep only the first so many dimensions.")] = None,
+    precision: Annotated[str, typer.Option(help="float32, int8, uint8, binary or ubinary.")] = "float32",
+    provider: ProviderOption = "cpu",
+    threads: Annotated[int | None, typer.Option(help="Engine threads. Default: the CPUs this process may use.")] = None,
+) -> None:
+    """Turn texts into embeddings with an artifact; no torch is involved.
+
+    Example: echo "Hello world" | stcompile encode minilm-int8
+    """
+    from stcompile.runtime.encoder import load  # noqa: PLC0415 - imports numpy and the engine
+
+    if output != STDIN and not output.endswith((".npy", ".jsonl")):
+        raise InputError(f"cannot tell the format of {output}: name it .npy or .jsonl")
+    found = read_texts(texts, field)
+    encoder = load(artifact, provider=provider, threads=threads)
+    vectors = encoder.encode(
+        found,
+        prompt_name=prompt_name,
+        prompt=prompt,
+        batch_size=batch_size,
+        show_progress_bar=sys.stderr.isatty() and len(found) > batch_size,
+        normalize_embeddings=normalize,
+        truncate_dim=truncate_dim,
+        precision=precision,
+    )
+    if output.endswith(".npy"):
+        write_npy(Path(output), vectors)
+    else:
+        write_jsonl(output, found, vectors)
+
+
+@app.command(epilog=_EPILOG)
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A model folder or an artifact.", show_default=False)],
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a model folder or an artifact is.
+
+    Of a model folder: its module stack and everything that cannot be compiled. Of an artifact: its manifest, its
+    sizes, what each pass rewrote and why it refused.
+    """
+    from stcompile.inspection import inspect as inspect_path  # noqa: PLC0415 - only this verb needs it
+
+    found = inspect_path(path)
+    if as_json:
+        _print_json(found)
+    else:
+        out.print(render.inspection(found))
+    if found["kind"] == "model" and not found["compiles"]:
+        sys.exit(BAD_INPUT)
+
+
+@app.command(epilog=_EPILOG)
+def targets(as_json: JsonOption = False) -> None:
+    """List the targets: what each is for, its tolerance, and whether this machine can run it."""
+    rows = [
+        {
+            "name": target.name,
+            "recipe": target.recipe,
+            "purpose": target.purpose,
+            "batch_invariant": target.batch_invariant,
+            "min_cosine": target.tolerance.min_cosine,
+            "max_abs_error": target.tolerance.max_abs_error,
+            "refusals": list(target.refusals()),
+        }
+        for target in TARGETS.values()
+    ]
+    if as_json:
+        _print_json(rows)
+    else:
+        out.print(render.targets(rows))
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        out.print(__version__, highlight=False)
+        raise typer.Exit
+
+
+def run() -> NoReturn:
+    """Runs the command line and exits with its code; an error is one sentence on standard error."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = app(standalone_mode=False) or DONE
+    except _USAGE_ERROR as error:
+        error.show()
+        code = BAD_INPUT
+    except ParityError as error:
+        code = _failed(error, PARITY_FAILED)
+    except StcompileError as error:
+        code = _failed(error, BAD_INPUT)
+    except BrokenPipeError:
+        # The reader went away (`| head`): that is no error of ours, and there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = DONE
+    except (KeyboardInterrupt, typer.Abort):
+        err.print("stcompile: interrupted; nothing was published", highlight=False)
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+def _terminate(*_: object) -> None:
+    # Unwinds like Ctrl-C, so that staged files are cleaned up.
+    raise KeyboardInterrupt
+
+
+def _failed(error: StcompileError, code: int) -> int:
+    err.print(f"stcompile: {error}", highlight=False, markup=False, soft_wrap=True)
+    return code
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def _spinner(text: str) -> Iterator[None]:
+    if not err.is_terminal:
+        err.print(f"{text} ...", highlight=False)
+        yield
+        return
+    with err.status(text):
+        yield
+    err.print(f"{text}: done", highlight=False)

@@ -1,0 +1,54 @@
+"""What stcompile raises: one clear sentence that names the remedy, never a bare traceback.
+
+The command line prints the sentence and picks the exit code: `ParityError` is 1, every other
+`StcompileError` is 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class StcompileError(Exception):
+    """Base of every error a user can meet; its text is one sentence with the remedy."""
+
+
+class InputError(StcompileError, ValueError):
+    """A call was given something it cannot take: a non-string text, an unknown prompt, a bad option."""
+
+
+class ModelFolderError(StcompileError):
+    """The model folder is missing, half-written or malformed."""
+
+
+class UnsupportedError(StcompileError):
+    """The folder is well-formed, but stcompile cannot compile it.
+
+    Attributes:
+        reasons: every reason found, each with its remedy; never only the first.
+    """
+
+    def __init__(self, subject: str, reasons: Sequence[str]) -> None:
+        self.reasons = tuple(reasons)
+        text = self.reasons[0] if len(self.reasons) == 1 else "".join(f"\n  - {reason}" for reason in self.reasons)
+        super().__init__(f"{subject} cannot be compiled: {text}")
+
+
+class TargetError(StcompileError, ValueError):
+    """The target's name is unknown, or this machine cannot run it."""
+
+
+class ArtifactError(StcompileError):
+    """An artifact folder is missing, corrupt, tampered with, of a newer schema, or cannot be written."""
+
+
+class ProviderError(StcompileError):
+    """The execution provider that was asked for is not available; nothing falls back silently."""
+
+
+class MissingExtraError(StcompileError, ImportError):
+    """A dependency of an optional feature is not installed; the text is the pip line to run."""
+
+
+class ParityError(StcompileError):
+    """The compiled graph differs from torch by more than the named tolerance; nothing was published."""

@@ -1,0 +1,42 @@
+"""Which pip extra brings which import, so that a missing one is a single sentence."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from stcompile.errors import MissingExtraError
+
+_EXTRA_OF = {
+    "onnxruntime": "cpu",
+    "openvino": "openvino",
+    "typer": "cli",
+    "rich": "cli",
+    "torch": "compile",
+    "transformers": "compile",
+    "huggingface_hub": "compile",
+    "safetensors": "compile",
+    "onnx": "compile",
+    "onnx_ir": "compile",
+    "onnxscript": "compile",
+}
+
+
+def require(module: str, purpose: str, extra: str | None = None) -> ModuleType:
+    """Imports `module`, or raises `MissingExtraError` naming the pip line.
+
+    Args:
+        module: the import name, one of the table above.
+        purpose: what needs it, as the start of the sentence ("Compiling a model").
+        extra: the pip extra to name where it is not the table's, e.g. `cuda` for onnxruntime.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        if isinstance(error, MissingExtraError):
+            raise
+        missing = (error.name or module).partition(".")[0]
+        chosen = extra or _EXTRA_OF.get(missing) or _EXTRA_OF[module]
+        raise MissingExtraError(
+            f"{purpose} needs {missing}, which is not installed: pip install 'stcompile[{chosen}]'"
+        ) from error

@@ -1,0 +1,287 @@
+"""The artifact's contract: frozen dataclasses to and from `manifest.json`.
+
+The format is versioned by `schema_version` and only ever grows: a later stcompile reads every older
+manifest, and an older stcompile refuses a newer one by name. See docs/artifact-format.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from stcompile.errors import ArtifactError
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a graph.
+
+    Attributes:
+        name: the graph's own name for it.
+        dtype: numpy's name of the element type, e.g. `int64`, `float32`.
+        axes: one entry per axis, `batch`, `sequence` or a fixed size; empty for a scalar.
+    """
+
+    name: str
+    dtype: str
+    axes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """One graph: the module stack of one route, from token ids to vectors.
+
+    Attributes:
+        route: the route's name; empty where the stack has no Router.
+        file: the graph's file, relative to the artifact.
+        external_data: the file of weights outside the graph, or None (only above 2 GB).
+        opset: version of the `ai.onnx` operator set.
+        inputs: in the graph's order.
+        outputs: `sentence_embedding` first, then what `--outputs` asked for.
+    """
+
+    route: str
+    file: str
+    external_data: str | None
+    opset: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """A chat template reduced to the constant text around the message, proved by probing at export.
+
+    Attributes:
+        prefix: what stands before the text when there is no prompt.
+        system_prefix: what stands before the prompt when there is one.
+        system_suffix: what stands between the prompt and the text.
+        suffix: what follows the text.
+        tail_ids: token ids written back over the end of a row that truncation cut
+            (`_restore_chat_template_suffix` of sentence-transformers 5.6+).
+    """
+
+    prefix: str
+    system_prefix: str
+    system_suffix: str
+    suffix: str
+    tail_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TextSpec:
+    """The text front end: how strings become the graph's inputs (module-stack spec, section 5).
+
+    Attributes:
+        kind: `transformer`.
+        tokenizer: the tokenizer's file, relative to the artifact.
+        max_seq_length: most tokens of a row, special tokens included; None when unlimited.
+        padding_side: `right` or `left`.
+        truncation_side: `right` or `left`.
+        pad_id: token id of padded positions.
+        pad_type_id: token type id of padded positions.
+        special_ids: ids of the special tokens; decides the length of a prompt that pooling leaves out.
+        chat: the chat template every text is put in, or None.
+    """
+
+    kind: str
+    tokenizer: str
+    max_seq_length: int | None
+    padding_side: str
+    truncation_side: str
+    pad_id: int
+    pad_type_id: int
+    special_ids: tuple[int, ...]
+    chat: ChatTemplate | None = None
+
+
+@dataclass(frozen=True)
+class ModuleSummary:
+    """One module of the stack as the graph holds it: its class and its configuration."""
+
+    type: str
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the artifact came from.
+
+    Attributes:
+        name: the model folder's name or the hub id; never a path of the machine that compiled it.
+        fingerprint: sha256 over the configuration, the weights and the tokenizer as they were read.
+        modules: the module stack, in order.
+    """
+
+    name: str
+    fingerprint: str
+    modules: tuple[ModuleSummary, ...]
+
+
+@dataclass(frozen=True)
+class PassSummary:
+    """What one graph pass did: how often it rewrote, and why it refused where it nearly applied."""
+
+    name: str
+    rewrites: int
+    refusals: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class QuantizationSummary:
+    """What the quantization recipe did.
+
+    Attributes:
+        scheme: the recipe's name, e.g. `dynamic`.
+        matmuls: number of matrix multiplications that run in 8 bits.
+        embeddings: number of embedding tables stored in 8 bits.
+        kept: what stayed in higher precision and why, one sentence each.
+    """
+
+    scheme: str
+    matmuls: int
+    embeddings: int
+    kept: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ParitySummary:
+    """The verdict that let the artifact be published; the whole report is in `parity.json`."""
+
+    num_texts: int
+    max_abs_error: float
+    min_cosine: float
+    mean_cosine: float
+    neighbour_overlap: float
+    batch_invariance: float
+    reference_batch_invariance: float
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of the artifact: its relative path, sha256 (hex) and size in bytes."""
+
+    path: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything the runtime needs to know, and everything a person may ask of an artifact.
+
+    Attributes:
+        schema_version: the format's version, `SCHEMA_VERSION` when written.
+        target: name of the target, e.g. `onnx-int8`.
+        recipe: the recipe behind the name, e.g. `dynamic`.
+        provider: the execution provider whose passes shaped the graph, `cpu` or `cuda`.
+        batch_invariant: whether a text's vector is independent of its batch mates.
+        optimization_level: what the engine may still rewrite at load; more would undo the passes.
+        dim: width of a sentence embedding before `truncate_dim`.
+        truncate_dim: the model's own default of `truncate_dim`, or None.
+        similarity: `cosine`, `dot`, `euclidean` or `manhattan`.
+        prompts: prompt name to text.
+        default_prompt_name: the prompt plain `encode` uses, or None.
+        notes: what a user should know of this model, e.g. that its reference depends on padding.
+        versions: package name to version, of what compiled the artifact.
+    """
+
+    schema_version: int
+    target: str
+    recipe: str
+    provider: str
+    batch_invariant: bool
+    optimization_level: str
+    dim: int
+    truncate_dim: int | None
+    similarity: str
+    prompts: dict[str, str]
+    default_prompt_name: str | None
+    source: Source
+    text: TextSpec
+    graphs: tuple[GraphSpec, ...]
+    passes: tuple[PassSummary, ...]
+    quantization: QuantizationSummary | None
+    parity: ParitySummary | None
+    notes: tuple[str, ...]
+    versions: dict[str, str]
+    files: tuple[FileEntry, ...] = field(default=())
+
+    def to_json(self) -> str:
+        """The file's text; `digest` covers everything else, so that a changed manifest is noticed."""
+        body = dataclasses.asdict(self)
+        return json.dumps({**body, "digest": _digest(body)}, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Reads and checks a manifest.
+
+        Raises:
+            ArtifactError: not JSON, not a manifest, of a newer schema, or changed since it was written.
+        """
+        try:
+            body = json.loads(text)
+        except ValueError as error:
+            raise ArtifactError(f"{MANIFEST_NAME} is not valid JSON ({error}): export the model again") from error
+        if not isinstance(body, dict) or not isinstance(body.get("schema_version"), int):
+            raise ArtifactError(f"{MANIFEST_NAME} is not an stcompile manifest: it has no schema_version")
+        if body["schema_version"] > SCHEMA_VERSION:
+            raise ArtifactError(
+                f"the artifact has schema version {body['schema_version']}, this stcompile reads up to "
+                f"{SCHEMA_VERSION}: pip install --upgrade stcompile"
+            )
+        digest = body.pop("digest", None)
+        if digest != _digest(body):
+            raise ArtifactError(f"{MANIFEST_NAME} was changed after the export: export the model again")
+        try:
+            return _build(cls, body)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(f"{MANIFEST_NAME} is malformed ({error}): export the model again") from error
+
+
+def _digest(body: dict[str, Any]) -> str:
+    canonical = json.dumps(body, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _build(kind: type[T], body: dict[str, Any]) -> T:
+    hints = _hints(typing.cast(Any, kind))
+    values = {}
+    for item in dataclasses.fields(typing.cast(Any, kind)):
+        if item.name in body:
+            values[item.name] = _convert(hints[item.name], body[item.name])
+        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
+            raise KeyError(item.name)
+    return kind(**values)
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _convert(hint: Any, value: Any) -> Any:
+    origin = typing.get_origin(hint)
+    if origin is tuple:
+        return tuple(_convert(typing.get_args(hint)[0], item) for item in value)
+    if origin in (typing.Union, types.UnionType):
+        inner = next(arg for arg in typing.get_args(hint) if arg is not type(None))
+        return None if value is None else _convert(inner, value)
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast(type, hint), value)
+    plain = origin or hint
+    expected: Any = (float, int) if plain is float else plain
+    if not isinstance(value, expected) or (isinstance(value, bool) and hint is not bool):
+        raise TypeError(f"expected {getattr(hint, '__name__', hint)}, got {value!r}")
+    return value

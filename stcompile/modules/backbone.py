@@ -1,0 +1,133 @@
+"""Loading the transformers network of a Transformer module: base architecture, no head, eager attention."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from stcompile.errors import ModelFolderError, UnsupportedError
+
+# model_type -> where the encoder-only class lives: of these encoder-decoder families sentence-transformers
+# loads the encoder alone (module-stack spec, section 4.2).
+_ENCODERS = {
+    "t5": ("transformers", "T5EncoderModel"),
+    "mt5": ("transformers", "MT5EncoderModel"),
+    "umt5": ("transformers", "UMT5EncoderModel"),
+    "longt5": ("transformers", "LongT5EncoderModel"),
+    "switch_transformers": ("transformers", "SwitchTransformersEncoderModel"),
+    "t5gemma": ("transformers", "T5GemmaEncoderModel"),
+    "prophetnet": ("transformers.models.prophetnet.modeling_prophetnet", "ProphetNetEncoder"),
+    "blenderbot": ("transformers.models.blenderbot.modeling_blenderbot", "BlenderbotEncoder"),
+    "blenderbot-small": ("transformers.models.blenderbot_small.modeling_blenderbot_small", "BlenderbotSmallEncoder"),
+    "m2m_100": ("transformers.models.m2m_100.modeling_m2m_100", "M2M100Encoder"),
+    "pegasus": ("transformers.models.pegasus.modeling_pegasus", "PegasusEncoder"),
+    "pegasus_x": ("transformers.models.pegasus_x.modeling_pegasus_x", "PegasusXEncoder"),
+    "marian": ("transformers.models.marian.modeling_marian", "MarianEncoder"),
+}
+
+# Arguments a folder may ask for that would change what is loaded, or how: stcompile decides these.
+_OURS = ("trust_remote_code", "attn_implementation", "torch_dtype", "dtype", "device_map", "quantization_config")
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Silences transformers' loading chatter; what matters is raised as our own error."""
+    level = transformers_logging.get_verbosity()
+    bars = getattr(transformers_logging, "is_progress_bar_enabled", lambda: True)()
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def load_config(source: str, *, trust_remote_code: bool, **options: Any) -> PretrainedConfig:
+    """The network's configuration.
+
+    Raises:
+        ModelFolderError: there is none, or it is not readable.
+        UnsupportedError: it needs code of the folder, or an architecture this transformers does not know.
+    """
+    try:
+        return AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code, **_without_ours(options))
+    except (ValueError, KeyError) as error:
+        text = " ".join(str(error).split())
+        if "trust_remote_code" in text:
+            raise UnsupportedError(
+                source, ["its network runs code from the folder: pass trust_remote_code=True if you trust it"]
+            ) from error
+        raise UnsupportedError(source, [f"this transformers release cannot read its config.json: {text}"]) from error
+    except OSError as error:
+        raise ModelFolderError(f"{source} has no readable config.json: {_first_sentence(error)}") from error
+
+
+def load_network(source: str, config: PretrainedConfig, *, trust_remote_code: bool, **options: Any) -> PreTrainedModel:
+    """The network in float32, in evaluation mode, with eager attention (the one path that traces everywhere).
+
+    Raises:
+        ModelFolderError: the weights are missing, truncated or of another shape.
+    """
+    kind = _network_class(config)
+    try:
+        network, report = kind.from_pretrained(
+            source,
+            config=config,
+            attn_implementation="eager",
+            output_loading_info=True,
+            **({"trust_remote_code": trust_remote_code} if kind is AutoModel else {}),
+            **_without_ours(options),
+        )
+    except UnsupportedError:
+        raise
+    except Exception as error:  # transformers lets safetensors', pickle's and its own errors through
+        raise ModelFolderError(
+            f"the network's weights in {source} cannot be loaded ({_first_sentence(error)}): copy the model again"
+        ) from error
+    # A pooler is the one head that base checkpoints may lack without anyone having noticed.
+    missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
+    if missing:
+        shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise ModelFolderError(f"the weights in {source} lack {shown}: the model is incomplete, copy it again")
+    return network.to(torch.float32).eval()
+
+
+def usable_positions(network: nn.Module, config: PretrainedConfig) -> int | None:
+    """Longest row the network has positions for; None when its positions are not learned.
+
+    RoBERTa-like networks number positions from `padding_idx + 1`, so they have two fewer than
+    `max_position_embeddings` says (module-stack spec, section 5.2).
+    """
+    for name, module in network.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            reserved = 0 if module.padding_idx is None else module.padding_idx + 1
+            return int(module.num_embeddings) - reserved
+    limit = getattr(config, "max_position_embeddings", None)
+    return limit if isinstance(limit, int) and limit > 0 else None
+
+
+def _network_class(config: PretrainedConfig) -> Any:
+    home = _ENCODERS.get(config.model_type)
+    if home is None:
+        return AutoModel
+    if config.model_type == "t5gemma":
+        config.is_encoder_decoder = False
+    return getattr(importlib.import_module(home[0]), home[1])
+
+
+def _without_ours(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name not in _OURS}
+
+
+def _first_sentence(error: BaseException) -> str:
+    return " ".join(str(error).split()).partition(". ")[0][:300]

@@ -1,0 +1,93 @@
+"""Chat templates reduced to constant text around the message, proved by rendering probes.
+
+sentence-transformers 5.4+ turns every text into a one-message conversation when the folder asks for it
+(module-stack spec, section 5.5). A template that only wraps the message needs no template engine at run time;
+one that does more (trims, escapes, branches on the content) is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stcompile.errors import UnsupportedError
+from stcompile.manifest import ChatTemplate
+
+_PROBES = ("", " ", "x", "  spaced  ", "two\nlines\n", "<b>&amp;</b> {{ braces }}", "é中🙂", "a" * 300)
+_SYSTEM, _USER = "\ue000system\ue000", "\ue001user\ue001"
+
+
+class ChatRenderer:
+    """Renders one text, with or without a prompt, the way sentence-transformers does.
+
+    Args:
+        tokenizer: a transformers tokenizer with a chat template.
+        structured: whether the content is a list with one typed item instead of the text itself.
+        options: arguments of the template, such as `add_generation_prompt`.
+    """
+
+    def __init__(self, tokenizer: Any, structured: bool, options: dict[str, Any]) -> None:
+        self._tokenizer = tokenizer
+        self._structured = structured
+        self._restore = bool(options.get("restore_suffix", True))
+        self._options = {name: value for name, value in options.items() if name != "restore_suffix"}
+
+    def render(self, text: str, prompt: str) -> str:
+        """The conversation as one string."""
+        messages = [{"role": "system", "content": self._content(prompt)}] if prompt else []
+        messages.append({"role": "user", "content": self._content(text)})
+        rendered: str = self._tokenizer.apply_chat_template(messages, tokenize=False, **self._options)
+        return rendered
+
+    def tail_ids(self) -> tuple[int, ...]:
+        """The template's constant last token ids: the common tail of two different messages."""
+        if not self._restore:
+            return ()
+        first, second = (self._ids(self.render(filler, "")) for filler in ("0", "1 2 3 4"))
+        count = 0
+        while count < min(len(first), len(second)) and first[-1 - count] == second[-1 - count]:
+            count += 1
+        return tuple(first[len(first) - count :]) if 0 < count < min(len(first), len(second)) else ()
+
+    def reduce(self) -> ChatTemplate:
+        """The template as constant strings.
+
+        Raises:
+            UnsupportedError: the template does more than wrap the message.
+        """
+        prefix, plain_suffix = self._split(self.render(_USER, ""), _USER)
+        system_prefix, rest = self._split(self.render(_USER, _SYSTEM), _SYSTEM)
+        system_suffix, suffix = self._split(rest, _USER)
+        template = ChatTemplate(prefix, system_prefix, system_suffix, suffix, self.tail_ids())
+        for probe in _PROBES:
+            plain, with_system = self.render(probe, ""), self.render(probe, "system " + probe)
+            if (
+                plain_suffix != suffix
+                or plain != prefix + probe + suffix
+                or with_system != system_prefix + "system " + probe + system_suffix + probe + suffix
+            ):
+                raise _unsupported()
+        return template
+
+    def _content(self, text: str) -> Any:
+        return [{"type": "text", "text": text}] if self._structured else text
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    @staticmethod
+    def _split(rendered: str, marker: str) -> tuple[str, str]:
+        before, found, after = rendered.partition(marker)
+        if not found or marker in after:
+            raise _unsupported()
+        return before, after
+
+
+def _unsupported() -> UnsupportedError:
+    return UnsupportedError(
+        "this model",
+        [
+            "its chat template does more than put constant text around the message: remove `message` from "
+            "modality_config in sentence_bert_config.json if the model was trained on plain text"
+        ],
+    )

@@ -1,0 +1,240 @@
+"""Transformer: a transformers network and its tokenizer as the first module of a stack."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tokenizers import normalizers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from stcompile.errors import ModelFolderError, UnsupportedError
+from stcompile.modules.backbone import load_config, load_network, quiet_transformers, usable_positions
+from stcompile.modules.base import Features, Module
+from stcompile.modules.chat import ChatRenderer
+
+Text = str | tuple[str, str]
+
+DEFAULT_MODALITY: dict[str, dict[str, Any]] = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
+
+# How sentence-transformers guesses whether a chat template wants typed content (`InputFormatter._infer_format`).
+_STRUCTURED_SIGNS = ("content[0]", ".type", "'type'", '"type"', "item.type", "message.content[")
+_FLAT_MODELS = ("apertus", "deepseek_v3", "gpt_oss", "seed_oss")
+
+# Above this transformers' tokenizers stop truncating; tokenizer_config.json writes 1e30 for "no limit".
+_UNLIMITED = 10**20
+
+
+class Transformer(Module):
+    """Runs a transformers network over token ids (spec sections 4 and 5).
+
+    Reads `input_ids` and `attention_mask`, int64 `(batch, sequence)`, and `token_type_ids` where both the
+    tokenizer makes them and the network takes them; writes `token_embeddings`
+    `(batch, sequence, hidden)` float32, whatever the dtype of the weights on disk.
+
+    Args:
+        model_name_or_path: folder or hub id of the network.
+        max_seq_length: most tokens of a row, special tokens included; None takes the smaller of the
+            tokenizer's and the network's own limit.
+        model_args: further arguments for loading the network.
+        tokenizer_args: further arguments for loading the tokenizer; its `model_max_length` wins over
+            `max_seq_length`, as in sentence-transformers 5.4+.
+        config_args: further arguments for loading the configuration.
+        cache_dir: where the hub's files are kept.
+        do_lower_case: lower-case in front of the tokenizer's own normalizer.
+        tokenizer_name_or_path: where the tokenizer is, if not with the network.
+        modality_config: what to call and which of its outputs to take, per modality; `message` puts every
+            text in the tokenizer's chat template. None infers it like sentence-transformers.
+        module_output_name: feature to write.
+        processing_kwargs: `text.max_length` and the `chat_template` options are understood.
+        revision: the hub revision.
+        trust_remote_code: run code that comes with the model.
+
+    Raises:
+        ModelFolderError: files are missing or unreadable.
+        UnsupportedError: the tokenizer or the network cannot be compiled.
+    """
+
+    config_file: ClassVar[str] = "sentence_bert_config.json"
+
+    def __init__(
+        self,
+        model_name_or_path: str | Path,
+        max_seq_length: int | None = None,
+        model_args: dict[str, Any] | None = None,
+        tokenizer_args: dict[str, Any] | None = None,
+        config_args: dict[str, Any] | None = None,
+        cache_dir: str | None = None,
+        do_lower_case: bool = False,
+        tokenizer_name_or_path: str | Path | None = None,
+        *,
+        modality_config: dict[str, dict[str, Any]] | None = None,
+        module_output_name: str = "token_embeddings",
+        processing_kwargs: dict[str, Any] | None = None,
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        super().__init__()
+        source = str(model_name_or_path)
+        shared: dict[str, Any] = {"trust_remote_code": trust_remote_code, "cache_dir": cache_dir, "revision": revision}
+        self.do_lower_case = do_lower_case
+        self.module_output_name = module_output_name
+        self.processing_kwargs = processing_kwargs or {}
+        with quiet_transformers():
+            config = load_config(source, **shared, **(config_args or {}))
+            self.network = load_network(source, config, **shared, **(model_args or {}))
+            self.tokenizer = _load_tokenizer(
+                str(tokenizer_name_or_path or source), max_seq_length, dict(tokenizer_args or {}), shared
+            )
+        self.clamped_from: int | None = None
+        self.max_seq_length = self._limit(max_seq_length, dict(tokenizer_args or {}))
+        if do_lower_case:
+            _prepend_lowercase(self.tokenizer)
+        self.modality_config = modality_config or self._infer_modalities()
+        self._takes_token_types = (
+            "token_type_ids" in self.tokenizer.model_input_names
+            and "token_type_ids" in inspect.signature(self.network.forward).parameters
+        )
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The features a compiled graph takes, in order."""
+        names = ("input_ids", "attention_mask")
+        return (*names, "token_type_ids") if self._takes_token_types else names
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the token embeddings."""
+        config = self.network.config
+        for name in ("hidden_size", "d_model", "dim", "n_embd"):
+            width = getattr(config, name, None)
+            if isinstance(width, int):
+                return width
+        raise UnsupportedError(config.model_type, ["its config.json names no hidden size"])
+
+    @property
+    def chat(self) -> ChatRenderer | None:
+        """The renderer of the chat template every text goes through, or None."""
+        message = self.modality_config.get("message")
+        if message is None:
+            return None
+        options = self.processing_kwargs.get("chat_template") or {}
+        return ChatRenderer(self.tokenizer, message.get("format") == "structured", options)
+
+    def forward(self, features: Features) -> Features:
+        inputs = {name: features[name] for name in self.input_names if name in features}
+        path = self.modality_config["text"]["method_output_name"]
+        steps = path if isinstance(path, list) else [path]
+        options: dict[str, Any] = {"output_hidden_states": True} if "hidden_states" in steps else {}
+        value = self.network(**inputs, **options, return_dict=True)
+        for step in steps:
+            value = value[step]
+        return {**features, self.module_output_name: value}
+
+    def tokenize(self, texts: Sequence[Text], prompt: str | None) -> Features:
+        """Token ids as transformers' own tokenizer makes them: the reference's text front end.
+
+        Returns:
+            `input_ids`, `attention_mask` and maybe `token_type_ids`, int64 `(batch, sequence)`.
+        """
+        chat = self.chat
+        options: dict[str, Any] = {"padding": True, "return_tensors": "pt"}
+        if self.max_seq_length is not None:
+            options |= {"truncation": "longest_first", "max_length": self.max_seq_length}
+        if chat is not None:
+            rendered = [chat.render(str(text), prompt or "") for text in texts]
+            batch = dict(self.tokenizer(rendered, add_special_tokens=False, **options))
+            self._restore_tail(batch, chat.tail_ids())
+        else:
+            first = [(prompt or "") + (text if isinstance(text, str) else text[0]) for text in texts]
+            second = [text[1] for text in texts if not isinstance(text, str)]
+            batch = dict(self.tokenizer(first, second or None, **options))
+        return {name: batch[name].long() for name in self.input_names}
+
+    def prompt_length(self, prompt: str | None) -> int:
+        """Tokens of the lone prompt without a trailing special token (spec section 5.4)."""
+        if not prompt or self.chat is not None:
+            return 0
+        ids = self.tokenize([prompt], None)["input_ids"][0].tolist()
+        return len(ids) - 1 if ids and ids[-1] in self.tokenizer.all_special_ids else len(ids)
+
+    def get_config(self) -> dict[str, Any]:
+        config: dict[str, Any] = {"max_seq_length": self.max_seq_length, "do_lower_case": self.do_lower_case}
+        if self.modality_config != DEFAULT_MODALITY or self.module_output_name != "token_embeddings":
+            config |= {"modality_config": self.modality_config, "module_output_name": self.module_output_name}
+        return {**config, "processing_kwargs": self.processing_kwargs} if self.processing_kwargs else config
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        with quiet_transformers():
+            self.network.save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
+        (folder / self.config_file).write_text(json.dumps(self.get_config(), indent=4), encoding="utf-8")
+
+    def output_dimension(self, input_dimension: int) -> int:
+        return self.hidden_size
+
+    def _limit(self, max_seq_length: int | None, tokenizer_args: dict[str, Any]) -> int | None:
+        positions = usable_positions(self.network, self.network.config)
+        own = int(self.tokenizer.model_max_length)
+        declared = getattr(self.network.config, "max_position_embeddings", -1)
+        if max_seq_length is None and "model_max_length" not in tokenizer_args and declared not in (-1, None):
+            own = min(own, int(declared))
+        override = (self.processing_kwargs.get("text") or {}).get("max_length")
+        limit = int(override) if override is not None else own
+        if positions is not None and limit > positions:
+            self.clamped_from = limit if limit <= _UNLIMITED else None
+            return positions
+        return limit if limit <= _UNLIMITED else None
+
+    def _infer_modalities(self) -> dict[str, dict[str, Any]]:
+        if getattr(self.tokenizer, "chat_template", None) is None:
+            return DEFAULT_MODALITY
+        flat = self.network.config.model_type in _FLAT_MODELS or not any(
+            sign in str(self.tokenizer.chat_template) for sign in _STRUCTURED_SIGNS
+        )
+        message = {**DEFAULT_MODALITY["text"], "format": "flat" if flat else "structured"}
+        return {**DEFAULT_MODALITY, "message": message}
+
+    def _restore_tail(self, batch: dict[str, Any], tail: tuple[int, ...]) -> None:
+        for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True):
+            length = int(mask.sum())
+            if tail and length == self.max_seq_length:
+                end = len(ids) if not mask[0] else length
+                keep = min(len(tail), length)
+                ids[end - keep : end] = ids.new_tensor(tail[-keep:])
+
+
+def _load_tokenizer(
+    source: str, max_seq_length: int | None, tokenizer_args: dict[str, Any], shared: dict[str, Any]
+) -> PreTrainedTokenizerBase:
+    arguments = {name: value for name, value in tokenizer_args.items() if name != "trust_remote_code"}
+    if max_seq_length is not None:
+        arguments.setdefault("model_max_length", max_seq_length)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **shared, **arguments)
+    except Exception as error:  # transformers and tokenizers raise whatever they meet
+        detail = " ".join(str(error).split())[:300]
+        raise ModelFolderError(f"the tokenizer in {source} cannot be loaded ({detail})") from error
+    reasons = []
+    if not tokenizer.is_fast:
+        reasons.append("its tokenizer has no fast version (tokenizer.json): convert it with transformers first")
+    if tokenizer.pad_token is None:
+        reasons.append("its tokenizer has no padding token: set pad_token in tokenizer_config.json")
+    if reasons:
+        raise UnsupportedError(source, reasons)
+    return tokenizer
+
+
+def _prepend_lowercase(tokenizer: PreTrainedTokenizerBase) -> None:
+    backend = tokenizer.backend_tokenizer
+    present = backend.normalizer
+    if isinstance(present, normalizers.Sequence):
+        steps = [present[index] for index in range(len(present))]
+    else:
+        steps = [] if present is None else [present]
+    if not any(isinstance(step, normalizers.Lowercase) for step in steps):
+        backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])

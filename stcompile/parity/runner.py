@@ -1,0 +1,64 @@
+"""The shipped runtime in a process of its own, without torch: what parity judges."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stcompile.errors import ParityError, StcompileError
+
+_EXIT_BAD_INPUT = 2
+
+
+@dataclass(frozen=True)
+class Run:
+    """One call of `Encoder.encode`.
+
+    Attributes:
+        order: positions of the texts, in the order they are handed over.
+        options: keyword arguments of `encode`.
+    """
+
+    order: Sequence[int]
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def run_shipped(
+    artifact: Path, texts: Sequence[str], runs: dict[str, Run], *, provider: str, threads: int | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """Encodes with the artifact in a fresh process that must not import torch.
+
+    Returns:
+        run name to float32 `(len(order), dim)`; token rows of several texts come one after the other.
+
+    Raises:
+        ParityError: the process crashed, or torch got into it.
+        StcompileError: the runtime refused, in its own words.
+    """
+    with tempfile.TemporaryDirectory(prefix="stcompile-parity-") as scratch:
+        job = Path(scratch) / "job.json"
+        content = {
+            "artifact": str(artifact.resolve()),
+            "provider": provider,
+            "threads": threads,
+            "texts": list(texts),
+            "runs": {name: {"order": list(run.order), "options": run.options} for name, run in runs.items()},
+        }
+        job.write_text(json.dumps(content), encoding="utf-8")
+        command = [sys.executable, "-m", "stcompile.runtime.worker", str(job)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == _EXIT_BAD_INPUT:
+            raise StcompileError(done.stderr.strip() or "the runtime refused the artifact")
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+            raise ParityError(f"the runtime failed on the compiled graph ({last}); nothing was published")
+        return {name: np.load(job.with_name(f"{name}.npy")) for name in runs}

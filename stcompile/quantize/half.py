@@ -1,0 +1,156 @@
+"""float16: weights and the heavy operators in half precision, the delicate ones in float32.
+
+Inputs and outputs of the graph keep their types. Sums over the sequence, powers and norms stay in float32: in
+float16 a sum of squares overflows at 65504, and the 1e-12 of Normalize does not exist.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from stcompile.manifest import QuantizationSummary
+
+_LARGEST = float(np.finfo(np.float16).max)
+
+# What computes in float16. Everything that is not named here computes in float32.
+_HALF_OPS = frozenset(
+    (
+        "MatMul",
+        "Gemm",
+        "Gelu",
+        "Erf",
+        "Tanh",
+        "Sigmoid",
+        "Relu",
+        "Silu",
+        "Swish",
+        "Softmax",
+        "LayerNormalization",
+        "Attention",
+        "MultiHeadAttention",
+        "SkipLayerNormalization",
+        "BiasGelu",
+        "FastGelu",
+        "Transpose",
+        "Reshape",
+        "Split",
+        "Concat",
+        "Slice",
+        "Gather",
+        "Expand",
+        "Unsqueeze",
+        "Squeeze",
+        "Where",
+        "Add",
+        "Mul",
+        "Neg",
+        "Identity",
+    )
+)
+
+
+def convert_to_half(model: ir.Model) -> QuantizationSummary:
+    """Rewrites a float32 graph to float16, in place.
+
+    Returns:
+        what stayed in float32.
+    """
+    graph = model.graph
+    converter = _Converter(graph)
+    kept: dict[str, int] = {}
+    for node in list(graph):
+        if node.op_type in _HALF_OPS:
+            converter.to_half(node)
+        elif converter.to_float(node):
+            kept[node.op_type] = kept.get(node.op_type, 0) + 1
+    converter.finish_outputs()
+    RemoveUnusedNodesPass()(model)
+    matmuls = sum(node.op_type in ("MatMul", "Gemm") for node in graph)
+    tables = sum(node.op_type == "Gather" and node.outputs[0] in converter.half for node in graph)
+    lines = tuple(f"{count} {name}: computed in float32" for name, count in sorted(kept.items()))
+    return QuantizationSummary("float16", matmuls, tables, lines)
+
+
+class _Converter:
+    """Tracks which values are in float16 and casts where two regions meet, once per value."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self._graph = graph
+        self._casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
+        self.half: set[ir.Value] = set()
+
+    def to_half(self, node: ir.Node) -> None:
+        """Feeds a node float16 and marks what it makes."""
+        computes = False
+        for index, value in enumerate(node.inputs):
+            if value is None or not self._is_float(value):
+                continue
+            computes = True
+            if value not in self.half:
+                node.replace_input_with(index, self._cast(value, ir.DataType.FLOAT16, node))
+        if computes:
+            for output in node.outputs:
+                if output.dtype in (ir.DataType.FLOAT, None):
+                    output.dtype = ir.DataType.FLOAT16
+                    self.half.add(output)
+
+    def to_float(self, node: ir.Node) -> bool:
+        """Feeds a node float32; True when it computes with floats at all."""
+        computes = False
+        for index, value in enumerate(node.inputs):
+            if value is None or not self._is_float(value):
+                continue
+            computes = True
+            if value in self.half:
+                node.replace_input_with(index, self._cast(value, ir.DataType.FLOAT, node))
+        return computes
+
+    def finish_outputs(self) -> None:
+        """Casts float16 graph outputs back to float32 under their own names."""
+        for index, output in enumerate(self._graph.outputs):
+            if output not in self.half:
+                continue
+            name = output.name
+            output.name = f"{name}_half"
+            cast = ir.node("Cast", [output], {"to": ir.DataType.FLOAT}, name=f"{name}_wide")
+            result = cast.outputs[0]
+            result.name, result.dtype, result.shape = name, ir.DataType.FLOAT, output.shape
+            self._graph.append(cast)
+            self._graph.outputs[index] = result
+
+    def _cast(self, value: ir.Value, dtype: ir.DataType, before: ir.Node) -> ir.Value:
+        known = self._casts.get((value, dtype))
+        if known is None:
+            constant = value.const_value if value.producer() is None else None
+            known = self._half_constant(value) if constant is not None else self._cast_node(value, dtype, before)
+            self._casts[value, dtype] = known
+        return known
+
+    def _half_constant(self, value: ir.Value) -> ir.Value:
+        assert value.const_value is not None
+        # A mask of -3.4e38 becomes the most negative half, not minus infinity: a row that is masked
+        # everywhere must not turn into NaN.
+        array = np.clip(value.const_value.numpy(), -_LARGEST, _LARGEST).astype(np.float16)
+        name = f"{value.name}_half"
+        result = ir.val(name, const_value=ir.tensor(array, name=name))
+        self._graph.register_initializer(result)
+        self.half.add(result)
+        return result
+
+    def _cast_node(self, value: ir.Value, dtype: ir.DataType, before: ir.Node) -> ir.Value:
+        label = "half" if dtype == ir.DataType.FLOAT16 else "wide"
+        node = ir.node("Cast", [value], {"to": dtype}, name=f"{value.name}_{label}_cast")
+        result = node.outputs[0]
+        result.name, result.dtype, result.shape = f"{value.name}_{label}", dtype, value.shape
+        self._graph.insert_before(before, node)
+        if dtype == ir.DataType.FLOAT16:
+            self.half.add(result)
+        return result
+
+    def _is_float(self, value: ir.Value) -> bool:
+        if value in self.half or value.dtype == ir.DataType.FLOAT:
+            return True
+        constant = value.const_value
+        return value.dtype is None and constant is not None and constant.dtype == ir.DataType.FLOAT

@@ -1,0 +1,124 @@
+"""Tables for people: parity, inspections and targets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich import box
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+
+def megabytes(size: int) -> str:
+    """Bytes in MB, the way model sizes are quoted."""
+    return f"{size / 1e6:.1f} MB"
+
+
+def parity(target: str, report: dict[str, Any]) -> Table:
+    """The parity table: measure, value, what was allowed."""
+    allowed = report["tolerance"]
+    verdict = "passed" if report["passed"] else "FAILED"
+    table = _table(f"{target} against torch: {verdict}", "measure", "value", "allowed")
+    table.add_row("texts", str(report["num_texts"]), "")
+    table.add_row("max abs error", f"{report['max_abs_error']:.2e}", _bound("<=", allowed["max_abs_error"]))
+    table.add_row("min cosine", f"{report['min_cosine']:.6f}", _bound(">=", allowed["min_cosine"]))
+    table.add_row("mean cosine", f"{report['mean_cosine']:.6f}", _bound(">=", allowed["mean_cosine"]))
+    table.add_row("top-10 neighbour overlap", f"{report['neighbour_overlap']:.4f}", "")
+    invariance = _bound(">=", allowed["batch_invariance"])
+    table.add_row("batch invariance (cosine)", f"{report['batch_invariance']:.6f}", invariance)
+    table.add_row("  the same in torch", f"{report['reference_batch_invariance']:.6f}", "")
+    table.add_row("worst text", escape(shortened(report["worst_text"])), "")
+    return table
+
+
+def targets(rows: list[dict[str, Any]]) -> Table:
+    """The table of targets."""
+    table = _table("Targets", "target", "for", "min cosine", "batch-invariant", "here")
+    for row in rows:
+        invariant = "yes" if row["batch_invariant"] else "no"
+        here = escape("; ".join(row["refusals"])) or "yes"
+        table.add_row(row["name"], row["purpose"], f"{row['min_cosine']:g}", invariant, here)
+    return table
+
+
+def inspection(found: dict[str, Any]) -> Group:
+    """A model folder or an artifact, as `inspect` describes it."""
+    return _model(found) if found["kind"] == "model" else _artifact(found)
+
+
+def shortened(text: str, width: int = 48) -> str:
+    """A text on one line of a table."""
+    shown = repr(text)[1:-1]
+    return "(empty text)" if not text else shown if len(shown) <= width else f"{shown[: width - 1]}…"
+
+
+def _model(found: dict[str, Any]) -> Group:
+    table = _table(f"Module stack ({found['layout']})", "#", "module", "folder", "configuration")
+    for row in found["modules"]:
+        table.add_row(str(row["position"]), row["type"], row["path"], escape(_pairs(row["config"])))
+    facts = {key: found[key] for key in ("prompts", "default_prompt_name", "similarity", "truncate_dim")}
+    lines = [Text(f"{key}: {value}") for key, value in facts.items() if value is not None]
+    if found["unsupported"]:
+        lines.append(Text("Cannot be compiled:"))
+        lines += [Text(f"  - {reason}") for reason in found["unsupported"]]
+    else:
+        lines.append(Text("Everything in it can be compiled."))
+    return Group(table, *lines)
+
+
+def _artifact(found: dict[str, Any]) -> Group:
+    manifest = found["manifest"]
+    facts = _table(f"{manifest['source']['name']} as {manifest['target']}", "fact", "value")
+    text = manifest["text"]
+    stack = " > ".join(module["type"] for module in manifest["source"]["modules"])
+    rows = {
+        "module stack": stack,
+        "recipe": manifest["recipe"],
+        "shaped for": manifest["provider"],
+        "dimensions": manifest["truncate_dim"] or manifest["dim"],
+        "max sequence length": text["max_seq_length"] or "unlimited",
+        "similarity": manifest["similarity"],
+        "batch-invariant": "yes" if manifest["batch_invariant"] else "no",
+        "prompts": ", ".join(name for name, value in manifest["prompts"].items() if value) or "none",
+        "size": megabytes(found["size"]),
+        "source fingerprint": manifest["source"]["fingerprint"][:16],
+        "versions": _pairs(manifest["versions"]),
+    }
+    for key, value in rows.items():
+        facts.add_row(key, escape(str(value)))
+    for note in manifest["notes"]:
+        facts.add_row("note", escape(note))
+    files = _table("Files", "file", "size", "sha256")
+    for entry in manifest["files"]:
+        files.add_row(entry["path"], megabytes(entry["size"]), entry["sha256"][:16])
+    passes = _table("Passes", "pass", "rewrites", "refused because")
+    for item in manifest["passes"]:
+        passes.add_row(item["name"], str(item["rewrites"]), escape("; ".join(item["refusals"])))
+    parts: list[Any] = [facts, files, passes]
+    if manifest["quantization"]:
+        recipe = manifest["quantization"]
+        counts = f"{recipe['matmuls']} matrix multiplications, {recipe['embeddings']} embedding tables"
+        parts += [
+            Text(f"Quantization ({recipe['scheme']}): {counts}"),
+            *(Text(f"  kept {line}") for line in recipe["kept"]),
+        ]
+    if manifest["parity"]:
+        parts.append(Text(f"Parity: {_pairs(manifest['parity'])}"))
+    return Group(*parts)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _bound(sign: str, value: float | None) -> str:
+    return "" if value is None else f"{sign} {value:g}"
+
+
+def _pairs(config: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in config.items() if value is not None)

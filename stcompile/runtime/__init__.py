@@ -1,0 +1,1 @@
+"""The torch-free runtime: text to vectors with numpy, tokenizers and one engine."""

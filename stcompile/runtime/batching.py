@@ -1,0 +1,22 @@
+"""Which texts run together: batches of like length, in windows that bound the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+# Tokenized texts held at once. Sorting within a window pads nearly as little as sorting everything,
+# and memory stays flat however long the list is.
+WINDOW = 16_384
+
+
+def windows(count: int) -> Iterator[range]:
+    """Consecutive index ranges of at most `WINDOW` that cover `count` texts."""
+    for start in range(0, count, WINDOW):
+        yield range(start, min(start + WINDOW, count))
+
+
+def by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Batches of positions, longest first, so that the batch that needs most memory comes first."""
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]

@@ -1,0 +1,77 @@
+"""What sentence-transformers' `encode` does after the last module (module-stack spec, section 12)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stcompile.errors import InputError
+
+PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
+SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
+
+_TINY = np.float32(1e-12)
+
+Matrix = NDArray[np.float32]
+
+
+def normalize(embeddings: Matrix) -> Matrix:
+    """Rows divided by `max(length, 1e-12)`, as `torch.nn.functional.normalize` does; zeros stay zeros."""
+    lengths = np.linalg.norm(embeddings, axis=-1, keepdims=True)
+    result: Matrix = embeddings / np.maximum(lengths, _TINY)
+    return result
+
+
+def quantize(embeddings: Matrix, precision: str) -> NDArray[np.generic]:
+    """Embeddings in fewer bits, as `sentence_transformers.util.quantize_embeddings` (5.7 and later) does.
+
+    Args:
+        embeddings: float32 `(n, dim)`.
+        precision: one of `PRECISIONS`. `int8` and `uint8` take their ranges from these very rows, so
+            results of two calls cannot be compared; `binary` and `ubinary` pack the signs of 8 dimensions
+            into a byte.
+
+    Returns:
+        `(n, dim)` float32, int8 or uint8; `(n, ceil(dim / 8))` int8 or uint8 for the binary ones.
+
+    Raises:
+        InputError: an int8 or uint8 range cannot be had from a single row.
+    """
+    if precision == "float32":
+        return embeddings
+    if precision in ("binary", "ubinary"):
+        bits: NDArray[np.uint8] = np.packbits(embeddings > 0, axis=-1)
+        return bits if precision == "ubinary" else np.subtract(bits, 128).astype(np.int8)
+    if len(embeddings) == 1:
+        raise InputError(
+            f"precision={precision!r} takes its ranges from the texts of the call and needs at least two: "
+            "pass more texts, or ask for float32, binary or ubinary"
+        )
+    if len(embeddings) == 0:
+        return embeddings.astype(np.int8 if precision == "int8" else np.uint8)
+    low, high = embeddings.min(axis=0), embeddings.max(axis=0)
+    step = (high - low) / np.float32(255)
+    step[step == 0] = 1
+    levels: Matrix = np.clip(np.floor((embeddings - low) / step), 0, 255)
+    return levels.astype(np.uint8) if precision == "uint8" else (levels - 128).astype(np.int8)
+
+
+def similarity(name: str, left: Matrix, right: Matrix) -> Matrix:
+    """Every row of `left` against every row of `right`: `(n, m)` float32, larger is more alike.
+
+    `cosine`, `dot`, negative `euclidean` and negative `manhattan` distance, as in
+    `sentence_transformers.util.similarity`.
+    """
+    if name == "cosine":
+        return similarity("dot", normalize(left), normalize(right))
+    if name == "dot":
+        product: Matrix = left @ right.T
+        return product
+    if name == "euclidean":
+        squares = (left**2).sum(-1)[:, None] + (right**2).sum(-1)[None, :] - 2 * (left @ right.T)
+        lengths: Matrix = np.sqrt(np.maximum(squares, 0))
+        return -lengths
+    distances = np.zeros((len(left), len(right)), dtype=np.float32)
+    for index, row in enumerate(left):
+        distances[index] = np.abs(row - right).sum(-1)
+    return -distances

@@ -1,0 +1,1 @@
+"""Text front ends: strings to the arrays a graph takes, one front end a file."""

@@ -1,0 +1,193 @@
+"""Checks of each module's configuration, before anything is built: every problem, each with its remedy.
+
+Nothing here imports torch, so that `stcompile inspect` can explain a folder anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+
+# Boolean keys of releases before 5.4, in the order in which they are concatenated.
+_OLD_POOLING = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+
+_ACTIVATION_HOMES = ("torch.nn", "torch.nn.modules.activation", "torch.nn.modules.linear")
+ACTIVATION_NAMES = (
+    "CELU",
+    "ELU",
+    "GELU",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
+    "Identity",
+    "LeakyReLU",
+    "LogSigmoid",
+    "Mish",
+    "PReLU",
+    "ReLU",
+    "ReLU6",
+    "SELU",
+    "Sigmoid",
+    "SiLU",
+    "Softmax",
+    "Softplus",
+    "Softsign",
+    "Tanh",
+    "Tanhshrink",
+)
+
+Config = dict[str, Any]
+
+
+def normalized(kind: str, config: Config) -> Config:
+    """A module's configuration with today's keys only (spec section 2.6), unknown ones dropped."""
+    return _NORMALIZERS[kind](config)
+
+
+def problems(kind: str, config: Config) -> list[str]:
+    """What is wrong with, or unsupported in, a normalized configuration; each ends in a remedy."""
+    return list(_CHECKS[kind](config))
+
+
+def _normalize_transformer(config: Config) -> Config:
+    renamed = {"model_kwargs": "model_args", "processor_kwargs": "tokenizer_args", "config_kwargs": "config_args"}
+    result = {renamed.get(key, key): value for key, value in config.items()}
+    for key in ("model_args", "tokenizer_args", "config_args"):
+        if isinstance(result.get(key), dict):
+            # A folder never decides whether its own code may run.
+            result[key] = {name: value for name, value in result[key].items() if name != "trust_remote_code"}
+    return result
+
+
+def _normalize_pooling(config: Config) -> Config:
+    result = {
+        "embedding_dimension": config.get("embedding_dimension", config.get("word_embedding_dimension")),
+        "pooling_mode": config.get("pooling_mode", "mean"),
+        "include_prompt": config.get("include_prompt", True),
+    }
+    if "pooling_mode" not in config and any(key in config for key in _OLD_POOLING):
+        # Since 5.4 an absent boolean is false, and all false means mean.
+        modes = [mode for key, mode in _OLD_POOLING.items() if config.get(key)]
+        result["pooling_mode"] = modes or "mean"
+    return result
+
+
+def _keep(*keys: str) -> Callable[[Config], Config]:
+    return lambda config: {key: config[key] for key in keys if key in config}
+
+
+def _check_transformer(config: Config) -> Iterator[str]:
+    task = config.get("transformer_task", "feature-extraction")
+    if task != "feature-extraction":
+        yield f"its transformer_task is {task}, not feature-extraction: stcompile compiles sentence embeddings"
+    for key in ("query_length", "document_length", "query_expansion"):
+        if config.get(key) is not None:
+            yield f"{key} belongs to multi-vector encoders: stcompile compiles one vector per text"
+    yield from _check_modalities(config.get("modality_config"))
+    yield from _check_processing(config.get("processing_kwargs"))
+    limit = config.get("max_seq_length")
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+        yield f"max_seq_length is {limit!r}: it must be a positive whole number or null"
+    for key in ("model_args", "tokenizer_args", "config_args"):
+        if not isinstance(config.get(key) or {}, dict):
+            yield f"{key} must be an object"
+
+
+def _check_modalities(modalities: Any) -> Iterator[str]:
+    if modalities is None:
+        return
+    if not isinstance(modalities, dict) or not isinstance(modalities.get("text"), dict):
+        yield "its modality_config has no text entry: stcompile compiles text encoders"
+        return
+    text = modalities["text"]
+    if text.get("method") != "forward":
+        yield (
+            f"its text goes through {text.get('method')!r} instead of forward (a CLIP-like model): keep it on "
+            "sentence-transformers until a release of stcompile names it"
+        )
+    path = text.get("method_output_name")
+    steps = path if isinstance(path, list) else [path]
+    if not steps or not all(isinstance(step, (str, int)) for step in steps):
+        yield f"method_output_name is {path!r}: it must name an output of the network"
+
+
+def _check_processing(processing: Any) -> Iterator[str]:
+    known = {"text": {"max_length"}, "chat_template": {"add_generation_prompt", "restore_suffix"}, "common": set()}
+    for section, options in (processing or {}).items():
+        if section in ("image", "audio", "video"):
+            continue
+        for option in options or {}:
+            if option not in known.get(section, set()):
+                yield f"processing_kwargs.{section}.{option} is not supported: remove it from sentence_bert_config.json"
+
+
+def _check_pooling(config: Config) -> Iterator[str]:
+    modes = config["pooling_mode"]
+    for mode in [modes] if isinstance(modes, str) else modes:
+        if mode not in POOLING_MODES:
+            yield f"its pooling mode {mode!r} is unknown: the modes are {', '.join(POOLING_MODES)}"
+    yield from _positive(config, "embedding_dimension")
+
+
+def _check_dense(config: Config) -> Iterator[str]:
+    yield from _positive(config, "in_features")
+    yield from _positive(config, "out_features")
+    path = config.get("activation_function", "torch.nn.modules.activation.Tanh")
+    home, _, name = str(path).rpartition(".")
+    if home not in _ACTIVATION_HOMES or name not in ACTIVATION_NAMES:
+        yield (
+            f"its activation {path!r} is not one of torch.nn's ({', '.join(ACTIVATION_NAMES)}); "
+            "sentence-transformers would silently use Tanh: name the activation the model was trained with"
+        )
+
+
+def _check_layer_norm(config: Config) -> Iterator[str]:
+    yield from _positive(config, "dimension")
+
+
+def _check_nothing(_: Config) -> Iterator[str]:
+    yield from ()
+
+
+def _positive(config: Config, key: str) -> Iterator[str]:
+    value = config.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        yield f"its {key} is {value!r}: it must be a positive whole number"
+
+
+_DENSE_KEYS = (
+    "in_features",
+    "out_features",
+    "bias",
+    "activation_function",
+    "module_input_name",
+    "module_output_name",
+    "use_residual",
+)
+
+_NORMALIZERS: dict[str, Callable[[Config], Config]] = {
+    "Transformer": _normalize_transformer,
+    "Pooling": _normalize_pooling,
+    "Dense": _keep(*_DENSE_KEYS),
+    "LayerNorm": _keep("dimension"),
+    "Dropout": _keep("dropout"),
+    "Normalize": _keep("module_input_name", "module_output_name"),
+}
+
+_CHECKS: dict[str, Callable[[Config], Iterator[str]]] = {
+    "Transformer": _check_transformer,
+    "Pooling": _check_pooling,
+    "Dense": _check_dense,
+    "LayerNorm": _check_layer_norm,
+    "Dropout": _check_nothing,
+    "Normalize": _check_nothing,
+}

@@ -1,0 +1,205 @@
+"""What a model folder says it is: its module stack, prompts and everything unsupported, without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stcompile.errors import ModelFolderError
+from stcompile.manifest import ModuleSummary
+from stcompile.runtime.postprocess import SIMILARITIES
+from stcompile.stack import checks, registry
+from stcompile.stack.folder import Folder
+
+_NETWORK_WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+
+_TEXT_ONLY = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
+
+
+@dataclass(frozen=True)
+class ModuleEntry:
+    """One row of modules.json, resolved.
+
+    Attributes:
+        position: place in the stack, from 0.
+        type: the module's class.
+        path: the module's folder, relative to the model; empty for the root.
+        config: its configuration with today's keys.
+    """
+
+    position: int
+    type: str
+    path: str
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StackDescription:
+    """A model folder as read, before torch is involved.
+
+    Attributes:
+        folder: where it is.
+        layout: `modules.json`, or `plain` for a transformers folder without one.
+        entries: the modules that are supported, in order.
+        prompts: prompt name to text; `query` and `document` are always there.
+        default_prompt_name: the prompt plain `encode` uses.
+        similarity: `cosine`, `dot`, `euclidean` or `manhattan`.
+        truncate_dim: dimensions kept by default, or None for all.
+        unsupported: every reason it cannot be compiled, each with its remedy.
+    """
+
+    folder: Folder
+    layout: str
+    entries: tuple[ModuleEntry, ...]
+    prompts: dict[str, str]
+    default_prompt_name: str | None
+    similarity: str
+    truncate_dim: int | None
+    unsupported: tuple[str, ...]
+
+    @property
+    def summaries(self) -> tuple[ModuleSummary, ...]:
+        """The stack as a manifest records it."""
+        return tuple(ModuleSummary(entry.type, entry.config) for entry in self.entries)
+
+
+def describe(path: str | Path) -> StackDescription:
+    """Reads a model folder of any generation (spec sections 2 and 13).
+
+    Raises:
+        ModelFolderError: missing, half-written, or with malformed JSON. What is merely unsupported is
+            reported in `unsupported`.
+    """
+    folder = Folder(Path(path))
+    settings = folder.json_object("config_sentence_transformers.json")
+    reasons: list[str] = []
+    rows = folder.json("modules.json")
+    if rows is None:
+        layout, entries = "plain", _plain_entries(folder, reasons)
+    else:
+        layout, entries = "modules.json", _entries(folder, rows, reasons)
+    _check_order(entries, reasons)
+    _check_kind(settings, reasons)
+    for entry in entries:
+        reasons += [
+            f"module {entry.position} ({entry.type}): {text}" for text in checks.problems(entry.type, entry.config)
+        ]
+    return StackDescription(
+        folder=folder,
+        layout=layout,
+        entries=tuple(entries),
+        prompts=_prompts(settings),
+        default_prompt_name=_default_prompt(settings, reasons),
+        similarity=_similarity(settings, reasons),
+        truncate_dim=settings.get("truncate_dim"),
+        unsupported=tuple(reasons),
+    )
+
+
+def _entries(folder: Folder, rows: Any, reasons: list[str]) -> list[ModuleEntry]:
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) and "type" in row for row in rows):
+        raise ModelFolderError(f"{folder.root / 'modules.json'} must be a list of modules: copy the model again")
+    entries = []
+    for position, row in enumerate(rows):
+        type_path, path = str(row["type"]), str(row.get("path", "")).strip("/")
+        path = "" if path == "." else path
+        kind, refusal = registry.resolve(type_path)
+        if kind is None:
+            reasons.append(f"module {position} ({type_path.rpartition('.')[2]}) {refusal}")
+            continue
+        home = folder.inside(path)
+        config: Any = next((found for name in kind.config_files if (found := folder.json(_join(path, name)))), {})
+        if not isinstance(config, dict):
+            raise ModelFolderError(f"the configuration in {home} must be a JSON object: copy the model again")
+        if kind.name == "Transformer":
+            _check_network(folder, path, reasons)
+            # A saved folder without the key predates modalities: plain text, whatever the tokenizer's template.
+            config = {"modality_config": _TEXT_ONLY, **config}
+        entries.append(ModuleEntry(position, kind.name, path, checks.normalized(kind.name, config)))
+    return entries
+
+
+def _plain_entries(folder: Folder, reasons: list[str]) -> list[ModuleEntry]:
+    config = folder.json("config.json")
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise ModelFolderError(
+            f"{folder.root} has neither modules.json nor a transformers config.json: it is not a model folder"
+        )
+    _check_network(folder, "", reasons)
+    architecture = str((config.get("architectures") or [""])[0])
+    if architecture.endswith(("ForSequenceClassification", "HF_ColBERT")):
+        reasons.append(
+            f"it is a {architecture}, not an embedding model: to compile its network with mean pooling all the "
+            "same, load it with SentenceTransformer and save that"
+        )
+    causal = architecture.endswith("ForCausalLM") and config.get("is_causal", True) is not False
+    pooling = {"pooling_mode": "lasttoken" if causal else "mean", "include_prompt": True}
+    width = next((config[key] for key in ("hidden_size", "d_model", "dim", "n_embd") if key in config), None)
+    return [
+        ModuleEntry(0, "Transformer", "", {}),
+        ModuleEntry(1, "Pooling", "", {**pooling, "embedding_dimension": width}),
+    ]
+
+
+def _check_network(folder: Folder, path: str, reasons: list[str]) -> None:
+    home = folder.inside(path)
+    if folder.json(_join(path, "adapter_config.json")) is not None:
+        reasons.append("the Transformer is an adapter: merge it into its base model (merge_and_unload) and save that")
+        return
+    if not (home / "config.json").is_file():
+        raise ModelFolderError(f"{home} has no config.json: the model is incomplete, copy it again")
+    if not any((home / name).is_file() for name in _NETWORK_WEIGHTS):
+        raise ModelFolderError(f"{home} has no weights ({_NETWORK_WEIGHTS[0]} or the like): copy the model again")
+    for index in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
+        weights = folder.json_object(_join(path, index)).get("weight_map") or {}
+        absent = sorted(name for name in set(weights.values()) if not folder.inside(_join(path, name)).is_file())
+        if absent and not (home / "model.safetensors").is_file():
+            raise ModelFolderError(
+                f"{home} lacks the weights {', '.join(absent)}: the model is incomplete, copy it again"
+            )
+
+
+def _check_order(entries: list[ModuleEntry], reasons: list[str]) -> None:
+    transformers = [entry.position for entry in entries if entry.type == "Transformer"]
+    if not reasons and transformers != [0]:
+        reasons.append("the stack must have one Transformer, and it must be the first module")
+
+
+def _check_kind(settings: dict[str, Any], reasons: list[str]) -> None:
+    kind = settings.get("model_type", "SentenceTransformer")
+    if kind != "SentenceTransformer":
+        reasons.append(f"it is a {kind}, not a SentenceTransformer: stcompile compiles sentence embeddings")
+
+
+def _prompts(settings: dict[str, Any]) -> dict[str, str]:
+    stored = settings.get("prompts") or {}
+    if not isinstance(stored, dict) or not all(isinstance(text, str) for text in stored.values()):
+        raise ModelFolderError("prompts in config_sentence_transformers.json must map names to texts")
+    # sentence-transformers 5.0+ gives every model these two, so that encode_query never uses the default prompt.
+    return {"query": "", "document": "", **stored}
+
+
+def _default_prompt(settings: dict[str, Any], reasons: list[str]) -> str | None:
+    name = settings.get("default_prompt_name")
+    if name is not None and name not in _prompts(settings):
+        reasons.append(
+            f"default_prompt_name {name!r} is not among its prompts: correct config_sentence_transformers.json"
+        )
+    return name
+
+
+def _similarity(settings: dict[str, Any], reasons: list[str]) -> str:
+    name = settings.get("similarity_fn_name") or "cosine"
+    if name not in SIMILARITIES:
+        reasons.append(f"its similarity {name!r} is not one of {', '.join(SIMILARITIES)}")
+    return str(name)
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}/{name}" if path else name

@@ -1,0 +1,66 @@
+"""Where a model comes from: a folder, a hub id, or a live SentenceTransformer object."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from stcompile.errors import InputError, ModelFolderError
+from stcompile.extras import require
+
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+# Everything a stack can be built from; leaves out other engines' exports and training state.
+_HUB_FILES = [
+    "*.json",
+    "*.safetensors",
+    "*.txt",
+    "*.model",
+    "pytorch_model*.bin",
+    "*.py",
+    "*/*.json",
+    "*/*.safetensors",
+]
+
+
+@contextlib.contextmanager
+def located(model: Any, *, revision: str | None = None, cache_dir: str | None = None) -> Iterator[tuple[Path, str]]:
+    """A folder with the model in it, and the model's name.
+
+    Args:
+        model: a folder, a hub id, or an object with the `save_pretrained` of a SentenceTransformer.
+        revision: hub revision.
+        cache_dir: where the hub's files are kept.
+
+    Raises:
+        ModelFolderError: there is no such folder, and the hub does not have it or cannot be reached.
+        InputError: something else was given.
+    """
+    if isinstance(model, (str, Path)):
+        path = Path(model).expanduser()
+        if path.exists() or not _HUB_ID.fullmatch(str(model)):
+            yield path, path.resolve().name
+        else:
+            yield _download(str(model), revision, cache_dir), str(model)
+        return
+    if not callable(getattr(model, "save_pretrained", None)):
+        raise InputError(f"expected a model folder, a hub id or a SentenceTransformer, got {type(model).__name__}")
+    with tempfile.TemporaryDirectory(prefix="stcompile-") as folder:
+        model.save_pretrained(folder, create_model_card=False)
+        yield Path(folder), type(model).__name__
+
+
+def _download(model: str, revision: str | None, cache_dir: str | None) -> Path:
+    hub = require("huggingface_hub", "Downloading a model from the hub")
+    try:
+        return Path(hub.snapshot_download(model, revision=revision, cache_dir=cache_dir, allow_patterns=_HUB_FILES))
+    except Exception as error:  # the hub's client raises network errors of several libraries
+        reason = " ".join(str(error).split()).partition(". ")[0][:200]
+        raise ModelFolderError(
+            f"there is no folder {model}, and the hub did not deliver a model of that name ({reason}): check the "
+            "spelling, or pass the path of a downloaded folder"
+        ) from error

@@ -1,0 +1,67 @@
+"""The whole pipelines over tiny models of every architecture: numbers, counts, reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx_ir as ir
+import pytest
+
+from stcompile.errors import ProviderError
+from stcompile.passes import PIPELINES, CleanGraph, PassRecord, pipeline_for, run_pipeline
+
+_ROTARY = "rotary position embeddings turn the query heads before the product"
+_DISENTANGLED = "Where stands between the scores and the softmax"
+
+# architecture -> attentions, LayerNormalizations, Gelus, packed projections, why attention was refused
+_EXPECTED: dict[str, tuple[int, int, int, int, tuple[str, ...]]] = {
+    "bert": (2, 4, 2, 2, ()),
+    "distilbert": (1, 2, 1, 1, ()),
+    "mpnet": (1, 3, 1, 1, ()),
+    "roberta": (1, 3, 1, 1, ()),
+    "albert": (2, 4, 0, 2, ()),
+    "electra": (1, 2, 1, 1, ()),
+    "t5": (1, 0, 0, 1, ()),
+    "modernbert": (0, 4, 0, 0, (_ROTARY,)),
+    "qwen3": (0, 0, 0, 2, (_ROTARY,)),
+    "deberta": (0, 2, 1, 1, (_DISENTANGLED,)),
+}
+
+
+@pytest.mark.parametrize("architecture", _EXPECTED)
+@pytest.mark.parametrize("provider", PIPELINES)
+def test_a_pipeline_keeps_the_numbers(
+    provider: str,
+    architecture: str,
+    trace: Callable[[str], ir.Model],
+    token_feeds: list[dict[str, object]],
+    assert_same: Callable[..., None],
+) -> None:
+    attentions, norms, gelus, packs, refusals = _EXPECTED[architecture]
+
+    model, records = run_pipeline(trace(architecture), pipeline_for(provider))
+
+    rewrites = {record.name: record.rewrites for record in records[1:-1]}
+    if provider == "cpu":
+        assert rewrites == {"fuse-attention": attentions}
+    else:
+        assert list(rewrites.values()) == [attentions, norms, gelus, packs]
+    assert records[1].refusals == refusals
+    assert_same(trace(architecture), model, token_feeds)
+
+    _, again = run_pipeline(model, pipeline_for(provider))
+
+    assert [record.rewrites for record in again] == [0] * len(again)
+
+
+def test_a_pass_is_recorded(trace: Callable[[str], ir.Model]) -> None:
+    model = run_pipeline(trace("distilbert"), [CleanGraph()])[0]
+
+    _, records = run_pipeline(model, [CleanGraph()])
+
+    assert records == [PassRecord("clean-graph", 0, ("the graph is already clean",))]
+
+
+def test_an_unknown_provider_is_refused() -> None:
+    with pytest.raises(ProviderError, match="choose one of cpu, cuda"):
+        pipeline_for("npu")

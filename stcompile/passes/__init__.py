@@ -47,14 +47,14 @@ PIPELINES: Mapping[str, tuple[GraphPass, ...]] = MappingProxyType(
             # First, because only the notes it drops say which parameter a folded weight was, and because
             # the fusions read initializers, not Constant nodes. Speed 1.01, 0.98, 1.00, 1.01: none.
             CleanGraph(),
-            # The one fusion that wins: 1.04, 1.05, 1.05, 1.11. It saves the transposes and the passes over
-            # the scores, hence more at longer texts. MultiHeadAttention: 0.99, 1.00, 1.03, 1.08.
+            # The one fusion that wins: 1.04, 1.04, 1.05, 1.10. It saves the transposes and the passes over
+            # the scores, hence more at longer texts. MultiHeadAttention: 0.98, 1.01, 1.03, 1.08.
             FuseAttention(),
             # Last, so that names count the nodes that ship and one model is one file.
             CleanGraph(),
         ),
         # The operators onnxruntime has CUDA kernels for; no GPU was there to measure them. On CPU they keep
-        # the numbers and lose time, all together 0.84, 0.84, 0.89, 0.96, so none is shared with the list above.
+        # the numbers and lose time, all together 0.84, 0.88, 0.88, 0.94, so none is shared with the list above.
         "cuda": (
             # First, for the same reasons as above.
             CleanGraph(),
@@ -65,7 +65,7 @@ PIPELINES: Mapping[str, tuple[GraphPass, ...]] = MappingProxyType(
             # One kernel in place of two. On CPU 0.98, 0.98, 0.99, 0.99.
             FuseBiasGelu(),
             # One launch in place of three, for the small batches where launches count. On CPU over the CPU
-            # pipeline 0.97, 1.00, 0.97, 0.94.
+            # pipeline 0.97, 1.01, 0.97, 0.97.
             PackQKV(),
             # Last, for the same reasons as above.
             CleanGraph(),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from stcompile.passes._attention_pattern import bias, find_attention
+from stcompile.passes._attention_bias import bias
+from stcompile.passes._attention_pattern import find_attention
 from stcompile.passes._graph import finish, swap
 from stcompile.passes.base import PassResult
 

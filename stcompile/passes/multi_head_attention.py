@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from stcompile.passes._attention_pattern import bias, find_attention
+from stcompile.passes._attention_bias import bias
+from stcompile.passes._attention_pattern import find_attention
 from stcompile.passes._graph import MICROSOFT, finish, swap
 from stcompile.passes.base import PassResult
 

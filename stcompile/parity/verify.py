@@ -90,16 +90,21 @@ def check_parity(
             f"the artifact has {manifest.dim} dimensions and the model {stack.dim}: it was compiled from another model"
         )
     chosen = list(probe_texts() if texts is None else texts)
-    chosen += over_length_text(chosen, manifest.text.max_seq_length)
-    plan = _Plan(artifact, chosen)
-    compiled = run_shipped(artifact.folder, chosen, plan.runs, provider=provider)
+    if not chosen:
+        raise InputError("there is no text to judge parity on: pass at least one")
+    longest = over_length_text(chosen, manifest.text.max_seq_length)
+    plan = _Plan(artifact, chosen, longest, _BATCH)
     reference = plan.reference(stack)
+    if plan.invariance(reference) < REFERENCE_INVARIANT:
+        # Torch itself gives these texts other vectors in other batches: only one by one is there a right answer.
+        plan = _Plan(artifact, chosen, longest, 1)
+        reference = plan.reference(stack)
+    compiled = run_shipped(artifact.folder, plan.texts, plan.runs, provider=provider)
     distances = {name: distance(reference[name], compiled[name]) for name in plan.compared}
     everything = Distance(
         np.concatenate([item.abs_error for item in distances.values()]),
         np.concatenate([item.cosine for item in distances.values()]),
     )
-    main = distances["batched"]
     report = ParityReport(
         target=manifest.target,
         num_texts=len(everything.cosine),
@@ -109,10 +114,10 @@ def check_parity(
         neighbour_overlap=_rounded(neighbour_overlap(reference["batched"], compiled["batched"])),
         batch_invariance=_rounded(plan.invariance(compiled)),
         reference_batch_invariance=_rounded(plan.invariance(reference)),
-        worst_text=chosen[int(np.lexsort((main.abs_error, -main.cosine))[-1])],
+        worst_text=_worst(plan, distances),
         tolerance=tolerance,
         failures=(),
-        texts_sha256=texts_sha256(chosen),
+        texts_sha256=texts_sha256(plan.texts),
     )
     return dataclasses.replace(report, failures=_failures(report))
 
@@ -120,19 +125,22 @@ def check_parity(
 class _Plan:
     """Which texts run how: all batched, some alone and together in one batch, some with each prompt."""
 
-    def __init__(self, artifact: Artifact, texts: list[str]) -> None:
+    def __init__(self, artifact: Artifact, texts: list[str], longest: list[str], batch_size: int) -> None:
         manifest = artifact.manifest
-        self._texts = texts
+        self.texts = texts + longest
         # Spread over the list, so that the probe set's odd texts and its longest are all in.
         step = max(1, len(texts) // _INVARIANCE_TEXTS)
         some = [*range(0, len(texts), step)]
         few = some[:: max(1, len(some) // _PROMPT_TEXTS)][:_PROMPT_TEXTS]
-        plain: dict[str, Any] = {"prompt": "", "truncate_dim": manifest.dim, "batch_size": _BATCH}
+        plain: dict[str, Any] = {"prompt": "", "truncate_dim": manifest.dim, "batch_size": batch_size}
         self.runs = {
             "batched": Run(range(len(texts)), plain),
             "alone": Run(some, {**plain, "batch_size": 1}),
             "together": Run(some[::-1], {**plain, "batch_size": len(some)}),
         }
+        if longest:
+            # Alone: a batch padded to it would cost torch gigabytes of attention scores.
+            self.runs["over-length"] = Run(range(len(texts), len(self.texts)), {**plain, "batch_size": 1})
         prompts = sorted({text for text in manifest.prompts.values() if text})
         for index, prompt in enumerate(prompts):
             self.runs[f"prompt-{index}"] = Run(few, {**plain, "prompt": prompt})
@@ -145,7 +153,7 @@ class _Plan:
         """The same runs in torch."""
         results = {}
         for name, run in self.runs.items():
-            texts = [self._texts[index] for index in run.order]
+            texts = [self.texts[index] for index in run.order]
             prompt, size = run.options["prompt"], run.options["batch_size"]
             if name == "tokens":
                 rows = [stack.encode([text], prompt, 1, TOKENS)[0] for text in texts]
@@ -159,6 +167,17 @@ class _Plan:
         alone = vectors["alone"]
         others = (vectors["together"][::-1], vectors["batched"][list(self.runs["alone"].order)])
         return float(min(distance(alone, other).cosine.min() for other in others))
+
+
+def _worst(plan: _Plan, distances: dict[str, Distance]) -> str:
+    """The text with the smallest cosine; of those, the one with the largest error."""
+    ranked = [
+        (-cosine, error, plan.texts[index])
+        for name, found in distances.items()
+        if name != "tokens"
+        for index, cosine, error in zip(plan.runs[name].order, found.cosine, found.abs_error, strict=True)
+    ]
+    return max(ranked)[2]
 
 
 def _failures(report: ParityReport) -> tuple[str, ...]:

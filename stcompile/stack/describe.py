@@ -107,7 +107,7 @@ def _entries(folder: Folder, rows: Any, reasons: list[str]) -> list[ModuleEntry]
         raise ModelFolderError(f"{folder.root / 'modules.json'} must be a list of modules: copy the model again")
     entries = []
     for position, row in enumerate(rows):
-        type_path, path = str(row["type"]), str(row.get("path", "")).strip("/")
+        type_path, path = str(row["type"]), str(row.get("path", ""))
         path = "" if path == "." else path
         kind, refusal = registry.resolve(type_path)
         if kind is None:

@@ -18,20 +18,19 @@ EXTERNAL_ABOVE = (2 << 30) - (64 << 20)
 _PRODUCER = "stcompile"
 
 
-def write_graph(model: ir.Model, folder: Path, *, external_above: int = EXTERNAL_ABOVE) -> GraphSpec:
+def write_graph(model: ir.Model, folder: Path) -> GraphSpec:
     """Writes the graph into `folder` and describes it.
 
     Args:
         model: the finished graph.
         folder: an existing folder.
-        external_above: bytes of weights above which they go to a file of their own.
 
     Returns:
         the manifest's description of the graph.
     """
     model.producer_name, model.producer_version, model.doc_string = _PRODUCER, None, None
     weights = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
-    external = EXTERNAL_FILE if weights > external_above else None
+    external = EXTERNAL_FILE if weights > EXTERNAL_ABOVE else None
     ir.save(model, folder / GRAPH_FILE, external_data=external)
     return GraphSpec(
         route="",

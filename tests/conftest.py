@@ -1,0 +1,78 @@
+"""The golden folders, and what they compile to: shared by every test that needs a real artifact."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+MODELS = GOLDEN / "models"
+EXPECTED = GOLDEN / "expected"
+
+# compiled(case, target, outputs) -> the artifact's folder; never write there, copy it first
+Compiled = Callable[..., Path]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One golden case: its model folder, its texts, and its recorded runs by name."""
+
+    name: str
+    about: dict[str, Any]
+    texts: list[Any]
+    runs: dict[str, dict[str, Any]]
+
+    @property
+    def model(self) -> Path:
+        return MODELS / self.name
+
+    def expected(self, run: str = "default") -> npt.NDArray[Any]:
+        """The rows sentence-transformers gave; those of several tokens lie one after the other."""
+        rows: npt.NDArray[Any] = np.load(EXPECTED / self.name / self.runs[run]["file"])
+        return rows
+
+    def ragged(self, run: str) -> list[npt.NDArray[Any]]:
+        """As `expected`, cut into one array a text."""
+        offsets = np.load(EXPECTED / self.name / self.runs[run]["offsets"])
+        return np.split(self.expected(run), offsets[1:-1])
+
+
+def load_case(name: str) -> Case:
+    """The golden case of that name."""
+    about = json.loads((EXPECTED / name / "case.json").read_text(encoding="utf-8"))
+    texts = json.loads((EXPECTED / about["inputs"]).read_text(encoding="utf-8"))
+    return Case(name, about, texts, {run["name"]: run for run in about["runs"]})
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    """Exports golden/models/<case>, once for all the workers of a test run: one export takes seconds."""
+    base = tmp_path_factory.getbasetemp()
+    # the workers of pytest-xdist share the parent; without workers it outlives the run
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled"
+    shared.mkdir(exist_ok=True)
+
+    def compile_once(
+        case: str, target: str = "onnx-fp32", outputs: Sequence[str] = ("sentence_embedding",), provider: str = "cpu"
+    ) -> Path:
+        folder = shared / "-".join((case, target, *outputs, provider))
+        with folder.with_suffix(".lock").open("w") as lock:
+            # held by one worker at a time, and let go of when a worker dies
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                from stcompile.export import export_model
+
+                texts = [text for text in load_case(case).texts if isinstance(text, str)] or None
+                export_model(MODELS / case, folder, target, provider=provider, outputs=outputs, texts=texts)
+        return folder
+
+    return compile_once

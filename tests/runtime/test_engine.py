@@ -1,0 +1,118 @@
+"""The ONNX Runtime engine: the provider that was asked for or an error, threads, and no second optimizer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime
+import pytest
+
+import stcompile
+from stcompile.errors import ArtifactError, ProviderError
+from stcompile.runtime.cpus import available_cpus
+from stcompile.runtime.engines.onnxruntime import OnnxRuntimeEngine
+from tests.conftest import Compiled
+
+_CUDA = "CUDAExecutionProvider"
+_CPU = "CPUExecutionProvider"
+
+_CASE = "pool_mean_with_prompt"
+
+
+@pytest.fixture(scope="session")
+def artifact(compiled: Compiled) -> Path:
+    return compiled(_CASE)
+
+
+@pytest.mark.parametrize("provider", ["gpu", "CPU", "CPUExecutionProvider", ""])
+def test_an_unknown_provider_names_the_known_ones(provider: str, artifact: Path) -> None:
+    with pytest.raises(ProviderError, match="unknown provider .*: choose one of cpu, cuda"):
+        stcompile.load(artifact, provider=provider)
+
+
+@pytest.mark.skipif(_CUDA in onnxruntime.get_available_providers(), reason="this onnxruntime has CUDA")
+def test_cuda_that_is_not_installed_is_an_error(artifact: Path) -> None:
+    with pytest.raises(ProviderError, match=r"pip install 'stcompile\[cuda\]'"):
+        stcompile.load(artifact, provider="cuda")
+
+
+@pytest.mark.parametrize(("got", "starts"), [((_CPU,), False), ((_CUDA, _CPU), True)])
+def test_cuda_that_falls_back_is_an_error(
+    got: tuple[str, ...], starts: bool, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Session:
+        """As ONNX Runtime without cuDNN: it warns, and hands out a session on CPU."""
+
+        def __init__(self, _: str, __: object, providers: list[str]) -> None:
+            assert providers == [_CUDA, _CPU]
+
+        def get_providers(self) -> list[str]:
+            return list(got)
+
+        def disable_fallback(self) -> None:
+            # a failing GPU may not move to CPU later either
+            disabled.append(True)
+
+    disabled: list[bool] = []
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [_CUDA, _CPU])
+    if starts:
+        stcompile.load(artifact, provider="cuda")
+    else:
+        with pytest.raises(ProviderError, match="could not start it .*provider='cpu'"):
+            stcompile.load(artifact, provider="cuda")
+    assert disabled == [True] * starts
+
+
+def test_a_graph_the_engine_cannot_load_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"not a graph")
+    with pytest.raises(ArtifactError, match=r"ONNX Runtime .* cannot load model\.onnx"):
+        OnnxRuntimeEngine(tmp_path / "model.onnx", "cpu", None, "basic")
+
+
+@pytest.mark.parametrize("threads", [1, 3, None])
+def test_threads_are_honoured(threads: int | None, artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = _spy(monkeypatch)
+    stcompile.load(artifact, threads=threads)
+    (options,) = seen
+    assert options.intra_op_num_threads == (threads or available_cpus())
+    assert options.inter_op_num_threads == 1
+
+
+@pytest.mark.parametrize("provider", ["cpu", "cuda"])
+def test_the_engine_runs_what_the_passes_chose(
+    provider: str, compiled: Compiled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = compiled(_CASE, provider=provider)
+    shaped = _fused(next(folder.glob("*.onnx")))
+    _spy(monkeypatch, tmp_path / "run.onnx")
+    # a graph that was shaped for CUDA still runs on CPU, and is not rewritten for it
+    stcompile.load(folder, provider="cpu")
+    assert _fused(tmp_path / "run.onnx") == shaped
+    # two layers; on CPU SkipLayerNormalization is slower than what it replaces
+    norms = "SkipLayerNormalization"
+    assert (shaped["Attention"] + shaped["MultiHeadAttention"], shaped[norms] > 0) == (2, provider == "cuda")
+
+
+def _spy(monkeypatch: pytest.MonkeyPatch, written: Path | None = None) -> list[Any]:
+    """Collects the options of the sessions that are made, and has each write down the graph it will run."""
+    seen: list[Any] = []
+    real = onnxruntime.InferenceSession
+
+    def session(graph: str, options: Any, providers: list[str]) -> Any:
+        seen.append(options)
+        if written is not None:
+            options.optimized_model_filepath = str(written)
+        return real(graph, options, providers=providers)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    return seen
+
+
+def _fused(graph: Path) -> Counter[str]:
+    """How many of each of the engine's own operators: fusions, layout changes, reorderings."""
+    nodes = onnx.load(graph, load_external_data=False).graph.node
+    return Counter(node.op_type for node in nodes if node.domain == "com.microsoft")

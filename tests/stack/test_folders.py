@@ -1,0 +1,239 @@
+"""Reading model folders: every generation, and every way in which one can be wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stcompile.errors import ModelFolderError, UnsupportedError
+from stcompile.stack import registry
+from stcompile.stack.describe import describe
+from stcompile.stack.load import load_stack
+from tests.conftest import MODELS
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A private copy of Transformer, two poolings, Dense, LayerNorm, Dropout, Dense, Normalize."""
+    return Path(shutil.copytree(MODELS / "full_stack", tmp_path / "model"))
+
+
+def edit(path: Path, change: Callable[[Any], Any]) -> None:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(change(content)), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "sentence_transformers.models.Pooling",
+        "sentence_transformers.models.Pooling.Pooling",
+        "sentence_transformers.sentence_transformer.modules.Pooling",
+        "sentence_transformers.sentence_transformer.modules.pooling.Pooling",
+    ],
+)
+def test_type_paths_of_every_generation(path: str) -> None:
+    kind, refusal = registry.resolve(path)
+    assert (kind, refusal) == (registry.SUPPORTED["Pooling"], "")
+
+
+@pytest.mark.parametrize("release", ["base", "sentence_transformer"])
+def test_normalize_moved_between_packages(release: str) -> None:
+    kind, _ = registry.resolve(f"sentence_transformers.{release}.modules.normalize.Normalize")
+    assert kind is registry.SUPPORTED["Normalize"]
+
+
+@pytest.mark.parametrize("name", ["BERT", "RoBERTa", "XLMRoBERTa"])
+def test_the_first_releases_named_a_transformer_after_its_network(name: str) -> None:
+    kind, _ = registry.resolve(f"sentence_transformers.models.{name}")
+    assert kind is registry.SUPPORTED["Transformer"]
+
+
+@pytest.mark.parametrize("name", sorted(registry.REFUSED))
+def test_what_is_not_supported_is_refused_by_name(name: str) -> None:
+    kind, refusal = registry.resolve(f"sentence_transformers.models.{name}")
+    assert kind is None
+    assert ":" in refusal, "a refusal ends in its remedy"
+
+
+def test_foreign_code_is_never_imported() -> None:
+    kind, refusal = registry.resolve("os.system")
+    assert kind is None
+    assert "does not run" in refusal
+
+
+def test_every_reason_is_given_at_once(folder: Path) -> None:
+    edit(folder / "modules.json", lambda rows: [*rows, {"path": "", "type": "sentence_transformers.models.LSTM"}])
+    edit(folder / "1_Pooling/config.json", lambda config: {**config, "pooling_mode": "median"})
+    edit(folder / "2_Dense/config.json", lambda config: {**config, "activation_function": "os.system"})
+    edit(folder / "config_sentence_transformers.json", lambda config: {**config, "similarity_fn_name": "maxsim"})
+    with pytest.raises(UnsupportedError) as caught:
+        load_stack(folder)
+    text = str(caught.value)
+    assert all(word in text for word in ("LSTM", "median", "os.system", "maxsim"))
+    assert len(caught.value.reasons) == 4
+
+
+def test_a_stack_whose_widths_do_not_fit_is_refused(folder: Path) -> None:
+    edit(folder / "modules.json", lambda rows: [row for row in rows if row["path"] != "2_Dense"])
+    with pytest.raises(UnsupportedError, match=r"LayerNorm\) takes 40 values but is given 64"):
+        load_stack(folder)
+
+
+def test_a_stack_without_pooling_is_refused(folder: Path) -> None:
+    edit(folder / "modules.json", lambda rows: rows[:1])
+    with pytest.raises(UnsupportedError, match="add a Pooling"):
+        load_stack(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda root: (root / "model.safetensors").unlink(), "has no weights"),
+        (lambda root: (root / "model.safetensors").write_bytes(b"\x00" * 64), "cannot be loaded"),
+        (lambda root: (root / "config.json").unlink(), "has no config.json"),
+        (lambda root: (root / "modules.json").write_text("[{"), "is not valid JSON"),
+        (lambda root: (root / "modules.json").write_text("{}"), "must be a list of modules"),
+        (lambda root: (root / "2_Dense/model.safetensors").unlink(), "has neither model.safetensors"),
+        (lambda root: (root / "2_Dense/model.safetensors").write_bytes(b"junk"), "cannot be read"),
+        (lambda root: (root / "tokenizer.json").write_text("{"), "tokenizer"),
+        (lambda root: (root / "2_Dense/config.json").write_text('{"in_features": NaN}'), "not valid JSON"),
+    ],
+)
+def test_a_half_written_folder_is_one_clear_error(folder: Path, damage: Callable[[Path], Any], sentence: str) -> None:
+    damage(folder)
+    with pytest.raises(ModelFolderError, match=sentence):
+        load_stack(folder)
+
+
+def test_weights_of_another_shape_are_refused(folder: Path) -> None:
+    edit(folder / "2_Dense/config.json", lambda config: {**config, "bias": False})
+    with pytest.raises(ModelFolderError, match="do not fit its configuration"):
+        load_stack(folder)
+
+
+def test_weights_that_are_missing_from_the_checkpoint_are_noticed(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    state = load_file(str(path))
+    path.unlink()
+    kept = {name: tensor for name, tensor in state.items() if "layer.1.output.dense" not in name}
+    save_file(kept, str(path), metadata={"format": "pt"})
+    with pytest.raises(ModelFolderError, match=r"lack encoder\.layer\.1\.output\.dense"):
+        load_stack(folder)
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    folder = shutil.copytree(MODELS / "sharded_weights", tmp_path / "model")
+    shard = sorted(folder.glob("model-*.safetensors"))[0]
+    shard.unlink()
+    with pytest.raises(ModelFolderError, match=shard.name):
+        describe(folder)
+
+
+@pytest.mark.parametrize("path", ["../elsewhere", "/etc", "C:\\x", "a/../../b"])
+def test_a_module_path_cannot_leave_the_folder(folder: Path, path: str) -> None:
+    edit(folder / "modules.json", lambda rows: [*rows[:-1], {**rows[-1], "path": path}])
+    with pytest.raises(ModelFolderError, match="outside the folder"):
+        describe(folder)
+
+
+def test_a_link_out_of_the_folder_is_refused(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (folder / "9_Normalize").symlink_to(tmp_path / "outside")
+    edit(folder / "modules.json", lambda rows: [*rows[:-1], {**rows[-1], "path": "9_Normalize"}])
+    with pytest.raises(ModelFolderError, match="outside the folder"):
+        describe(folder)
+
+
+def test_pickles_run_no_code(tmp_path: Path) -> None:
+    import torch
+
+    folder = shutil.copytree(MODELS / "legacy_v2_bin_weights", tmp_path / "model")
+    marker = tmp_path / "ran"
+    torch.save({"linear.weight": Touch(marker)}, folder / "2_Dense/pytorch_model.bin")
+    with pytest.raises(ModelFolderError, match="cannot be read"):
+        load_stack(folder)
+    assert not marker.exists()
+
+
+class Touch:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.parametrize("kind", ["CrossEncoder", "SparseEncoder", "MultiVectorEncoder", "ColBERT"])
+def test_other_kinds_of_models_are_refused(folder: Path, kind: str) -> None:
+    edit(folder / "config_sentence_transformers.json", lambda config: {**config, "model_type": kind})
+    assert kind in describe(folder).unsupported[0]
+
+
+def test_a_plain_cross_encoder_is_refused(tmp_path: Path) -> None:
+    folder = shutil.copytree(MODELS / "plain_bert", tmp_path / "model")
+    edit(folder / "config.json", lambda config: {**config, "architectures": ["BertForSequenceClassification"]})
+    assert "not an embedding model" in describe(folder).unsupported[0]
+
+
+def test_an_adapter_is_refused(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text("{}")
+    assert "merge it into its base model" in describe(folder).unsupported[0]
+
+
+def test_code_of_the_folder_does_not_run_by_default(folder: Path) -> None:
+    edit(folder / "config.json", lambda config: {**config, "model_type": "unheard", "auto_map": {"AutoConfig": "x.X"}})
+    (folder / "x.py").write_text("raise SystemExit('ran')")
+    with pytest.raises(UnsupportedError, match="trust_remote_code"):
+        load_stack(folder)
+
+
+def test_a_missing_folder_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ModelFolderError, match="there is no model folder"):
+        load_stack(tmp_path / "nowhere")
+
+
+def test_a_limit_beyond_the_positions_is_clamped_with_a_warning(tmp_path: Path, caplog: Any) -> None:
+    folder = shutil.copytree(MODELS / "plain_roberta", tmp_path / "model")
+    edit(folder / "tokenizer_config.json", lambda config: {**config, "model_max_length": 512})
+    stack = load_stack(folder)
+    assert stack.transformer.max_seq_length == 64
+    assert "texts are cut at 64 tokens" in caplog.text
+
+
+def test_a_live_sentence_transformer_is_read() -> None:
+    from sentence_transformers import SentenceTransformer
+
+    live = SentenceTransformer(str(MODELS / "full_stack"), device="cpu")
+    stack = load_stack(live)
+    assert [type(block).__name__ for block in stack.blocks][:3] == ["Transformer", "Pooling", "Dense"]
+
+
+def test_a_hub_id_out_of_reach_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ModelFolderError, match="hub did not deliver"):
+        load_stack("nobody/no-such-model")
+
+
+def test_the_hub_is_asked_for_revision_and_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    asked: dict[str, Any] = {}
+
+    def snapshot(model: str, **options: Any) -> str:
+        asked.update(options, model=model)
+        return str(MODELS / "pool_mean")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    stack = load_stack("org/name", revision="abc", cache_dir="/cache")
+    assert (asked["model"], asked["revision"], asked["cache_dir"]) == ("org/name", "abc", "/cache")
+    assert stack.name == "org/name"

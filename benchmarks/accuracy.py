@@ -175,7 +175,7 @@ def _measure(artifact: Artifact, texts: list[str], expected: Vectors, pairs: Pai
         mean_cosine=round(mean, 8),
         min_cosine=round(float(apart.cosine.min()), 8),
         spearman=round(spearman, 2),
-        spearman_drop=round(drop, 2),
+        spearman_drop=round(drop, 2) + 0.0,  # never -0.0
         missed=_missed(recipe, error, mean, drop),
     )
 

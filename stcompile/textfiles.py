@@ -1,4 +1,4 @@
-"""Reading texts and writing vectors: plain lines, JSONL, CSV columns, `.npy`."""
+"""Reading texts and writing vectors: plain lines, JSONL, `.npy`."""
 
 from __future__ import annotations
 
@@ -84,7 +84,9 @@ def _moved_into_place(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}): choose another destination") from error
     finally:
-        partial.unlink(missing_ok=True)
+        # Where it could not be written it cannot be removed either, and the reason why not is on its way.
+        with contextlib.suppress(OSError):
+            partial.unlink()
 
 
 def _texts(stream: IO[str], path: str, field: str, as_json: bool | None) -> Iterator[str]:

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from stcompile.manifest import SCHEMA_VERSION, GraphSpec, Manifest, ModuleSummary, Source, TensorSpec, TextSpec
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 MODELS = GOLDEN / "models"
 EXPECTED = GOLDEN / "expected"
@@ -76,3 +78,31 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
         return folder
 
     return compile_once
+
+
+@pytest.fixture
+def manifest() -> Manifest:
+    """A small manifest of a graph that is nowhere."""
+    rows, vectors = ("batch", "sequence"), TensorSpec("sentence_embedding", "float32", ("batch", "8"))
+    inputs = tuple(TensorSpec(name, "int64", rows) for name in ("input_ids", "attention_mask"))
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        target="onnx-fp32",
+        recipe="float32",
+        provider="cpu",
+        batch_invariant=True,
+        optimization_level="basic",
+        dim=8,
+        truncate_dim=None,
+        similarity="cosine",
+        prompts={"query": "Frage: ", "document": ""},
+        default_prompt_name=None,
+        source=Source("small", "ab" * 32, (ModuleSummary("Pooling", {"pooling_mode": "mean"}),)),
+        text=TextSpec("transformer", "tokenizer.json", 64, "right", "right", 0, 0, (101, 102)),
+        graphs=(GraphSpec("", "model.onnx", None, 23, inputs, (vectors,)),),
+        passes=(),
+        quantization=None,
+        parity=None,
+        notes=("größer als nötig",),
+        versions={"stcompile": "0.1.0"},
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from tests.conftest import EXPECTED, MODELS, Case, Compiled, load_case
 CASES = sorted(folder.name for folder in EXPECTED.iterdir() if folder.is_dir())
 
 # Largest difference of a component, on rows scaled to the length of the expected row. Measured over all cases:
-# 6.2e-7 (two dozen float32 operations a layer, in another order).
+# 5.2e-7 (two dozen float32 operations a layer, in another order).
 FLOAT32_ROUNDING = 1e-6
 
 # sentence-transformers computes this folder in float16, as its config.json says; onnx-fp32 computes the same
@@ -38,13 +39,22 @@ def test_vectors_are_those_of_sentence_transformers(name: str, compiled: Compile
     for run in case.runs.values():
         vectors = getattr(encoder, run["method"])(case.texts, **run["kwargs"])
         if isinstance(vectors, list):
-            assert [len(rows) for rows in vectors] == [len(rows) for rows in case.ragged(run["name"])]
-            vectors = np.concatenate(vectors)
-        assert_close(case, run, vectors)
+            assert_close_tokens(case, run, vectors)
+        else:
+            assert_close(case, run, case.expected(run["name"]), vectors)
 
 
-def assert_close(case: Case, run: dict[str, Any], vectors: npt.NDArray[Any]) -> None:
-    expected = case.expected(run["name"])
+def assert_close_tokens(case: Case, run: dict[str, Any], vectors: list[npt.NDArray[Any]]) -> None:
+    expected = case.ragged(run["name"])
+    assert [rows.shape for rows in vectors] == [rows.shape for rows in expected]
+    # Left padding stays in place in sentence-transformers' answer. What attention makes of those rows depends on
+    # the kernel, so only the rows of real tokens are compared.
+    ids = json.loads((EXPECTED / case.name / "tokens.json").read_text(encoding="utf-8"))[run["tokens"]]
+    for real, left, right in zip(ids, expected, vectors, strict=True):
+        assert_close(case, run, left[-len(real) :], right[-len(real) :])
+
+
+def assert_close(case: Case, run: dict[str, Any], expected: npt.NDArray[Any], vectors: npt.NDArray[Any]) -> None:
     assert vectors.shape == expected.shape
     assert vectors.dtype == expected.dtype
     if expected.dtype != np.float32:
@@ -54,7 +64,7 @@ def assert_close(case: Case, run: dict[str, Any], vectors: npt.NDArray[Any]) -> 
     error = scaled_error(expected, vectors)
     allowed = HALF_PRECISION.get(case.name, FLOAT32_ROUNDING)
     worst = int(error.argmax())
-    assert error[worst] <= allowed, f"run {run['name']}: {error[worst]:.1e} for {case.texts[worst]!r}"
+    assert error[worst] <= allowed, f"run {run['name']}: {error[worst]:.1e} in row {worst}"
 
 
 def scaled_error(expected: npt.NDArray[Any], vectors: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -75,10 +85,11 @@ def test_what_sentence_transformers_replaces_silently_is_refused(name: str, reas
 
 def test_the_comparison_can_fail() -> None:
     case = load_case("pool_mean")
-    moved = case.expected().copy()
+    expected = case.expected()
+    moved = expected.copy()
     moved[3, 5] += 3e-6 * np.linalg.norm(moved[3])
     with pytest.raises(AssertionError, match="run default"):
-        assert_close(case, case.runs["default"], moved)
+        assert_close(case, case.runs["default"], expected, moved)
 
 
 def test_everything_supported_has_a_golden() -> None:

@@ -79,6 +79,11 @@ class _Converter:
     def __init__(self, graph: ir.Graph) -> None:
         self._graph = graph
         self._casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
+        self._floats = {
+            value
+            for value in (*graph.initializers.values(), *(output for node in graph for output in node.outputs))
+            if value.dtype == ir.DataType.FLOAT
+        }
         self.half: set[ir.Value] = set()
 
     def to_half(self, node: ir.Node) -> None:
@@ -92,8 +97,9 @@ class _Converter:
                 node.replace_input_with(index, self._cast(value, ir.DataType.FLOAT16, node))
         if computes:
             for output in node.outputs:
-                if output.dtype in (ir.DataType.FLOAT, None):
-                    output.dtype = ir.DataType.FLOAT16
+                if output in self._floats or output.dtype is None:
+                    # A type object of its own: passes let several values share one.
+                    output.type = ir.TensorType(ir.DataType.FLOAT16)
                     self.half.add(output)
 
     def to_float(self, node: ir.Node) -> bool:
@@ -150,7 +156,9 @@ class _Converter:
         return result
 
     def _is_float(self, value: ir.Value) -> bool:
-        if value in self.half or value.dtype == ir.DataType.FLOAT:
-            return True
         constant = value.const_value
-        return value.dtype is None and constant is not None and constant.dtype == ir.DataType.FLOAT
+        return (
+            value in self.half
+            or value in self._floats
+            or (value.dtype is None and constant is not None and constant.dtype == ir.DataType.FLOAT)
+        )

@@ -25,10 +25,8 @@ IDS = RNG.integers(0, 300, (3, 5))
 def graph(*, biased: bool = True) -> ir.Model:
     """ids (batch, sequence) -> Gather -> MatMul (-> Add) -> ReduceSum over the sequence -> (batch, 8)."""
     ids = ir.val("ids", ir.DataType.INT64, ["batch", "sequence"])
-    constants = {
-        name: ir.val(name, const_value=ir.tensor(array, name=name))
-        for name, array in {"table": TABLE, "weight": WEIGHT, "bias": BIAS, "axes": np.array([1], np.int64)}.items()
-    }
+    arrays: dict[str, npt.NDArray[Any]] = {"table": TABLE, "weight": WEIGHT, "bias": BIAS, "axes": np.array([1])}
+    constants = {name: ir.val(name, const_value=ir.tensor(array, name=name)) for name, array in arrays.items()}
     for value in constants.values():
         assert value.const_value is not None
         value.dtype, value.shape = value.const_value.dtype, ir.Shape(value.const_value.numpy().shape)

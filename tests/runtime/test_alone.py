@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.conftest import Compiled, load_case
 
@@ -66,7 +67,8 @@ def test_the_recorded_vectors_without_the_compiler(compiled: Compiled, tmp_path:
     _python(_WITHOUT + _ENCODE, json.dumps({"artifact": str(compiled(case.name)), "texts": case.texts, **files}))
     for key, run in runs.items():
         expected = case.expected(run)
-        np.testing.assert_allclose(np.load(files[key]), expected, rtol=0, atol=2e-6 * np.linalg.norm(expected[0]))
+        atol = 2e-6 * float(np.linalg.norm(expected[0]))
+        np.testing.assert_allclose(np.load(files[key]), expected, rtol=0, atol=atol)
 
 
 def test_the_import_alone_brings_neither_numpy_nor_an_engine() -> None:
@@ -75,6 +77,8 @@ def test_the_import_alone_brings_neither_numpy_nor_an_engine() -> None:
     assert not imported & {"numpy", "onnxruntime", "tokenizers", *_NOT_IN_PRODUCTION}
 
 
-def test_what_needs_the_compiler_names_the_extra() -> None:
-    script = "import stcompile\ntry:\n    stcompile.load_stack('x/y/z')\nexcept stcompile.MissingExtraError as error:\n"
-    assert "pip install 'stcompile[compile]'" in _python(_WITHOUT + script + "    print(error)")
+@pytest.mark.xfail(strict=True, reason="BUG: what needs the compiler ends in a bare ModuleNotFoundError for torch")
+@pytest.mark.parametrize("call", ["load_stack('model')", "export_model('model', 'artifact')", "ModuleStack([])"])
+def test_what_needs_the_compiler_names_the_extra(call: str) -> None:
+    caught = f"import stcompile\ntry:\n    stcompile.{call}\nexcept stcompile.MissingExtraError as error:\n"
+    assert "pip install 'stcompile[compile]'" in _python(_WITHOUT + caught + "    print(error)")

@@ -29,7 +29,7 @@ def artifact(compiled: Compiled) -> Path:
 
 @pytest.mark.parametrize("provider", ["gpu", "CPU", "CPUExecutionProvider", ""])
 def test_an_unknown_provider_names_the_known_ones(provider: str, artifact: Path) -> None:
-    with pytest.raises(ProviderError, match="unknown provider .*: choose one of cpu, cuda"):
+    with pytest.raises(ProviderError, match=r"unknown provider .*: choose one of cpu, cuda"):
         stcompile.load(artifact, provider=provider)
 
 
@@ -62,7 +62,7 @@ def test_cuda_that_falls_back_is_an_error(
     if starts:
         stcompile.load(artifact, provider="cuda")
     else:
-        with pytest.raises(ProviderError, match="could not start it .*provider='cpu'"):
+        with pytest.raises(ProviderError, match=r"could not start it .*provider='cpu'"):
             stcompile.load(artifact, provider="cuda")
     assert disabled == [True] * starts
 
@@ -87,14 +87,14 @@ def test_the_engine_runs_what_the_passes_chose(
     provider: str, compiled: Compiled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = compiled(_CASE, provider=provider)
-    shaped = _fused(next(folder.glob("*.onnx")))
+    shaped = _heavy(next(folder.glob("*.onnx")))
     _spy(monkeypatch, tmp_path / "run.onnx")
     # a graph that was shaped for CUDA still runs on CPU, and is not rewritten for it
     stcompile.load(folder, provider="cpu")
-    assert _fused(tmp_path / "run.onnx") == shaped
+    assert _heavy(tmp_path / "run.onnx") == shaped
     # two layers; on CPU SkipLayerNormalization is slower than what it replaces
-    norms = "SkipLayerNormalization"
-    assert (shaped["Attention"] + shaped["MultiHeadAttention"], shaped[norms] > 0) == (2, provider == "cuda")
+    attention, norms = "Attention" if provider == "cpu" else "MultiHeadAttention", "SkipLayerNormalization"
+    assert (shaped[attention], shaped[norms] > 0) == (2, provider == "cuda")
 
 
 def _spy(monkeypatch: pytest.MonkeyPatch, written: Path | None = None) -> list[Any]:
@@ -112,7 +112,7 @@ def _spy(monkeypatch: pytest.MonkeyPatch, written: Path | None = None) -> list[A
     return seen
 
 
-def _fused(graph: Path) -> Counter[str]:
-    """How many of each of the engine's own operators: fusions, layout changes, reorderings."""
-    nodes = onnx.load(graph, load_external_data=False).graph.node
-    return Counter(node.op_type for node in nodes if node.domain == "com.microsoft")
+def _heavy(graph: Path) -> Counter[str]:
+    """How many of each of the operators that an engine likes to fuse."""
+    names = (node.op_type for node in onnx.load(graph).graph.node)
+    return Counter(name for name in names if name.endswith(("Attention", "Normalization", "Gelu")) or "Fused" in name)

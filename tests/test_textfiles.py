@@ -1,0 +1,158 @@
+"""Texts in and vectors out: every format, and a sentence for every file that is not one."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from stcompile.errors import InputError
+from stcompile.textfiles import STDIN, read_texts, write_jsonl, write_npy
+
+_VECTORS = np.array([[1.5, -2], [0, 0.1]], np.float32)
+_TEXTS = ["größer", 'a "quoted"\ttext']
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("t.txt", "one\ntwo\n", ["one", "two"]),
+        ("t.txt", "one\r\n\r\n two ", ["one", "", " two "]),
+        ("t.txt", "größer 😀 一\u2028二", ["größer 😀 一\u2028二"]),
+        # only the name makes a file JSONL: a text may begin with a brace
+        ("t.txt", '{"text": "one"}\n', ['{"text": "one"}']),
+        ("t.jsonl", '{"text": "one", "id": 1}\n\n{"text": "two\\nlines"}', ["one", "two\nlines"]),
+        ("t.ndjson", '{"text": ""}', [""]),
+    ],
+)
+def test_texts_of_a_file(name: str, content: str, expected: list[str], tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content.encode())
+    assert read_texts(str(tmp_path / name)) == expected
+
+
+def test_a_field_of_another_name(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"text": "no", "body": "yes"}')
+    assert read_texts(str(tmp_path / "t.jsonl"), "body") == ["yes"]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("one\n{two}\n", ["one", "{two}"]),
+        ('{"text": "one"}\n{"text": "two"}\n', ["one", "two"]),
+        ("\n", [""]),
+    ],
+)
+def test_standard_input_is_jsonl_when_it_starts_like_it(
+    content: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(content))
+    assert read_texts(STDIN) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("t.txt", b"", r"t\.txt holds no text"),
+        ("t.jsonl", b"\n\n", r"t\.jsonl holds no text"),
+        ("t.txt", b"one\n\xff\xfe\n", r"t\.txt is not UTF-8 text"),
+        ("t.jsonl", b'{"text": "one"}\nnope\n', r"line 2 of .*t\.jsonl is not a JSON object with the field 'text'"),
+        ("t.jsonl", b'{"body": "one"}', "line 1 .* field 'text'"),
+        ("t.jsonl", b'"one"', "line 1 .* field 'text'"),
+        ("t.jsonl", b"[1]", "line 1 .* field 'text'"),
+        ("t.jsonl", b"3", "line 1 .* field 'text'"),
+        ("t.jsonl", b'{"text": null}', "line 1 .*'text' is NoneType, not text"),
+        ("t.jsonl", b'{"text": 3}', "'text' is int, not text"),
+    ],
+)
+def test_a_file_without_texts_is_named(name: str, content: bytes, reason: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=reason):
+        read_texts(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(("name", "reason"), [("absent.txt", "No such file"), (".", "Is a directory")])
+def test_a_file_that_cannot_be_read_is_named(name: str, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"cannot be read: {reason}"):
+        read_texts(str(tmp_path / name))
+
+
+@pytest.mark.xfail(strict=True, reason="BUG: in the C locale, bytes that are not UTF-8 pass as halves of surrogates")
+def test_standard_input_that_is_not_utf8_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    # what Python makes of standard input in a container without a locale
+    stream = io.TextIOWrapper(io.BytesIO(b"\xff\xfe\n"), encoding="utf-8", errors="surrogateescape")
+    monkeypatch.setattr(sys, "stdin", stream)
+    with pytest.raises(InputError, match="is not UTF-8 text"):
+        read_texts(STDIN)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int8, np.uint8])
+def test_npy_is_read_back_as_it_was(dtype: npt.DTypeLike, tmp_path: Path) -> None:
+    vectors = np.arange(6).reshape(2, 3).astype(dtype)
+    write_npy(tmp_path / "v.npy", vectors)
+    found = np.load(tmp_path / "v.npy")
+    assert found.dtype == dtype
+    assert np.array_equal(found, vectors)
+
+
+@pytest.mark.parametrize("to_stdout", [True, False])
+def test_jsonl_is_read_back_as_it_was(to_stdout: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "v.jsonl"
+    write_jsonl(STDIN if to_stdout else str(path), _TEXTS, _VECTORS)
+    lines = (capsys.readouterr().out if to_stdout else path.read_text(encoding="utf-8")).splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert "größer" in lines[0]
+    assert [row["text"] for row in rows] == _TEXTS
+    # through float64 and back, float32 loses nothing
+    assert np.array_equal(np.array([row["embedding"] for row in rows], np.float32), _VECTORS)
+
+
+def _npy(path: Path) -> None:
+    write_npy(path, _VECTORS)
+
+
+def _jsonl(path: Path) -> None:
+    write_jsonl(str(path), _TEXTS, _VECTORS)
+
+
+@pytest.mark.parametrize("write", [_npy, _jsonl])
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("absent/v", "No such file"),
+        ("folder", "Is a directory"),
+        ("file/v", "Not a directory"),
+        ("v" * 300, "too long"),
+    ],
+)
+def test_a_destination_that_cannot_be_written_is_named(
+    write: Callable[[Path], None], name: str, reason: str, tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=f"cannot be written .*{reason}"):
+        write(tmp_path / name)
+    assert {path.name for path in tmp_path.iterdir()} == {"folder", "file"}
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()], ids=repr)
+def test_a_failed_write_leaves_the_earlier_file(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(stream: Any, _: object) -> None:
+        stream.write(b"half")
+        raise error
+
+    (tmp_path / "v.npy").write_bytes(b"earlier")
+    monkeypatch.setattr(np, "save", fail)
+    with pytest.raises(InputError if isinstance(error, OSError) else KeyboardInterrupt):
+        write_npy(tmp_path / "v.npy", _VECTORS)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("v.npy", b"earlier")]

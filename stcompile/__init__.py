@@ -31,6 +31,8 @@ _PUBLIC = {
     "ParityError": "stcompile.errors",
 }
 
+_NEEDS_TORCH = ("stcompile.stack", "stcompile.export", "stcompile.parity")
+
 __all__ = [
     "ArtifactError",
     "Encoder",
@@ -75,6 +77,10 @@ def __getattr__(name: str) -> object:
     home = _PUBLIC.get(name)
     if home is None:
         raise AttributeError(f"module 'stcompile' has no attribute {name!r}")
+    if home.startswith(_NEEDS_TORCH):
+        from stcompile.extras import require  # noqa: PLC0415 - nothing is imported before it is needed
+
+        require("torch", f"stcompile.{name}")
     return getattr(importlib.import_module(home), name)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import glob
 import hashlib
 import os
 import shutil
@@ -15,6 +16,9 @@ from stcompile.errors import ArtifactError
 from stcompile.manifest import MANIFEST_NAME, FileEntry, Manifest
 
 _CHUNK = 1 << 20
+
+# What an artifact is called for the moment between the two renames that replace it.
+_PREVIOUS = ".previous"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,16 +46,20 @@ def open_artifact(folder: str | Path, *, check_integrity: bool = True) -> Artifa
     """
     root = Path(folder)
     path = root / MANIFEST_NAME
-    if not root.is_dir():
-        raise ArtifactError(f"there is no artifact at {root}: check the path, or run stcompile export first")
-    if not path.is_file():
-        raise ArtifactError(f"{root} is not an stcompile artifact: it has no {MANIFEST_NAME}")
     try:
+        if not root.is_dir():
+            raise ArtifactError(f"there is no artifact at {root}: check the path, or run stcompile export first")
+        if not path.is_file():
+            raise ArtifactError(f"{root} is not an stcompile artifact: it has no {MANIFEST_NAME}")
         manifest = Manifest.from_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{path} cannot be read: {error}") from error
     for entry in manifest.files:
-        _check(root, entry, check_integrity)
+        try:
+            _check(root, entry, check_integrity)
+        except OSError as error:
+            raise ArtifactError(f"{root / entry.path} cannot be read: {error}") from error
+    _refuse_unlisted(root, manifest)
     return Artifact(root, manifest)
 
 
@@ -77,12 +85,12 @@ def staged(destination: Path) -> Iterator[Path]:
     Raises:
         ArtifactError: the destination holds something else, cannot be written, or the disk is full.
     """
-    destination = Path(os.path.abspath(destination))  # noqa: PTH100 - resolve() would follow a link away
-    _refuse_foreign(destination)
+    destination = _absolute(destination)
     staging = destination.parent / f".{destination.name}.staging-{os.getpid()}"
     with _readable_os_errors(destination):
+        _clean_up_after_killed(destination)
+        _refuse_foreign(destination)
         destination.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(destination)
         staging.mkdir()
         try:
             yield staging
@@ -90,6 +98,17 @@ def staged(destination: Path) -> Iterator[Path]:
             _swap(staging, destination)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+
+def _refuse_unlisted(root: Path, manifest: Manifest) -> None:
+    """What is opened must have been hashed: a name outside the list would slip past the check."""
+    listed = {entry.path for entry in manifest.files}
+    opened = [manifest.text.tokenizer]
+    for graph in manifest.graphs:
+        opened += [graph.file] if graph.external_data is None else [graph.file, graph.external_data]
+    for name in opened:
+        if name not in listed:
+            raise ArtifactError(f"{MANIFEST_NAME} in {root} names {name} but does not list it: do not use the artifact")
 
 
 def _check(root: Path, entry: FileEntry, check_integrity: bool) -> None:
@@ -113,6 +132,22 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def check_destination(destination: Path) -> None:
+    """Refuses a destination that `staged` would refuse, before minutes of work are put into it.
+
+    Raises:
+        ArtifactError: it holds something else, or its folder cannot be written.
+    """
+    destination = _absolute(destination)
+    with _readable_os_errors(destination):
+        _refuse_foreign(destination)
+        home = next(parent for parent in destination.parents if parent.exists())
+        if not home.is_dir():
+            raise ArtifactError(f"{home} is a file: choose a folder as the destination")
+        if not os.access(home, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "Permission denied", str(home))
+
+
 def _refuse_foreign(destination: Path) -> None:
     if destination.is_dir():
         if any(destination.iterdir()) and not (destination / MANIFEST_NAME).is_file():
@@ -121,12 +156,28 @@ def _refuse_foreign(destination: Path) -> None:
         raise ArtifactError(f"{destination} is a file: choose a folder as the destination")
 
 
-def _remove_abandoned(destination: Path) -> None:
-    """Removes staging folders of exports that were killed before they could clean up."""
-    for left in destination.parent.glob(f".{destination.name}.staging-*"):
-        pid = left.name.rpartition("-")[2]
-        if pid.isdigit() and not _alive(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)
+def _absolute(destination: Path) -> Path:
+    return Path(os.path.abspath(destination))  # noqa: PTH100 - resolve() would follow a link away
+
+
+def _clean_up_after_killed(destination: Path) -> None:
+    """Removes staging folders of exports that were killed, and brings back what one had moved aside."""
+    prefix = f".{destination.name}.staging-"
+    for left in sorted(destination.parent.glob(f"{glob.escape(prefix)}*")):
+        pid, _, kind = left.name.removeprefix(prefix).partition(".")
+        if not pid.isdigit() or _alive(int(pid)):
+            continue
+        if f".{kind}" == _PREVIOUS and not os.path.lexists(destination):
+            left.rename(destination)
+        else:
+            _remove(left)
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _alive(pid: int) -> bool:
@@ -147,8 +198,8 @@ def _sync(folder: Path) -> None:
 
 
 def _swap(staging: Path, destination: Path) -> None:
-    previous = staging.with_name(f"{staging.name}.previous")
-    had_previous = destination.exists()
+    previous = staging.with_name(f"{staging.name}{_PREVIOUS}")
+    had_previous = os.path.lexists(destination)
     if had_previous:
         destination.rename(previous)
     try:
@@ -157,7 +208,8 @@ def _swap(staging: Path, destination: Path) -> None:
         if had_previous:
             previous.rename(destination)
         raise
-    shutil.rmtree(previous, ignore_errors=True)
+    if had_previous:
+        _remove(previous)
 
 
 @contextlib.contextmanager

@@ -187,7 +187,8 @@ def encode(
     if output.endswith(".npy"):
         write_npy(Path(output), vectors)
     else:
-        write_jsonl(output, found, vectors)
+        with _reader_may_leave():
+            write_jsonl(output, found, vectors)
 
 
 @app.command(epilog=_EPILOG)
@@ -246,6 +247,7 @@ def run() -> NoReturn:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code = app(standalone_mode=False) or DONE
+        sys.stdout.flush()
     except _USAGE_ERROR as error:
         error.show()
         code = BAD_INPUT
@@ -253,14 +255,29 @@ def run() -> NoReturn:
         code = _failed(error, PARITY_FAILED)
     except StcompileError as error:
         code = _failed(error, BAD_INPUT)
-    except BrokenPipeError:
-        # The reader went away (`| head`): that is no error of ours, and there is nobody left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = DONE
+    except OSError as error:
+        _drop_standard_output()
+        code = _failed(StcompileError(f"{error.strerror or error}: {error.filename or 'standard output'}"), BAD_INPUT)
     except (KeyboardInterrupt, typer.Abort):
-        err.print("stcompile: interrupted; nothing was published", highlight=False)
         code = INTERRUPTED
+    # Typer answers Ctrl-C with this code by itself, and says nothing.
+    if code == INTERRUPTED:
+        err.print("stcompile: interrupted; nothing was published", highlight=False)
     sys.exit(code)
+
+
+@contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """A reader that has seen enough (`| head`) is no error, and there is nobody left to tell."""
+    try:
+        yield
+    except BrokenPipeError:
+        _drop_standard_output()
+
+
+def _drop_standard_output() -> None:
+    # What is still buffered would fail again when the interpreter exits.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _terminate(*_: object) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stcompile import __version__
-from stcompile.artifact import Artifact, open_artifact, staged, write_manifest
+from stcompile.artifact import Artifact, check_destination, open_artifact, staged, write_manifest
 from stcompile.errors import InputError, ParityError
 from stcompile.manifest import SCHEMA_VERSION, GraphSpec, Manifest, PassSummary, QuantizationSummary, Source, TextSpec
 from stcompile.parity.report import ParityReport
@@ -78,6 +78,7 @@ def export_model(
     tolerance = tolerance_for(chosen, min_cosine)
     passes = pipeline_for(provider)
     wanted = _checked_outputs(outputs)
+    check_destination(Path(destination))
     with step("Reading the module stack"):
         stack = load_stack(model, revision=revision, cache_dir=cache_dir, trust_remote_code=trust_remote_code)
         text, tokenizer = text_front_end(stack)

@@ -32,11 +32,17 @@ def require(module: str, purpose: str, extra: str | None = None) -> ModuleType:
     """
     try:
         return importlib.import_module(module)
-    except ImportError as error:
-        if isinstance(error, MissingExtraError):
-            raise
+    except MissingExtraError:
+        raise
+    except ModuleNotFoundError as error:
         missing = (error.name or module).partition(".")[0]
         chosen = extra or _EXTRA_OF.get(missing) or _EXTRA_OF[module]
         raise MissingExtraError(
             f"{purpose} needs {missing}, which is not installed: pip install 'stcompile[{chosen}]'"
+        ) from error
+    except ImportError as error:
+        chosen = extra or _EXTRA_OF[module]
+        raise MissingExtraError(
+            f"{purpose} needs {module}, which is installed but cannot be imported ({error}): "
+            f"pip install --force-reinstall 'stcompile[{chosen}]'"
         ) from error

@@ -76,7 +76,8 @@ class Target:
         return ()
 
 
-_INT8_DYNAMIC_TOLERANCE = Tolerance(max_abs_error=None, min_cosine=0.90, mean_cosine=0.985, batch_invariance=None)
+# Each tolerance is what was measured, with room for models that were not: docs/targets.md has the numbers.
+_INT8_DYNAMIC_TOLERANCE = Tolerance(max_abs_error=None, min_cosine=0.94, mean_cosine=0.985, batch_invariance=None)
 
 _TABLE = (
     Target(
@@ -85,7 +86,7 @@ _TABLE = (
         scheme="",
         recipe="float32",
         purpose="exact: float32 rounding is all that separates it from torch",
-        tolerance=Tolerance(max_abs_error=2e-6, min_cosine=0.999999, mean_cosine=0.999999, batch_invariance=0.999999),
+        tolerance=Tolerance(max_abs_error=1.5e-6, min_cosine=0.999999, mean_cosine=0.999999, batch_invariance=0.999999),
     ),
     Target(
         runtime="onnx",
@@ -93,7 +94,7 @@ _TABLE = (
         scheme="",
         recipe="float16",
         purpose="half the size, for CUDA; on CPU the engine computes it through float32",
-        tolerance=Tolerance(max_abs_error=None, min_cosine=0.9995, mean_cosine=0.9999, batch_invariance=0.99999),
+        tolerance=Tolerance(max_abs_error=None, min_cosine=0.9999, mean_cosine=0.99995, batch_invariance=0.99999),
     ),
     Target(
         runtime="onnx",

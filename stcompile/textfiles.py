@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import sys
@@ -33,6 +34,9 @@ def read_texts(path: str, field: str = "text") -> list[str]:
     """
     try:
         if path == STDIN:
+            # Python's own stream lets other bytes through as surrogates where there is no locale.
+            if isinstance(sys.stdin, io.TextIOWrapper):
+                sys.stdin.reconfigure(encoding="utf-8", errors="strict")
             texts = list(_texts(sys.stdin, path, field, None))
         else:
             with Path(path).open(encoding="utf-8") as stream:

@@ -98,7 +98,7 @@ def manifest() -> Manifest:
         prompts={"query": "Frage: ", "document": ""},
         default_prompt_name=None,
         source=Source("small", "ab" * 32, (ModuleSummary("Pooling", {"pooling_mode": "mean"}),)),
-        text=TextSpec("transformer", "tokenizer.json", 64, "right", "right", 0, 0, (101, 102)),
+        text=TextSpec("transformer", "more/tokenizer.json", 64, "right", "right", 0, 0, (101, 102)),
         graphs=(GraphSpec("", "model.onnx", None, 23, inputs, (vectors,)),),
         passes=(),
         quantization=None,

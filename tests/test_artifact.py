@@ -101,7 +101,6 @@ def test_a_listed_file_outside_is_refused(path: str, artifact: Path) -> None:
         open_artifact(artifact)
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: the graph and the tokenizer need not be listed, and may lie outside")
 @pytest.mark.parametrize("path", ["../secret", "/etc/hostname", "unlisted"])
 @pytest.mark.parametrize("place", ["graph", "tokenizer"])
 def test_what_is_opened_must_be_listed(place: str, path: str, artifact: Path, manifest: Manifest) -> None:
@@ -114,7 +113,6 @@ def test_what_is_opened_must_be_listed(place: str, path: str, artifact: Path, ma
         open_artifact(artifact)
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: a file that may not be read ends in a bare PermissionError")
 def test_a_file_that_cannot_be_read_is_named(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # root reads everything, so the refusal is played; outside the test it is another user's artifact
     real = Path.open
@@ -236,14 +234,12 @@ def test_a_folder_without_write_permission_is_refused(tmp_path: Path) -> None:
         pytest.fail("nothing may be staged")
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: a name the file system cannot hold ends in a bare OSError")
 @pytest.mark.parametrize("use", [lambda path: staged(path).__enter__(), open_artifact], ids=["staged", "open"])
 def test_a_name_that_is_too_long_is_named(use: Callable[[Path], object], tmp_path: Path) -> None:
     with pytest.raises(ArtifactError):
         use(tmp_path / ("a" * 300))
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: the link that was replaced stays behind as .NAME.staging-PID.previous")
 def test_a_link_to_an_artifact_is_replaced_by_an_artifact(artifact: Path, manifest: Manifest) -> None:
     link = _link(artifact.with_name("link"), artifact)
     with staged(link) as folder:
@@ -266,7 +262,6 @@ def test_what_a_killed_export_left_is_removed(owner: str, stays: bool, artifact:
     assert left.exists() is stays
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: killed between the renames, the artifact stays hidden for good")
 def test_what_a_killed_swap_hid_comes_back(artifact: Path) -> None:
     previous = artifact.with_name(f".artifact.staging-{_dead_pid()}.previous")
     artifact.rename(previous)

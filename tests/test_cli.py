@@ -286,7 +286,6 @@ def test_a_half_written_model_is_one_sentence(
     assert _tree(previous.parent) == before
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: a model without its tokenizer compiles, with a vocabulary of nothing")
 def test_a_model_without_its_tokenizer_is_half_written(model: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in model.glob("tokenizer*"):
         path.unlink()
@@ -323,7 +322,6 @@ def test_a_destination_that_is_a_file_stays_it(few: str, run: Run) -> None:
     assert Path(few).read_text(encoding="utf-8") == _FEW
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: a destination is looked at only after minutes of compiling")
 @pytest.mark.parametrize("destination", ["few.txt", "few.txt/artifact", "."])
 def test_a_bad_destination_is_refused_first(
     destination: str, few: str, run: Run, monkeypatch: pytest.MonkeyPatch
@@ -353,7 +351,6 @@ def test_an_interrupted_export_leaves_what_was_there(number: signal.Signals, pre
     assert [path.name for path in previous.parent.iterdir()] == [previous.name]
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: typer keeps the interruption for itself, and nothing is said about it")
 def test_an_interruption_is_one_sentence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -483,9 +480,6 @@ def test_encode_with_what_is_no_artifact(name: str, few: str, run: Run) -> None:
     assert "artifact" in done.sentence
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG: typer turns a closed pipe into exit code 1, which means that parity failed"
-)
 def test_a_reader_that_goes_away_is_no_error(artifact: Path, tmp_path: Path) -> None:
     (tmp_path / "many.txt").write_text("hello\n" * 3000)
     command = [sys.executable, "-m", "stcompile", "encode", str(artifact), str(tmp_path / "many.txt")]
@@ -498,7 +492,6 @@ def test_a_reader_that_goes_away_is_no_error(artifact: Path, tmp_path: Path) -> 
     assert process.returncode == 0
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: a full disk behind standard output is a traceback, and exit code 1")
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 @pytest.mark.parametrize("arguments", [["targets", "--json"], ["targets"]])
 def test_a_full_disk_behind_standard_output_is_one_sentence(arguments: list[str]) -> None:
@@ -509,9 +502,6 @@ def test_a_full_disk_behind_standard_output_is_one_sentence(arguments: list[str]
     assert done.returncode == 2
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG: an operating system error that nobody foresaw is a traceback, and exit code 1"
-)
 @pytest.mark.parametrize("verb", ["inspect", "encode", "export"])
 def test_a_name_that_is_too_long_is_one_sentence(verb: str, tmp_path: Path, run: Run) -> None:
     done = run(verb, tmp_path / ("a" * 300), stdin="hello")

@@ -54,7 +54,6 @@ def test_an_error_that_is_a_sentence_already_is_kept(monkeypatch: pytest.MonkeyP
         require("torch", "Doing this")
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: a library that is there but broken is reported as not installed")
 def test_a_broken_installation_is_not_called_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: str) -> None:
         raise ImportError("libcudart.so.13: cannot open shared object file")

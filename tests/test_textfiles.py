@@ -85,7 +85,6 @@ def test_a_file_that_cannot_be_read_is_named(name: str, reason: str, tmp_path: P
         read_texts(str(tmp_path / name))
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: in the C locale, bytes that are not UTF-8 pass as halves of surrogates")
 def test_standard_input_that_is_not_utf8_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     # what Python makes of standard input in a container without a locale
     stream = io.TextIOWrapper(io.BytesIO(b"\xff\xfe\n"), encoding="utf-8", errors="surrogateescape")

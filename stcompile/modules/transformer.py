@@ -218,7 +218,10 @@ def _load_tokenizer(
         tokenizer = AutoTokenizer.from_pretrained(source, **shared, **arguments)
     except Exception as error:  # transformers and tokenizers raise whatever they meet
         detail = " ".join(str(error).split())[:300]
-        raise ModelFolderError(f"the tokenizer in {source} cannot be loaded ({detail})") from error
+        raise ModelFolderError(
+            f"the tokenizer in {source} cannot be loaded ({detail}): copy the model again, or install the transformers "
+            "release that saved it"
+        ) from error
     reasons = []
     if not tokenizer.is_fast:
         reasons.append("its tokenizer has no fast version (tokenizer.json): convert it with transformers first")

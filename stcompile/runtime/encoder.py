@@ -205,10 +205,12 @@ class Encoder:
     def _batches(
         self, texts: Sequence[Text], prompt: str | None, batch_size: int, show_progress_bar: bool | None
     ) -> Iterator[tuple[list[int], dict[str, NDArray[np.int64]]]]:
-        shown = logger.getEffectiveLevel() <= logging.INFO if show_progress_bar is None else show_progress_bar
-        with _progress(len(texts), shown) as bar:
+        with _progress(len(texts), show_progress_bar) as bar:
             for window in batching.windows(len(texts)):
-                encodings = self._text.tokenize(texts[window.start : window.stop], prompt)
+                try:
+                    encodings = self._text.tokenize(texts[window.start : window.stop], prompt)
+                except TypeError as error:  # what tokenizers says to anything that is not valid Unicode
+                    raise InputError(_not_unicode(texts)) from error
                 for batch in batching.by_length([len(row) for row in encodings], batch_size):
                     feeds = self._text.collate([encodings[index] for index in batch], prompt)
                     yield [window.start + index for index in batch], feeds
@@ -239,12 +241,14 @@ class _NoBar:
         return
 
 
-def _progress(total: int, shown: bool) -> Any:
-    if not shown:
+def _progress(total: int, asked: bool | None) -> Any:
+    if not (logger.getEffectiveLevel() <= logging.INFO if asked is None else asked):
         return _NoBar()
     try:
-        from tqdm import tqdm  # noqa: PLC0415 - only when a bar is asked for
+        from tqdm import tqdm  # noqa: PLC0415 - only when a bar is to be drawn
     except ImportError as error:
+        if asked is None:
+            return _NoBar()
         raise MissingExtraError("A progress bar needs tqdm, which is not installed: pip install tqdm") from error
     return tqdm(total=total, desc="Texts", unit="text")
 
@@ -264,6 +268,13 @@ def _checked_texts(sentences: Sequence[Any]) -> list[Text]:
                 "drop or convert it"
             )
     return texts
+
+
+def _not_unicode(texts: Sequence[Text]) -> str:
+    for index, text in enumerate(texts):
+        if any("\ud800" <= char <= "\udfff" for part in ([text] if isinstance(text, str) else text) for char in part):
+            return f"item {index} holds half of a surrogate pair, which is no text: decode it as UTF-8 first"
+    return "the prompt holds half of a surrogate pair, which is no text: decode it as UTF-8 first"
 
 
 def _check_options(batch_size: int, precision: str, truncate_dim: int | None) -> None:

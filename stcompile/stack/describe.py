@@ -19,6 +19,17 @@ _NETWORK_WEIGHTS = (
     "pytorch_model.bin.index.json",
 )
 
+# Any of these is a tokenizer; without one, transformers 5 makes up an empty vocabulary and says nothing.
+_TOKENIZERS = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "tokenizer.model",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.bpe.model",
+)
+
 _TEXT_ONLY = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
 
 
@@ -119,6 +130,7 @@ def _entries(folder: Folder, rows: Any, reasons: list[str]) -> list[ModuleEntry]
             raise ModelFolderError(f"the configuration in {home} must be a JSON object: copy the model again")
         if kind.name == "Transformer":
             _check_network(folder, path, reasons)
+            _check_tokenizer(folder, str(config.get("tokenizer_name_or_path") or path))
             # A saved folder without the key predates modalities: plain text, whatever the tokenizer's template.
             config = {"modality_config": _TEXT_ONLY, **config}
         entries.append(ModuleEntry(position, kind.name, path, checks.normalized(kind.name, config)))
@@ -132,6 +144,7 @@ def _plain_entries(folder: Folder, reasons: list[str]) -> list[ModuleEntry]:
             f"{folder.root} has neither modules.json nor a transformers config.json: it is not a model folder"
         )
     _check_network(folder, "", reasons)
+    _check_tokenizer(folder, "")
     architecture = str((config.get("architectures") or [""])[0])
     if architecture.endswith(("ForSequenceClassification", "HF_ColBERT")):
         reasons.append(
@@ -163,6 +176,12 @@ def _check_network(folder: Folder, path: str, reasons: list[str]) -> None:
             raise ModelFolderError(
                 f"{home} lacks the weights {', '.join(absent)}: the model is incomplete, copy it again"
             )
+
+
+def _check_tokenizer(folder: Folder, path: str) -> None:
+    home = folder.inside(path)
+    if not any((home / name).is_file() for name in _TOKENIZERS):
+        raise ModelFolderError(f"{home} has no tokenizer ({_TOKENIZERS[0]} or the like): copy the model again")
 
 
 def _check_order(entries: list[ModuleEntry], reasons: list[str]) -> None:

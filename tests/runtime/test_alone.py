@@ -77,7 +77,6 @@ def test_the_import_alone_brings_neither_numpy_nor_an_engine() -> None:
     assert not imported & {"numpy", "onnxruntime", "tokenizers", *_NOT_IN_PRODUCTION}
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: what needs the compiler ends in a bare ModuleNotFoundError for torch")
 @pytest.mark.parametrize("call", ["load_stack('model')", "export_model('model', 'artifact')", "ModuleStack([])"])
 def test_what_needs_the_compiler_names_the_extra(call: str) -> None:
     caught = f"import stcompile\ntry:\n    stcompile.{call}\nexcept stcompile.MissingExtraError as error:\n"

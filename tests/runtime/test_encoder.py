@@ -170,7 +170,6 @@ def test_what_encode_cannot_take_is_named(
         encoder.encode(sentences, **options)
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: half a surrogate pair ends in a TypeError of the tokenizers library")
 def test_half_a_surrogate_pair_is_named(encoder: stcompile.Encoder) -> None:
     with pytest.raises(InputError, match="item 1"):
         encoder.encode(["a", "\ud800"])
@@ -240,7 +239,6 @@ def test_the_progress_bar_is_on_stderr(
     assert ("28/28" in printed.err) is shown
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: with logging at INFO, encode needs tqdm, which no extra brings")
 def test_no_bar_was_asked_for_and_none_can_be_drawn(
     encoder: stcompile.Encoder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,7 +49,9 @@ class TransformerText:
 
     def tokenize(self, texts: Sequence[Text], prompt: str | None) -> list[Encoding]:
         """One encoding per text, truncated and not padded, the prompt in front of the (first) text."""
-        return self._tokenizer.encode_batch_fast([self._compose(text, prompt or "") for text in texts])
+        composed = [self._compose(text, prompt or "") for text in texts]
+        # A chat template's text holds its special tokens already.
+        return self._tokenizer.encode_batch_fast(composed, add_special_tokens=self._spec.chat is None)
 
     def collate(self, rows: Sequence[Encoding], prompt: str | None) -> dict[str, NDArray[np.int64]]:
         """Pads encodings to their longest row.

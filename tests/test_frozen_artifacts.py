@@ -1,0 +1,37 @@
+"""Artifacts written by the first release: every later one must still load them, and give the same vectors.
+
+They are never written again. A change of the format adds a folder beside `v1`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import stcompile
+from stcompile.artifact import open_artifact
+from tests.conftest import GOLDEN, load_case
+
+FROZEN = sorted(folder.parent for folder in (GOLDEN / "artifacts").glob("v*/*/manifest.json"))
+
+# Smallest cosine to sentence-transformers over the golden texts. Measured: fp32 1, fp16 0.99999, int8 0.9991.
+MIN_COSINE = {"onnx-fp32": 0.999999, "onnx-fp16": 0.9999, "onnx-int8-dynamic": 0.998}
+
+
+def test_there_are_frozen_artifacts() -> None:
+    assert {open_artifact(folder).manifest.target for folder in FROZEN} == set(MIN_COSINE)
+
+
+@pytest.mark.parametrize("folder", FROZEN, ids=lambda folder: f"{folder.parent.name}-{folder.name}")
+def test_a_frozen_artifact_still_encodes(folder: Path) -> None:
+    target = open_artifact(folder).manifest.target
+    case = load_case(folder.name.removesuffix(f"-{target}"))
+    encoder = stcompile.load(folder)
+    # One by one: the dynamic recipe gives a text another vector in another batch.
+    run = next(run for run in case.runs.values() if run["method"] == "encode")
+    vectors = encoder.encode(case.texts, batch_size=1, **run["kwargs"])
+    expected = case.expected(run["name"])
+    lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(expected, axis=1)
+    assert ((vectors * expected).sum(axis=1) / lengths).min() >= MIN_COSINE[target]

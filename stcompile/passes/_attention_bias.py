@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from stcompile.passes._graph import Dim, NoMatch, dims, same
+from stcompile.passes.graph import Dim, NoMatch, dims, same
 
 if TYPE_CHECKING:
     from stcompile.passes._attention_pattern import Attention

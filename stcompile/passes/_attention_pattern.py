@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from stcompile.passes._attention_bias import broadcast
-from stcompile.passes._graph import Dim, NoMatch, dims, is_op, only_user, operand, same, scalar
+from stcompile.passes.graph import Dim, NoMatch, dims, is_op, only_user, operand, same, scalar
 
 _HEADS_SECOND = (0, 2, 1, 3)
 _HEADS_SECOND_SIZE_THIRD = (0, 2, 3, 1)

@@ -7,8 +7,8 @@ import onnx_ir as ir
 
 from stcompile.passes._attention_bias import bias
 from stcompile.passes._attention_pattern import find_attention
-from stcompile.passes._graph import finish, swap
 from stcompile.passes.base import PassResult
+from stcompile.passes.graph import finish, swap
 
 _OPSET = 23
 _OLDEST = 20

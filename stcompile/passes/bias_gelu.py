@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from stcompile.passes._graph import (
+from stcompile.passes.base import PassResult
+from stcompile.passes.graph import (
     MICROSOFT,
     NoMatch,
     constant,
@@ -15,7 +16,6 @@ from stcompile.passes._graph import (
     operand,
     swap,
 )
-from stcompile.passes.base import PassResult
 
 
 class FuseBiasGelu:

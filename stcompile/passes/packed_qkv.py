@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from stcompile.passes._graph import NoMatch, constant, dims, finish, is_op, only_user, operand
 from stcompile.passes.base import PassResult
+from stcompile.passes.graph import NoMatch, constant, dims, finish, is_op, only_user, operand
 
 _Values = tuple[ir.Value, ...]
 

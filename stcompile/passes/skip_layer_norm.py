@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from stcompile.passes._graph import MICROSOFT, NoMatch, constant, dims, finish, is_op, only_user, operand
 from stcompile.passes.base import PassResult
+from stcompile.passes.graph import MICROSOFT, NoMatch, constant, dims, finish, is_op, only_user, operand
 
 _EPSILON = 1e-5  # the operator's own default, for a LayerNormalization that leaves it out
 _SUM = 3  # the output that holds input + skip + bias

@@ -18,8 +18,8 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from stcompile.errors import UnsupportedError
 from stcompile.manifest import QuantizationSummary
+from stcompile.passes.graph import MICROSOFT, constant, is_op, only_user, swap
 
-_MICROSOFT = "com.microsoft"
 _LEVELS = 127
 
 # Tables smaller than this (token types, relative positions) save nothing and are added to every token.
@@ -36,15 +36,17 @@ def quantize_dynamic(model: ir.Model) -> QuantizationSummary:
         UnsupportedError: the graph has no matrix multiplication with a constant weight.
     """
     quantizer = _Quantizer(model.graph)
-    matmuls = sum(quantizer.matmul(node) for node in _with_constant_weight(model.graph))
+    matmuls = list(_with_constant_weight(model.graph))
+    for node in matmuls:
+        quantizer.matmul(node)
     tables = sum(quantizer.table(node) for node in list(model.graph) if node.op_type == "Gather")
     if not matmuls:
         raise UnsupportedError("the graph", ["it has no matrix multiplication to quantize: use target onnx-fp32"])
     heads = sum(node.op_type == "Gemm" for node in model.graph)
     RemoveUnusedNodesPass()(model)
-    model.graph.opset_imports.setdefault(_MICROSOFT, 1)
+    model.graph.opset_imports.setdefault(MICROSOFT, 1)
     kept = (f"{heads} Dense on the pooled vector: it runs once a text and gains nothing",) if heads else ()
-    return QuantizationSummary("dynamic", matmuls, tables, kept)
+    return QuantizationSummary("dynamic", len(matmuls), tables, kept)
 
 
 def quantize_rows(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
@@ -70,16 +72,17 @@ class _Quantizer:
         self._inputs: dict[ir.Value, tuple[ir.Value, ir.Value, ir.Value]] = {}
         self._tables: dict[ir.Value, tuple[ir.Value, ir.Value]] = {}
 
-    def matmul(self, node: ir.Node) -> bool:
+    def matmul(self, node: ir.Node) -> None:
         """One MatMul, and the bias after it, in 8 bits."""
         data, weight = node.inputs
+        array = constant(weight)
         assert data is not None
         assert weight is not None
-        levels, scale = quantize_rows(_array(weight).T)
-        name = f"{weight.name}"
+        assert array is not None  # only such nodes are asked for
+        levels, scale = quantize_rows(array.T.astype(np.float32, copy=False))
+        name = weight.name
         quantized, data_scale, data_zero = self._quantized_input(data, node)
-        bias_node, bias = _bias_after(node)
-        last = node if bias_node is None else bias_node
+        last, bias = _bias_after(node, len(scale)) or (node, None)
         fused = ir.node(
             "MatMulIntegerToFloat",
             [
@@ -91,16 +94,15 @@ class _Quantizer:
                 self._constant(f"{name}_zero_point", np.zeros(len(scale), dtype=np.int8)),
                 *([] if bias is None else [bias]),
             ],
-            domain=_MICROSOFT,
+            domain=MICROSOFT,
             name=f"{node.name}_int8",
         )
-        _replace(self._graph, last, fused)
-        return True
+        swap(self._graph, last, fused)
 
     def table(self, node: ir.Node) -> bool:
-        """One embedding lookup: int8 rows, scaled after the lookup."""
+        """One lookup in a large constant table: int8 rows, scaled after the lookup. False for any other Gather."""
         table, ids = node.inputs
-        array = None if table is None else _constant_array(table)
+        array = constant(table)
         axis = node.attributes.get("axis")
         on_rows = axis is None or axis.as_int() == 0
         if array is None or ids is None or array.ndim != 2 or not on_rows or len(array) < _MIN_TABLE_ROWS:
@@ -120,9 +122,10 @@ class _Quantizer:
         )
         wide = ir.node("Cast", [rows.outputs[0]], {"to": ir.DataType.FLOAT}, name=f"{node.name}_wide")
         scaled = ir.node("Mul", [wide.outputs[0], scales.outputs[0]], name=f"{node.name}_scaled")
-        _name_outputs(rows, scales, wide)
+        for new in (rows, scales, wide):
+            new.outputs[0].name = f"{new.name}_output"
         self._graph.insert_before(node, [rows, scales, wide])
-        _replace(self._graph, node, scaled)
+        swap(self._graph, node, scaled)
         return True
 
     def _quantized_input(self, data: ir.Value, before: ir.Node) -> tuple[ir.Value, ir.Value, ir.Value]:
@@ -145,45 +148,18 @@ class _Quantizer:
 
 def _with_constant_weight(graph: ir.Graph) -> Iterator[ir.Node]:
     for node in list(graph):
-        weight = node.inputs[1] if node.op_type == "MatMul" else None
-        array = None if weight is None else _constant_array(weight)
+        array = constant(node.inputs[1]) if is_op(node, "MatMul") else None
         if array is not None and array.ndim == 2 and array.dtype == np.float32:
             yield node
 
 
-def _bias_after(node: ir.Node) -> tuple[ir.Node | None, ir.Value | None]:
+def _bias_after(node: ir.Node, width: int) -> tuple[ir.Node, ir.Value] | None:
     """The Add of a constant vector that is all that reads this node, and the vector."""
-    result = node.outputs[0]
-    uses = tuple(result.uses())
-    if len(uses) != 1 or uses[0].node.op_type != "Add" or result.is_graph_output():
-        return None, None
-    add = uses[0].node
-    other = add.inputs[1 - uses[0].idx]
-    array = None if other is None else _constant_array(other)
-    weight = node.inputs[1]
-    assert weight is not None
-    if array is None or array.shape != (_array(weight).shape[1],):
-        return None, None
-    return add, other
-
-
-def _replace(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
-    """Puts `new` where `old` was and gives it its output's name, type and readers."""
-    graph.insert_before(old, new)
-    ir.convenience.replace_nodes_and_values(graph, new, [old], [], old.outputs, new.outputs)
-
-
-def _name_outputs(*nodes: ir.Node) -> None:
-    for node in nodes:
-        node.outputs[0].name = f"{node.name}_output"
-
-
-def _constant_array(value: ir.Value) -> NDArray[np.generic] | None:
-    constant = value.const_value
-    return None if constant is None or value.producer() is not None else constant.numpy()
-
-
-def _array(value: ir.Value) -> NDArray[np.float32]:
-    array = _constant_array(value)
-    assert array is not None
-    return array.astype(np.float32, copy=False)
+    add = only_user(node.outputs[0])
+    if add is None or not is_op(add, "Add"):
+        return None
+    for value in add.inputs:
+        bias = constant(value)
+        if value is not None and bias is not None and bias.shape == (width,):
+            return add, value
+    return None

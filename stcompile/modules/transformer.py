@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from tokenizers import normalizers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -152,13 +153,18 @@ class Transformer(Module):
             first = [(prompt or "") + (text if isinstance(text, str) else text[0]) for text in texts]
             second = [text[1] for text in texts if not isinstance(text, str)]
             batch = dict(self.tokenizer(first, second or None, **options))
+        if not batch["input_ids"].shape[1]:
+            # Texts without any token still need a position to compute on; it is masked.
+            batch = {name: torch.zeros((len(texts), 1)) for name in batch}
+            batch["input_ids"] += self.tokenizer.pad_token_id
         return {name: batch[name].long() for name in self.input_names}
 
     def prompt_length(self, prompt: str | None) -> int:
         """Tokens of the lone prompt without a trailing special token (spec section 5.4)."""
         if not prompt or self.chat is not None:
             return 0
-        ids = self.tokenize([prompt], None)["input_ids"][0].tolist()
+        tokens = self.tokenize([prompt], None)
+        ids = tokens["input_ids"][0][tokens["attention_mask"][0] > 0].tolist()
         return len(ids) - 1 if ids and ids[-1] in self.tokenizer.all_special_ids else len(ids)
 
     def get_config(self) -> dict[str, Any]:

@@ -111,7 +111,7 @@ class ModuleStack(nn.Module):
             features = self.transformer.tokenize([texts[index] for index in batch], prompt)
             if self.leaves_out_prompt:
                 features["prompt_length"] = torch.tensor(self.transformer.prompt_length(prompt))
-            values = self(_at_least_one_position(features))[output].float().numpy()
+            values = self(features)[output].float().numpy()
             for index, row in zip(batch, values, strict=True):
                 rows[index] = row
         return np.stack(rows) if rows else np.zeros((0, self.dim), dtype=np.float32)
@@ -135,14 +135,3 @@ class ModuleStack(nn.Module):
 def _config(block: nn.Module) -> dict[str, Any]:
     assert isinstance(block, Module)
     return block.get_config()
-
-
-def _at_least_one_position(features: Features) -> Features:
-    """Texts without any token still need a position to compute on; it is masked."""
-    width = features["input_ids"].shape[1]
-    if width:
-        return features
-    return {
-        name: torch.zeros((value.shape[0], 1), dtype=value.dtype) if value.dim() == 2 else value
-        for name, value in features.items()
-    }

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import onnx_ir as ir
 
+from stcompile.passes._attention import Attention
 from stcompile.passes.graph import Dim, NoMatch, dims, same
-
-if TYPE_CHECKING:
-    from stcompile.passes._attention_pattern import Attention
 
 
 def broadcast(addends: tuple[ir.Value, ...]) -> tuple[Dim, Dim, Dim, Dim]:

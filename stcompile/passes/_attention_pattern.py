@@ -17,35 +17,12 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from stcompile.passes._attention import Attention
 from stcompile.passes._attention_bias import broadcast
 from stcompile.passes.graph import Dim, NoMatch, dims, is_op, only_user, operand, same, scalar
 
 _HEADS_SECOND = (0, 2, 1, 3)
 _HEADS_SECOND_SIZE_THIRD = (0, 2, 3, 1)
-
-
-@dataclass(frozen=True)
-class Attention:
-    """One attention of a graph.
-
-    Attributes:
-        query: (batch, queries, heads * size), before it is split into heads.
-        key: (batch, keys, heads * size).
-        value: (batch, keys, heads * value size).
-        addends: what is added to the scaled scores, outermost last; together they broadcast to
-            (batch or 1, heads or 1, queries or 1, keys), the type is the query's.
-        scale: what the scores are multiplied by, positive.
-        heads: how many heads query, key and value have.
-        merge: the last node, a Reshape to (batch, queries, heads * value size).
-    """
-
-    query: ir.Value
-    key: ir.Value
-    value: ir.Value
-    addends: tuple[ir.Value, ...]
-    scale: float
-    heads: int
-    merge: ir.Node
 
 
 @dataclass(frozen=True)

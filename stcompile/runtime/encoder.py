@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,8 @@ TOKENS = "token_embeddings"
 _QUERY_NAMES = ("query",)
 _DOCUMENT_NAMES = ("document", "passage", "corpus")
 
-T = TypeVar("T")
+# More than any machine has; a slip of the finger must not start a million threads.
+_MOST_THREADS = 1024
 
 
 def load(
@@ -43,8 +44,8 @@ def load(
         ProviderError: the provider is not available.
         MissingExtraError: the engine is not installed.
     """
-    if threads is not None and (not isinstance(threads, int) or threads < 1):
-        raise InputError(f"threads must be a whole number of at least 1 or None, got {threads!r}")
+    if threads is not None and (not isinstance(threads, int) or not 1 <= threads <= _MOST_THREADS):
+        raise InputError(f"threads must be a whole number from 1 to {_MOST_THREADS} or None, got {threads!r}")
     return Encoder(open_artifact(folder, check_integrity=check_integrity), provider=provider, threads=threads)
 
 

@@ -180,7 +180,7 @@ def test_token_embeddings_must_have_been_exported(encoders: Encoders) -> None:
         encoders("prompt_default_name").encode("a", output_value=_BOTH[1])
 
 
-@pytest.mark.parametrize("threads", [0, -1, 1.5, "2"])
+@pytest.mark.parametrize("threads", [0, -1, 1.5, "2", 1_000_000])
 def test_a_bad_number_of_threads_is_named(threads: Any, encoder: stcompile.Encoder) -> None:
     with pytest.raises(InputError, match="threads"):
         stcompile.load(encoder.artifact.folder, threads=threads)

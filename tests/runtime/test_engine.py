@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -116,3 +119,11 @@ def _heavy(graph: Path) -> Counter[str]:
     """How many of each of the operators that an engine likes to fuse."""
     names = (node.op_type for node in onnx.load(graph).graph.node)
     return Counter(name for name in names if name.endswith(("Attention", "Normalization", "Gelu")) or "Fused" in name)
+
+
+def test_the_engine_reports_nothing_to_anybody(compiled: Compiled, tmp_path: Path) -> None:
+    """onnxruntime's official builds keep a telemetry database in the home folder from their import on."""
+    script = f"import stcompile; stcompile.load({str(compiled('pool_mean_with_prompt'))!r}).encode('hello')"
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run([sys.executable, "-c", script], check=True, env={**environment, "HOME": str(tmp_path)})
+    assert list(tmp_path.rglob("*")) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,7 @@ class OnnxRuntimeEngine:
     """
 
     def __init__(self, graph: Path, provider: str, threads: int | None, optimization_level: str) -> None:
-        extra = "cuda" if provider == "cuda" else "cpu"
-        ort = require("onnxruntime", "Running an ONNX artifact", extra=extra)
+        ort = _import_quietly("cuda" if provider == "cuda" else "cpu")
         wanted = _check_provider(ort, provider)
         options = ort.SessionOptions()
         options.graph_optimization_level = {
@@ -63,6 +63,16 @@ class OnnxRuntimeEngine:
         """Computes the named outputs, `(batch, dim)` or `(batch, sequence, hidden)` float32."""
         results: list[NDArray[np.float32]] = self._session.run(list(outputs), feeds)
         return results
+
+
+def _import_quietly(extra: str) -> Any:
+    """onnxruntime without its telemetry.
+
+    The official builds collect events from the import on, for Microsoft, in a database under the home folder.
+    Embeddings are made from people's texts: nothing is reported unless the user set the variable otherwise.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    return require("onnxruntime", "Running an ONNX artifact", extra=extra)
 
 
 def _check_provider(ort: Any, provider: str) -> str:

@@ -8,6 +8,7 @@ import errno
 import glob
 import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,7 +87,7 @@ def staged(destination: Path) -> Iterator[Path]:
         ArtifactError: the destination holds something else, cannot be written, or the disk is full.
     """
     destination = _absolute(destination)
-    staging = destination.parent / f".{destination.name}.staging-{os.getpid()}"
+    staging = destination.parent / f".{destination.name}.staging-{os.getpid()}.{secrets.token_hex(4)}"
     with _readable_os_errors(destination):
         _clean_up_after_killed(destination)
         _refuse_foreign(destination)
@@ -164,10 +165,10 @@ def _clean_up_after_killed(destination: Path) -> None:
     """Removes staging folders of exports that were killed, and brings back what one had moved aside."""
     prefix = f".{destination.name}.staging-"
     for left in sorted(destination.parent.glob(f"{glob.escape(prefix)}*")):
-        pid, _, kind = left.name.removeprefix(prefix).partition(".")
+        pid = left.name.removeprefix(prefix).partition(".")[0]
         if not pid.isdigit() or _alive(int(pid)):
             continue
-        if f".{kind}" == _PREVIOUS and not os.path.lexists(destination):
+        if left.name.endswith(_PREVIOUS) and not os.path.lexists(destination):
             left.rename(destination)
         else:
             _remove(left)
@@ -187,7 +188,7 @@ def _alive(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    return pid != os.getpid()
+    return True
 
 
 def _sync(folder: Path) -> None:

@@ -20,9 +20,9 @@ from stcompile.extras import require
 from stcompile.target import TARGETS, Target
 from stcompile.textfiles import STDIN, read_texts, write_jsonl, write_npy
 
-DONE, PARITY_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+DONE, PARITY_FAILED, BAD_INPUT, BUG, INTERRUPTED = 0, 1, 2, 70, 130
 
-_EPILOG = "Exit codes: 0 done, 1 parity failed, 2 bad input or usage, 130 interrupted."
+_EPILOG = "Exit codes: 0 done, 1 parity failed, 2 bad input or usage, 70 a bug, 130 interrupted."
 
 app = typer.Typer(
     name="stcompile",
@@ -260,6 +260,11 @@ def run() -> NoReturn:
         code = _failed(StcompileError(f"{error.strerror or error}: {error.filename or 'standard output'}"), BAD_INPUT)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
+    except Exception as error:
+        if os.environ.get("STCOMPILE_DEBUG"):
+            raise
+        text = f"unexpected {type(error).__name__}: {error}; this is a bug, STCOMPILE_DEBUG=1 shows where"
+        code = _failed(StcompileError(text), BUG)
     # Typer answers Ctrl-C with this code by itself, and says nothing.
     if code == INTERRUPTED:
         err.print("stcompile: interrupted; nothing was published", highlight=False)

@@ -10,6 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from stcompile.parity.report import shortened
+
 
 def megabytes(size: int) -> str:
     """Bytes in MB, the way model sizes are quoted."""
@@ -46,12 +48,6 @@ def targets(rows: list[dict[str, Any]]) -> Table:
 def inspection(found: dict[str, Any]) -> Group:
     """A model folder or an artifact, as `inspect` describes it."""
     return _model(found) if found["kind"] == "model" else _artifact(found)
-
-
-def shortened(text: str, width: int = 48) -> str:
-    """A text on one line of a table."""
-    shown = repr(text)[1:-1]
-    return "(empty text)" if not text else shown if len(shown) <= width else f"{shown[: width - 1]}…"
 
 
 def _model(found: dict[str, Any]) -> Group:

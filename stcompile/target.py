@@ -62,6 +62,7 @@ class Target:
     @classmethod
     def parse(cls, name: str) -> Target:
         """The target called `name`. Raises `TargetError` naming the nearest ones when there is none."""
+        name = str(name)
         target = TARGETS.get(name)
         if target is not None:
             return target

@@ -23,7 +23,7 @@ def read_texts(path: str, field: str = "text") -> list[str]:
     """Texts from a file or, for `-`, from standard input.
 
     A line that is a JSON object is read as JSONL when the name ends in `.jsonl` or, on standard input, when the
-    first line starts with a brace; otherwise a line is a text.
+    first line starts with a brace; otherwise a line is a text. A byte order mark is no part of the first line.
 
     Args:
         path: the file, or `-`.
@@ -34,12 +34,12 @@ def read_texts(path: str, field: str = "text") -> list[str]:
     """
     try:
         if path == STDIN:
-            # Python's own stream lets other bytes through as surrogates where there is no locale.
+            # Python's own stream keeps a byte order mark and, without a locale, lets other bytes through as surrogates.
             if isinstance(sys.stdin, io.TextIOWrapper):
-                sys.stdin.reconfigure(encoding="utf-8", errors="strict")
+                sys.stdin.reconfigure(encoding="utf-8-sig", errors="strict")
             texts = list(_texts(sys.stdin, path, field, None))
         else:
-            with Path(path).open(encoding="utf-8") as stream:
+            with Path(path).open(encoding="utf-8-sig") as stream:
                 texts = list(_texts(stream, path, field, path.endswith((".jsonl", ".ndjson"))))
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text ({error.reason}): convert it first") from error

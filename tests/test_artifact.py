@@ -290,3 +290,11 @@ def _edit(folder: Path, old: str, new: str) -> None:
     text = (folder / MANIFEST_NAME).read_text()
     assert old in text
     (folder / MANIFEST_NAME).write_text(text.replace(old, new))
+
+
+def test_two_exports_of_one_process_leave_each_other_alone(tmp_path: Path, manifest: Manifest) -> None:
+    with staged(tmp_path / "artifact") as first:
+        with staged(tmp_path / "artifact") as second:
+            _write(second, manifest, b"second")
+        _write(first, manifest, b"first")
+    assert (tmp_path / "artifact/model.onnx").read_bytes() == b"first"

@@ -31,6 +31,9 @@ _TEXTS = ["größer", 'a "quoted"\ttext']
         ("t.txt", '{"text": "one"}\n', ['{"text": "one"}']),
         ("t.jsonl", '{"text": "one", "id": 1}\n\n{"text": "two\\nlines"}', ["one", "two\nlines"]),
         ("t.ndjson", '{"text": ""}', [""]),
+        # a byte order mark is one only at the start
+        ("t.txt", "\ufeffone\n\ufefftwo\n", ["one", "\ufefftwo"]),
+        ("t.jsonl", '\ufeff{"text": "one"}\n', ["one"]),
     ],
 )
 def test_texts_of_a_file(name: str, content: str, expected: list[str], tmp_path: Path) -> None:
@@ -56,6 +59,12 @@ def test_standard_input_is_jsonl_when_it_starts_like_it(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(content))
     assert read_texts(STDIN) == expected
+
+
+@pytest.mark.parametrize("line", [b"one\n", b'{"text": "one"}\n'])
+def test_a_byte_order_mark_on_standard_input_is_no_text(line: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbf" + line), encoding="utf-8"))
+    assert read_texts(STDIN) == ["one"]
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,8 @@ _ENCODERS = {
     "marian": ("transformers.models.marian.modeling_marian", "MarianEncoder"),
 }
 
+_POSITION_TABLES = ("position_embeddings", "wpe", "embed_positions")
+
 # Arguments a folder may ask for that would change what is loaded, or how: stcompile decides these.
 _OURS = ("trust_remote_code", "attn_implementation", "torch_dtype", "dtype", "device_map", "quantization_config")
 
@@ -68,12 +70,16 @@ def load_config(source: str, *, trust_remote_code: bool, **options: Any) -> Pret
                 source, ["its network runs code from the folder: pass trust_remote_code=True if you trust it"]
             ) from error
         raise UnsupportedError(source, [f"this transformers release cannot read its config.json: {text}"]) from error
-    except OSError as error:
+    except Exception as error:  # the hub's and transformers' own validators raise their own kinds
         raise ModelFolderError(f"{source} has no readable config.json: {_first_sentence(error)}") from error
 
 
-def load_network(source: str, config: PretrainedConfig, *, trust_remote_code: bool, **options: Any) -> PreTrainedModel:
+def load_network(
+    source: str, config: PretrainedConfig, *, needs_pooler: bool, trust_remote_code: bool, **options: Any
+) -> PreTrainedModel:
     """The network in float32, in evaluation mode, with eager attention (the one path that traces everywhere).
+
+    A pooler is the one part that base checkpoints may lack: where it is not needed, it is zero instead of random.
 
     Raises:
         ModelFolderError: the weights are missing, truncated or of another shape.
@@ -94,26 +100,28 @@ def load_network(source: str, config: PretrainedConfig, *, trust_remote_code: bo
         raise ModelFolderError(
             f"the network's weights in {source} cannot be loaded ({_first_sentence(error)}): copy the model again"
         ) from error
-    # A pooler is the one head that base checkpoints may lack without anyone having noticed.
-    missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
+    missing = sorted(name for name in report["missing_keys"] if needs_pooler or "pooler" not in name)
     if missing:
         shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         raise ModelFolderError(f"the weights in {source} lack {shown}: the model is incomplete, copy it again")
+    with torch.no_grad():
+        for name in report["missing_keys"]:
+            network.get_parameter(name).zero_()
     return network.to(torch.float32).eval()
 
 
-def usable_positions(network: nn.Module, config: PretrainedConfig) -> int | None:
+def usable_positions(network: nn.Module) -> int | None:
     """Longest row the network has positions for; None when its positions are not learned.
 
     RoBERTa-like networks number positions from `padding_idx + 1`, so they have two fewer than
     `max_position_embeddings` says (module-stack spec, section 5.2).
     """
     for name, module in network.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            reserved = 0 if module.padding_idx is None else module.padding_idx + 1
-            return int(module.num_embeddings) - reserved
-    limit = getattr(config, "max_position_embeddings", None)
-    return limit if isinstance(limit, int) and limit > 0 else None
+        if name.rpartition(".")[2] in _POSITION_TABLES and isinstance(module, nn.Embedding):
+            # BART-like tables say how many rows they reserve.
+            reserved = getattr(module, "offset", 0 if module.padding_idx is None else module.padding_idx + 1)
+            return int(module.num_embeddings) - int(reserved)
+    return None
 
 
 def _network_class(config: PretrainedConfig) -> Any:

@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from typing_extensions import Self
@@ -64,8 +63,3 @@ class Module(nn.Module, ABC):
     def output_dimension(self, input_dimension: int) -> int:
         """Width of the embedding this module leaves behind when it is given `input_dimension`."""
         return input_dimension
-
-
-def first_parameter_dtype(module: nn.Module) -> torch.dtype:
-    """The dtype a module computes in, float32 when it has no parameter."""
-    return next((parameter.dtype for parameter in module.parameters()), torch.float32)

@@ -2,7 +2,7 @@
 
 sentence-transformers 5.4+ turns every text into a one-message conversation when the folder asks for it
 (module-stack spec, section 5.5). A template that only wraps the message needs no template engine at run time;
-one that does more (trims, escapes, branches on the content) is refused.
+one that does more (trims, escapes, branches on the content, tells the date) is refused.
 """
 
 from __future__ import annotations
@@ -14,6 +14,27 @@ from stcompile.manifest import ChatTemplate
 
 _PROBES = ("", " ", "x", "  spaced  ", "two\nlines\n", "<b>&amp;</b> {{ braces }}", "é中🙂", "a" * 300)
 _SYSTEM, _USER = "\ue000system\ue000", "\ue001user\ue001"
+
+# How sentence-transformers guesses whether a chat template wants typed content (`InputFormatter._infer_format`).
+_STRUCTURED_SIGNS = ("content[0]", ".type", "'type'", '"type"', "item.type", "message.content[")
+_FLAT_MODELS = ("apertus", "deepseek_v3", "gpt_oss", "seed_oss")
+
+_REMEDY = (
+    "if the model was trained on plain text, remove `message` from modality_config in sentence_bert_config.json, or "
+    "the chat template where there is no modality_config"
+)
+_NOT_CONSTANT = f"its chat template does more than put constant text around the message: {_REMEDY}"
+
+
+def guess_format(tokenizer: Any, model_type: str) -> str:
+    """The format of a message that names none: `flat` or `structured`."""
+    template = getattr(tokenizer, "chat_template", None)
+    if model_type in _FLAT_MODELS:
+        return "flat"
+    # sentence-transformers does not look into a dictionary of named templates.
+    if not isinstance(template, str) or not template or any(sign in template for sign in _STRUCTURED_SIGNS):
+        return "structured"
+    return "flat"
 
 
 class ChatRenderer:
@@ -32,10 +53,26 @@ class ChatRenderer:
         self._options = {name: value for name, value in options.items() if name != "restore_suffix"}
 
     def render(self, text: str, prompt: str) -> str:
-        """The conversation as one string."""
+        """The conversation as one string.
+
+        Raises:
+            UnsupportedError: the template fails, or there is none.
+        """
         messages = [{"role": "system", "content": self._content(prompt)}] if prompt else []
         messages.append({"role": "user", "content": self._content(text)})
-        rendered: str = self._tokenizer.apply_chat_template(messages, tokenize=False, **self._options)
+        try:
+            rendered: str = self._tokenizer.apply_chat_template(messages, tokenize=False, **self._options)
+        except Exception as error:  # jinja2's TemplateError, transformers' ValueError, or what an expression meets
+            detail = " ".join(str(error).split())[:300]
+            if prompt:
+                reason = (
+                    f"its chat template fails to render a prompt as a system message ({detail}), which is how "
+                    "sentence-transformers passes every prompt, so prompts would be impossible: make the template "
+                    "accept the system role"
+                )
+            else:
+                reason = f"its chat template fails to render a text as a user message ({detail}): repair the template"
+            raise _unsupported(f"{reason}, or {_REMEDY}") from error
         return rendered
 
     def tail_ids(self) -> tuple[int, ...]:
@@ -52,9 +89,11 @@ class ChatRenderer:
         """The template as constant strings.
 
         Raises:
-            UnsupportedError: the template does more than wrap the message.
+            UnsupportedError: the template fails, changes with time, or does more than wrap the message.
         """
-        prefix, plain_suffix = self._split(self.render(_USER, ""), _USER)
+        first = self.render(_USER, "")
+        self._refuse_changing(first)
+        prefix, plain_suffix = self._split(first, _USER)
         system_prefix, rest = self._split(self.render(_USER, _SYSTEM), _SYSTEM)
         system_suffix, suffix = self._split(rest, _USER)
         template = ChatTemplate(prefix, system_prefix, system_suffix, suffix, self.tail_ids())
@@ -65,8 +104,20 @@ class ChatRenderer:
                 or plain != prefix + probe + suffix
                 or with_system != system_prefix + "system " + probe + system_suffix + probe + suffix
             ):
-                raise _unsupported()
+                raise _unsupported(_NOT_CONSTANT)
         return template
+
+    def _refuse_changing(self, first: str) -> None:
+        # What is rendered here is frozen into the artifact. Two renders a moment apart show the same date, so the
+        # source that transformers would choose among several is searched for transformers' only clock as well.
+        options = self._options
+        source = self._tokenizer.get_chat_template(options.get("chat_template"), options.get("tools"))
+        if "strftime_now" in str(source):
+            reason = "its chat template writes the current date (strftime_now), and an artifact would keep today's"
+            raise _unsupported(f"{reason}: write a fixed date into the template, or {_REMEDY}")
+        if self.render(_USER, "") != first:
+            reason = "its chat template renders the same text differently from one time to the next"
+            raise _unsupported(f"{reason}: make the template constant, or {_REMEDY}")
 
     def _content(self, text: str) -> Any:
         return [{"type": "text", "text": text}] if self._structured else text
@@ -79,15 +130,9 @@ class ChatRenderer:
     def _split(rendered: str, marker: str) -> tuple[str, str]:
         before, found, after = rendered.partition(marker)
         if not found or marker in after:
-            raise _unsupported()
+            raise _unsupported(_NOT_CONSTANT)
         return before, after
 
 
-def _unsupported() -> UnsupportedError:
-    return UnsupportedError(
-        "this model",
-        [
-            "its chat template does more than put constant text around the message: remove `message` from "
-            "modality_config in sentence_bert_config.json if the model was trained on plain text"
-        ],
-    )
+def _unsupported(reason: str) -> UnsupportedError:
+    return UnsupportedError("this model", [reason])

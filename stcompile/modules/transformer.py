@@ -9,21 +9,20 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from tokenizers import normalizers
+from tokenizers import Tokenizer, normalizers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from stcompile.errors import ModelFolderError, UnsupportedError
 from stcompile.modules.backbone import load_config, load_network, quiet_transformers, usable_positions
 from stcompile.modules.base import Features, Module
-from stcompile.modules.chat import ChatRenderer
+from stcompile.modules.chat import ChatRenderer, guess_format
 
 Text = str | tuple[str, str]
 
 DEFAULT_MODALITY: dict[str, dict[str, Any]] = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
 
-# How sentence-transformers guesses whether a chat template wants typed content (`InputFormatter._infer_format`).
-_STRUCTURED_SIGNS = ("content[0]", ".type", "'type'", '"type"', "item.type", "message.content[")
-_FLAT_MODELS = ("apertus", "deepseek_v3", "gpt_oss", "seed_oss")
+# Names of the width of what comes out, first existing wins.
+HIDDEN_SIZE_KEYS = ("word_embed_proj_dim", "hidden_size", "d_model", "dim", "n_embd", "emb_dim")
 
 # Above this transformers' tokenizers stop truncating; tokenizer_config.json writes 1e30 for "no limit".
 _UNLIMITED = 10**20
@@ -86,7 +85,8 @@ class Transformer(Module):
         self.processing_kwargs = processing_kwargs or {}
         with quiet_transformers():
             config = load_config(source, **shared, **(config_args or {}))
-            self.network = load_network(source, config, **shared, **(model_args or {}))
+            needs_pooler = "pooler_output" in str((modality_config or DEFAULT_MODALITY).get("text"))
+            self.network = load_network(source, config, needs_pooler=needs_pooler, **shared, **(model_args or {}))
             self.tokenizer = _load_tokenizer(
                 str(tokenizer_name_or_path or source), max_seq_length, dict(tokenizer_args or {}), shared
             )
@@ -110,7 +110,7 @@ class Transformer(Module):
     def hidden_size(self) -> int:
         """Width of the token embeddings."""
         config = self.network.config
-        for name in ("hidden_size", "d_model", "dim", "n_embd"):
+        for name in HIDDEN_SIZE_KEYS:
             width = getattr(config, name, None)
             if isinstance(width, int):
                 return width
@@ -123,7 +123,10 @@ class Transformer(Module):
         if message is None:
             return None
         options = self.processing_kwargs.get("chat_template") or {}
-        return ChatRenderer(self.tokenizer, message.get("format") == "structured", options)
+        form = message.get("format", "auto")
+        if form == "auto":
+            form = guess_format(self.tokenizer, self.network.config.model_type)
+        return ChatRenderer(self.tokenizer, form != "flat", options)
 
     def forward(self, features: Features) -> Features:
         inputs = {name: features[name] for name in self.input_names if name in features}
@@ -159,6 +162,13 @@ class Transformer(Module):
             batch["input_ids"] += self.tokenizer.pad_token_id
         return {name: batch[name].long() for name in self.input_names}
 
+    def tokenizer_json(self) -> str:
+        """`tokenizer.json` as transformers runs it, without the padding and truncation of the last call."""
+        plain = Tokenizer.from_str(self.tokenizer.backend_tokenizer.to_str())
+        plain.no_padding()
+        plain.no_truncation()
+        return plain.to_str()
+
     def prompt_length(self, prompt: str | None) -> int:
         """Tokens of the lone prompt without a trailing special token (spec section 5.4)."""
         if not prompt or self.chat is not None:
@@ -184,7 +194,7 @@ class Transformer(Module):
         return self.hidden_size
 
     def _limit(self, max_seq_length: int | None, tokenizer_args: dict[str, Any]) -> int | None:
-        positions = usable_positions(self.network, self.network.config)
+        positions = usable_positions(self.network)
         own = int(self.tokenizer.model_max_length)
         declared = getattr(self.network.config, "max_position_embeddings", -1)
         if max_seq_length is None and "model_max_length" not in tokenizer_args and declared not in (-1, None):
@@ -193,17 +203,20 @@ class Transformer(Module):
         limit = int(override) if override is not None else own
         if positions is not None and limit > positions:
             self.clamped_from = limit if limit <= _UNLIMITED else None
-            return positions
+            limit = positions
+        special = self.tokenizer.num_special_tokens_to_add()
+        if limit < max(special, 1):
+            raise UnsupportedError(
+                self.network.config.model_type,
+                [f"its length limit {limit} is less than the {special} special tokens of every text: raise it"],
+            )
         return limit if limit <= _UNLIMITED else None
 
     def _infer_modalities(self) -> dict[str, dict[str, Any]]:
         if getattr(self.tokenizer, "chat_template", None) is None:
             return DEFAULT_MODALITY
-        flat = self.network.config.model_type in _FLAT_MODELS or not any(
-            sign in str(self.tokenizer.chat_template) for sign in _STRUCTURED_SIGNS
-        )
-        message = {**DEFAULT_MODALITY["text"], "format": "flat" if flat else "structured"}
-        return {**DEFAULT_MODALITY, "message": message}
+        form = guess_format(self.tokenizer, self.network.config.model_type)
+        return {**DEFAULT_MODALITY, "message": {**DEFAULT_MODALITY["text"], "format": form}}
 
     def _restore_tail(self, batch: dict[str, Any], tail: tuple[int, ...]) -> None:
         for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -27,14 +25,19 @@ def read_weights(folder: Path, module: nn.Module) -> None:
         raise ModelFolderError(f"the weights in {folder} do not fit its configuration: {detail}") from error
 
 
+def _checked(state: object) -> dict[str, Tensor]:
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise TypeError("it does not hold tensors by name")
+    return state
+
+
 def _read_state(folder: Path) -> dict[str, Tensor]:
     safe, pickled = folder / "model.safetensors", folder / "pytorch_model.bin"
     try:
         if safe.is_file():
             return load_file(str(safe))
         if pickled.is_file():
-            state: dict[str, Tensor] = torch.load(pickled, map_location="cpu", weights_only=True)
-            return state
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+            return _checked(torch.load(pickled, map_location="cpu", weights_only=True))
+    except Exception as error:  # a broken pickle raises whatever its bytes happen to mean
         raise ModelFolderError(f"the weights in {folder} cannot be read ({error}): copy the model again") from error
     raise ModelFolderError(f"{folder} has neither model.safetensors nor pytorch_model.bin: copy the model again")

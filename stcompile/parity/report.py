@@ -63,4 +63,4 @@ class ParityReport:
 def shortened(text: str, width: int = 48) -> str:
     """A text on one line, for a table."""
     shown = repr(text)[1:-1]
-    return repr("") if not text else shown if len(shown) <= width else f"{shown[: width - 1]}…"
+    return "(empty text)" if not text else shown if len(shown) <= width else f"{shown[: width - 1]}…"

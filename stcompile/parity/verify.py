@@ -75,9 +75,24 @@ def tolerance_for(target: Target, min_cosine: float | None) -> Tolerance:
     """
     if min_cosine is None:
         return target.tolerance
-    if not 0 < min_cosine <= 1:
+    if not isinstance(min_cosine, (int, float)) or not 0 < min_cosine <= 1:
         raise InputError(f"min_cosine must lie between 0 and 1, got {min_cosine}")
-    return dataclasses.replace(target.tolerance, max_abs_error=None, min_cosine=min_cosine, mean_cosine=min_cosine)
+    invariance = target.tolerance.batch_invariance
+    return dataclasses.replace(
+        target.tolerance,
+        max_abs_error=None,
+        min_cosine=min_cosine,
+        mean_cosine=min_cosine,
+        batch_invariance=None if invariance is None else min(invariance, min_cosine),
+    )
+
+
+def _checked_texts(texts: Sequence[str]) -> list[str]:
+    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        raise InputError("the texts to judge parity on must be a list of strings")
+    if not texts:
+        raise InputError("there is no text to judge parity on: pass at least one")
+    return list(texts)
 
 
 def check_parity(
@@ -89,9 +104,7 @@ def check_parity(
         raise ModelFolderError(
             f"the artifact has {manifest.dim} dimensions and the model {stack.dim}: it was compiled from another model"
         )
-    chosen = list(probe_texts() if texts is None else texts)
-    if not chosen:
-        raise InputError("there is no text to judge parity on: pass at least one")
+    chosen = _checked_texts(probe_texts() if texts is None else texts)
     longest = over_length_text(chosen, manifest.text.max_seq_length)
     plan = _Plan(artifact, chosen, longest, _BATCH)
     reference = plan.reference(stack)
@@ -189,9 +202,11 @@ def _failures(report: ParityReport) -> tuple[str, ...]:
         failures.append(f"min cosine {report.min_cosine:.6f} is below {allowed.min_cosine:g} ({worst!r})")
     if not report.mean_cosine >= allowed.mean_cosine:
         failures.append(f"mean cosine {report.mean_cosine:.6f} is below {allowed.mean_cosine:g}")
-    judged = allowed.batch_invariance is not None and report.reference_batch_invariance >= REFERENCE_INVARIANT
-    if judged and not report.batch_invariance >= (allowed.batch_invariance or 0):
-        failures.append(f"batch invariance {report.batch_invariance:.6f} is below {allowed.batch_invariance:g}")
+    if allowed.batch_invariance is not None and report.reference_batch_invariance >= REFERENCE_INVARIANT:
+        # As far from 1 as torch itself is, and the tolerance on top.
+        least = report.reference_batch_invariance - (1 - allowed.batch_invariance)
+        if not report.batch_invariance >= least:
+            failures.append(f"batch invariance {report.batch_invariance:.7f} is below {least:.7f}")
     return tuple(failures)
 
 

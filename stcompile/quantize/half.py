@@ -138,7 +138,8 @@ class _Converter:
         assert value.const_value is not None
         # A mask of -3.4e38 becomes the most negative half, not minus infinity: a row that is masked
         # everywhere must not turn into NaN.
-        array = np.clip(value.const_value.numpy(), -_LARGEST, _LARGEST).astype(np.float16)
+        wide = value.const_value.numpy()
+        array = np.where(np.isinf(wide), wide, np.clip(wide, -_LARGEST, _LARGEST)).astype(np.float16)
         name = f"{value.name}_half"
         result = ir.val(name, const_value=ir.tensor(array, name=name))
         self._graph.register_initializer(result)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 # Tokenized texts held at once. Sorting within a window pads nearly as little as sorting everything,
-# and memory stays flat however long the list is.
+# and memory stays flat however long the list is: 4 bytes a token, so 16 MB where a text has 256.
 WINDOW = 16_384
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import operator
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,12 +101,12 @@ class Encoder:
         sentences: str | Sequence[str] | Sequence[Sequence[str]],
         prompt_name: str | None = None,
         prompt: str | None = None,
-        batch_size: int = 32,
+        batch_size: SupportsIndex = 32,
         show_progress_bar: bool | None = None,
         output_value: str = SENTENCE,
         precision: str = "float32",
         normalize_embeddings: bool = False,
-        truncate_dim: int | None = None,
+        truncate_dim: SupportsIndex | None = None,
     ) -> Any:
         """Encodes text, as `SentenceTransformer.encode` does.
 
@@ -134,13 +135,15 @@ class Encoder:
         if self._manifest.text.chat is not None and any(not isinstance(text, str) for text in texts):
             raise InputError("this model puts every text in a chat template and cannot take pairs of texts")
         prompt = self._resolve_prompt(prompt_name, prompt)
-        _check_options(batch_size, precision, truncate_dim)
+        size = _at_least_one("batch_size", batch_size)
+        keep = self.truncate_dim if truncate_dim is None else _at_least_one("truncate_dim", truncate_dim)
+        if precision not in postprocess.PRECISIONS:
+            raise InputError(f"unknown precision {precision!r}: choose one of {', '.join(postprocess.PRECISIONS)}")
         self._check_output(output_value)
-        batches = self._batches(texts, prompt, batch_size, show_progress_bar)
+        batches = self._batches(texts, prompt, size, show_progress_bar)
         if output_value == TOKENS:
             tokens = self._token_rows(len(texts), batches)
             return tokens[0] if single else tokens
-        keep = truncate_dim if truncate_dim is not None else self.truncate_dim
         embeddings = np.zeros((len(texts), self._manifest.dim), dtype=np.float32)[:, :keep]
         for rows, feeds in batches:
             embeddings[rows] = self._engine.run(feeds, (SENTENCE,))[0][:, :keep]
@@ -174,8 +177,14 @@ class Encoder:
 
         Returns:
             float32 `(n, m)`; larger is more alike, distances are negative.
+
+        Raises:
+            InputError: neither vectors nor matrices, or of different widths.
         """
-        return postprocess.similarity(self.similarity_fn_name, _matrix(left), _matrix(right))
+        a, b = _matrix(left), _matrix(right)
+        if a.shape[1] != b.shape[1]:
+            raise InputError(f"similarity takes vectors of one width, got {a.shape[1]} and {b.shape[1]}")
+        return postprocess.similarity(self.similarity_fn_name, a, b)
 
     def _encode_as(self, names: tuple[str, ...], sentences: str | Sequence[str], options: dict[str, Any]) -> Any:
         if options.get("prompt") is None and options.get("prompt_name") is None:
@@ -209,11 +218,11 @@ class Encoder:
         with _progress(len(texts), show_progress_bar) as bar:
             for window in batching.windows(len(texts)):
                 try:
-                    encodings = self._text.tokenize(texts[window.start : window.stop], prompt)
+                    tokenized = self._text.tokenize(texts[window.start : window.stop], prompt)
                 except TypeError as error:  # what tokenizers says to anything that is not valid Unicode
                     raise InputError(_not_unicode(texts)) from error
-                for batch in batching.by_length([len(row) for row in encodings], batch_size):
-                    feeds = self._text.collate([encodings[index] for index in batch], prompt)
+                for batch in batching.by_length([len(row) for row in tokenized], batch_size):
+                    feeds = self._text.collate([tokenized[index] for index in batch], prompt)
                     yield [window.start + index for index in batch], feeds
                     bar.update(len(batch))
 
@@ -278,13 +287,15 @@ def _not_unicode(texts: Sequence[Text]) -> str:
     return "the prompt holds half of a surrogate pair, which is no text: decode it as UTF-8 first"
 
 
-def _check_options(batch_size: int, precision: str, truncate_dim: int | None) -> None:
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise InputError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
-    if precision not in postprocess.PRECISIONS:
-        raise InputError(f"unknown precision {precision!r}: choose one of {', '.join(postprocess.PRECISIONS)}")
-    if truncate_dim is not None and (not isinstance(truncate_dim, int) or truncate_dim < 1):
-        raise InputError(f"truncate_dim must be a whole number of at least 1 or None, got {truncate_dim!r}")
+def _at_least_one(name: str, value: SupportsIndex) -> int:
+    try:
+        # numpy's integers count; True is an int to Python, but here a slip
+        number = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise InputError(f"{name} must be a whole number of at least 1, got {value!r}")
+    return number
 
 
 def _matrix(vectors: NDArray[Any]) -> NDArray[np.float32]:

@@ -12,6 +12,9 @@ SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 
 _TINY = np.float32(1e-12)
 
+# Differences held at once, as float32: 1 MiB, which a CPU's cache holds.
+_TILE = 1 << 18
+
 Matrix = NDArray[np.float32]
 
 
@@ -67,11 +70,14 @@ def similarity(name: str, left: Matrix, right: Matrix) -> Matrix:
     if name == "dot":
         product: Matrix = left @ right.T
         return product
-    if name == "euclidean":
-        squares = (left**2).sum(-1)[:, None] + (right**2).sum(-1)[None, :] - 2 * (left @ right.T)
-        lengths: Matrix = np.sqrt(np.maximum(squares, 0))
-        return -lengths
-    distances = np.zeros((len(left), len(right)), dtype=np.float32)
-    for index, row in enumerate(left):
-        distances[index] = np.abs(row - right).sum(-1)
-    return -distances
+    # From the differences themselves: |a|^2 + |b|^2 - 2ab loses what sets near neighbours apart.
+    distances = np.empty((len(left), len(right)), dtype=np.float32)
+    pairs = max(1, _TILE // max(1, left.shape[1]))
+    wide = max(1, min(pairs, len(right)))
+    high = max(1, pairs // wide)
+    for top in range(0, len(left), high):
+        for start in range(0, len(right), wide):
+            tile = left[top : top + high, None] - right[None, start : start + wide]
+            lengths = np.sqrt(np.einsum("ijk,ijk->ij", tile, tile)) if name == "euclidean" else np.abs(tile).sum(-1)
+            distances[top : top + high, start : start + wide] = lengths
+    return np.negative(distances, out=distances)

@@ -45,6 +45,32 @@ ACTIVATION_NAMES = (
     "Tanhshrink",
 )
 
+# What a folder may pass on to transformers; everything else could read outside the folder or change the code that
+# runs. Of the model's arguments stcompile decides those about dtype and attention itself.
+_ARGUMENTS = {
+    "model_args": {"attn_implementation", "torch_dtype", "dtype", "add_pooling_layer", "low_cpu_mem_usage"},
+    "tokenizer_args": {
+        "model_max_length",
+        "padding_side",
+        "truncation_side",
+        "use_fast",
+        "add_bos_token",
+        "add_eos_token",
+        "add_prefix_space",
+        "do_lower_case",
+        "clean_up_tokenization_spaces",
+    },
+    "config_args": {
+        "output_hidden_states",
+        "hidden_dropout_prob",
+        "attention_probs_dropout_prob",
+        "use_cache",
+        "is_decoder",
+        "is_causal",
+        "use_bidirectional_attention",
+    },
+}
+
 Config = dict[str, Any]
 
 
@@ -61,7 +87,7 @@ def problems(kind: str, config: Config) -> list[str]:
 def _normalize_transformer(config: Config) -> Config:
     renamed = {"model_kwargs": "model_args", "processor_kwargs": "tokenizer_args", "config_kwargs": "config_args"}
     result = {renamed.get(key, key): value for key, value in config.items()}
-    for key in ("model_args", "tokenizer_args", "config_args"):
+    for key in _ARGUMENTS:
         if isinstance(result.get(key), dict):
             # A folder never decides whether its own code may run.
             result[key] = {name: value for name, value in result[key].items() if name != "trust_remote_code"}
@@ -95,11 +121,16 @@ def _check_transformer(config: Config) -> Iterator[str]:
     yield from _check_modalities(config.get("modality_config"))
     yield from _check_processing(config.get("processing_kwargs"))
     limit = config.get("max_seq_length")
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+    if limit is not None and not _is_positive(limit):
         yield f"max_seq_length is {limit!r}: it must be a positive whole number or null"
-    for key in ("model_args", "tokenizer_args", "config_args"):
-        if not isinstance(config.get(key) or {}, dict):
-            yield f"{key} must be an object"
+    for key, allowed in _ARGUMENTS.items():
+        for name in config.get(key) or {}:
+            if name not in allowed:
+                yield f"{key}.{name} is not supported: remove it from the folder's configuration"
+    if not isinstance(config.get("module_output_name", "token_embeddings"), str):
+        yield "module_output_name must be text"
+    if not isinstance(config.get("do_lower_case", False), bool):
+        yield "do_lower_case must be true or false"
 
 
 def _check_modalities(modalities: Any) -> Iterator[str]:
@@ -122,6 +153,14 @@ def _check_modalities(modalities: Any) -> Iterator[str]:
 
 def _check_processing(processing: Any) -> Iterator[str]:
     known = {"text": {"max_length"}, "chat_template": {"add_generation_prompt", "restore_suffix"}, "common": set()}
+    if not isinstance(processing or {}, dict) or not all(
+        isinstance(item or {}, dict) for item in (processing or {}).values()
+    ):
+        yield "processing_kwargs must be an object of objects"
+        return
+    limit = ((processing or {}).get("text") or {}).get("max_length")
+    if limit is not None and not _is_positive(limit):
+        yield f"processing_kwargs.text.max_length is {limit!r}: it must be a positive whole number"
     for section, options in (processing or {}).items():
         if section in ("image", "audio", "video"):
             continue
@@ -132,13 +171,14 @@ def _check_processing(processing: Any) -> Iterator[str]:
 
 def _check_pooling(config: Config) -> Iterator[str]:
     modes = config["pooling_mode"]
-    for mode in [modes] if isinstance(modes, str) else modes:
+    for mode in modes if isinstance(modes, list) else [modes]:
         if mode not in POOLING_MODES:
             yield f"its pooling mode {mode!r} is unknown: the modes are {', '.join(POOLING_MODES)}"
     yield from _positive(config, "embedding_dimension")
 
 
 def _check_dense(config: Config) -> Iterator[str]:
+    yield from _check_names(config)
     yield from _positive(config, "in_features")
     yield from _positive(config, "out_features")
     path = config.get("activation_function", "torch.nn.modules.activation.Tanh")
@@ -154,13 +194,26 @@ def _check_layer_norm(config: Config) -> Iterator[str]:
     yield from _positive(config, "dimension")
 
 
-def _check_nothing(_: Config) -> Iterator[str]:
-    yield from ()
+def _check_dropout(config: Config) -> Iterator[str]:
+    value = config.get("dropout", 0.2)
+    if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        yield f"its dropout is {value!r}: it must be a number from 0 to 1"
+
+
+def _check_names(config: Config) -> Iterator[str]:
+    for key in ("module_input_name", "module_output_name"):
+        if not isinstance(config.get(key), (str, type(None))):
+            yield f"its {key} is {config[key]!r}: it must be the name of a feature"
+
+
+def _is_positive(value: Any) -> bool:
+    # Nothing a model has is wider or longer than this; what is above it is a typing error that would take all memory.
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
 
 
 def _positive(config: Config, key: str) -> Iterator[str]:
     value = config.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not _is_positive(value):
         yield f"its {key} is {value!r}: it must be a positive whole number"
 
 
@@ -188,6 +241,6 @@ _CHECKS: dict[str, Callable[[Config], Iterator[str]]] = {
     "Pooling": _check_pooling,
     "Dense": _check_dense,
     "LayerNorm": _check_layer_norm,
-    "Dropout": _check_nothing,
-    "Normalize": _check_nothing,
+    "Dropout": _check_dropout,
+    "Normalize": _check_names,
 }

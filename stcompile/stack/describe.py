@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from stcompile.errors import ModelFolderError
-from stcompile.manifest import ModuleSummary
 from stcompile.runtime.postprocess import SIMILARITIES
 from stcompile.stack import checks, registry
 from stcompile.stack.folder import Folder
@@ -74,11 +73,6 @@ class StackDescription:
     truncate_dim: int | None
     unsupported: tuple[str, ...]
 
-    @property
-    def summaries(self) -> tuple[ModuleSummary, ...]:
-        """The stack as a manifest records it."""
-        return tuple(ModuleSummary(entry.type, entry.config) for entry in self.entries)
-
 
 def describe(path: str | Path) -> StackDescription:
     """Reads a model folder of any generation (spec sections 2 and 13).
@@ -88,6 +82,7 @@ def describe(path: str | Path) -> StackDescription:
             reported in `unsupported`.
     """
     folder = Folder(Path(path))
+    folder.refuse_links_out()
     settings = folder.json_object("config_sentence_transformers.json")
     reasons: list[str] = []
     rows = folder.json("modules.json")
@@ -97,18 +92,20 @@ def describe(path: str | Path) -> StackDescription:
         layout, entries = "modules.json", _entries(folder, rows, reasons)
     _check_order(entries, reasons)
     _check_kind(settings, reasons)
-    for entry in entries:
+    # A plain folder has no configuration of its own: what stands in for it needs no check.
+    for entry in entries if layout == "modules.json" else []:
         reasons += [
             f"module {entry.position} ({entry.type}): {text}" for text in checks.problems(entry.type, entry.config)
         ]
+    default, similarity = _default_prompt(settings, reasons), _similarity(settings, reasons)
     return StackDescription(
         folder=folder,
         layout=layout,
         entries=tuple(entries),
         prompts=_prompts(settings),
-        default_prompt_name=_default_prompt(settings, reasons),
-        similarity=_similarity(settings, reasons),
-        truncate_dim=settings.get("truncate_dim"),
+        default_prompt_name=default,
+        similarity=similarity,
+        truncate_dim=_truncate_dim(settings, reasons),
         unsupported=tuple(reasons),
     )
 
@@ -145,7 +142,8 @@ def _plain_entries(folder: Folder, reasons: list[str]) -> list[ModuleEntry]:
         )
     _check_network(folder, "", reasons)
     _check_tokenizer(folder, "")
-    architecture = str((config.get("architectures") or [""])[0])
+    architectures = config.get("architectures") or [""]
+    architecture = str(architectures[0] if isinstance(architectures, list) else architectures)
     if architecture.endswith(("ForSequenceClassification", "HF_ColBERT")):
         reasons.append(
             f"it is a {architecture}, not an embedding model: to compile its network with mean pooling all the "
@@ -153,11 +151,7 @@ def _plain_entries(folder: Folder, reasons: list[str]) -> list[ModuleEntry]:
         )
     causal = architecture.endswith("ForCausalLM") and config.get("is_causal", True) is not False
     pooling = {"pooling_mode": "lasttoken" if causal else "mean", "include_prompt": True}
-    width = next((config[key] for key in ("hidden_size", "d_model", "dim", "n_embd") if key in config), None)
-    return [
-        ModuleEntry(0, "Transformer", "", {}),
-        ModuleEntry(1, "Pooling", "", {**pooling, "embedding_dimension": width}),
-    ]
+    return [ModuleEntry(0, "Transformer", "", {}), ModuleEntry(1, "Pooling", "", pooling)]
 
 
 def _check_network(folder: Folder, path: str, reasons: list[str]) -> None:
@@ -171,6 +165,8 @@ def _check_network(folder: Folder, path: str, reasons: list[str]) -> None:
         raise ModelFolderError(f"{home} has no weights ({_NETWORK_WEIGHTS[0]} or the like): copy the model again")
     for index in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
         weights = folder.json_object(_join(path, index)).get("weight_map") or {}
+        if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights.values()):
+            raise ModelFolderError(f"{home / index} must map weights to files: copy the model again")
         absent = sorted(name for name in set(weights.values()) if not folder.inside(_join(path, name)).is_file())
         if absent and not (home / "model.safetensors").is_file():
             raise ModelFolderError(
@@ -206,11 +202,19 @@ def _prompts(settings: dict[str, Any]) -> dict[str, str]:
 
 def _default_prompt(settings: dict[str, Any], reasons: list[str]) -> str | None:
     name = settings.get("default_prompt_name")
-    if name is not None and name not in _prompts(settings):
+    if name is not None and (not isinstance(name, str) or name not in _prompts(settings)):
         reasons.append(
             f"default_prompt_name {name!r} is not among its prompts: correct config_sentence_transformers.json"
         )
     return name
+
+
+def _truncate_dim(settings: dict[str, Any], reasons: list[str]) -> int | None:
+    kept = settings.get("truncate_dim")
+    if kept is not None and (not isinstance(kept, int) or isinstance(kept, bool) or kept < 1):
+        reasons.append(f"truncate_dim is {kept!r}: it must be a positive whole number or null")
+        return None
+    return kept
 
 
 def _similarity(settings: dict[str, Any], reasons: list[str]) -> str:

@@ -14,9 +14,21 @@ _LARGEST_JSON = 64 << 20
 
 @dataclass(frozen=True)
 class Folder:
-    """A model folder on disk."""
+    """A model folder on disk.
+
+    Attributes:
+        root: the folder.
+        home: what links may point into: the folder itself, or the hub's cache of this one model, whose
+            snapshots are links to blobs beside them.
+    """
 
     root: Path
+
+    @property
+    def home(self) -> Path:
+        real = self.root.resolve()
+        in_cache = real.parent.name == "snapshots" and real.parent.parent.name.startswith("models--")
+        return real.parent.parent if in_cache else real
 
     def __post_init__(self) -> None:
         if not self.root.exists():
@@ -33,9 +45,19 @@ class Folder:
         pure = PurePosixPath(relative)
         path = self.root / pure
         climbs = pure.is_absolute() or ".." in pure.parts or "\\" in relative or "\0" in relative or ":" in relative
-        if climbs or not path.resolve().is_relative_to(self.root.resolve()):
+        if climbs or not path.resolve().is_relative_to(self.home):
             raise ModelFolderError(f"{self.root} refers to {relative!r}, which is outside the folder: do not use it")
         return path
+
+    def refuse_links_out(self) -> None:
+        """Checks every file of the folder, also those that other libraries open by themselves.
+
+        Raises:
+            ModelFolderError: a link leaves the folder.
+        """
+        for path in self.root.rglob("*"):
+            if path.is_symlink():
+                self.inside(path.relative_to(self.root).as_posix())
 
     def json(self, relative: str) -> Any:
         """The content of a JSON file, or None when there is no such file.

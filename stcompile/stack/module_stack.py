@@ -125,7 +125,7 @@ class ModuleStack(nn.Module):
         digest = hashlib.sha256()
         summary = [[item.type, item.config] for item in self.summaries()]
         digest.update(json.dumps([summary, self.prompts, self.default_prompt_name], sort_keys=True).encode())
-        digest.update(self.transformer.tokenizer.backend_tokenizer.to_str().encode())
+        digest.update(self.transformer.tokenizer_json().encode())
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.contiguous().numpy().tobytes())

@@ -15,16 +15,8 @@ from stcompile.extras import require
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 # Everything a stack can be built from; leaves out other engines' exports and training state.
-_HUB_FILES = [
-    "*.json",
-    "*.safetensors",
-    "*.txt",
-    "*.model",
-    "pytorch_model*.bin",
-    "*.py",
-    "*/*.json",
-    "*/*.safetensors",
-]
+# A star also matches slashes.
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja", "*pytorch_model*.bin", "*.py"]
 
 
 @contextlib.contextmanager

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from tokenizers import Tokenizer
-
 from stcompile.manifest import TextSpec
 from stcompile.stack.module_stack import ModuleStack
 
@@ -24,9 +22,6 @@ def text_front_end(stack: ModuleStack) -> tuple[TextSpec, str]:
     """
     transformer = stack.transformer
     tokenizer = transformer.tokenizer
-    plain = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    plain.no_padding()
-    plain.no_truncation()
     chat = transformer.chat
     spec = TextSpec(
         kind="transformer",
@@ -39,4 +34,4 @@ def text_front_end(stack: ModuleStack) -> tuple[TextSpec, str]:
         special_ids=tuple(sorted(tokenizer.all_special_ids)),
         chat=None if chat is None else chat.reduce(),
     )
-    return spec, plain.to_str()
+    return spec, transformer.tokenizer_json()

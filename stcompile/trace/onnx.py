@@ -53,7 +53,8 @@ def trace(stack: ModuleStack, outputs: Sequence[str]) -> ir.Model:
     """
     limit = stack.transformer.max_seq_length
     width = _EXAMPLE_SEQUENCE if limit is None else max(2, min(_EXAMPLE_SEQUENCE, limit))
-    batch, sequence = Dim("batch"), Dim("sequence", min=2, max=limit)
+    # torch takes an axis of at most two positions for a constant; the runtime cuts texts in any case.
+    batch, sequence = Dim("batch"), Dim("sequence", min=2, max=limit if limit is not None and limit > 2 else None)
     arguments = _example(stack, width)
     shapes = tuple({0: batch, 1: sequence} if value.dim() == 2 else {} for value in arguments)
     graph = _Graph(stack, outputs).eval()

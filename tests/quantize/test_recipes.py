@@ -127,6 +127,13 @@ def test_a_masks_most_negative_float_stays_finite_in_float16() -> None:
     assert np.isfinite(run(model)).all()
 
 
+def test_a_true_infinity_stays_one_in_float16() -> None:
+    model = graph()
+    model.graph.initializers["bias"].const_value = ir.tensor(np.full(8, -np.inf, np.float32), name="bias")
+    convert_to_half(model)
+    assert np.isneginf(run(model)).all()
+
+
 def size(model: ir.Model) -> int:
     stream = io.BytesIO()
     stream.write(ir.to_proto(model).SerializeToString())

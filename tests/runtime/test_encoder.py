@@ -16,7 +16,8 @@ import pytest
 import stcompile
 from stcompile.artifact import Artifact
 from stcompile.errors import InputError
-from stcompile.runtime import batching
+from stcompile.runtime import batching, postprocess
+from stcompile.runtime.text import transformer
 from tests.conftest import Case, Compiled, load_case
 
 Encoders = Callable[[str], stcompile.Encoder]
@@ -157,6 +158,8 @@ def test_encode_document_takes_the_first_prompt_there_is(names: tuple[str, ...],
         (["a"], {"batch_size": "8"}, "batch_size"),
         (["a"], {"truncate_dim": 0}, "truncate_dim"),
         (["a"], {"truncate_dim": 2.5}, "truncate_dim"),
+        (["a"], {"batch_size": True}, "batch_size"),
+        (["a"], {"truncate_dim": np.bool_(True)}, "truncate_dim"),
         (["a"], {"precision": "int4"}, "unknown precision 'int4'.*ubinary"),
         (["a"], {"output_value": "pooled"}, "unknown output_value 'pooled'"),
         (["a"], {"precision": "int8"}, "at least two"),
@@ -168,6 +171,12 @@ def test_what_encode_cannot_take_is_named(
 ) -> None:
     with pytest.raises(InputError, match=reason):
         encoder.encode(sentences, **options)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8])
+def test_an_integer_of_numpy_is_a_number(kind: Any, encoder: stcompile.Encoder, main: Case) -> None:
+    result = encoder.encode(main.texts, batch_size=kind(4), truncate_dim=kind(4))
+    assert np.array_equal(result, encoder.encode(main.texts, batch_size=4, truncate_dim=4))
 
 
 def test_half_a_surrogate_pair_is_named(encoder: stcompile.Encoder) -> None:
@@ -204,6 +213,25 @@ def test_similarity_of_two_vectors_is_one_number(encoder: stcompile.Encoder, mai
     assert encoder.similarity(left, right).shape == (1, 1)
     with pytest.raises(InputError, match=r"\(1, 1, 32\)"):
         encoder.similarity(left[None, None], right)
+    with pytest.raises(InputError, match="one width, got 32 and 1"):
+        encoder.similarity(left, right[:1])
+
+
+@pytest.mark.parametrize("name", ["euclidean", "manhattan"])
+@pytest.mark.parametrize("tile", [1, 100, 1 << 18])
+def test_a_distance_is_as_exact_as_its_vectors(name: str, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postprocess, "_TILE", tile)
+    # neighbours far from the origin, where the lengths of the vectors drown their distance
+    vectors = (100 + np.random.default_rng(0).normal(size=(9, 32)) / 100).astype(np.float32)
+    left, right = vectors[:5], vectors[2:]
+    apart = left[:, None].astype(np.float64) - right
+    expected = -np.linalg.norm(apart, ord=2 if name == "euclidean" else 1, axis=-1)
+    result = postprocess.similarity(name, left, right)
+    assert result.dtype == np.float32
+    assert result.shape == (5, 7)
+    np.testing.assert_allclose(result, expected, rtol=1e-5)
+    assert postprocess.similarity(name, left[:0], right).shape == (0, 7)
+    assert postprocess.similarity(name, left, right[:0]).shape == (5, 0)
 
 
 @pytest.mark.parametrize(("case", "dim", "kept"), [(_MAIN, 32, None), ("truncate_dim_in_config", 12, 12)])
@@ -253,6 +281,34 @@ def test_windows_do_not_show(encoder: stcompile.Encoder, main: Case, monkeypatch
     tokens = encoder.encode(main.texts, output_value=_BOTH[1])
     for actual, expected in zip(tokens, main.ragged("tokens"), strict=True):
         _assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("limit", ["_CHUNK_TEXTS", "_CHUNK_CHARS"])
+@pytest.mark.parametrize("case", [_MAIN, "text_pairs"])
+def test_tokenizing_in_chunks_does_not_show(
+    case: str, limit: str, encoders: Encoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, texts = encoders(case), load_case(case).texts
+    at_once = encoder.encode(texts)
+    monkeypatch.setattr(transformer, limit, 3)
+    assert np.array_equal(encoder.encode(texts), at_once)
+
+
+def test_a_row_holds_its_ids_and_no_more(encoders: Encoders) -> None:
+    alone, pair, cut = encoders("text_pairs")._text.tokenize(["a", ("a", "b"), "hello " * 1000], None)
+    assert (alone.type_ids, cut.type_ids) == (None, None)
+    assert pair.type_ids is not None
+    assert pair.ids.dtype == pair.type_ids.dtype == np.int32
+    assert len(pair) == len(pair.type_ids)
+    assert cut.ids.nbytes == 4 * len(cut) == 4 * (encoders("text_pairs").max_seq_length or 0)
+
+
+def test_prompts_that_differ_do_not_pile_up(encoders: Encoders) -> None:
+    text = encoders("pool_mean_exclude_prompt")._text
+    rows = text.tokenize(["hello"], None)
+    lengths = [int(text.collate(rows, "a " * count)["prompt_length"]) for count in (*range(1, 200), 3)]
+    assert lengths[-1] == lengths[2] == lengths[1] + 1
+    assert text._prompt_tokens.cache_info().currsize == 128
 
 
 def test_one_encoder_serves_many_threads(encoders: Encoders, main: Case) -> None:

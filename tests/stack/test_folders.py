@@ -237,3 +237,115 @@ def test_the_hub_is_asked_for_revision_and_cache(monkeypatch: pytest.MonkeyPatch
     stack = load_stack("org/name", revision="abc", cache_dir="/cache")
     assert (asked["model"], asked["revision"], asked["cache_dir"]) == ("org/name", "abc", "/cache")
     assert stack.name == "org/name"
+
+
+def test_a_snapshot_of_the_hubs_cache_is_made_of_links(tmp_path: Path) -> None:
+    snapshot = tmp_path / "models--org--name/snapshots/abc"
+    blobs = tmp_path / "models--org--name/blobs"
+    blobs.mkdir(parents=True)
+    for number, path in enumerate(sorted(path for path in (MODELS / "full_stack").rglob("*") if path.is_file())):
+        shutil.copy(path, blobs / str(number))
+        link = snapshot / path.relative_to(MODELS / "full_stack")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(blobs / str(number))
+    assert load_stack(snapshot).dim == 24
+    (snapshot / "model.safetensors").unlink()
+    (snapshot / "model.safetensors").symlink_to(MODELS / "full_stack/model.safetensors")
+    with pytest.raises(ModelFolderError, match="outside the folder"):
+        load_stack(snapshot)
+
+
+def without_pooler(source: str, folder: Path) -> Path:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(MODELS / source, folder)
+    path = folder / "model.safetensors"
+    state = {name: tensor for name, tensor in load_file(str(path)).items() if "pooler" not in name}
+    path.unlink()
+    save_file(state, str(path), metadata={"format": "pt"})
+    return folder
+
+
+def test_a_pooler_nobody_needs_may_be_missing(tmp_path: Path) -> None:
+    """And is the same every time: a random one would change the fingerprint."""
+    folder = without_pooler("pool_mean", tmp_path / "model")
+    assert load_stack(folder).fingerprint() == load_stack(folder).fingerprint()
+
+
+def test_a_pooler_that_is_needed_may_not_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(ModelFolderError, match=r"lack pooler\.dense"):
+        load_stack(without_pooler("modality_output_pooler", tmp_path / "model"))
+
+
+def test_a_limit_beyond_rotary_positions_is_kept(tmp_path: Path) -> None:
+    folder = shutil.copytree(MODELS / "backbone_qwen3_lasttoken", tmp_path / "model")
+    edit(folder / "config.json", lambda config: {**config, "max_position_embeddings": 32})
+    edit(folder / "sentence_bert_config.json", lambda config: {**config, "max_seq_length": 64})
+    assert load_stack(folder).transformer.max_seq_length == 64
+
+
+def test_a_limit_below_the_special_tokens_is_refused(folder: Path) -> None:
+    edit(folder / "sentence_bert_config.json", lambda config: {**config, "max_seq_length": 1})
+    with pytest.raises(UnsupportedError, match="less than the 2 special tokens"):
+        load_stack(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("model_args", "subfolder"),
+        ("model_args", "cache_dir"),
+        ("tokenizer_args", "tokenizer_file"),
+        ("processor_kwargs", "subfolder"),
+        ("config_args", "revision"),
+    ],
+)
+def test_a_folder_cannot_send_transformers_elsewhere(folder: Path, key: str, name: str) -> None:
+    edit(folder / "sentence_bert_config.json", lambda config: {**config, key: {name: "../outside"}})
+    assert f".{name} is not supported" in describe(folder).unsupported[0]
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("config.json", {"hidden_size": "abc"}),
+        ("config.json", {"model_type": ["bert"]}),
+        ("1_Pooling/config.json", {"pooling_mode": None}),
+        ("1_Pooling/config.json", {"pooling_mode": 3}),
+        ("config_sentence_transformers.json", {"default_prompt_name": []}),
+        ("config_sentence_transformers.json", {"truncate_dim": 0}),
+        ("config_sentence_transformers.json", {"truncate_dim": "8"}),
+        ("sentence_bert_config.json", {"processing_kwargs": [1]}),
+        ("sentence_bert_config.json", {"processing_kwargs": {"text": 5}}),
+        ("sentence_bert_config.json", {"modality_config": {"text": {"method": "forward", "method_output_name": "no"}}}),
+        ("sentence_bert_config.json", {"module_output_name": 5}),
+        ("2_Dense/config.json", {"module_input_name": "nowhere"}),
+        ("2_Dense/config.json", {"out_features": 10**15}),
+        ("4_Dropout/config.json", {"dropout": "x"}),
+    ],
+)
+def test_a_malformed_value_is_one_clear_error(folder: Path, file: str, change: dict[str, Any]) -> None:
+    edit(folder / file, lambda config: {**config, **change})
+    with pytest.raises((ModelFolderError, UnsupportedError)):
+        load_stack(folder)
+
+
+def test_a_live_object_that_a_folder_cannot_hold_is_refused() -> None:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Dense
+    from torch import nn
+
+    live = SentenceTransformer(str(MODELS / "pool_mean"), device="cpu")
+    live.append(Dense(32, 16, activation_function=nn.LeakyReLU(0.5)))
+    with pytest.raises(UnsupportedError, match="than the live object"):
+        load_stack(live)
+
+
+def test_a_dense_beside_the_token_embeddings_does_not_change_their_width(tmp_path: Path) -> None:
+    from stcompile.modules import Dense, Pooling, Transformer
+    from stcompile.stack.module_stack import ModuleStack
+    from stcompile.stack.save import save_stack
+
+    beside = Dense(32, 8, module_input_name="token_embeddings", module_output_name="other")
+    save_stack(ModuleStack([Transformer(MODELS / "plain_bert"), beside, Pooling(32)]), tmp_path)
+    assert load_stack(tmp_path).dim == 32

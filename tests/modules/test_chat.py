@@ -1,0 +1,143 @@
+"""Chat templates: the format that is guessed, and the templates that are refused by name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer import modules as st
+
+from stcompile.errors import UnsupportedError
+from stcompile.manifest import ChatTemplate
+from stcompile.modules import Transformer
+from stcompile.stack.load import load_stack
+from tests.conftest import MODELS
+
+CONSTANT = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+IS_STRING = (
+    "{% for m in messages %}{% if m['content'] is string %}flat {{ m['content'] }}"
+    "{% else %}typed {{ m['content'][0]['text'] }}{% endif %}<|im_end|>{% endfor %}"
+)
+LOOP = (
+    "{% for m in messages %}{% if m['content'] is string %}flat {{ m['content'] }}"
+    "{% else %}{% for c in m['content'] %}{% if c['type'] == 'text' %}typed {{ c['text'] }}{% endif %}{% endfor %}"
+    "{% endif %}<|im_end|>{% endfor %}"
+)
+DATED = "{{ strftime_now('%d %b %Y') }}\n" + CONSTANT
+
+# build(template, format) -> a copy of the golden folder; a format of None leaves the key out
+Build = Callable[..., Path]
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Build:
+    def build(template: str | dict[str, str] | None, form: str | None = "flat") -> Path:
+        folder = tmp_path / "model"
+        shutil.copytree(MODELS / "chat_template_saved_by_st", folder)
+        (folder / "chat_template.jinja").unlink()
+        if isinstance(template, str):
+            (folder / "chat_template.jinja").write_text(template)
+        elif template is not None:
+            path = folder / "tokenizer_config.json"
+            named = [{"name": name, "template": text} for name, text in template.items()]
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"chat_template": named}))
+        path = folder / "sentence_bert_config.json"
+        config = json.loads(path.read_text())
+        message = config["modality_config"]["message"]
+        del message["format"]
+        if form is not None:
+            message["format"] = form
+        path.write_text(json.dumps(config))
+        return folder
+
+    return build
+
+
+def reduced(folder: Path) -> ChatTemplate:
+    chat = load_stack(folder).transformer.chat
+    assert chat is not None
+    return chat.reduce()
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(UnsupportedError) as caught:
+        reduced(folder)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("form", [None, "auto", "flat", "structured"])
+@pytest.mark.parametrize("template", [IS_STRING, LOOP, {"default": IS_STRING}], ids=["is-string", "loop", "named"])
+def test_the_format_is_guessed_like_sentence_transformers(
+    build: Build, template: str | dict[str, str], form: str | None
+) -> None:
+    folder = build(template, form)
+    theirs = SentenceTransformer(str(folder), device="cpu")
+    ours = load_stack(folder).transformer
+    chat = ours.chat
+    assert chat is not None
+    marker = {"flat": "flat hello", "structured": "typed hello"}[theirs[0].input_formatter.message_format]
+    assert chat.render("hello", "").startswith(marker)
+    for prompt in (None, "query: "):
+        expected = theirs.preprocess(["hello", "new york city"], prompt=prompt)
+        assert ours.tokenize(["hello", "new york city"], prompt)["input_ids"].tolist() == (
+            expected["input_ids"].tolist()
+        )
+
+
+@pytest.mark.parametrize(
+    "template", [CONSTANT, IS_STRING, LOOP, {"default": IS_STRING}], ids=["constant", "is-string", "loop", "named"]
+)
+def test_the_inferred_modalities_equal_those_of_sentence_transformers(
+    build: Build, template: str | dict[str, str]
+) -> None:
+    folder = build(template)
+    assert Transformer(folder).modality_config == st.Transformer(str(folder)).modality_config
+
+
+def test_a_template_that_refuses_the_system_role_is_refused_by_name(build: Build) -> None:
+    guard = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    folder = build(guard + CONSTANT)
+    reason = refusal(folder)
+    assert "fails to render a prompt as a system message (System role not supported)" in reason
+    assert "prompts would be impossible: " in reason
+    chat = load_stack(folder).transformer.chat
+    assert chat is not None
+    assert "hello" in chat.render("hello", "")
+
+
+@pytest.mark.parametrize(
+    ("template", "detail"),
+    [
+        ("{{ raise_exception('never') }}", "never"),
+        ("{% if %}", "Expected an expression"),
+        ("{{ messages[0].content.a.b }}", "has no attribute 'a'"),
+        ("{{ messages[0].content + 1 }}", "can only concatenate str"),
+        ({"other": CONSTANT}, "no default specified"),
+        (None, "tokenizer.chat_template is not set"),
+    ],
+    ids=["raises", "syntax", "undefined", "type", "no-default", "missing"],
+)
+def test_a_template_that_fails_is_refused_by_name(
+    build: Build, template: str | dict[str, str] | None, detail: str
+) -> None:
+    reason = refusal(build(template))
+    assert "its chat template fails to render a text as a user message (" in reason
+    assert detail in reason
+
+
+@pytest.mark.parametrize("template", [DATED, {"default": DATED}], ids=["single", "named"])
+def test_a_template_that_writes_the_date_is_refused_by_name(build: Build, template: str | dict[str, str]) -> None:
+    assert "writes the current date (strftime_now)" in refusal(build(template))
+
+
+def test_a_template_that_renders_differently_every_time_is_refused_by_name(build: Build) -> None:
+    template = "{{ range(90000) | random }}{{ range(90000) | random }}" + CONSTANT
+    assert "differently from one time to the next" in refusal(build(template))
+
+
+def test_only_the_template_that_is_rendered_counts(build: Build) -> None:
+    assert reduced(build({"default": CONSTANT, "tool_use": DATED})).suffix == "<|im_end|>\n"

@@ -12,13 +12,23 @@ from typing import Any
 from stcompile import __version__
 from stcompile.artifact import Artifact, check_destination, open_artifact, staged, write_manifest
 from stcompile.errors import InputError, ParityError
-from stcompile.manifest import SCHEMA_VERSION, GraphSpec, Manifest, PassSummary, QuantizationSummary, Source, TextSpec
+from stcompile.manifest import (
+    SCHEMA_VERSION,
+    SENTENCE,
+    TOKENS,
+    GraphSpec,
+    Manifest,
+    PassSummary,
+    QuantizationSummary,
+    Source,
+    TextSpec,
+)
 from stcompile.parity.report import ParityReport
 from stcompile.parity.verify import REFERENCE_INVARIANT, check_parity, tolerance_for
 from stcompile.passes import pipeline_for, run_pipeline
 from stcompile.quantize import RECIPES
 from stcompile.stack.load import load_stack
-from stcompile.stack.module_stack import SENTENCE, TOKENS, ModuleStack
+from stcompile.stack.module_stack import ModuleStack
 from stcompile.stack.text import text_front_end
 from stcompile.target import Target
 from stcompile.trace.onnx import trace

@@ -20,6 +20,10 @@ from stcompile.errors import ArtifactError
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 
+# The graph's outputs, and the features of the stack they are: what is compiled and what is asked for.
+SENTENCE = "sentence_embedding"
+TOKENS = "token_embeddings"
+
 T = TypeVar("T")
 
 

@@ -22,7 +22,7 @@ Text = str | tuple[str, str]
 DEFAULT_MODALITY: dict[str, dict[str, Any]] = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
 
 # Names of the width of what comes out, first existing wins.
-HIDDEN_SIZE_KEYS = ("word_embed_proj_dim", "hidden_size", "d_model", "dim", "n_embd", "emb_dim")
+_HIDDEN_SIZE_KEYS = ("word_embed_proj_dim", "hidden_size", "d_model", "dim", "n_embd", "emb_dim")
 
 # Above this transformers' tokenizers stop truncating; tokenizer_config.json writes 1e30 for "no limit".
 _UNLIMITED = 10**20
@@ -110,7 +110,7 @@ class Transformer(Module):
     def hidden_size(self) -> int:
         """Width of the token embeddings."""
         config = self.network.config
-        for name in HIDDEN_SIZE_KEYS:
+        for name in _HIDDEN_SIZE_KEYS:
             width = getattr(config, name, None)
             if isinstance(width, int):
                 return width

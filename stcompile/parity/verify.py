@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from stcompile.artifact import Artifact, open_artifact
 from stcompile.errors import InputError, ModelFolderError
+from stcompile.manifest import SENTENCE, TOKENS
 from stcompile.parity.metrics import Distance, distance, neighbour_overlap
 from stcompile.parity.probes import over_length_text, probe_texts, texts_sha256
 from stcompile.parity.report import ParityReport, shortened
 from stcompile.parity.runner import Run, run_shipped
 from stcompile.stack.load import load_stack
-from stcompile.stack.module_stack import SENTENCE, TOKENS, ModuleStack
+from stcompile.stack.module_stack import ModuleStack
 from stcompile.target import Target, Tolerance
 
 _BATCH = 32

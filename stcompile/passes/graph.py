@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +46,25 @@ def constant(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
     if value is None or not value.is_initializer() or value.is_graph_input() or value.const_value is None:
         return None
     return value.const_value.numpy()
+
+
+@dataclass(frozen=True)
+class BiasAdd:
+    """The Add of a constant vector behind a matrix multiplication, and the vector."""
+
+    node: ir.Node
+    bias: ir.Value
+
+
+def bias_add(matmul: ir.Node, width: int) -> BiasAdd | None:
+    """The Add of a constant `(width,)` that is all that reads `matmul`, or None."""
+    user = only_user(matmul.outputs[0])
+    if user is not None and is_op(user, "Add"):
+        for value in user.inputs:
+            bias = constant(value)
+            if value is not None and bias is not None and bias.shape == (width,):
+                return BiasAdd(user, value)
+    return None
 
 
 def scalar(value: ir.Value | None) -> float | None:

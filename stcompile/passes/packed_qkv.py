@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from stcompile.passes.base import PassResult
-from stcompile.passes.graph import NoMatch, constant, dims, finish, is_op, only_user, operand
+from stcompile.passes.graph import BiasAdd, NoMatch, bias_add, constant, dims, finish, is_op, operand
 
 _Values = tuple[ir.Value, ...]
 
@@ -47,12 +46,6 @@ class PackQKV:
         return finish(model, rewrites, refusals, "no two projections share an input")
 
 
-@dataclass(frozen=True)
-class _BiasAdd:
-    node: ir.Node
-    bias: ir.Value
-
-
 def _groups(graph: ir.Graph) -> list[list[ir.Node]]:
     """The MatMuls by a constant matrix that share their input with another such, in graph order."""
     by_input: dict[ir.Value, list[ir.Node]] = defaultdict(list)
@@ -79,24 +72,13 @@ def _check_weights(weights: _Values, groups: list[list[ir.Node]]) -> None:
         raise NoMatch("a projection's weights are read by another node too: packing would copy them")
 
 
-def _bias_adds(group: list[ir.Node]) -> list[_BiasAdd]:
+def _bias_adds(group: list[ir.Node]) -> list[BiasAdd]:
     """The Add of a constant bias behind each MatMul; empty where no MatMul has one."""
-    adds = [_bias_add(node) for node in group]
+    adds = [bias_add(node, _width(node)) for node in group]
     found = [add for add in adds if add is not None]
     if found and len(found) != len(group):
         raise NoMatch("some of the projections that share an input have a bias, others have none")
     return found
-
-
-def _bias_add(matmul: ir.Node) -> _BiasAdd | None:
-    user = only_user(matmul.outputs[0])
-    width = _width(matmul)
-    if user is not None and is_op(user, "Add"):
-        for value in user.inputs:
-            bias = constant(value)
-            if value is not None and bias is not None and bias.shape == (width,):
-                return _BiasAdd(user, value)
-    return None
 
 
 def _width(matmul: ir.Node) -> int:
@@ -105,7 +87,7 @@ def _width(matmul: ir.Node) -> int:
     return int(weight.shape[1])
 
 
-def _rewrite(graph: ir.Graph, group: list[ir.Node], adds: list[_BiasAdd], packed: dict[_Values, ir.Value]) -> None:
+def _rewrite(graph: ir.Graph, group: list[ir.Node], adds: list[BiasAdd], packed: dict[_Values, ir.Value]) -> None:
     widths = [_width(node) for node in group]
     x = group[0].inputs[0]
     assert x is not None  # the groups are keyed by it

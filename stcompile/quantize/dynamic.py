@@ -18,7 +18,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from stcompile.errors import UnsupportedError
 from stcompile.manifest import QuantizationSummary
-from stcompile.passes.graph import MICROSOFT, constant, is_op, only_user, swap
+from stcompile.passes.graph import MICROSOFT, bias_add, constant, is_op, swap
 
 _LEVELS = 127
 
@@ -82,7 +82,7 @@ class _Quantizer:
         levels, scale = quantize_rows(array.T.astype(np.float32, copy=False))
         name = weight.name
         quantized, data_scale, data_zero = self._quantized_input(data, node)
-        last, bias = _bias_after(node, len(scale)) or (node, None)
+        add = bias_add(node, len(scale))
         fused = ir.node(
             "MatMulIntegerToFloat",
             [
@@ -92,12 +92,12 @@ class _Quantizer:
                 self._constant(f"{name}_scale", scale),
                 data_zero,
                 self._constant(f"{name}_zero_point", np.zeros(len(scale), dtype=np.int8)),
-                *([] if bias is None else [bias]),
+                *([] if add is None else [add.bias]),
             ],
             domain=MICROSOFT,
             name=f"{node.name}_int8",
         )
-        swap(self._graph, last, fused)
+        swap(self._graph, node if add is None else add.node, fused)
 
     def table(self, node: ir.Node) -> bool:
         """One lookup in a large constant table: int8 rows, scaled after the lookup. False for any other Gather."""
@@ -151,15 +151,3 @@ def _with_constant_weight(graph: ir.Graph) -> Iterator[ir.Node]:
         array = constant(node.inputs[1]) if is_op(node, "MatMul") else None
         if array is not None and array.ndim == 2 and array.dtype == np.float32:
             yield node
-
-
-def _bias_after(node: ir.Node, width: int) -> tuple[ir.Node, ir.Value] | None:
-    """The Add of a constant vector that is all that reads this node, and the vector."""
-    add = only_user(node.outputs[0])
-    if add is None or not is_op(add, "Add"):
-        return None
-    for value in add.inputs:
-        bias = constant(value)
-        if value is not None and bias is not None and bias.shape == (width,):
-            return add, value
-    return None

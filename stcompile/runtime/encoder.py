@@ -13,14 +13,12 @@ from numpy.typing import NDArray
 
 from stcompile.artifact import Artifact, open_artifact
 from stcompile.errors import InputError, MissingExtraError
+from stcompile.manifest import SENTENCE, TOKENS
 from stcompile.runtime import batching, postprocess
 from stcompile.runtime.engines import open_engine
 from stcompile.runtime.text.transformer import Text, TransformerText
 
 logger = logging.getLogger("stcompile")
-
-SENTENCE = "sentence_embedding"
-TOKENS = "token_embeddings"
 
 _QUERY_NAMES = ("query",)
 _DOCUMENT_NAMES = ("document", "passage", "corpus")

@@ -11,9 +11,10 @@ import torch
 
 from stcompile import modules
 from stcompile.errors import StcompileError, UnsupportedError
+from stcompile.manifest import SENTENCE
 from stcompile.modules import Module, Pooling, Transformer
 from stcompile.stack.describe import ModuleEntry, StackDescription, describe
-from stcompile.stack.module_stack import SENTENCE, ModuleStack
+from stcompile.stack.module_stack import ModuleStack
 from stcompile.stack.source import located
 
 logger = logging.getLogger("stcompile")

@@ -13,13 +13,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from stcompile.errors import InputError
-from stcompile.manifest import ModuleSummary
+from stcompile.manifest import SENTENCE, ModuleSummary
 from stcompile.modules import Module, Pooling, Transformer
 from stcompile.modules.base import Features
 from stcompile.modules.transformer import Text
-
-SENTENCE = "sentence_embedding"
-TOKENS = "token_embeddings"
 
 
 class ModuleStack(nn.Module):

@@ -106,6 +106,7 @@ def _refuse_unlisted(root: Path, manifest: Manifest) -> None:
     listed = {entry.path for entry in manifest.files}
     opened = [manifest.text.tokenizer]
     for graph in manifest.graphs:
+        opened += [] if graph.text is None else [graph.text.tokenizer]
         opened += [graph.file] if graph.external_data is None else [graph.file, graph.external_data]
     for name in opened:
         if name not in listed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from rich.console import Console
 from stcompile import __version__, render
 from stcompile.errors import InputError, ParityError, StcompileError
 from stcompile.extras import require
+from stcompile.scored_pairs import read_scored_pairs
 from stcompile.target import TARGETS, Target
 from stcompile.textfiles import STDIN, read_texts, write_jsonl, write_npy
 
@@ -52,7 +54,7 @@ MinCosineOption = Annotated[
 ]
 RevisionOption = Annotated[str | None, typer.Option(help="Revision of a hub model.")]
 CacheOption = Annotated[str | None, typer.Option(help="Where the hub's files are kept.")]
-TrustOption = Annotated[bool, typer.Option(help="Let the network run Python code that comes with the model.")]
+TrustOption = Annotated[bool, typer.Option(help="Run Python code that comes with the model: network and modules.")]
 ProviderOption = Annotated[str, typer.Option(help="Execution provider: cpu or cuda. Never falls back.")]
 
 
@@ -74,6 +76,15 @@ def export(
     revision: RevisionOption = None,
     cache_dir: CacheOption = None,
     trust_remote_code: TrustOption = False,
+    evaluation: Annotated[
+        str | None,
+        typer.Option(
+            "--eval",
+            help="For target static: scored pairs (.csv, .tsv, .jsonl: sentence1, sentence2, score) to measure the "
+            "loss of quality on. Default: how far both models agree on nearest neighbours.",
+        ),
+    ] = None,
+    pca_dims: Annotated[int, typer.Option(help="For target static: dimensions to keep.")] = 256,
     as_json: JsonOption = False,
 ) -> None:
     """Compile a model, prove the result against torch, and publish it.
@@ -81,7 +92,11 @@ def export(
     Nothing is published when parity fails (exit code 1) or when it is interrupted: what was at the output before
     stays as it was.
 
-    Example: stcompile export all-MiniLM-L6-v2/ --target onnx-int8 -o minilm-int8
+    Examples:
+
+    stcompile export all-MiniLM-L6-v2/ --target onnx-int8 -o minilm-int8
+
+    stcompile export all-MiniLM-L6-v2/ --target static --eval stsb-test.csv
     """
     Target.parse(target)
     destination = output or Path(f"{Path(model).resolve().name}-{target}")
@@ -99,13 +114,20 @@ def export(
         revision=revision,
         cache_dir=cache_dir,
         trust_remote_code=trust_remote_code,
+        evaluation=None if evaluation is None else read_scored_pairs(evaluation),
+        pca_dims=pca_dims,
         step=_spinner,
     )
     report = json.loads((artifact.folder / "parity.json").read_text(encoding="utf-8"))
+    distillation = artifact.manifest.distillation
     if as_json:
-        _print_json({"artifact": str(artifact.folder), "target": target, "size": artifact.size, "parity": report})
+        found = {"artifact": str(artifact.folder), "target": target, "size": artifact.size, "parity": report}
+        quality = {} if distillation is None else {"distillation": dataclasses.asdict(distillation)}
+        _print_json({**found, **quality})
         return
     out.print(render.parity(artifact.manifest.target, report))
+    if distillation is not None:
+        out.print(render.distillation(dataclasses.asdict(distillation)))
     out.print(f"{artifact.folder}: {render.megabytes(artifact.size)}", highlight=False, soft_wrap=True)
 
 
@@ -163,6 +185,7 @@ def encode(
     precision: Annotated[str, typer.Option(help="float32, int8, uint8, binary or ubinary.")] = "float32",
     provider: ProviderOption = "cpu",
     threads: Annotated[int | None, typer.Option(help="Engine threads. Default: the CPUs this process may use.")] = None,
+    task: Annotated[str | None, typer.Option(help="Which route of a Router: query, document, ...")] = None,
 ) -> None:
     """Turn texts into embeddings with an artifact; no torch is involved.
 
@@ -183,6 +206,7 @@ def encode(
         normalize_embeddings=normalize,
         truncate_dim=truncate_dim,
         precision=precision,
+        task=task,
     )
     if output.endswith(".npy"):
         write_npy(Path(output), vectors)
@@ -194,6 +218,7 @@ def encode(
 @app.command(epilog=_EPILOG)
 def inspect(
     path: Annotated[Path, typer.Argument(help="A model folder or an artifact.", show_default=False)],
+    trust_remote_code: Annotated[bool, typer.Option(help="Count modules whose code comes with the model.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a model folder or an artifact is.
@@ -203,7 +228,7 @@ def inspect(
     """
     from stcompile.inspection import inspect as inspect_path  # noqa: PLC0415 - only this verb needs it
 
-    found = inspect_path(path)
+    found = inspect_path(path, trust_remote_code=trust_remote_code)
     if as_json:
         _print_json(found)
     else:

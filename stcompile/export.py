@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
+
 from stcompile import __version__
 from stcompile.artifact import Artifact, check_destination, open_artifact, staged, write_manifest
-from stcompile.errors import InputError, ParityError
+from stcompile.errors import InputError, ParityError, UnsupportedError
 from stcompile.manifest import (
     SCHEMA_VERSION,
     SENTENCE,
@@ -23,19 +26,27 @@ from stcompile.manifest import (
     Source,
     TextSpec,
 )
+from stcompile.parity.padding import NO_PADDING, REFERENCE_INVARIANT, padding_for
+from stcompile.parity.quality import Quality, ScoredPair
 from stcompile.parity.report import ParityReport
-from stcompile.parity.verify import REFERENCE_INVARIANT, check_parity, tolerance_for
-from stcompile.passes import pipeline_for, run_pipeline
+from stcompile.parity.verify import check_parity, tolerance_for
+from stcompile.passes import PassRecord, pipeline_for, run_pipeline
 from stcompile.quantize import RECIPES
+from stcompile.stack.distill import distilled
+from stcompile.stack.front_ends import front_ends
 from stcompile.stack.load import load_stack
 from stcompile.stack.module_stack import ModuleStack
-from stcompile.stack.text import text_front_end
 from stcompile.target import Target
 from stcompile.trace.onnx import trace
-from stcompile.trace.serialize import write_graph
+from stcompile.trace.serialize import write_graphs
 
 PARITY_FILE = "parity.json"
 OUTPUTS = (SENTENCE, TOKENS)
+
+_UNPADDED = (
+    "the model's own torch vectors depend on how much padding a text gets in its batch: this artifact never pads, so "
+    "every text has the vector that torch gives it alone"
+)
 
 _VERSIONS = ("torch", "transformers", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "tokenizers", "numpy")
 
@@ -55,6 +66,8 @@ def export_model(
     revision: str | None = None,
     cache_dir: str | None = None,
     trust_remote_code: bool = False,
+    evaluation: Sequence[ScoredPair] | None = None,
+    pca_dims: int | None = 256,
     step: Step | None = None,
 ) -> Artifact:
     """Compiles a model, proves the result against torch, and publishes it at `destination`.
@@ -70,7 +83,10 @@ def export_model(
         min_cosine: replaces the target's smallest allowed cosine, and its largest absolute error.
         revision: hub revision.
         cache_dir: where the hub's files are kept.
-        trust_remote_code: let the network run code that comes with the model.
+        trust_remote_code: run code that comes with the model: its network's, and modules of its own.
+        evaluation: for the target `static`: pairs of texts and their scores, to measure what distillation costs;
+            None measures how far both models agree on each text's nearest.
+        pca_dims: for the target `static`: dimensions to keep; None keeps the network's.
         step: told before each step that may take a while.
 
     Returns:
@@ -88,21 +104,38 @@ def export_model(
     tolerance = tolerance_for(chosen, min_cosine)
     passes = pipeline_for(provider)
     wanted = _checked_outputs(outputs)
+    if evaluation is not None and not chosen.distills:
+        raise InputError("scored pairs measure what distillation costs: they go with target static alone")
     check_destination(Path(destination))
     with step("Reading the module stack"):
         stack = load_stack(model, revision=revision, cache_dir=cache_dir, trust_remote_code=trust_remote_code)
-        text, tokenizer = text_front_end(stack)
-    with step("Tracing it into one graph"):
-        graph = trace(stack, wanted)
-    with step(f"Passes for {provider}, then {chosen.recipe}"):
-        graph, records = run_pipeline(graph, passes)
-        quantization = RECIPES[chosen.recipe](graph)
+        _check_makes(stack, wanted)
+    distillation = None
+    if chosen.distills:
+        with step("Measuring the model"):
+            quality = Quality(stack, evaluation)
+        with step("Distilling it into static embeddings"):
+            stack = distilled(stack, pca_dims=pca_dims)
+            distillation = quality.compare(stack, pca_dims)
+    with step("Preparing its routes"):
+        specs, tokenizers = front_ends(stack.routes)
+        padding = padding_for(stack)
+    compiled = []
+    for name, route in stack.routes.items():
+        label = f" of route {name}" if name else ""
+        with step(f"Tracing it into one graph{label}"):
+            graph = trace(route, wanted, stack.name)
+        with step(f"Passes for {provider}, then {chosen.recipe}{label}"):
+            graph, records = run_pipeline(graph, passes)
+            compiled.append(CompiledRoute(name, graph, records, RECIPES[chosen.recipe](graph)))
+    _check_gains(stack, chosen, compiled)
     with staged(Path(destination)) as folder:
         with step("Writing the artifact"):
-            (folder / text.tokenizer).write_text(tokenizer, encoding="utf-8")
-            spec = write_graph(graph, folder)
-            applied = tuple(PassSummary(record.name, record.rewrites, record.refusals) for record in records)
-            manifest = _manifest(stack, chosen, provider, text, spec, applied, quantization)
+            for file, content in tokenizers.items():
+                (folder / file).write_text(content, encoding="utf-8")
+            graphs = write_graphs({item.route: item.graph for item in compiled}, folder)
+            manifest = _manifest(stack, chosen, provider, specs, graphs, compiled, padding)
+            manifest = dataclasses.replace(manifest, distillation=distillation)
             write_manifest(folder, manifest)
         with step("Proving it against torch"):
             report = check_parity(open_artifact(folder), stack, texts=texts, tolerance=tolerance, provider="cpu")
@@ -113,6 +146,16 @@ def export_model(
     return open_artifact(destination, check_integrity=False)
 
 
+@dataclass(frozen=True)
+class CompiledRoute:
+    """The finished graph of one route, and what was done to it."""
+
+    route: str
+    graph: ir.Model
+    passes: list[PassRecord]
+    quantization: QuantizationSummary | None
+
+
 def _checked_outputs(outputs: Sequence[str]) -> tuple[str, ...]:
     unknown = [name for name in outputs if name not in OUTPUTS]
     if unknown or SENTENCE not in outputs:
@@ -120,15 +163,40 @@ def _checked_outputs(outputs: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in OUTPUTS if name in outputs)
 
 
+def _check_makes(stack: ModuleStack, outputs: tuple[str, ...]) -> None:
+    without = [type(route.front).__name__ for route in stack.routes.values() if not route.makes_tokens]
+    if TOKENS in outputs and without:
+        raise UnsupportedError(
+            stack.name, [f"its {without[0]} makes no {TOKENS}, one vector a token: leave them out of --outputs"]
+        )
+
+
+def _check_gains(stack: ModuleStack, target: Target, compiled: Sequence[CompiledRoute]) -> None:
+    """A target that changed nothing would only be a name."""
+    done = [item.quantization for item in compiled if item.quantization is not None]
+    if done and not any(item.matmuls or item.embeddings for item in done):
+        raise UnsupportedError(
+            stack.name,
+            [
+                f"it has nothing that {target.name} could make smaller, no matrix multiplication and no large table "
+                "of embeddings: use target onnx-fp32"
+            ],
+        )
+
+
 def _manifest(
     stack: ModuleStack,
     target: Target,
     provider: str,
-    text: TextSpec,
-    graph: GraphSpec,
-    passes: tuple[PassSummary, ...],
-    quantization: QuantizationSummary | None,
+    texts: dict[str, TextSpec],
+    graphs: tuple[GraphSpec, ...],
+    compiled: Sequence[CompiledRoute],
+    padding: str,
 ) -> Manifest:
+    if len(graphs) > 1:
+        graphs = tuple(
+            dataclasses.replace(graph, text=texts[graph.route], dim=stack.routes[graph.route].dim) for graph in graphs
+        )
     return Manifest(
         schema_version=SCHEMA_VERSION,
         target=target.name,
@@ -142,21 +210,44 @@ def _manifest(
         prompts=stack.prompts,
         default_prompt_name=stack.default_prompt_name,
         source=Source(stack.name, stack.fingerprint(), stack.summaries()),
-        text=text,
-        graphs=(graph,),
-        passes=passes,
-        quantization=quantization,
+        text=next(iter(texts.values())),
+        graphs=graphs,
+        passes=_all_passes(compiled),
+        quantization=_all_quantization(compiled),
         parity=None,
-        notes=(),
+        notes=(*stack.notes(), *((_UNPADDED,) if padding == NO_PADDING else ())),
         versions=_versions(),
+        padding=padding,
+        routing=stack.routing,
+    )
+
+
+def _all_passes(compiled: Sequence[CompiledRoute]) -> tuple[PassSummary, ...]:
+    """What the passes did to all graphs together: every graph went through the same ones."""
+    summaries = []
+    for records in zip(*(item.passes for item in compiled), strict=True):
+        refusals = dict.fromkeys(refusal for record in records for refusal in record.refusals)
+        summaries.append(PassSummary(records[0].name, sum(record.rewrites for record in records), tuple(refusals)))
+    return tuple(summaries)
+
+
+def _all_quantization(compiled: Sequence[CompiledRoute]) -> QuantizationSummary | None:
+    done = [item.quantization for item in compiled if item.quantization is not None]
+    if not done:
+        return None
+    return QuantizationSummary(
+        done[0].scheme,
+        sum(item.matmuls for item in done),
+        sum(item.embeddings for item in done),
+        tuple(dict.fromkeys(line for item in done for line in item.kept)),
     )
 
 
 def _with_parity(manifest: Manifest, report: ParityReport) -> Manifest:
-    depends = report.reference_batch_invariance < REFERENCE_INVARIANT
-    notes = ("the model's own torch vectors depend on how much padding a text gets in its batch",) if depends else ()
-    invariant = manifest.batch_invariant and not depends
-    return dataclasses.replace(manifest, parity=report.summary(), notes=notes, batch_invariant=invariant)
+    # 8-bit tables alone keep a text's vector its own; it is activations quantized per batch that do not.
+    tables_only = manifest.quantization is not None and not manifest.quantization.matmuls
+    invariant = manifest.batch_invariant or (tables_only and report.batch_invariance >= REFERENCE_INVARIANT)
+    return dataclasses.replace(manifest, parity=report.summary(), batch_invariant=invariant)
 
 
 def _verdict(name: str, target: Target, report: ParityReport) -> str:

@@ -19,6 +19,9 @@ _EXTRA_OF = {
     "onnx": "compile",
     "onnx_ir": "compile",
     "onnxscript": "compile",
+    "nltk": "phrases",
+    "model2vec": "static",
+    "skeletoken": "static",
 }
 
 

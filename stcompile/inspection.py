@@ -8,13 +8,17 @@ from typing import Any
 
 from stcompile.artifact import Artifact, open_artifact
 from stcompile.manifest import MANIFEST_NAME
-from stcompile.stack.describe import StackDescription, describe
+from stcompile.stack.describe import CUSTOM, ModuleEntry, StackDescription, describe
 
 
-def inspect(path: str | Path) -> dict[str, Any]:
+def inspect(path: str | Path, *, trust_remote_code: bool = False) -> dict[str, Any]:
     """Describes a model folder (its stack and everything unsupported) or an artifact (its manifest and sizes).
 
-    Needs neither torch nor an engine.
+    Needs neither torch nor an engine, and runs no code of the model.
+
+    Args:
+        path: the folder.
+        trust_remote_code: count modules whose code comes with the model as supported.
 
     Returns:
         plain data with a `kind` of `model` or `artifact`.
@@ -24,23 +28,40 @@ def inspect(path: str | Path) -> dict[str, Any]:
     """
     if (Path(path) / MANIFEST_NAME).is_file():
         return _artifact(open_artifact(path))
-    return _model(describe(path))
+    return _model(describe(path, trust_remote_code=trust_remote_code))
 
 
 def _model(found: StackDescription) -> dict[str, Any]:
     return {
         "kind": "model",
         "layout": found.layout,
-        "modules": [
-            {"position": entry.position, "type": entry.type, "path": entry.path or ".", "config": entry.config}
-            for entry in found.entries
-        ],
+        "modules": [_module(entry) for entry in found.entries],
         "prompts": found.prompts,
         "default_prompt_name": found.default_prompt_name,
         "similarity": found.similarity,
         "truncate_dim": found.truncate_dim,
         "unsupported": list(found.unsupported),
         "compiles": not found.unsupported,
+    }
+
+
+def _module(entry: ModuleEntry) -> dict[str, Any]:
+    shown = {"position": entry.position, "type": entry.type, "path": entry.path or ".", "config": _short(entry)}
+    if entry.type == CUSTOM:
+        shown["type_path"] = entry.type_path
+    if entry.routes:
+        shown["routes"] = {name: [_module(inner) for inner in route] for name, route in entry.routes.items()}
+    return shown
+
+
+def _short(entry: ModuleEntry) -> dict[str, Any]:
+    """A configuration to look at: vocabularies by their size, and of a Router what its routes do not show."""
+    if entry.type == "Router":
+        parameters: dict[str, Any] = entry.config.get("parameters") or {}
+        return parameters
+    return {
+        key: f"{len(value)} words" if key in ("vocab", "word_weights") and isinstance(value, (list, dict)) else value
+        for key, value in entry.config.items()
     }
 
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from stcompile.errors import ArtifactError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 
 # The graph's outputs, and the features of the stack they are: what is compiled and what is asked for.
@@ -43,27 +43,6 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
-class GraphSpec:
-    """One graph: the module stack of one route, from token ids to vectors.
-
-    Attributes:
-        route: the route's name; empty where the stack has no Router.
-        file: the graph's file, relative to the artifact.
-        external_data: the file of weights outside the graph, or None (only above 2 GB).
-        opset: version of the `ai.onnx` operator set.
-        inputs: in the graph's order.
-        outputs: `sentence_embedding` first, then what `--outputs` asked for.
-    """
-
-    route: str
-    file: str
-    external_data: str | None
-    opset: int
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-
-
-@dataclass(frozen=True)
 class ChatTemplate:
     """A chat template reduced to the constant text around the message, proved by probing at export.
 
@@ -85,10 +64,11 @@ class ChatTemplate:
 
 @dataclass(frozen=True)
 class TextSpec:
-    """The text front end: how strings become the graph's inputs (module-stack spec, section 5).
+    """The text front end: how strings become the graph's inputs (module-stack spec, sections 5, 9 and 10).
 
     Attributes:
-        kind: `transformer`.
+        kind: `transformer` (padded rows of token ids), `static` (token ids behind each other), `words` (padded rows
+            of word ids) or `bow` (word ids behind each other).
         tokenizer: the tokenizer's file, relative to the artifact.
         max_seq_length: most tokens of a row, special tokens included; None when unlimited.
         padding_side: `right` or `left`.
@@ -97,17 +77,59 @@ class TextSpec:
         pad_type_id: token type id of padded positions.
         special_ids: ids of the special tokens; decides the length of a prompt that pooling leaves out.
         chat: the chat template every text is put in, or None.
+        min_seq_length: least number of positions of a row; shorter ones are padded up to it.
     """
 
     kind: str
     tokenizer: str
     max_seq_length: int | None
-    padding_side: str
-    truncation_side: str
-    pad_id: int
-    pad_type_id: int
-    special_ids: tuple[int, ...]
+    padding_side: str = "right"
+    truncation_side: str = "right"
+    pad_id: int = 0
+    pad_type_id: int = 0
+    special_ids: tuple[int, ...] = ()
     chat: ChatTemplate | None = None
+    min_seq_length: int = 1
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """One graph: the module stack of one route, from token ids to vectors.
+
+    Attributes:
+        route: the route's name; empty where the stack has no Router.
+        file: the graph's file, relative to the artifact.
+        external_data: the file of weights outside the graph, or None (only above 2 GB).
+        opset: version of the `ai.onnx` operator set.
+        inputs: in the graph's order.
+        outputs: `sentence_embedding` first, then what `--outputs` asked for.
+        dim: width of its sentence embedding before `truncate_dim`; None means the manifest's.
+        text: its text front end; None means the manifest's.
+    """
+
+    route: str
+    file: str
+    external_data: str | None
+    opset: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    dim: int | None = None
+    text: TextSpec | None = None
+
+
+@dataclass(frozen=True)
+class RoutingSpec:
+    """Which graph answers which task, resolved when the model was compiled (module-stack spec, section 11.2).
+
+    Attributes:
+        tasks: task name to route.
+        default: the route without a task, or None where a task must be named.
+        otherwise: the route of every task that is not listed, or None where such a task is refused.
+    """
+
+    tasks: dict[str, str]
+    default: str | None
+    otherwise: str | None
 
 
 @dataclass(frozen=True)
@@ -173,6 +195,28 @@ class ParitySummary:
 
 
 @dataclass(frozen=True)
+class DistillationSummary:
+    """A model distilled into static token embeddings, and the quality that cost.
+
+    Attributes:
+        fingerprint: sha256 of the model it was distilled from, see `Source`.
+        pca_dims: dimensions kept by principal component analysis; None keeps all.
+        measure: `spearman`, rank correlation with the scores of pairs of texts, or `neighbour_overlap`, the share of
+            each text's ten nearest texts that are the model's own.
+        texts: how many texts, or pairs, it was measured on.
+        teacher: the measure of the model itself.
+        student: the measure of what it was distilled into.
+    """
+
+    fingerprint: str
+    pca_dims: int | None
+    measure: str
+    texts: int
+    teacher: float
+    student: float
+
+
+@dataclass(frozen=True)
 class FileEntry:
     """One file of the artifact: its relative path, sha256 (hex) and size in bytes."""
 
@@ -199,6 +243,10 @@ class Manifest:
         default_prompt_name: the prompt plain `encode` uses, or None.
         notes: what a user should know of this model, e.g. that its reference depends on padding.
         versions: package name to version, of what compiled the artifact.
+        padding: `longest`, or `none` where padding would change the model's vectors: then only texts of one length
+            share a batch.
+        routing: which graph answers which task; None where there is one graph for all.
+        distillation: what a static model was distilled from; None for every other target.
     """
 
     schema_version: int
@@ -221,6 +269,9 @@ class Manifest:
     notes: tuple[str, ...]
     versions: dict[str, str]
     files: tuple[FileEntry, ...] = field(default=())
+    padding: str = "longest"
+    routing: RoutingSpec | None = None
+    distillation: DistillationSummary | None = None
 
     def to_json(self) -> str:
         """The file's text; `digest` covers everything else, so that a changed manifest is noticed."""

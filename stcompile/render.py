@@ -35,6 +35,19 @@ def parity(target: str, report: dict[str, Any]) -> Table:
     return table
 
 
+def distillation(found: dict[str, Any]) -> str:
+    """What the distilled model is worth beside the model, in a sentence."""
+    if found["measure"] == "spearman":
+        return (
+            f"Quality on {found['texts']} scored pairs (Spearman x 100): {100 * found['teacher']:.2f} for the model, "
+            f"{100 * found['student']:.2f} distilled, a loss of {100 * (found['teacher'] - found['student']):.2f}"
+        )
+    return (
+        f"Quality on {found['texts']} texts: {100 * found['student']:.1f}% of each text's ten nearest are still those "
+        "the model finds; --eval FILE with scored pairs measures the loss on your own"
+    )
+
+
 def targets(rows: list[dict[str, Any]]) -> Table:
     """The table of targets."""
     table = _table("Targets", "target", "for", "min cosine", "batch-invariant", "here")
@@ -52,8 +65,7 @@ def inspection(found: dict[str, Any]) -> Group:
 
 def _model(found: dict[str, Any]) -> Group:
     table = _table(f"Module stack ({found['layout']})", "#", "module", "folder", "configuration")
-    for row in found["modules"]:
-        table.add_row(str(row["position"]), row["type"], row["path"], escape(_pairs(row["config"])))
+    _add_modules(table, found["modules"], "")
     facts = {key: found[key] for key in ("prompts", "default_prompt_name", "similarity", "truncate_dim")}
     lines = [Text(f"{key}: {value}") for key, value in facts.items() if value is not None]
     if found["unsupported"]:
@@ -62,6 +74,15 @@ def _model(found: dict[str, Any]) -> Group:
     else:
         lines.append(Text("Everything in it can be compiled."))
     return Group(table, *lines)
+
+
+def _add_modules(table: Table, modules: list[dict[str, Any]], indent: str) -> None:
+    for row in modules:
+        name = row.get("type_path", row["type"])
+        table.add_row(f"{indent}{row['position']}", escape(name), row["path"], escape(_pairs(row["config"])))
+        for route, inner in row.get("routes", {}).items():
+            table.add_row("", escape(f"route {route}:"), "", "")
+            _add_modules(table, inner, f"{indent}{row['position']}.")
 
 
 def _artifact(found: dict[str, Any]) -> Group:
@@ -76,6 +97,7 @@ def _artifact(found: dict[str, Any]) -> Group:
         "dimensions": manifest["truncate_dim"] or manifest["dim"],
         "max sequence length": text["max_seq_length"] or "unlimited",
         "similarity": manifest["similarity"],
+        **_routing(manifest["routing"]),
         "batch-invariant": "yes" if manifest["batch_invariant"] else "no",
         "prompts": ", ".join(name for name, value in manifest["prompts"].items() if value) or "none",
         "size": megabytes(found["size"]),
@@ -93,6 +115,8 @@ def _artifact(found: dict[str, Any]) -> Group:
     for item in manifest["passes"]:
         passes.add_row(item["name"], str(item["rewrites"]), escape("; ".join(item["refusals"])))
     parts: list[Any] = [facts, files, passes]
+    if manifest["distillation"]:
+        parts.append(Text(distillation(manifest["distillation"])))
     if manifest["quantization"]:
         recipe = manifest["quantization"]
         counts = f"{recipe['matmuls']} matrix multiplications, {recipe['embeddings']} embedding tables"
@@ -103,6 +127,13 @@ def _artifact(found: dict[str, Any]) -> Group:
     if manifest["parity"]:
         parts.append(Text(f"Parity: {_pairs(manifest['parity'])}"))
     return Group(*parts)
+
+
+def _routing(routing: dict[str, Any] | None) -> dict[str, str]:
+    if routing is None:
+        return {}
+    tasks = [f"{task} -> {route}" for task, route in routing["tasks"].items()]
+    return {"tasks": ", ".join([*tasks, f"none -> {routing['default'] or 'refused'}"])}
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -8,6 +8,8 @@ from importlib.util import find_spec
 
 from stcompile.errors import TargetError
 
+STATIC = "static"
+
 
 @dataclass(frozen=True)
 class Tolerance:
@@ -35,7 +37,7 @@ class Target:
     """One row of the table of targets.
 
     Attributes:
-        runtime: the engine's family, `onnx`.
+        runtime: the engine's family, `onnx`; left out of the name of a target that is known by its scheme alone.
         precision: `fp32`, `fp16` or `int8`.
         scheme: the recipe's name where one is spelled out (`dynamic`); empty means the recommended recipe.
         recipe: the recipe that is run, whatever the name says.
@@ -56,7 +58,14 @@ class Target:
         return self.tolerance.batch_invariance is not None
 
     @property
+    def distills(self) -> bool:
+        """Whether the model is replaced by static embeddings that imitate it."""
+        return self.scheme == STATIC
+
+    @property
     def name(self) -> str:
+        if self.distills:
+            return STATIC
         return "-".join(part for part in (self.runtime, self.precision, self.scheme) if part)
 
     @classmethod
@@ -80,6 +89,10 @@ class Target:
 # Each tolerance is what was measured, with room for models that were not: docs/targets.md has the numbers.
 _INT8_DYNAMIC_TOLERANCE = Tolerance(max_abs_error=None, min_cosine=0.94, mean_cosine=0.985, batch_invariance=None)
 
+_FLOAT32_TOLERANCE = Tolerance(
+    max_abs_error=1.5e-6, min_cosine=0.999999, mean_cosine=0.999999, batch_invariance=0.999999
+)
+
 _TABLE = (
     Target(
         runtime="onnx",
@@ -87,7 +100,7 @@ _TABLE = (
         scheme="",
         recipe="float32",
         purpose="exact: float32 rounding is all that separates it from torch",
-        tolerance=Tolerance(max_abs_error=1.5e-6, min_cosine=0.999999, mean_cosine=0.999999, batch_invariance=0.999999),
+        tolerance=_FLOAT32_TOLERANCE,
     ),
     Target(
         runtime="onnx",
@@ -112,6 +125,14 @@ _TABLE = (
         recipe="dynamic",
         purpose="int8 weights per channel, activations quantized per batch as they come: NOT batch-invariant",
         tolerance=_INT8_DYNAMIC_TOLERANCE,
+    ),
+    Target(
+        runtime="onnx",
+        precision="fp32",
+        scheme=STATIC,
+        recipe="float32",
+        purpose="distilled into static embeddings: far faster and smaller, at a loss of quality the export prints",
+        tolerance=_FLOAT32_TOLERANCE,
     ),
 )
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,10 @@ from stcompile.manifest import SCHEMA_VERSION, GraphSpec, Manifest, ModuleSummar
 GOLDEN = Path(__file__).parents[1] / "golden"
 MODELS = GOLDEN / "models"
 EXPECTED = GOLDEN / "expected"
+
+if TYPE_CHECKING:
+    from stcompile.modules import Transformer
+    from stcompile.stack.module_stack import ModuleStack
 
 # compiled(case, target, outputs) -> the artifact's folder; never write there, copy it first
 Compiled = Callable[..., Path]
@@ -37,6 +41,11 @@ class Case:
     def model(self) -> Path:
         return MODELS / self.name
 
+    @property
+    def trusted(self) -> bool:
+        """Whether the model comes with code of its own, which sentence-transformers was told to run."""
+        return bool(self.about.get("load_kwargs", {}).get("trust_remote_code"))
+
     def expected(self, run: str = "default") -> npt.NDArray[Any]:
         """The rows sentence-transformers gave; those of several tokens lie one after the other."""
         rows: npt.NDArray[Any] = np.load(EXPECTED / self.name / self.runs[run]["file"])
@@ -46,6 +55,15 @@ class Case:
         """As `expected`, cut into one array a text."""
         offsets = np.load(EXPECTED / self.name / self.runs[run]["offsets"])
         return np.split(self.expected(run), offsets[1:-1])
+
+
+def transformer_of(stack: ModuleStack) -> Transformer:
+    """The Transformer at the front of a stack without routes."""
+    from stcompile.modules import Transformer
+
+    front = stack.routes[""].front
+    assert isinstance(front, Transformer)
+    return front
 
 
 def load_case(name: str) -> Case:
@@ -73,8 +91,17 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
             if not folder.exists():
                 from stcompile.export import export_model
 
-                texts = [text for text in load_case(case).texts if isinstance(text, str)] or None
-                export_model(MODELS / case, folder, target, provider=provider, outputs=outputs, texts=texts)
+                known = load_case(case)
+                texts = [text for text in known.texts if isinstance(text, str)] or None
+                export_model(
+                    MODELS / case,
+                    folder,
+                    target,
+                    provider=provider,
+                    outputs=outputs,
+                    texts=texts,
+                    trust_remote_code=known.trusted,
+                )
         return folder
 
     return compile_once

@@ -221,6 +221,20 @@ def gemma3_config(vocab: int, pad_id: int, positions: int) -> Any:
     return config
 
 
+def clip_config(vocab: int, start_id: int, end_id: int, pad_id: int, positions: int) -> Any:
+    """Two small towers, one for text and one for images of 16 pixels."""
+    text = {
+        **_SIZES,
+        "vocab_size": vocab,
+        "max_position_embeddings": positions,
+        "bos_token_id": start_id,
+        "eos_token_id": end_id,
+        "pad_token_id": pad_id,
+    }
+    vision = {**_SIZES, "image_size": 16, "patch_size": 8}
+    return transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=20)
+
+
 def _base(config: Any) -> nn.Module:
     is_t5 = config.model_type == "t5"
     model: nn.Module = transformers.T5EncoderModel(config) if is_t5 else transformers.AutoModel.from_config(config)

@@ -22,12 +22,13 @@ POSITIONS = 64
 
 @dataclass(frozen=True)
 class Run:
-    """One recorded call: the method of the loaded model and its arguments."""
+    """One recorded call: the method of the loaded model and its arguments; a key wraps every text in a dict."""
 
     name: str
     method: str
     kwargs: dict[str, Any]
     ragged: bool
+    key: str | None = None
 
 
 @dataclass
@@ -41,6 +42,9 @@ class FolderBuilder:
     inputs: str = "sentences"
     runs: list[Run] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    load_kwargs: dict[str, Any] = field(default_factory=dict)
+    # Loaded in place of the folder, where the library cannot load the folder itself.
+    twin: Path | None = None
     _seeds_taken: int = 0
 
     @property
@@ -106,6 +110,14 @@ class FolderBuilder:
 
     # Runs
 
-    def run(self, name: str = "default", method: str = "encode", *, ragged: bool = False, **kwargs: Any) -> None:
+    def run(
+        self,
+        name: str = "default",
+        method: str = "encode",
+        *,
+        ragged: bool = False,
+        key: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Record one call of the loaded model; a case without any records one plain call."""
-        self.runs.append(Run(name, method, kwargs, ragged))
+        self.runs.append(Run(name, method, kwargs, ragged, key))

@@ -44,8 +44,36 @@ SENTENCES: list[str] = [
 
 PAIRS: list[list[str]] = [[text, SENTENCES[(i * 5 + 3) % len(SENTENCES)]] for i, text in enumerate(SENTENCES)]
 
+# Texts of at least two words of the word vocabulary: the fewest an even kernel can slide over.
+WORD_TEXTS: list[str] = [
+    "hello world",
+    "Hello World",
+    "hello hello hello hello hello",
+    "the quick brown fox jumps over the lazy dog",
+    "The quick brown fox jumps over the lazy dog.",
+    LONG,
+    "  leading and trailing spaces  ",
+    "line one\nline two\r\n\tindented",
+    "emoji family flag",
+    "New York is bigger than new_york",
+    "text WITH quotes, single tick",
+    "naive angstrom",
+    "zero width joiner bom word",
+    "what is the weather today",
+    "query passage document",
+    "represent unknownword retrieval",
+    "(search) title!",
+    "it rains in New York city",
+    "yes, no; yes; no.",
+    "full control of this char here",
+    "C++ with x",
+    "an area on the city",
+    "\u4f60\u597d world",
+    "two dog",
+]
+
 # What a case may name as its inputs; each is one JSON file of golden/expected.
-INPUTS: dict[str, list[Input]] = {"sentences": list(SENTENCES), "pairs": list(PAIRS)}
+INPUTS: dict[str, list[Input]] = {"sentences": list(SENTENCES), "pairs": list(PAIRS), "words": list(WORD_TEXTS)}
 
 PROMPTS = {"query": "represent the query for retrieval: ", "document": "passage: ", "bare": "title"}
 

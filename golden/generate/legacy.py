@@ -65,6 +65,26 @@ def old_dense(builder: FolderBuilder) -> None:
         write_json(path, {key: config[key] for key in DENSE_KEYS})
 
 
+def into_subfolder(builder: FolderBuilder, name: str) -> None:
+    """Move the files of the first module from the root to a folder of their own."""
+    subfolder = builder.folder / name
+    subfolder.mkdir()
+    kept = {"modules.json", "config_sentence_transformers.json"}
+    for path in list(builder.folder.iterdir()):
+        if path.is_file() and path.name not in kept:
+            path.rename(subfolder / path.name)
+
+    def change(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{**entries[0], "path": name}, *entries[1:]]
+
+    builder.edit("modules.json", change)
+
+
+def rename_keys(builder: FolderBuilder, path: str, names: dict[str, str | None]) -> None:
+    """Give the keys of a config their old names; None for a key that did not exist."""
+    builder.edit(path, lambda config: {names.get(key, key): config[key] for key in config if names.get(key, key)})
+
+
 def as_v3(
     builder: FolderBuilder,
     *,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,8 @@ def _numpy(value: Any) -> Array:
 
 
 def _call(model: Any, run: Run, inputs: list[Input]) -> Output:
-    result = getattr(model, run.method)(inputs, show_progress_bar=False, **run.kwargs)
+    given = inputs if run.key is None else [{run.key: text} for text in inputs]
+    result = getattr(model, run.method)(given, show_progress_bar=False, **run.kwargs)
     if not run.ragged:
         return Output(_numpy(result))
     pieces = [_numpy(piece) for piece in result]
@@ -54,8 +56,19 @@ def _call(model: Any, run: Run, inputs: list[Input]) -> Output:
     return Output(np.concatenate(pieces), offsets)
 
 
+def _token_ids(features: dict[str, Any]) -> list[int]:
+    """The ids of a batch of one text, without the position that word models put in place of no words at all."""
+    ids: torch.Tensor = features["input_ids"]
+    if "attention_mask" in features:
+        ids = ids[features["attention_mask"].bool()]
+    result: list[int] = ids.flatten().tolist()
+    return result
+
+
 def _call_one_by_one(model: Any, run: Run, inputs: list[Input]) -> tuple[list[Array | None], list[list[int]]]:
     """The rows of every input encoded alone, None where that fails, and the token ids the model was given.
+
+    A model that counts words is not given any ids.
 
     Integer precisions need several vectors to find their ranges, so these rows are floats whatever the run.
     """
@@ -66,7 +79,8 @@ def _call_one_by_one(model: Any, run: Run, inputs: list[Input]) -> tuple[list[Ar
 
     def spy(*args: Any, **kwargs: Any) -> Any:
         features = preprocess(*args, **kwargs)
-        ids.append(features["input_ids"][0].tolist())
+        if "input_ids" in features:
+            ids.append(_token_ids(features))
         return features
 
     model.preprocess = spy
@@ -110,6 +124,8 @@ def _record_run(model: Any, run: Run, inputs: list[Input], folder: Path) -> tupl
         "shape": list(output.rows.shape),
         "dtype": str(output.rows.dtype),
     }
+    if run.key is not None:
+        entry["key"] = run.key
     np.save(folder / entry["file"], output.rows)
     if output.offsets is not None:
         entry["offsets"] = f"{run.name}_offsets.npy"
@@ -129,9 +145,21 @@ def _write_tokens(path: Path, tokens: dict[str, list[list[int]]]) -> None:
 
 
 def load(builder: FolderBuilder) -> Any:
-    """The finished folder, as a user loads it."""
-    model = getattr(sentence_transformers, builder.kind)(str(builder.folder), device="cpu")
+    """The finished folder, or its twin, as a user loads it."""
+    folder = builder.twin or builder.folder
+    model = getattr(sentence_transformers, builder.kind)(str(folder), device="cpu", **builder.load_kwargs)
     return model.eval()
+
+
+def _max_seq_length(model: Any) -> int | None:
+    """The length limit; null for none, which static models call infinity."""
+    limit = model.max_seq_length
+    return None if limit is None or math.isinf(limit) else limit
+
+
+def _parameter_dtype(model: Any) -> str | None:
+    """The type the model computes in; null for one without parameters."""
+    return next((str(parameter.dtype) for parameter in model.parameters()), None)
 
 
 def record(builder: FolderBuilder, covers: str, folder: Path) -> None:
@@ -143,25 +171,27 @@ def record(builder: FolderBuilder, covers: str, folder: Path) -> None:
     for run in builder.runs or [Run("default", "encode", {}, ragged=False)]:
         entry, ids = _record_run(model, run, inputs, folder)
         # Most runs of a case read the same tokens: each list is kept once, under the run that came first.
-        entry["tokens"] = next((name for name, known in tokens.items() if known == ids), run.name)
-        tokens.setdefault(entry["tokens"], ids)
+        if ids:
+            entry["tokens"] = next((name for name, known in tokens.items() if known == ids), run.name)
+            tokens.setdefault(entry["tokens"], ids)
         runs.append(entry)
-    _write_tokens(folder / "tokens.json", tokens)
-    write_json(
-        folder / "case.json",
-        {
-            "name": builder.name,
-            "covers": covers,
-            "kind": builder.kind,
-            "inputs": f"{builder.inputs}.json",
-            "versions": VERSIONS,
-            "modules": [type(module).__name__ for module in model.children()],
-            "max_seq_length": model.max_seq_length,
-            "parameter_dtype": str(next(model.parameters()).dtype),
-            "runs": runs,
-            "notes": builder.notes,
-        },
-    )
+    if tokens:
+        _write_tokens(folder / "tokens.json", tokens)
+    about = {
+        "name": builder.name,
+        "covers": covers,
+        "kind": builder.kind,
+        "inputs": f"{builder.inputs}.json",
+        "versions": VERSIONS,
+        "modules": [type(module).__name__ for module in model.children()],
+        "max_seq_length": _max_seq_length(model),
+        "parameter_dtype": _parameter_dtype(model),
+        "runs": runs,
+        "notes": builder.notes,
+    }
+    if builder.load_kwargs:
+        about["load_kwargs"] = builder.load_kwargs
+    write_json(folder / "case.json", about)
 
 
 def write_inputs(folder: Path) -> None:

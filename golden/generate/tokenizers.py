@@ -23,6 +23,8 @@ QWEN_SPLIT = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
+CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
 
 def _add_specials(tokenizer: Tokenizer, specials: list[str], lstrip: bool = False) -> None:
     tokenizer.add_special_tokens(
@@ -116,6 +118,27 @@ def _qwen(append_end: bool) -> Tokenizer:
     else:
         tokenizer.post_processor = offsets
     _add_specials(tokenizer, specials)
+    return tokenizer
+
+
+def _clip() -> Tokenizer:
+    """Lower-case BPE with marked word ends, whose padding token is also the end token, the highest id of all."""
+    start, end = "<|startoftext|>", "<|endoftext|>"
+    vocab, merges = vocabularies.word_end_bpe([start, end])
+    tokenizer = Tokenizer(models.BPE(vocab, merges, unk_token=end, end_of_word_suffix=vocabularies.WORD_END))
+    squeeze = normalizers.Replace(Regex(r"\s+"), " ")
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), squeeze, normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(CLIP_WORDS), "removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.RobertaProcessing(
+        (end, vocab[end]), (start, vocab[start]), trim_offsets=False, add_prefix_space=False
+    )
+    _add_specials(tokenizer, [start, end])
     return tokenizer
 
 
@@ -233,6 +256,17 @@ FAMILIES: dict[str, Family] = {
         "Qwen2Tokenizer",
         {"pad_token": "<|endoftext|>", "eos_token": "<|endoftext|>"},
         _QWEN_SETTINGS,
+    ),
+    "clip": Family(
+        _clip,
+        "CLIPTokenizer",
+        {
+            "bos_token": "<|startoftext|>",
+            "eos_token": "<|endoftext|>",
+            "unk_token": "<|endoftext|>",
+            "pad_token": "<|endoftext|>",
+        },
+        {**_NO_TYPES, "do_lower_case": True},
     ),
     "xlmr": Family(_xlmr, "XLMRobertaTokenizer", _ROBERTA_NAMES, _NO_TYPES),
     "t5": Family(

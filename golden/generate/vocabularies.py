@@ -24,9 +24,23 @@ OTHER_CHARACTERS = list(
     "\U0001f600\U0001f1eb\uff0c\u3002\u00bd"
 )
 
+# The words of word models; the first is the row of padding, and one differs from others by its letter case only.
+WORD_TABLE = list(
+    dict.fromkeys(
+        [
+            "PADDING_TOKEN",
+            *(word for word in WORDS if word.isalpha()),
+            *("new_york", "New", "York", "Hello", "World", "NEW", "\u4f60\u597d", "Caf\u00e9", "x", "C++"),
+        ]
+    )
+)
+
 # How byte-level and SentencePiece vocabularies write a space.
 BYTE_LEVEL_SPACE = "\u0120"
 METASPACE = "\u2581"
+
+# How CLIP's vocabulary marks the last piece of a word.
+WORD_END = "</w>"
 
 
 def numbered(tokens: Iterable[str]) -> dict[str, int]:
@@ -65,6 +79,21 @@ def byte_level(first: list[str], last: list[str]) -> tuple[dict[str, int], list[
                 merges.setdefault((head, char))
                 head += char
                 tokens.setdefault(head)
+    return numbered([*tokens, *last]), list(merges)
+
+
+def word_end_bpe(last: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """A byte-level BPE vocabulary of lower-case words whose last piece carries the end of the word."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = dict.fromkeys([*alphabet, *(char + WORD_END for char in alphabet)])
+    merges: dict[tuple[str, str], None] = {}
+    for word in WORDS:
+        pieces = [*word.lower()[:-1], word[-1].lower() + WORD_END]
+        head = pieces[0]
+        for piece in pieces[1:]:
+            merges.setdefault((head, piece))
+            head += piece
+            tokens.setdefault(head)
     return numbered([*tokens, *last]), list(merges)
 
 

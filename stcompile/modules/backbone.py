@@ -33,7 +33,7 @@ _ENCODERS = {
     "marian": ("transformers.models.marian.modeling_marian", "MarianEncoder"),
 }
 
-_POSITION_TABLES = ("position_embeddings", "wpe", "embed_positions")
+_POSITION_TABLES = ("position_embeddings", "position_embedding", "wpe", "embed_positions")
 
 # Arguments a folder may ask for that would change what is loaded, or how: stcompile decides these.
 _OURS = ("trust_remote_code", "attn_implementation", "torch_dtype", "dtype", "device_map", "quantization_config")
@@ -116,7 +116,8 @@ def usable_positions(network: nn.Module) -> int | None:
     RoBERTa-like networks number positions from `padding_idx + 1`, so they have two fewer than
     `max_position_embeddings` says (module-stack spec, section 5.2).
     """
-    for name, module in network.named_modules():
+    # Of a network with several towers only the one that reads text counts.
+    for name, module in getattr(network, "text_model", network).named_modules():
         if name.rpartition(".")[2] in _POSITION_TABLES and isinstance(module, nn.Embedding):
             # BART-like tables say how many rows they reserve.
             reserved = getattr(module, "offset", 0 if module.padding_idx is None else module.padding_idx + 1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,9 +13,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from stcompile.manifest import SENTENCE, TextSpec
 from stcompile.modules.weights import read_weights
+from stcompile.runtime.text.base import Text
 
-Features = dict[str, Tensor]
+# Name to tensor; `all_layer_embeddings` alone is a tuple of them.
+Features = dict[str, Any]
 
 
 class Module(nn.Module, ABC):
@@ -22,10 +27,18 @@ class Module(nn.Module, ABC):
     Attributes:
         config_file: name of the module's JSON file in its folder.
         has_weights: whether the folder also holds a `model.safetensors`.
+        needs: features besides `reads` that must be there, e.g. `sentence_lengths`.
+        reads: the embedding it reads.
+        writes: the embedding it writes.
+        min_seq_length: least number of positions it can work on.
     """
 
     config_file: ClassVar[str] = "config.json"
     has_weights: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ()
+    reads: str = SENTENCE
+    writes: str = SENTENCE
+    min_seq_length: int = 1
 
     @abstractmethod
     def forward(self, features: Features) -> Features:
@@ -34,6 +47,24 @@ class Module(nn.Module, ABC):
     @abstractmethod
     def get_config(self) -> dict[str, Any]:
         """The module's JSON, with the keys that sentence-transformers 5.4 and later use."""
+
+    @property
+    def in_width(self) -> int | None:
+        """Width of the embedding it reads; None takes any."""
+        return None
+
+    def out_width(self, in_width: int) -> int:
+        """Width of the embedding it writes when it is given `in_width`."""
+        return in_width
+
+    @property
+    def type_path(self) -> str:
+        """What modules.json calls it: the old path, which every release of sentence-transformers still reads."""
+        return f"sentence_transformers.models.{type(self).__name__}"
+
+    def summary(self) -> dict[str, Any]:
+        """What a manifest records of it: its configuration, without whole vocabularies."""
+        return self.get_config()
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
@@ -60,6 +91,78 @@ class Module(nn.Module, ABC):
             state = {name: tensor.detach().contiguous() for name, tensor in self.state_dict().items()}
             save_file(state, str(folder / "model.safetensors"), metadata={"format": "pt"})
 
-    def output_dimension(self, input_dimension: int) -> int:
-        """Width of the embedding this module leaves behind when it is given `input_dimension`."""
-        return input_dimension
+
+@dataclass(frozen=True)
+class Example:
+    """What one graph input is traced with.
+
+    Attributes:
+        value: a tensor with more than one element on every axis, with padding where the graph will meet some.
+        axes: a name per axis; axes of one name have one length.
+    """
+
+    value: Tensor
+    axes: tuple[str, ...] = ()
+
+
+class InputModule(Module):
+    """A block that turns text into features: the first of every route.
+
+    Attributes:
+        max_seq_length: most tokens of a text; None when unlimited.
+        has_masked_rows: whether a text is a padded row with an attention mask, or its tokens lie flat behind the
+            others' with an offset per text.
+    """
+
+    max_seq_length: int | None = None
+    has_masked_rows: ClassVar[bool] = True
+
+    @property
+    @abstractmethod
+    def input_names(self) -> tuple[str, ...]:
+        """The features a compiled graph takes, in order."""
+
+    @property
+    @abstractmethod
+    def vocabulary_size(self) -> int:
+        """One more than the largest token id it can make."""
+
+    @property
+    @abstractmethod
+    def features(self) -> frozenset[str]:
+        """What is in the feature dictionary after it, besides the embedding it writes."""
+
+    @abstractmethod
+    def tokenize(self, texts: Sequence[Text], prompt: str | None) -> Features:
+        """The reference's text front end: `input_names` as tensors, for one batch.
+
+        Args:
+            texts: at least one.
+            prompt: put in front of each (of a pair, in front of its first text).
+        """
+
+    @abstractmethod
+    def front_end(self, file: str) -> tuple[TextSpec, str]:
+        """How the torch-free runtime turns strings into `input_names`.
+
+        Args:
+            file: name the artifact will give to the content.
+
+        Returns:
+            the manifest's description, and the content of that file.
+
+        Raises:
+            UnsupportedError: it does something the runtime cannot.
+        """
+
+    @abstractmethod
+    def examples(self) -> dict[str, Example]:
+        """What to trace each of `input_names` with."""
+
+    def probe_texts(self) -> list[str]:
+        """Texts of its own vocabulary, where everyday ones may hold none of its words."""
+        return []
+
+    def prompt_length(self, prompt: str | None) -> int:
+        """Tokens that pooling leaves out where `include_prompt` is false."""
+        return 0

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from stcompile.errors import InputError
+from stcompile.manifest import SENTENCE
 from stcompile.modules.activations import ACTIVATIONS, activation_path, build_activation
 from stcompile.modules.base import Features, Module
 
@@ -42,7 +43,7 @@ class Dense(Module):
         activation_function: nn.Module | None = nn.Tanh(),  # noqa: B008 - stateless, the field's default
         init_weight: Tensor | None = None,
         init_bias: Tensor | None = None,
-        module_input_name: str = "sentence_embedding",
+        module_input_name: str = SENTENCE,
         module_output_name: str | None = None,
         use_residual: bool = False,
     ) -> None:
@@ -55,8 +56,8 @@ class Dense(Module):
         self.bias = bias
         self.activation_function = activation
         self.linear = nn.Linear(in_features, out_features, bias=bias)
-        self.module_input_name = module_input_name
-        self.module_output_name = module_output_name or module_input_name
+        self.reads = module_input_name
+        self.writes = module_output_name or module_input_name
         self.use_residual = use_residual
         self.residual: nn.Linear | None = None
         if use_residual and in_features != out_features:
@@ -72,11 +73,11 @@ class Dense(Module):
         return cls(**{**config, "activation_function": build_activation(path)})
 
     def forward(self, features: Features) -> Features:
-        value = features[self.module_input_name]
+        value = features[self.reads]
         result = self.activation_function(self.linear(value))
         if self.use_residual:
             result = result + (value if self.residual is None else self.residual(value))
-        return {**features, self.module_output_name: result}
+        return {**features, self.writes: result}
 
     def get_config(self) -> dict[str, Any]:
         config: dict[str, Any] = {
@@ -86,11 +87,15 @@ class Dense(Module):
             "activation_function": activation_path(self.activation_function),
         }
         # Releases before 5.4 (names) and 6.0 (residual) refuse keys they do not know.
-        if self.module_input_name != "sentence_embedding" or self.module_output_name != self.module_input_name:
-            config |= {"module_input_name": self.module_input_name, "module_output_name": self.module_output_name}
+        if self.reads != SENTENCE or self.writes != self.reads:
+            config |= {"module_input_name": self.reads, "module_output_name": self.writes}
         if self.use_residual:
             config["use_residual"] = True
         return config
 
-    def output_dimension(self, input_dimension: int) -> int:
-        return self.out_features if self.module_output_name == "sentence_embedding" else input_dimension
+    @property
+    def in_width(self) -> int:
+        return self.in_features
+
+    def out_width(self, in_width: int) -> int:
+        return self.out_features

@@ -29,5 +29,6 @@ class LayerNorm(Module):
     def get_config(self) -> dict[str, Any]:
         return {"dimension": self.dimension}
 
-    def output_dimension(self, input_dimension: int) -> int:
+    @property
+    def in_width(self) -> int:
         return self.dimension

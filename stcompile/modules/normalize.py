@@ -6,6 +6,7 @@ from typing import Any
 
 from torch.nn import functional
 
+from stcompile.manifest import SENTENCE
 from stcompile.modules.base import Features, Module
 
 
@@ -17,16 +18,16 @@ class Normalize(Module):
         module_output_name: feature to write; None writes the input's.
     """
 
-    def __init__(self, module_input_name: str = "sentence_embedding", module_output_name: str | None = None) -> None:
+    def __init__(self, module_input_name: str = SENTENCE, module_output_name: str | None = None) -> None:
         super().__init__()
-        self.module_input_name = module_input_name
-        self.module_output_name = module_output_name or module_input_name
+        self.reads = module_input_name
+        self.writes = module_output_name or module_input_name
 
     def forward(self, features: Features) -> Features:
-        value = features.get(self.module_input_name)
+        value = features.get(self.reads)
         if value is None:
             return features
-        return {**features, self.module_output_name: functional.normalize(value, p=2.0, dim=-1)}
+        return {**features, self.writes: functional.normalize(value, p=2.0, dim=-1)}
 
     def get_config(self) -> dict[str, Any]:
-        return {"module_input_name": self.module_input_name, "module_output_name": self.module_output_name}
+        return {"module_input_name": self.reads, "module_output_name": self.writes}

@@ -3,54 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from stcompile.errors import InputError
+from stcompile.manifest import SENTENCE, TOKENS
 from stcompile.modules.base import Features, Module
 
 _TINY = 1e-9
 
-# Each mode takes the token embeddings x (batch, sequence, hidden) and masks as floats or integers
-# (batch, sequence): `kept`, without the positions a prompt took, and `original`, with them.
-Mode = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+@dataclass(frozen=True)
+class Tokens:
+    """What a pooling mode works on.
+
+    Attributes:
+        x: token embeddings `(batch, sequence, hidden)`.
+        kept: mask `(batch, sequence)` of ones and zeros, without the positions a prompt took.
+        original: the mask with them.
+        weights_sum: sum of the word weights per row `(batch,)`, where a WordWeights made one: it takes the place of
+            the number of tokens.
+    """
+
+    x: Tensor
+    kept: Tensor
+    original: Tensor
+    weights_sum: Tensor | None
 
 
-def _sum(x: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
-    mask = kept.unsqueeze(-1).to(x.dtype)
-    return (x * mask).sum(dim=1), mask.sum(dim=1).clamp(min=_TINY)
+def _sum(tokens: Tokens) -> tuple[Tensor, Tensor]:
+    mask = tokens.kept.unsqueeze(-1).to(tokens.x.dtype)
+    count = mask.sum(dim=1) if tokens.weights_sum is None else tokens.weights_sum.unsqueeze(-1)
+    return (tokens.x * mask).sum(dim=1), count.clamp(min=_TINY)
 
 
-def _mean(x: Tensor, kept: Tensor, _: Tensor) -> Tensor:
-    total, count = _sum(x, kept)
+def _mean(tokens: Tokens) -> Tensor:
+    total, count = _sum(tokens)
     return total / count
 
 
-def _mean_sqrt_len_tokens(x: Tensor, kept: Tensor, _: Tensor) -> Tensor:
-    total, count = _sum(x, kept)
+def _mean_sqrt_len_tokens(tokens: Tokens) -> Tensor:
+    total, count = _sum(tokens)
     return total / count.sqrt()
 
 
-def _weightedmean(x: Tensor, kept: Tensor, original: Tensor) -> Tensor:
+def _weightedmean(tokens: Tokens) -> Tensor:
     # Weights count from the first real token (sentence-transformers 6.2): left padding changes nothing,
     # and a prompt that is left out keeps the others' positions.
+    x = tokens.x
     positions = torch.arange(1, x.shape[1] + 1, device=x.device, dtype=x.dtype).unsqueeze(0)
-    weights = kept.to(x.dtype) * (positions - first_token(original).to(x.dtype))
+    weights = tokens.kept.to(x.dtype) * (positions - first_token(tokens.original).to(x.dtype))
     total = (x * weights.unsqueeze(-1)).sum(dim=1)
-    return total / weights.sum(dim=1, keepdim=True).clamp(min=_TINY)
+    count = weights.sum(dim=1, keepdim=True) if tokens.weights_sum is None else tokens.weights_sum.unsqueeze(-1)
+    return total / count.clamp(min=_TINY)
 
 
-def _max(x: Tensor, kept: Tensor, _: Tensor) -> Tensor:
-    return x.masked_fill(kept.unsqueeze(-1) == 0, float("-inf")).amax(dim=1)
+def _max(tokens: Tokens) -> Tensor:
+    return tokens.x.masked_fill(tokens.kept.unsqueeze(-1) == 0, float("-inf")).amax(dim=1)
 
 
-def _cls(x: Tensor, kept: Tensor, _: Tensor) -> Tensor:
-    return _row(x, first_token(kept))
+def _cls(tokens: Tokens) -> Tensor:
+    return _row(tokens.x, first_token(tokens.kept))
 
 
-def _lasttoken(x: Tensor, kept: Tensor, _: Tensor) -> Tensor:
+def _lasttoken(tokens: Tokens) -> Tensor:
+    x, kept = tokens.x, tokens.kept
     positions = torch.arange(x.shape[1], device=x.device, dtype=torch.int64).unsqueeze(0)
     last = (positions * kept.to(torch.int64)).amax(dim=1, keepdim=True)
     return _row(x * kept.unsqueeze(-1).to(x.dtype), last)
@@ -65,6 +86,21 @@ def first_token(mask: Tensor) -> Tensor:
     """Position of each row's first unmasked token, int64 `(batch, 1)`; 0 where there is none."""
     return mask.to(torch.int32).argmax(dim=1, keepdim=True)
 
+
+def _mask_for(x: Tensor, mask: Tensor) -> Tensor:
+    """The attention mask where it has the length of the token embeddings, otherwise ones.
+
+    Only a convolution shortens its input. Whether it does can depend on the length itself (a stride leaves a single
+    token alone), so a traced graph decides as it runs.
+    """
+    if statically_known_true(x.shape[1] == mask.shape[1]):
+        return mask
+    ones = torch.ones_like(x[:, :, 0], dtype=mask.dtype)
+    same = torch.ones_like(mask[:1]).sum() == ones[:1].sum()
+    return torch.where(same, mask[:, : x.shape[1]], ones)
+
+
+Mode = Callable[[Tokens], Tensor]
 
 POOLING_MODES: dict[str, Mode] = {
     "cls": _cls,
@@ -92,6 +128,9 @@ class Pooling(Module):
         InputError: an unknown mode, or no width.
     """
 
+    needs = ("attention_mask",)
+    reads = TOKENS
+
     def __init__(
         self,
         embedding_dimension: int | None = None,
@@ -112,14 +151,15 @@ class Pooling(Module):
         self.include_prompt = include_prompt
 
     def forward(self, features: Features) -> Features:
-        x, original = features["token_embeddings"], features["attention_mask"]
+        x = features["token_embeddings"]
+        original = _mask_for(x, features["attention_mask"])
         kept = original
         if not self.include_prompt and "prompt_length" in features:
             positions = torch.arange(x.shape[1], device=x.device, dtype=torch.int64).unsqueeze(0)
             start = first_token(original).to(torch.int64) + features["prompt_length"]
             kept = torch.where(positions < start, torch.zeros_like(original), original)
-        pooled = [POOLING_MODES[mode](x, kept, original) for mode in self.modes]
-        return {**features, "sentence_embedding": torch.cat(pooled, dim=-1)}
+        tokens = Tokens(x, kept, original, features.get("token_weights_sum"))
+        return {**features, SENTENCE: torch.cat([POOLING_MODES[mode](tokens) for mode in self.modes], dim=-1)}
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -128,5 +168,9 @@ class Pooling(Module):
             "include_prompt": self.include_prompt,
         }
 
-    def output_dimension(self, input_dimension: int) -> int:
+    @property
+    def in_width(self) -> int:
+        return self.embedding_dimension
+
+    def out_width(self, in_width: int) -> int:
         return len(self.modes) * self.embedding_dimension

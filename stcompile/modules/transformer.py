@@ -13,11 +13,11 @@ from tokenizers import Tokenizer, normalizers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from stcompile.errors import ModelFolderError, UnsupportedError
+from stcompile.manifest import TOKENS, TextSpec
 from stcompile.modules.backbone import load_config, load_network, quiet_transformers, usable_positions
-from stcompile.modules.base import Features, Module
+from stcompile.modules.base import Example, Features, InputModule
 from stcompile.modules.chat import ChatRenderer, guess_format
-
-Text = str | tuple[str, str]
+from stcompile.runtime.text.base import Text
 
 DEFAULT_MODALITY: dict[str, dict[str, Any]] = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
 
@@ -27,13 +27,17 @@ _HIDDEN_SIZE_KEYS = ("word_embed_proj_dim", "hidden_size", "d_model", "dim", "n_
 # Above this transformers' tokenizers stop truncating; tokenizer_config.json writes 1e30 for "no limit".
 _UNLIMITED = 10**20
 
+# Large enough that the axis is not taken for a constant, small enough for nearly every length limit.
+_EXAMPLE_SEQUENCE = 7
 
-class Transformer(Module):
-    """Runs a transformers network over token ids (spec sections 4 and 5).
+
+class Transformer(InputModule):
+    """Runs a transformers network over token ids (spec sections 4, 5 and 17).
 
     Reads `input_ids` and `attention_mask`, int64 `(batch, sequence)`, and `token_type_ids` where both the
     tokenizer makes them and the network takes them; writes `token_embeddings`
-    `(batch, sequence, hidden)` float32, whatever the dtype of the weights on disk.
+    `(batch, sequence, hidden)` float32, whatever the dtype of the weights on disk, and `all_layer_embeddings`,
+    a tuple of as many as the network has layers and one more, where its configuration asks for hidden states.
 
     Args:
         model_name_or_path: folder or hub id of the network.
@@ -81,11 +85,12 @@ class Transformer(Module):
         source = str(model_name_or_path)
         shared: dict[str, Any] = {"trust_remote_code": trust_remote_code, "cache_dir": cache_dir, "revision": revision}
         self.do_lower_case = do_lower_case
-        self.module_output_name = module_output_name
+        self.writes = module_output_name
         self.processing_kwargs = processing_kwargs or {}
         with quiet_transformers():
             config = load_config(source, **shared, **(config_args or {}))
-            needs_pooler = "pooler_output" in str((modality_config or DEFAULT_MODALITY).get("text"))
+            text = (modality_config or DEFAULT_MODALITY)["text"]
+            needs_pooler = text["method"] == "forward" and "pooler_output" in str(text["method_output_name"])
             self.network = load_network(source, config, needs_pooler=needs_pooler, **shared, **(model_args or {}))
             self.tokenizer = _load_tokenizer(
                 str(tokenizer_name_or_path or source), max_seq_length, dict(tokenizer_args or {}), shared
@@ -97,7 +102,7 @@ class Transformer(Module):
         self.modality_config = modality_config or self._infer_modalities()
         self._takes_token_types = (
             "token_type_ids" in self.tokenizer.model_input_names
-            and "token_type_ids" in inspect.signature(self.network.forward).parameters
+            and "token_type_ids" in inspect.signature(self._method).parameters
         )
 
     @property
@@ -107,10 +112,19 @@ class Transformer(Module):
         return (*names, "token_type_ids") if self._takes_token_types else names
 
     @property
+    def features(self) -> frozenset[str]:
+        hidden = {"all_layer_embeddings"} if self._shows_hidden_states else set()
+        return frozenset({*self.input_names, *hidden})
+
+    @property
+    def vocabulary_size(self) -> int:
+        return len(self.tokenizer)
+
+    @property
     def hidden_size(self) -> int:
-        """Width of the token embeddings."""
+        """Width of the embeddings it makes."""
         config = self.network.config
-        for name in _HIDDEN_SIZE_KEYS:
+        for name in _HIDDEN_SIZE_KEYS if self._method_name == "forward" else ("projection_dim",):
             width = getattr(config, name, None)
             if isinstance(width, int):
                 return width
@@ -133,10 +147,9 @@ class Transformer(Module):
         path = self.modality_config["text"]["method_output_name"]
         steps = path if isinstance(path, list) else [path]
         options: dict[str, Any] = {"output_hidden_states": True} if "hidden_states" in steps else {}
-        value = self.network(**inputs, **options, return_dict=True)
-        for step in steps:
-            value = value[step]
-        return {**features, self.module_output_name: value}
+        result = self._method(**inputs, **options, return_dict=True)
+        hidden = {"all_layer_embeddings": result.hidden_states} if self._shows_hidden_states else {}
+        return {**features, **hidden, self.writes: _follow(result, steps)}
 
     def tokenize(self, texts: Sequence[Text], prompt: str | None) -> Features:
         """Token ids as transformers' own tokenizer makes them: the reference's text front end.
@@ -156,18 +169,42 @@ class Transformer(Module):
             first = [(prompt or "") + (text if isinstance(text, str) else text[0]) for text in texts]
             second = [text[1] for text in texts if not isinstance(text, str)]
             batch = dict(self.tokenizer(first, second or None, **options))
-        if not batch["input_ids"].shape[1]:
-            # Texts without any token still need a position to compute on; it is masked.
-            batch = {name: torch.zeros((len(texts), 1)) for name in batch}
-            batch["input_ids"] += self.tokenizer.pad_token_id
-        return {name: batch[name].long() for name in self.input_names}
+        return {name: self._widened(name, batch[name].long()) for name in self.input_names}
 
-    def tokenizer_json(self) -> str:
-        """`tokenizer.json` as transformers runs it, without the padding and truncation of the last call."""
+    def front_end(self, file: str) -> tuple[TextSpec, str]:
+        """The tokenizer as transformers runs it, not as the folder stores it.
+
+        transformers 5 rebuilds the pipelines of the classes it knows (spec section 5.3), and the vectors to be
+        matched come from there. The content is without the padding and truncation of the last call.
+        """
+        tokenizer, chat = self.tokenizer, self.chat
+        spec = TextSpec(
+            kind="transformer",
+            tokenizer=file,
+            max_seq_length=self.max_seq_length,
+            padding_side=tokenizer.padding_side,
+            truncation_side=tokenizer.truncation_side,
+            pad_id=int(tokenizer.pad_token_id),
+            pad_type_id=int(tokenizer.pad_token_type_id),
+            special_ids=tuple(sorted(tokenizer.all_special_ids)),
+            chat=None if chat is None else chat.reduce(),
+            min_seq_length=self.min_seq_length,
+        )
         plain = Tokenizer.from_str(self.tokenizer.backend_tokenizer.to_str())
         plain.no_padding()
         plain.no_truncation()
-        return plain.to_str()
+        return spec, plain.to_str()
+
+    def examples(self) -> dict[str, Example]:
+        limit = self.max_seq_length
+        width = _EXAMPLE_SEQUENCE if limit is None else max(2, min(_EXAMPLE_SEQUENCE, limit))
+        shape, axes = (2, width), ("batch", "sequence")
+        mask = torch.ones(shape, dtype=torch.int64)
+        # One padded row, on the side the tokenizer pads: a mask of ones alone lets networks skip the mask.
+        mask[1, 0 if self.tokenizer.padding_side == "left" else -1] = 0
+        ids = torch.arange(shape[0] * width, dtype=torch.int64).reshape(shape) % 5 + 3
+        values = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
+        return {name: Example(values[name], axes) for name in self.input_names}
 
     def prompt_length(self, prompt: str | None) -> int:
         """Tokens of the lone prompt without a trailing special token (spec section 5.4)."""
@@ -179,8 +216,8 @@ class Transformer(Module):
 
     def get_config(self) -> dict[str, Any]:
         config: dict[str, Any] = {"max_seq_length": self.max_seq_length, "do_lower_case": self.do_lower_case}
-        if self.modality_config != DEFAULT_MODALITY or self.module_output_name != "token_embeddings":
-            config |= {"modality_config": self.modality_config, "module_output_name": self.module_output_name}
+        if self.modality_config != DEFAULT_MODALITY or self.writes != TOKENS:
+            config |= {"modality_config": self.modality_config, "module_output_name": self.writes}
         return {**config, "processing_kwargs": self.processing_kwargs} if self.processing_kwargs else config
 
     def save(self, folder: Path) -> None:
@@ -190,8 +227,29 @@ class Transformer(Module):
             self.tokenizer.save_pretrained(folder)
         (folder / self.config_file).write_text(json.dumps(self.get_config(), indent=4), encoding="utf-8")
 
-    def output_dimension(self, input_dimension: int) -> int:
+    def out_width(self, in_width: int) -> int:
         return self.hidden_size
+
+    @property
+    def _method_name(self) -> str:
+        return str(self.modality_config["text"]["method"])
+
+    @property
+    def _method(self) -> Any:
+        return getattr(self.network, self._method_name)
+
+    @property
+    def _shows_hidden_states(self) -> bool:
+        return self._method_name == "forward" and bool(getattr(self.network.config, "output_hidden_states", False))
+
+    def _widened(self, name: str, value: torch.Tensor) -> torch.Tensor:
+        """A text needs some positions to compute on, however few tokens it has; they are masked."""
+        missing = max(self.min_seq_length - value.shape[1], 0)
+        if not missing:
+            return value
+        fill = {"input_ids": self.tokenizer.pad_token_id, "token_type_ids": self.tokenizer.pad_token_type_id}
+        where = (missing, 0) if self.tokenizer.padding_side == "left" else (0, missing)
+        return torch.nn.functional.pad(value, where, value=int(fill.get(name, 0)))
 
     def _limit(self, max_seq_length: int | None, tokenizer_args: dict[str, Any]) -> int | None:
         positions = usable_positions(self.network)
@@ -225,6 +283,18 @@ class Transformer(Module):
                 end = len(ids) if not mask[0] else length
                 keep = min(len(tail), length)
                 ids[end - keep : end] = ids.new_tensor(tail[-keep:])
+
+
+def _follow(result: Any, steps: list[str | int | None]) -> torch.Tensor:
+    """The output at the end of a path; transformers 4 gives a tensor where 5 gives an object with its pooled row."""
+    value = result
+    for step in steps:
+        if step is None:
+            value = value if isinstance(value, torch.Tensor) else value["pooler_output"]
+        elif not (step == "pooler_output" and isinstance(value, torch.Tensor)):
+            value = value[step]
+    assert isinstance(value, torch.Tensor)
+    return value
 
 
 def _load_tokenizer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,6 +72,21 @@ def neighbour_overlap(reference: Matrix, candidate: Matrix, count: int = NEIGHBO
     for left, right in zip(_nearest(reference, count), _nearest(candidate, count), strict=True):
         shared += len(set(left.tolist()) & set(right.tolist()))
     return shared / (len(reference) * count)
+
+
+def spearman(left: Sequence[float] | NDArray[np.float64], right: Sequence[float] | NDArray[np.float64]) -> float:
+    """Rank correlation, -1 to 1; equal values share their mean rank. 0 where one side is constant."""
+    a, b = (_ranks(np.asarray(side, dtype=np.float64)) for side in (left, right))
+    a, b = a - a.mean(), b - b.mean()
+    scale = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum() / scale) if scale else 0.0
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    ranks: NDArray[np.float64] = ((ends - counts + ends - 1) / 2)[group]
+    return ranks
 
 
 def _nearest(vectors: Matrix, count: int) -> NDArray[np.int64]:

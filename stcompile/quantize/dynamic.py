@@ -16,7 +16,6 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from stcompile.errors import UnsupportedError
 from stcompile.manifest import QuantizationSummary
 from stcompile.passes.graph import MICROSOFT, bias_add, constant, is_op, swap
 
@@ -25,27 +24,30 @@ _LEVELS = 127
 # Tables smaller than this (token types, relative positions) save nothing and are added to every token.
 _MIN_TABLE_ROWS = 256
 
+# What stays in float32, by operator.
+_KEPT = {
+    "Gemm": "Dense on the pooled vector: it runs once a text and gains nothing",
+    "Conv": "convolution: the engine has no kernel that takes its input in 8 bits as it comes",
+    "LSTM": "LSTM: its state would carry the error of every step to the next",
+}
+
 
 def quantize_dynamic(model: ir.Model) -> QuantizationSummary:
     """Rewrites a float32 graph to dynamic int8, in place.
 
     Returns:
         how many matrix multiplications and tables were quantized, and what was kept.
-
-    Raises:
-        UnsupportedError: the graph has no matrix multiplication with a constant weight.
     """
     quantizer = _Quantizer(model.graph)
     matmuls = list(_with_constant_weight(model.graph))
     for node in matmuls:
         quantizer.matmul(node)
     tables = sum(quantizer.table(node) for node in list(model.graph) if node.op_type == "Gather")
-    if not matmuls:
-        raise UnsupportedError("the graph", ["it has no matrix multiplication to quantize: use target onnx-fp32"])
-    heads = sum(node.op_type == "Gemm" for node in model.graph)
+    counts = {kind: sum(node.op_type == kind for node in model.graph) for kind in _KEPT}
     RemoveUnusedNodesPass()(model)
-    model.graph.opset_imports.setdefault(MICROSOFT, 1)
-    kept = (f"{heads} Dense on the pooled vector: it runs once a text and gains nothing",) if heads else ()
+    if matmuls:
+        model.graph.opset_imports.setdefault(MICROSOFT, 1)
+    kept = tuple(f"{counts[kind]} {reason}" for kind, reason in _KEPT.items() if counts[kind])
     return QuantizationSummary("dynamic", len(matmuls), tables, kept)
 
 

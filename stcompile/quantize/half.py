@@ -11,6 +11,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from stcompile.manifest import QuantizationSummary
+from stcompile.passes.graph import constant
 
 _LARGEST = float(np.finfo(np.float16).max)
 
@@ -68,9 +69,14 @@ def convert_to_half(model: ir.Model) -> QuantizationSummary:
     converter.finish_outputs()
     RemoveUnusedNodesPass()(model)
     matmuls = sum(node.op_type in ("MatMul", "Gemm") for node in graph)
-    tables = sum(node.op_type == "Gather" and node.outputs[0] in converter.half for node in graph)
+    tables = sum(_looks_up_half(node) for node in graph)
     lines = tuple(f"{count} {name}: computed in float32" for name, count in sorted(kept.items()))
     return QuantizationSummary("float16", matmuls, tables, lines)
+
+
+def _looks_up_half(node: ir.Node) -> bool:
+    table = constant(node.inputs[0]) if node.op_type == "Gather" else None
+    return table is not None and table.ndim == 2 and table.dtype == np.float16
 
 
 class _Converter:

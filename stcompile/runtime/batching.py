@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 # Tokenized texts held at once. Sorting within a window pads nearly as little as sorting everything,
 # and memory stays flat however long the list is: 4 bytes a token, so 16 MB where a text has 256.
@@ -15,8 +16,16 @@ def windows(count: int) -> Iterator[range]:
         yield range(start, min(start + WINDOW, count))
 
 
-def by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Batches of positions, longest first, so that the batch that needs most memory comes first."""
+def by_length(lengths: Sequence[int], batch_size: int, *, same_length_only: bool = False) -> Iterator[list[int]]:
+    """Batches of positions, longest first, so that the batch that needs most memory comes first.
+
+    Args:
+        lengths: tokens of each text.
+        batch_size: most texts of a batch.
+        same_length_only: keep texts of different lengths apart, so that none is padded.
+    """
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+    groups = (list(group) for _, group in groupby(order, key=lengths.__getitem__)) if same_length_only else [order]
+    for group in groups:
+        for start in range(0, len(group), batch_size):
+            yield group[start : start + batch_size]

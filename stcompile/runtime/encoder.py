@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from stcompile.artifact import Artifact, open_artifact
 from stcompile.errors import InputError, MissingExtraError
 from stcompile.manifest import SENTENCE, TOKENS
-from stcompile.runtime import batching, postprocess
-from stcompile.runtime.engines import open_engine
-from stcompile.runtime.text.transformer import Text, TransformerText
+from stcompile.runtime import postprocess
+from stcompile.runtime.route import OpenRoute, route_of
+from stcompile.runtime.text.base import Feeds, Text
 
 logger = logging.getLogger("stcompile")
 
@@ -57,15 +57,25 @@ class Encoder:
     def __init__(self, artifact: Artifact, *, provider: str = "cpu", threads: int | None = None) -> None:
         self.artifact = artifact
         self._manifest = artifact.manifest
-        graph = self._manifest.graphs[0]
-        self._outputs = tuple(spec.name for spec in graph.outputs)
-        self._text = TransformerText(artifact.folder, self._manifest.text, [spec.name for spec in graph.inputs])
-        self._engine = open_engine(artifact.folder, graph, self._manifest, provider, threads)
+        self._routes = {
+            graph.route: OpenRoute(artifact.folder, self._manifest, graph, provider, threads)
+            for graph in self._manifest.graphs
+        }
 
     @property
     def max_seq_length(self) -> int | None:
-        """Most tokens of a text, special tokens included; longer ones are cut. None when unlimited."""
-        return self._manifest.text.max_seq_length
+        """Most tokens of a text, special tokens included; longer ones are cut. None when unlimited.
+
+        Of several routes, that of the longest.
+        """
+        limits = [route.max_seq_length for route in self._routes.values()]
+        known = [limit for limit in limits if limit is not None]
+        return max(known) if len(known) == len(limits) else None
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What `task` may be; empty where the model has one route for everything."""
+        return () if self._manifest.routing is None else tuple(self._manifest.routing.tasks)
 
     @property
     def prompts(self) -> dict[str, str]:
@@ -88,7 +98,7 @@ class Encoder:
         return self._manifest.truncate_dim
 
     def get_sentence_embedding_dimension(self) -> int:
-        """Width of what `encode` returns by default."""
+        """Width of what `encode` returns by default; of several routes, that of the default one."""
         kept = self.truncate_dim
         return self._manifest.dim if kept is None else min(kept, self._manifest.dim)
 
@@ -96,7 +106,7 @@ class Encoder:
 
     def encode(
         self,
-        sentences: str | Sequence[str] | Sequence[Sequence[str]],
+        sentences: str | dict[str, str] | Sequence[str] | Sequence[Sequence[str]] | Sequence[dict[str, str]],
         prompt_name: str | None = None,
         prompt: str | None = None,
         batch_size: SupportsIndex = 32,
@@ -105,12 +115,13 @@ class Encoder:
         precision: str = "float32",
         normalize_embeddings: bool = False,
         truncate_dim: SupportsIndex | None = None,
+        task: str | None = None,
     ) -> Any:
         """Encodes text, as `SentenceTransformer.encode` does.
 
         Args:
             sentences: one text, or a sequence of texts; an item may also be a pair of texts, which the
-                tokenizer joins into one sequence.
+                tokenizer joins into one sequence, or `{task: text}` where the model has a Router.
             prompt_name: which of `prompts` to put in front of each text.
             prompt: the text to put in front of each text; wins over `prompt_name`.
             batch_size: texts per run of the graph.
@@ -120,6 +131,7 @@ class Encoder:
             precision: `float32`, `int8`, `uint8`, `binary` or `ubinary`, see `postprocess.quantize`.
             normalize_embeddings: scale each vector to length 1 (after `truncate_dim`).
             truncate_dim: keep only the first so many dimensions; None takes the model's default.
+            task: which route of a Router to take, e.g. `query`; None takes its default. Means nothing without one.
 
         Returns:
             float32 `(n, dim)`, for a single text `(dim,)`, for no text `(0, dim)`; int8 or uint8 for the other
@@ -128,43 +140,48 @@ class Encoder:
         Raises:
             InputError: something other than text, an unknown prompt, precision or output, a bad number.
         """
-        single = isinstance(sentences, str)
-        texts = [sentences] if isinstance(sentences, str) else _checked_texts(sentences)
-        if self._manifest.text.chat is not None and any(not isinstance(text, str) for text in texts):
-            raise InputError("this model puts every text in a chat template and cannot take pairs of texts")
+        single = isinstance(sentences, (str, dict))
+        items: Any = [sentences] if single else sentences
+        if self._manifest.routing is not None:
+            items, task = _without_keys(items, task)
+        texts = _checked_texts(items)
+        route = self._routes[route_of(self._manifest.routing, task)]
+        if not route.takes_pairs and any(not isinstance(text, str) for text in texts):
+            raise InputError("this model cannot take pairs of texts: join each into one text")
         prompt = self._resolve_prompt(prompt_name, prompt)
         size = _at_least_one("batch_size", batch_size)
         keep = self.truncate_dim if truncate_dim is None else _at_least_one("truncate_dim", truncate_dim)
         if precision not in postprocess.PRECISIONS:
             raise InputError(f"unknown precision {precision!r}: choose one of {', '.join(postprocess.PRECISIONS)}")
-        self._check_output(output_value)
-        batches = self._batches(texts, prompt, size, show_progress_bar)
-        if output_value == TOKENS:
-            tokens = self._token_rows(len(texts), batches)
-            return tokens[0] if single else tokens
-        embeddings = np.zeros((len(texts), self._manifest.dim), dtype=np.float32)[:, :keep]
-        for rows, feeds in batches:
-            embeddings[rows] = self._engine.run(feeds, (SENTENCE,))[0][:, :keep]
+        _check_output(output_value, route)
+        with _progress(len(texts), show_progress_bar) as bar:
+            batches = _watched(route.batches(texts, prompt, size), bar)
+            if output_value == TOKENS:
+                tokens = _token_rows(route, len(texts), batches)
+                return tokens[0] if single else tokens
+            embeddings = np.zeros((len(texts), route.dim), dtype=np.float32)[:, :keep]
+            for rows, feeds in batches:
+                embeddings[rows] = route.run(feeds, SENTENCE)[:, :keep]
         if normalize_embeddings:
             embeddings = postprocess.normalize(embeddings)
         result = postprocess.quantize(np.ascontiguousarray(embeddings), precision)
         return result[0] if single else result
 
     def encode_query(self, sentences: str | Sequence[str], **options: Any) -> Any:
-        """`encode` with the prompt named `query`, if the model has one; takes the options of `encode`.
+        """`encode` for the task `query`, with the prompt of that name; takes the options of `encode`.
 
         Raises:
             InputError: as `encode`.
         """
-        return self._encode_as(_QUERY_NAMES, sentences, options)
+        return self._encode_as("query", _QUERY_NAMES, sentences, options)
 
     def encode_document(self, sentences: str | Sequence[str], **options: Any) -> Any:
-        """`encode` with the first prompt of `document`, `passage`, `corpus` that the model has.
+        """`encode` for the task `document`, with the first prompt of `document`, `passage`, `corpus` there is.
 
         Raises:
             InputError: as `encode`.
         """
-        return self._encode_as(_DOCUMENT_NAMES, sentences, options)
+        return self._encode_as("document", _DOCUMENT_NAMES, sentences, options)
 
     def similarity(self, left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.float32]:
         """Similarity of every vector of `left` to every vector of `right`, by the model's own measure.
@@ -184,12 +201,14 @@ class Encoder:
             raise InputError(f"similarity takes vectors of one width, got {a.shape[1]} and {b.shape[1]}")
         return postprocess.similarity(self.similarity_fn_name, a, b)
 
-    def _encode_as(self, names: tuple[str, ...], sentences: str | Sequence[str], options: dict[str, Any]) -> Any:
+    def _encode_as(
+        self, task: str, names: tuple[str, ...], sentences: str | Sequence[str], options: dict[str, Any]
+    ) -> Any:
         if options.get("prompt") is None and options.get("prompt_name") is None:
             found = next((name for name in names if name in self._manifest.prompts), None)
             # The default prompt belongs to plain `encode`; an empty prompt keeps it out.
             options = {**options, **({"prompt": ""} if found is None else {"prompt_name": found})}
-        return self.encode(sentences, **options)
+        return self.encode(sentences, **{"task": task, **options})
 
     def _resolve_prompt(self, prompt_name: str | None, prompt: str | None) -> str | None:
         if prompt is not None:
@@ -204,38 +223,46 @@ class Encoder:
             raise InputError(f"unknown prompt {name!r}: this model has {known}; pass prompt= for a text of your own")
         return self._manifest.prompts[name]
 
-    def _check_output(self, output_value: str) -> None:
-        if output_value not in (SENTENCE, TOKENS):
-            raise InputError(f"unknown output_value {output_value!r}: choose {SENTENCE} or {TOKENS}")
-        if output_value not in self._outputs:
-            raise InputError(f"this artifact has no {output_value}: export it with --outputs {SENTENCE},{output_value}")
 
-    def _batches(
-        self, texts: Sequence[Text], prompt: str | None, batch_size: int, show_progress_bar: bool | None
-    ) -> Iterator[tuple[list[int], dict[str, NDArray[np.int64]]]]:
-        with _progress(len(texts), show_progress_bar) as bar:
-            for window in batching.windows(len(texts)):
-                try:
-                    tokenized = self._text.tokenize(texts[window.start : window.stop], prompt)
-                except TypeError as error:  # what tokenizers says to anything that is not valid Unicode
-                    raise InputError(_not_unicode(texts)) from error
-                for batch in batching.by_length([len(row) for row in tokenized], batch_size):
-                    feeds = self._text.collate([tokenized[index] for index in batch], prompt)
-                    yield [window.start + index for index in batch], feeds
-                    bar.update(len(batch))
+def _check_output(output_value: str, route: OpenRoute) -> None:
+    if output_value not in (SENTENCE, TOKENS):
+        raise InputError(f"unknown output_value {output_value!r}: choose {SENTENCE} or {TOKENS}")
+    if output_value not in route.outputs:
+        raise InputError(f"this artifact has no {output_value}: export it with --outputs {SENTENCE},{output_value}")
 
-    def _token_rows(
-        self, count: int, batches: Iterator[tuple[list[int], dict[str, NDArray[np.int64]]]]
-    ) -> list[NDArray[np.float32]]:
-        found: dict[int, NDArray[np.float32]] = {}
-        for rows, feeds in batches:
-            hidden = self._engine.run(feeds, (TOKENS,))[0]
-            mask = feeds["attention_mask"]
-            # Trailing padding only: sentence-transformers leaves the padding of left-padded rows in place.
-            ends = np.maximum(mask.shape[1] - np.argmax(mask[:, ::-1], axis=1), 1)
-            ends[~mask.any(axis=1)] = 1
-            found.update((row, hidden[index, : ends[index]].copy()) for index, row in enumerate(rows))
-        return [found[index] for index in range(count)]
+
+def _watched(batches: Iterator[tuple[list[int], Feeds]], bar: Any) -> Iterator[tuple[list[int], Feeds]]:
+    for rows, feeds in batches:
+        yield rows, feeds
+        bar.update(len(rows))
+
+
+def _token_rows(route: OpenRoute, count: int, batches: Iterator[tuple[list[int], Feeds]]) -> list[NDArray[np.float32]]:
+    found: dict[int, NDArray[np.float32]] = {}
+    for rows, feeds in batches:
+        hidden = route.run(feeds, TOKENS)
+        mask = feeds["attention_mask"]
+        # Trailing padding only: sentence-transformers leaves the padding of left-padded rows in place.
+        ends = np.maximum(mask.shape[1] - np.argmax(mask[:, ::-1], axis=1), 1)
+        ends[~mask.any(axis=1)] = 1
+        found.update((row, hidden[index, : ends[index]].copy()) for index, row in enumerate(rows))
+    return [found[index] for index in range(count)]
+
+
+def _without_keys(items: Any, task: str | None) -> tuple[Any, str | None]:
+    """`{task: text}` items as texts and their task, which all of a call must share."""
+    if not isinstance(items, (list, tuple)) or not any(isinstance(item, dict) for item in items):
+        return items, task
+    keys = dict.fromkeys(key for item in items if isinstance(item, dict) for key in item)
+    if len(keys) != 1 or not all(isinstance(item, dict) and len(item) == 1 for item in items):
+        raise InputError(
+            "texts with keys must all have the same one, {task: text}: encode each task in a call of its own, or "
+            "pass texts and task="
+        )
+    (key,) = keys
+    if task is not None and task != key:
+        raise InputError(f"the texts have the key {key!r}, but task={task!r} was passed: leave one of them out")
+    return [item[key] for item in items], key
 
 
 class _NoBar:
@@ -276,13 +303,6 @@ def _checked_texts(sentences: Sequence[Any]) -> list[Text]:
                 "drop or convert it"
             )
     return texts
-
-
-def _not_unicode(texts: Sequence[Text]) -> str:
-    for index, text in enumerate(texts):
-        if any("\ud800" <= char <= "\udfff" for part in ([text] if isinstance(text, str) else text) for char in part):
-            return f"item {index} holds half of a surrogate pair, which is no text: decode it as UTF-8 first"
-    return "the prompt holds half of a surrogate pair, which is no text: decode it as UTF-8 first"
 
 
 def _at_least_one(name: str, value: SupportsIndex) -> int:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from stcompile.stack import router_config
+
 POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
 # Boolean keys of releases before 5.4, in the order in which they are concatenated.
@@ -19,6 +21,9 @@ _OLD_POOLING = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
+
+# The methods of a network that read text: its own, and that of CLIP.
+TEXT_METHODS = ("forward", "get_text_features")
 
 _ACTIVATION_HOMES = ("torch.nn", "torch.nn.modules.activation", "torch.nn.modules.linear")
 ACTIVATION_NAMES = (
@@ -107,8 +112,14 @@ def _normalize_pooling(config: Config) -> Config:
     return result
 
 
-def _keep(*keys: str) -> Callable[[Config], Config]:
-    return lambda config: {key: config[key] for key in keys if key in config}
+def _keep(*keys: str, **renamed: str) -> Callable[[Config], Config]:
+    """Keeps the keys it names; `new="old"` also takes the name a key had before 5.4."""
+
+    def normalize(config: Config) -> Config:
+        older = {new: config[old] for new, old in renamed.items() if old in config}
+        return {**older, **{key: config[key] for key in (*keys, *renamed) if key in config}}
+
+    return normalize
 
 
 def _check_transformer(config: Config) -> Iterator[str]:
@@ -140,14 +151,13 @@ def _check_modalities(modalities: Any) -> Iterator[str]:
         yield "its modality_config has no text entry: stcompile compiles text encoders"
         return
     text = modalities["text"]
-    if text.get("method") != "forward":
-        yield (
-            f"its text goes through {text.get('method')!r} instead of forward (a CLIP-like model): keep it on "
-            "sentence-transformers until a release of stcompile names it"
-        )
+    if text.get("method") not in TEXT_METHODS:
+        yield f"its text goes through {text.get('method')!r}: stcompile knows {' and '.join(TEXT_METHODS)}"
     path = text.get("method_output_name")
     steps = path if isinstance(path, list) else [path]
-    if not steps or not all(isinstance(step, (str, int)) for step in steps):
+    # Null is the result itself, which get_text_features of transformers 4 is.
+    whole = path is None and text.get("method") != "forward"
+    if not whole and (not steps or not all(isinstance(step, (str, int)) for step in steps)):
         yield f"method_output_name is {path!r}: it must name an output of the network"
 
 
@@ -200,6 +210,52 @@ def _check_dropout(config: Config) -> Iterator[str]:
         yield f"its dropout is {value!r}: it must be a number from 0 to 1"
 
 
+def _check_weighted_layer_pooling(config: Config) -> Iterator[str]:
+    yield from _positive(config, "embedding_dimension")
+    start, layers = config.get("layer_start", 4), config.get("num_hidden_layers", 12)
+    if not _is_positive(layers) or isinstance(start, bool) or not isinstance(start, int) or not 0 <= start <= layers:
+        yield f"its layer_start is {start!r} of {layers!r} layers: it must be a whole number from 0 to that many"
+
+
+def _check_cnn(config: Config) -> Iterator[str]:
+    yield from _positive(config, "in_embedding_dimension")
+    yield from _positive({"out_channels": 256, **config}, "out_channels")
+    kernels = config.get("kernel_sizes", [1, 3, 5])
+    strides = config.get("stride_sizes")
+    for name, sizes in (("kernel_sizes", kernels), ("stride_sizes", [1] if strides is None else strides)):
+        if not isinstance(sizes, list) or not sizes or not all(map(_is_positive, sizes)):
+            yield f"its {name} are {sizes!r}: they must be a list of positive whole numbers"
+            return
+    if strides is not None and len(strides) != len(kernels):
+        yield f"it has {len(kernels)} kernel_sizes and {len(strides)} stride_sizes: give each kernel a stride"
+    if len({(size % 2, stride) for size, stride in zip(kernels, strides or [1] * len(kernels), strict=False)}) > 1:
+        yield "its kernels make outputs of different lengths (even and odd sizes, or different strides): it cannot run"
+
+
+def _check_lstm(config: Config) -> Iterator[str]:
+    yield from _positive(config, "embedding_dimension")
+    yield from _positive(config, "hidden_dim")
+    yield from _positive({"num_layers": 1, **config}, "num_layers")
+    if not isinstance(config.get("bidirectional", True), bool):
+        yield "its bidirectional must be true or false"
+
+
+def _check_word_embeddings(config: Config) -> Iterator[str]:
+    if not isinstance(config.get("tokenizer_class"), str):
+        yield "its wordembedding_config.json names no tokenizer_class: copy the model again"
+    yield from _positive({"max_seq_length": 1_000_000, **config}, "max_seq_length")
+
+
+def _check_vocabulary(config: Config) -> Iterator[str]:
+    vocab, weights = config.get("vocab"), config.get("word_weights", {})
+    if not isinstance(vocab, list) or not vocab or not all(isinstance(word, str) for word in vocab):
+        yield "its vocab must be a list of words: copy the model again"
+    if not isinstance(weights, dict) or not all(_is_number(weight) for weight in weights.values()):
+        yield "its word_weights must map words to numbers: copy the model again"
+    if not _is_number(config.get("unknown_word_weight", 1)):
+        yield f"its unknown_word_weight is {config['unknown_word_weight']!r}: it must be a number"
+
+
 def _check_names(config: Config) -> Iterator[str]:
     for key in ("module_input_name", "module_output_name"):
         if not isinstance(config.get(key), (str, type(None))):
@@ -209,6 +265,10 @@ def _check_names(config: Config) -> Iterator[str]:
 def _is_positive(value: Any) -> bool:
     # Nothing a model has is wider or longer than this; what is above it is a typing error that would take all memory.
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _positive(config: Config, key: str) -> Iterator[str]:
@@ -227,8 +287,21 @@ _DENSE_KEYS = (
     "use_residual",
 )
 
+_VOCABULARY_KEYS = ("vocab", "word_weights", "unknown_word_weight")
+
 _NORMALIZERS: dict[str, Callable[[Config], Config]] = {
     "Transformer": _normalize_transformer,
+    "CLIPModel": _normalize_transformer,
+    "StaticEmbedding": _keep(),
+    "WordEmbeddings": _keep("tokenizer_class", "update_embeddings", "max_seq_length"),
+    "BoW": _keep(*_VOCABULARY_KEYS, "cumulative_term_frequency"),
+    "Router": _keep("types", "structure", "parameters"),
+    "WeightedLayerPooling": _keep("num_hidden_layers", "layer_start", embedding_dimension="word_embedding_dimension"),
+    "WordWeights": _keep(*_VOCABULARY_KEYS),
+    "CNN": _keep("out_channels", "kernel_sizes", "stride_sizes", in_embedding_dimension="in_word_embedding_dimension"),
+    "LSTM": _keep(
+        "hidden_dim", "num_layers", "dropout", "bidirectional", embedding_dimension="word_embedding_dimension"
+    ),
     "Pooling": _normalize_pooling,
     "Dense": _keep(*_DENSE_KEYS),
     "LayerNorm": _keep("dimension"),
@@ -238,6 +311,15 @@ _NORMALIZERS: dict[str, Callable[[Config], Config]] = {
 
 _CHECKS: dict[str, Callable[[Config], Iterator[str]]] = {
     "Transformer": _check_transformer,
+    "CLIPModel": _check_transformer,
+    "StaticEmbedding": lambda _: iter(()),
+    "WordEmbeddings": _check_word_embeddings,
+    "BoW": _check_vocabulary,
+    "Router": router_config.problems,
+    "WeightedLayerPooling": _check_weighted_layer_pooling,
+    "WordWeights": _check_vocabulary,
+    "CNN": _check_cnn,
+    "LSTM": _check_lstm,
     "Pooling": _check_pooling,
     "Dense": _check_dense,
     "LayerNorm": _check_layer_norm,

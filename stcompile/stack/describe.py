@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from stcompile.errors import ModelFolderError
+from stcompile.manifest import SENTENCE
 from stcompile.runtime.postprocess import SIMILARITIES
 from stcompile.stack import checks, registry
 from stcompile.stack.folder import Folder
@@ -31,6 +33,21 @@ _TOKENIZERS = (
 
 _TEXT_ONLY = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
 
+# What a CLIPModel of the releases before 5.4 means (spec section 17).
+_CLIP = {
+    "modality_config": {
+        "text": {"method": "get_text_features", "method_output_name": "pooler_output"},
+        "image": {"method": "get_image_features", "method_output_name": "pooler_output"},
+    },
+    "module_output_name": SENTENCE,
+}
+
+# The type of an entry whose code comes with the model.
+CUSTOM = "Custom"
+
+_NOT_TRUSTED = "which runs only when it is trusted: pass --trust-remote-code (trust_remote_code=True) if you do"
+_READERS = f"{', '.join(kind.name for kind in registry.SUPPORTED.values() if kind.reads_text)} do"
+
 
 @dataclass(frozen=True)
 class ModuleEntry:
@@ -38,15 +55,19 @@ class ModuleEntry:
 
     Attributes:
         position: place in the stack, from 0.
-        type: the module's class.
+        type: the module's class; `Custom` for code that comes with the model.
         path: the module's folder, relative to the model; empty for the root.
         config: its configuration with today's keys.
+        type_path: how the folder spells the class.
+        routes: of a Router, route name to its modules.
     """
 
     position: int
     type: str
     path: str
     config: dict[str, Any]
+    type_path: str = ""
+    routes: dict[str, tuple[ModuleEntry, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,7 +76,7 @@ class StackDescription:
 
     Attributes:
         folder: where it is.
-        layout: `modules.json`, or `plain` for a transformers folder without one.
+        layout: `modules.json`; without one, `model2vec`, or `plain` for a transformers folder.
         entries: the modules that are supported, in order.
         prompts: prompt name to text; `query` and `document` are always there.
         default_prompt_name: the prompt plain `encode` uses.
@@ -74,8 +95,12 @@ class StackDescription:
     unsupported: tuple[str, ...]
 
 
-def describe(path: str | Path) -> StackDescription:
+def describe(path: str | Path, *, trust_remote_code: bool = False) -> StackDescription:
     """Reads a model folder of any generation (spec sections 2 and 13).
+
+    Args:
+        path: the folder.
+        trust_remote_code: take modules whose code comes with the model; without it they are unsupported.
 
     Raises:
         ModelFolderError: missing, half-written, or with malformed JSON. What is merely unsupported is
@@ -84,19 +109,17 @@ def describe(path: str | Path) -> StackDescription:
     folder = Folder(Path(path))
     folder.refuse_links_out()
     settings = folder.json_object("config_sentence_transformers.json")
-    reasons: list[str] = []
+    reader = _Reader(folder, trust_remote_code)
     rows = folder.json("modules.json")
-    if rows is None:
-        layout, entries = "plain", _plain_entries(folder, reasons)
+    if rows is not None:
+        layout, entries = "modules.json", reader.stack(rows)
+    elif folder.json_object("config.json").get("model_type") == "model2vec":
+        layout, entries = "model2vec", reader.model2vec()
     else:
-        layout, entries = "modules.json", _entries(folder, rows, reasons)
+        layout, entries = "plain", reader.plain()
+    reasons = reader.reasons
     _check_order(entries, reasons)
     _check_kind(settings, reasons)
-    # A plain folder has no configuration of its own: what stands in for it needs no check.
-    for entry in entries if layout == "modules.json" else []:
-        reasons += [
-            f"module {entry.position} ({entry.type}): {text}" for text in checks.problems(entry.type, entry.config)
-        ]
     default, similarity = _default_prompt(settings, reasons), _similarity(settings, reasons)
     return StackDescription(
         folder=folder,
@@ -110,28 +133,82 @@ def describe(path: str | Path) -> StackDescription:
     )
 
 
-def _entries(folder: Folder, rows: Any, reasons: list[str]) -> list[ModuleEntry]:
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) and "type" in row for row in rows):
-        raise ModelFolderError(f"{folder.root / 'modules.json'} must be a list of modules: copy the model again")
-    entries = []
-    for position, row in enumerate(rows):
-        type_path, path = str(row["type"]), str(row.get("path", ""))
+class _Reader:
+    """Reads the modules of a folder, and collects everything that cannot be compiled."""
+
+    def __init__(self, folder: Folder, trust_remote_code: bool) -> None:
+        self._folder = folder
+        self._trusted = trust_remote_code
+        self.reasons: list[str] = []
+
+    def stack(self, rows: Any) -> list[ModuleEntry]:
+        """What modules.json lists."""
+        if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) and "type" in row for row in rows):
+            raise ModelFolderError(
+                f"{self._folder.root / 'modules.json'} must be a list of modules: copy the model again"
+            )
+        found = [self._entry(index, str(row["type"]), str(row.get("path", ""))) for index, row in enumerate(rows)]
+        return [entry for entry in found if entry is not None]
+
+    def model2vec(self) -> list[ModuleEntry]:
+        """What model2vec's config.json means where there is no modules.json."""
+        _check_static(self._folder, "")
+        entries = [ModuleEntry(0, "StaticEmbedding", "", {})]
+        if self._folder.json_object("config.json").get("normalize", False):
+            entries.append(ModuleEntry(1, "Normalize", "", {}))
+        return entries
+
+    def plain(self) -> list[ModuleEntry]:
+        """What sentence-transformers makes of a transformers folder."""
+        return _plain_entries(self._folder, self.reasons)
+
+    def _entry(self, position: int, type_path: str, path: str, where: str = "") -> ModuleEntry | None:
         path = "" if path == "." else path
+        label = f"{where}module {position} ({type_path.rpartition('.')[2]})"
+        if registry.is_custom(type_path):
+            self._folder.inside(path)
+            if self._trusted:
+                return ModuleEntry(position, CUSTOM, path, {}, type_path)
+            self.reasons.append(f"{label} is code of its own ({type_path}), {_NOT_TRUSTED}")
+            return None
         kind, refusal = registry.resolve(type_path)
         if kind is None:
-            reasons.append(f"module {position} ({type_path.rpartition('.')[2]}) {refusal}")
-            continue
-        home = folder.inside(path)
-        config: Any = next((found for name in kind.config_files if (found := folder.json(_join(path, name)))), {})
+            self.reasons.append(f"{label} {refusal}")
+            return None
+        home = self._folder.inside(path)
+        files = (self._folder.json(_join(path, name)) for name in kind.config_files)
+        config: Any = next((found for found in files if found is not None), {})
         if not isinstance(config, dict):
             raise ModelFolderError(f"the configuration in {home} must be a JSON object: copy the model again")
-        if kind.name == "Transformer":
-            _check_network(folder, path, reasons)
-            _check_tokenizer(folder, str(config.get("tokenizer_name_or_path") or path))
+        config = checks.normalized(kind.name, self._completed(kind.name, path, config))
+        problems = checks.problems(kind.name, config)
+        self.reasons += [f"{label}: {problem}" for problem in problems]
+        routes = self._routes(path, config, label) if kind.name == "Router" and not problems else {}
+        return ModuleEntry(position, kind.name, path, config, type_path, routes)
+
+    def _completed(self, kind: str, path: str, config: dict[str, Any]) -> dict[str, Any]:
+        """Checks the files beside a configuration, and fills in what its generation left unsaid."""
+        if kind in ("Transformer", "CLIPModel"):
+            _check_network(self._folder, path, self.reasons)
+            _check_tokenizer(self._folder, str(config.get("tokenizer_name_or_path") or path))
+        if kind == "StaticEmbedding":
+            _check_static(self._folder, path)
+        if kind == "Transformer":
             # A saved folder without the key predates modalities: plain text, whatever the tokenizer's template.
-            config = {"modality_config": _TEXT_ONLY, **config}
-        entries.append(ModuleEntry(position, kind.name, path, checks.normalized(kind.name, config)))
-    return entries
+            return {"modality_config": _TEXT_ONLY, **config}
+        if kind == "CLIPModel":
+            return {**_CLIP, **config}
+        return config
+
+    def _routes(self, path: str, config: dict[str, Any], label: str) -> dict[str, tuple[ModuleEntry, ...]]:
+        routes = {}
+        for name, ids in config["structure"].items():
+            found = [
+                self._entry(index, config["types"][key], _join(path, key), f"{label}, route {name}, ")
+                for index, key in enumerate(ids)
+            ]
+            routes[name] = tuple(entry for entry in found if entry is not None)
+        return routes
 
 
 def _plain_entries(folder: Folder, reasons: list[str]) -> list[ModuleEntry]:
@@ -142,6 +219,8 @@ def _plain_entries(folder: Folder, reasons: list[str]) -> list[ModuleEntry]:
         )
     _check_network(folder, "", reasons)
     _check_tokenizer(folder, "")
+    if config["model_type"] == "clip":
+        return [ModuleEntry(0, "CLIPModel", "", dict(_CLIP))]
     architectures = config.get("architectures") or [""]
     architecture = str(architectures[0] if isinstance(architectures, list) else architectures)
     if architecture.endswith(("ForSequenceClassification", "HF_ColBERT")):
@@ -180,10 +259,34 @@ def _check_tokenizer(folder: Folder, path: str) -> None:
         raise ModelFolderError(f"{home} has no tokenizer ({_TOKENIZERS[0]} or the like): copy the model again")
 
 
+def _check_static(folder: Folder, path: str) -> None:
+    home = folder.inside(path)
+    for names in (("tokenizer.json",), ("model.safetensors", "pytorch_model.bin")):
+        if not any((home / name).is_file() for name in names):
+            raise ModelFolderError(f"{home} has no {names[0]}: the model is incomplete, copy it again")
+
+
 def _check_order(entries: list[ModuleEntry], reasons: list[str]) -> None:
-    transformers = [entry.position for entry in entries if entry.type == "Transformer"]
-    if not reasons and transformers != [0]:
-        reasons.append("the stack must have one Transformer, and it must be the first module")
+    if reasons:
+        return
+    for path in _paths(entries):
+        readers = [index for index, kind in enumerate(path) if kind in registry.SUPPORTED and _reads_text(kind)]
+        if readers != [0]:
+            reasons.append(f"one module must read text, the first of the stack or of every route: {_READERS}")
+            return
+
+
+def _paths(entries: Sequence[ModuleEntry]) -> list[list[str]]:
+    """The types of every way through the stack."""
+    paths: list[list[str]] = [[]]
+    for entry in entries:
+        steps = [path for route in entry.routes.values() for path in _paths(route)] or [[entry.type]]
+        paths = [path + step for path in paths for step in steps]
+    return paths
+
+
+def _reads_text(kind: str) -> bool:
+    return registry.SUPPORTED[kind].reads_text
 
 
 def _check_kind(settings: dict[str, Any], reasons: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ import torch
 
 from stcompile import modules
 from stcompile.errors import StcompileError, UnsupportedError
-from stcompile.manifest import SENTENCE
-from stcompile.modules import Module, Pooling, Transformer
-from stcompile.stack.describe import ModuleEntry, StackDescription, describe
+from stcompile.modules import Module, Router, Transformer
+from stcompile.stack import router_config
+from stcompile.stack.custom import load_custom
+from stcompile.stack.describe import CUSTOM, ModuleEntry, StackDescription, describe
+from stcompile.stack.folder import Folder
 from stcompile.stack.module_stack import ModuleStack
+from stcompile.stack.route import Route
 from stcompile.stack.source import located
 
 logger = logging.getLogger("stcompile")
@@ -26,6 +30,13 @@ _LIVE_TEXTS = ["hello", "The quick brown fox jumps over the lazy dog.", "one two
 _LIVE_ERROR, _LIVE_HALF_ERROR = 2e-5, 2e-2
 
 BUILDERS: dict[str, type[Module]] = {
+    "StaticEmbedding": modules.StaticEmbedding,
+    "WordEmbeddings": modules.WordEmbeddings,
+    "BoW": modules.BoW,
+    "WeightedLayerPooling": modules.WeightedLayerPooling,
+    "WordWeights": modules.WordWeights,
+    "CNN": modules.CNN,
+    "LSTM": modules.LSTM,
     "Pooling": modules.Pooling,
     "Dense": modules.Dense,
     "LayerNorm": modules.LayerNorm,
@@ -43,14 +54,14 @@ def load_stack(
         model: folder, hub id or SentenceTransformer.
         revision: hub revision.
         cache_dir: where the hub's files are kept.
-        trust_remote_code: let the network run code that comes with the model.
+        trust_remote_code: run code that comes with the model: its network's, and modules of its own.
 
     Raises:
         ModelFolderError: files are missing, unreadable or do not fit each other.
         UnsupportedError: something in the stack cannot be compiled; names everything found.
     """
     with located(model, revision=revision, cache_dir=cache_dir) as (folder, name):
-        description = describe(folder)
+        description = describe(folder, trust_remote_code=trust_remote_code)
         if description.unsupported:
             raise UnsupportedError(name, description.unsupported)
         stack = _build(description, name, trust_remote_code)
@@ -60,96 +71,91 @@ def load_stack(
 
 
 def _build(description: StackDescription, name: str, trust_remote_code: bool) -> ModuleStack:
-    first, *rest = description.entries
-    transformer = _transformer(description, first, trust_remote_code)
-    if transformer.clamped_from is not None:
-        logger.warning(
-            "%s: the length limit %d is more than the network has positions for; texts are cut at %d tokens",
-            name,
-            transformer.clamped_from,
-            transformer.max_seq_length,
-        )
-    if description.layout == "plain":
-        built: list[Module] = [Pooling(transformer.hidden_size, **entry.config) for entry in rest]
-    else:
-        built = [BUILDERS[entry.type].load(description.folder.inside(entry.path), entry.config) for entry in rest]
-    _check_widths([transformer, *built], name)
+    builder = _Builder(description.folder, trust_remote_code)
+    built: list[Module] = []
+    for entry in description.entries:
+        # A plain folder has no configuration of its own: its pooling is as wide as its network.
+        width = {"embedding_dimension": built[-1].out_width(0)} if description.layout == "plain" and built else {}
+        built.append(builder.module(dataclasses.replace(entry, config={**width, **entry.config})))
     stack = ModuleStack(
-        [transformer, *built],
+        built,
         prompts=description.prompts,
         default_prompt_name=description.default_prompt_name,
         similarity=description.similarity,
         truncate_dim=description.truncate_dim,
         name=name,
     )
-    _try(stack)
+    for block in stack.modules():
+        _warn_of_clamp(block, name)
+    for route in stack.routes.values():
+        _try(route, name)
     return stack
 
 
-def _transformer(description: StackDescription, entry: ModuleEntry, trust_remote_code: bool) -> Transformer:
-    known = (
-        "max_seq_length",
-        "model_args",
-        "tokenizer_args",
-        "config_args",
-        "do_lower_case",
-        "modality_config",
-        "module_output_name",
-        "processing_kwargs",
-    )
-    folder: Path = description.folder.inside(entry.path)
-    options = {key: entry.config[key] for key in known if entry.config.get(key) is not None}
-    tokenizer = entry.config.get("tokenizer_name_or_path")
-    if tokenizer is not None:
-        options["tokenizer_name_or_path"] = description.folder.inside(str(tokenizer))
-    return Transformer(folder, trust_remote_code=trust_remote_code, **options)
+class _Builder:
+    """Entries to modules; an entry that several routes of a Router name is built once."""
 
+    def __init__(self, folder: Folder, trust_remote_code: bool) -> None:
+        self._folder = folder
+        self._trusted = trust_remote_code
+        self._shared: dict[str, Module] = {}
 
-def _check_widths(stack: list[Module], name: str) -> None:
-    """Refuses a stack whose modules do not fit each other, before torch fails in the middle of it."""
-    reasons = []
-    first = stack[0]
-    assert isinstance(first, Transformer)
-    widths = {first.module_output_name: first.hidden_size}
-    for position, block in enumerate(stack[1:], start=1):
-        label = f"module {position} ({type(block).__name__})"
-        source = (
-            "token_embeddings" if isinstance(block, modules.Pooling) else getattr(block, "module_input_name", SENTENCE)
+    def module(self, entry: ModuleEntry) -> Module:
+        """The module of an entry."""
+        path = self._folder.inside(entry.path)
+        if entry.type in ("Transformer", "CLIPModel"):
+            return self._transformer(entry)
+        if entry.type == "Router":
+            routes = {name: [self._once(inner) for inner in route] for name, route in entry.routes.items()}
+            return Router(routes, **router_config.options(entry.config))
+        if entry.type == CUSTOM:
+            return load_custom(self._folder, entry.type_path, entry.path)
+        return BUILDERS[entry.type].load(path, entry.config)
+
+    def _once(self, entry: ModuleEntry) -> Module:
+        if entry.path not in self._shared:
+            self._shared[entry.path] = self.module(entry)
+        return self._shared[entry.path]
+
+    def _transformer(self, entry: ModuleEntry) -> Transformer:
+        known = (
+            "max_seq_length",
+            "model_args",
+            "tokenizer_args",
+            "config_args",
+            "do_lower_case",
+            "modality_config",
+            "module_output_name",
+            "processing_kwargs",
         )
-        given, wanted = widths.get(source), _input_width(block)
-        if given is None:
-            reasons.append(f"{label} reads {source}, but nothing before it writes that: correct modules.json")
-        elif wanted is not None and wanted != given:
-            reasons.append(f"{label} takes {wanted} values but is given {given}: correct its configuration")
-        width = block.out_features if isinstance(block, modules.Dense) else block.output_dimension(given or 0)
-        widths[getattr(block, "module_output_name", SENTENCE)] = width
-    if SENTENCE not in widths:
-        reasons.append("nothing makes a sentence embedding: add a Pooling to modules.json")
-    if reasons:
-        raise UnsupportedError(name, reasons)
+        options = {key: entry.config[key] for key in known if entry.config.get(key) is not None}
+        tokenizer = entry.config.get("tokenizer_name_or_path")
+        if tokenizer is not None:
+            options["tokenizer_name_or_path"] = self._folder.inside(str(tokenizer))
+        return Transformer(self._folder.inside(entry.path), trust_remote_code=self._trusted, **options)
 
 
-def _input_width(block: Module) -> int | None:
-    for attribute in ("in_features", "dimension", "embedding_dimension"):
-        width = getattr(block, attribute, None)
-        if isinstance(width, int):
-            return width
-    return None
+def _warn_of_clamp(block: object, name: str) -> None:
+    if isinstance(block, Transformer) and block.clamped_from is not None:
+        logger.warning(
+            "%s: the length limit %d is more than the network has positions for; texts are cut at %d tokens",
+            name,
+            block.clamped_from,
+            block.max_seq_length,
+        )
 
 
-def _try(stack: ModuleStack) -> None:
+def _try(route: Route, name: str) -> None:
     """Runs one text, so that what only shows in the network's real outputs is a sentence and not a traceback."""
     try:
-        width = stack.encode(["a"]).shape[1]
+        width = route.encode(["a"]).shape[1]
     except StcompileError:
         raise
     except Exception as error:  # the network may fail in any way
         reason = f"its modules do not work together ({type(error).__name__}: {error})"
-        raise UnsupportedError(stack.name, [f"{reason}: correct its configuration"]) from error
-    if width != stack.dim:
-        raise UnsupportedError(
-            stack.name, [f"it makes {width} values where its configuration says {stack.dim}: correct it"]
-        )
+        raise UnsupportedError(name, [f"{reason}: correct its configuration"]) from error
+    if width != route.dim:
+        raise UnsupportedError(name, [f"it makes {width} values where its configuration says {route.dim}: correct it"])
 
 
 def _check_live(model: Any, stack: ModuleStack) -> None:

@@ -27,22 +27,30 @@ class ModuleType:
         name: the class, e.g. `Pooling`.
         home: its module path since sentence-transformers 5.4.
         config_files: names its configuration may have, first existing wins.
-        saved_as: the type path we write: the old one, which every release still reads.
+        reads_text: whether it turns text into features, and so stands first.
+        other_names: what else it was called.
     """
 
     name: str
     home: str
     config_files: tuple[str, ...] = ("config.json",)
-
-    @property
-    def saved_as(self) -> str:
-        return f"{_OLD}.{self.name}"
+    reads_text: bool = False
+    other_names: tuple[str, ...] = ()
 
 
 SUPPORTED = {
     kind.name: kind
     for kind in (
-        ModuleType("Transformer", f"{_BASE}.transformer", TRANSFORMER_CONFIG_FILES),
+        ModuleType("Transformer", f"{_BASE}.transformer", TRANSFORMER_CONFIG_FILES, reads_text=True),
+        ModuleType("CLIPModel", f"{_ST}.clip_model", TRANSFORMER_CONFIG_FILES, reads_text=True),
+        ModuleType("StaticEmbedding", f"{_ST}.static_embedding", (), reads_text=True),
+        ModuleType("WordEmbeddings", f"{_ST}.word_embeddings", ("wordembedding_config.json",), reads_text=True),
+        ModuleType("BoW", f"{_ST}.bow", reads_text=True),
+        ModuleType("Router", f"{_BASE}.router", ("router_config.json", "config.json"), other_names=("Asym",)),
+        ModuleType("WeightedLayerPooling", f"{_ST}.weighted_layer_pooling"),
+        ModuleType("WordWeights", f"{_ST}.word_weights"),
+        ModuleType("CNN", f"{_ST}.cnn", ("cnn_config.json",)),
+        ModuleType("LSTM", f"{_ST}.lstm", ("lstm_config.json",)),
         ModuleType("Pooling", f"{_ST}.pooling"),
         ModuleType("Dense", f"{_BASE}.dense"),
         ModuleType("LayerNorm", f"{_ST}.layer_norm"),
@@ -54,21 +62,10 @@ SUPPORTED = {
 # Classes of the first releases that are a Transformer under the name of their network.
 _LEGACY_TRANSFORMERS = ("BERT", "RoBERTa", "DistilBERT", "ALBERT", "CamemBERT", "XLMRoBERTa", "XLNet")
 
-_LATER = "is not compiled yet: keep this model on sentence-transformers until a release of stcompile names it"
 _SPARSE = "belongs to sparse encoders: stcompile compiles dense sentence embeddings"
 _MULTI_VECTOR = "belongs to multi-vector encoders: stcompile compiles one vector per text"
 
 REFUSED = {
-    "Asym": _LATER,
-    "Router": _LATER,
-    "BoW": _LATER,
-    "CLIPModel": _LATER,
-    "CNN": _LATER,
-    "LSTM": _LATER,
-    "StaticEmbedding": _LATER,
-    "WeightedLayerPooling": _LATER,
-    "WordEmbeddings": _LATER,
-    "WordWeights": _LATER,
     "MLMTransformer": _SPARSE,
     "SpladePooling": _SPARSE,
     "SparseStaticEmbedding": _SPARSE,
@@ -88,25 +85,36 @@ def resolve(type_path: str) -> tuple[ModuleType | None, str]:
         the type and an empty string, or None and why it is refused, as the end of a sentence.
     """
     name = type_path.rpartition(".")[2]
-    if not type_path.startswith("sentence_transformers."):
-        return None, f"is code of its own ({type_path}), which stcompile does not run: compile a stack without it"
     if name in _LEGACY_TRANSFORMERS and type_path == f"{_OLD}.{name}":
         return SUPPORTED["Transformer"], ""
-    kind = SUPPORTED.get(name)
-    if kind is not None and type_path in _accepted_paths(kind):
+    kind = _BY_PATH.get(type_path)
+    if kind is not None:
         return kind, ""
     if name in REFUSED:
         return None, REFUSED[name]
     return None, f"is not a module stcompile knows ({type_path}): check the spelling in modules.json"
 
 
-def _accepted_paths(kind: ModuleType) -> set[str]:
+def is_custom(type_path: str) -> bool:
+    """Whether a type path names code that comes with the model, or a package of somebody else's."""
+    return not type_path.startswith("sentence_transformers.")
+
+
+def _accepted_paths(kind: ModuleType, name: str) -> set[str]:
     leaf = kind.home.rpartition(".")[2]
     packages = (_ST, _BASE)
     return {
-        f"{_OLD}.{kind.name}",
-        f"{_OLD}.{kind.name}.{kind.name}",
-        *(f"{package}.{kind.name}" for package in packages),
+        f"{_OLD}.{name}",
+        f"{_OLD}.{name}.{name}",
+        *(f"{package}.{name}" for package in packages),
         # Normalize moved between the two packages in 6.0; both spellings are in published folders.
-        *(f"{package}.{leaf}.{kind.name}" for package in packages),
+        *(f"{package}.{leaf}.{name}" for package in packages),
     }
+
+
+_BY_PATH = {
+    path: kind
+    for kind in SUPPORTED.values()
+    for name in (kind.name, *kind.other_names)
+    for path in _accepted_paths(kind, name)
+}

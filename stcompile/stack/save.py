@@ -6,13 +6,12 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 
-from stcompile.modules import Module
+from stcompile.modules import BoW, Module
 from stcompile.stack.module_stack import ModuleStack
-from stcompile.stack.registry import SUPPORTED
 
 
 def save_stack(stack: ModuleStack, folder: str | Path) -> None:
-    """Writes a stack in the layout of sentence-transformers: the Transformer in the root, the rest beside it.
+    """Writes a stack in the layout of sentence-transformers: what reads text in the root, the rest beside it.
 
     The configurations use today's keys; modules.json names the old type paths, which every release still reads.
     """
@@ -21,10 +20,11 @@ def save_stack(stack: ModuleStack, folder: str | Path) -> None:
     rows = []
     for index, block in enumerate(stack.blocks):
         assert isinstance(block, Module)
-        kind = type(block).__name__
-        path = "" if index == 0 else f"{index}_{kind}"
+        # BoW alone of those that read text has a folder of its own, since its configuration is called config.json.
+        in_root = index == 0 and not isinstance(block, BoW)
+        path = "" if in_root else f"{index}_{type(block).__name__}"
         block.save(root / path)
-        rows.append({"idx": index, "name": str(index), "path": path, "type": SUPPORTED[kind].saved_as})
+        rows.append({"idx": index, "name": str(index), "path": path, "type": block.type_path})
     settings = {
         "__version__": {
             "stcompile": _own_version(),

@@ -1,4 +1,4 @@
-"""`ModuleStack` to one ONNX graph, through torch's current exporter."""
+"""A route of a `ModuleStack` to one ONNX graph, through torch's current exporter."""
 
 from __future__ import annotations
 
@@ -13,23 +13,20 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from stcompile.errors import UnsupportedError
-from stcompile.stack.module_stack import ModuleStack
+from stcompile.stack.route import Route
 
 # Opset 20 is the newest whose graphs ran in ONNX Runtime for all 21 architectures measured; 23 breaks
 # rotary models at batch > 1 (design/measurements).
 OPSET = 20
 
-# Large enough that no axis is taken for a constant, small enough for every length limit.
-_EXAMPLE_BATCH, _EXAMPLE_SEQUENCE = 2, 7
-
 
 class _Graph(nn.Module):
-    """The stack with positional inputs and outputs, which is what the exporter numbers."""
+    """A route with positional inputs and outputs, which is what the exporter numbers."""
 
-    def __init__(self, stack: ModuleStack, outputs: Sequence[str]) -> None:
+    def __init__(self, route: Route, outputs: Sequence[str]) -> None:
         super().__init__()
-        self.stack = stack
-        self.names = stack.input_names
+        self.stack = route
+        self.names = route.input_names
         self.outputs = tuple(outputs)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -37,35 +34,38 @@ class _Graph(nn.Module):
         return tuple(features[name] for name in self.outputs)
 
 
-def trace(stack: ModuleStack, outputs: Sequence[str]) -> ir.Model:
-    """Traces the whole stack, attention mask to sentence embedding.
+def trace(route: Route, outputs: Sequence[str], name: str) -> ir.Model:
+    """Traces all modules of a route, from token ids to the sentence embedding.
 
     Args:
-        stack: what to trace, in evaluation mode.
+        route: what to trace, in evaluation mode.
         outputs: features to return, e.g. `sentence_embedding` `(batch, dim)` and `token_embeddings`
             `(batch, sequence, hidden)`.
+        name: what to call the model in an error.
 
     Returns:
-        a graph in opset 20 whose inputs are the stack's `input_names`, with dynamic `batch` and `sequence`.
+        a graph in opset 20 whose inputs are the route's `input_names`, with dynamic axes.
 
     Raises:
         UnsupportedError: the exporter cannot trace the network.
     """
-    limit = stack.transformer.max_seq_length
-    width = _EXAMPLE_SEQUENCE if limit is None else max(2, min(_EXAMPLE_SEQUENCE, limit))
-    # torch takes an axis of at most two positions for a constant; the runtime cuts texts in any case.
-    batch, sequence = Dim("batch"), Dim("sequence", min=2, max=limit if limit is not None and limit > 2 else None)
-    arguments = _example(stack, width)
-    shapes = tuple({0: batch, 1: sequence} if value.dim() == 2 else {} for value in arguments)
-    graph = _Graph(stack, outputs).eval()
+    examples = route.examples()
+    limit = route.front.max_seq_length
+    axes = {
+        "batch": Dim("batch"),
+        # torch takes an axis of at most two positions for a constant; the runtime cuts texts in any case.
+        "sequence": Dim("sequence", min=2, max=limit if limit is not None and limit > 2 else None),
+        "tokens": Dim("tokens"),
+    }
+    shapes = tuple({index: axes[axis] for index, axis in enumerate(item.axes)} for item in examples.values())
     try:
         with _quiet():
             program = torch.onnx.export(
-                graph,
-                arguments,
+                _Graph(route, outputs).eval(),
+                tuple(item.value for item in examples.values()),
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=list(stack.input_names),
+                input_names=list(examples),
                 output_names=list(outputs),
                 dynamic_shapes=(shapes,),
                 optimize=True,
@@ -73,26 +73,10 @@ def trace(stack: ModuleStack, outputs: Sequence[str]) -> ir.Model:
             )
     except torch.onnx.errors.OnnxExporterError as error:
         cause = " ".join(str(error.__cause__ or error).split())[:400]
-        raise UnsupportedError(
-            stack.name,
-            [f"torch.onnx cannot trace its {stack.transformer.network.config.model_type} network ({cause})"],
-        ) from error
+        modules = ", ".join(type(block).__name__ for block in route.blocks)
+        raise UnsupportedError(name, [f"torch.onnx cannot trace its modules {modules} ({cause})"]) from error
     assert program is not None
     return program.model
-
-
-def _example(stack: ModuleStack, width: int) -> tuple[Tensor, ...]:
-    shape = (_EXAMPLE_BATCH, width)
-    mask = torch.ones(shape, dtype=torch.int64)
-    # One padded row, on the side the tokenizer pads: a mask of ones alone lets networks skip the mask.
-    mask[1, 0 if stack.transformer.tokenizer.padding_side == "left" else -1] = 0
-    known = {
-        "input_ids": torch.arange(shape[0] * width, dtype=torch.int64).reshape(shape) % 5 + 3,
-        "attention_mask": mask,
-        "token_type_ids": torch.zeros(shape, dtype=torch.int64),
-        "prompt_length": torch.tensor(1, dtype=torch.int64),
-    }
-    return tuple(known[name] for name in stack.input_names)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from stcompile.errors import UnsupportedError
 from stcompile.manifest import ChatTemplate
 from stcompile.modules import Transformer
 from stcompile.stack.load import load_stack
-from tests.conftest import MODELS
+from tests.conftest import MODELS, transformer_of
 
 CONSTANT = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
 IS_STRING = (
@@ -58,7 +58,7 @@ def build(tmp_path: Path) -> Build:
 
 
 def reduced(folder: Path) -> ChatTemplate:
-    chat = load_stack(folder).transformer.chat
+    chat = transformer_of(load_stack(folder)).chat
     assert chat is not None
     return chat.reduce()
 
@@ -76,7 +76,7 @@ def test_the_format_is_guessed_like_sentence_transformers(
 ) -> None:
     folder = build(template, form)
     theirs = SentenceTransformer(str(folder), device="cpu")
-    ours = load_stack(folder).transformer
+    ours = transformer_of(load_stack(folder))
     chat = ours.chat
     assert chat is not None
     marker = {"flat": "flat hello", "structured": "typed hello"}[theirs[0].input_formatter.message_format]
@@ -104,7 +104,7 @@ def test_a_template_that_refuses_the_system_role_is_refused_by_name(build: Build
     reason = refusal(folder)
     assert "fails to render a prompt as a system message (System role not supported)" in reason
     assert "prompts would be impossible: " in reason
-    chat = load_stack(folder).transformer.chat
+    chat = transformer_of(load_stack(folder)).chat
     assert chat is not None
     assert "hello" in chat.render("hello", "")
 

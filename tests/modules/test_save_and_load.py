@@ -21,7 +21,7 @@ from stcompile.stack import checks
 from stcompile.stack.load import load_stack
 from stcompile.stack.module_stack import ModuleStack
 from stcompile.stack.save import save_stack
-from tests.conftest import MODELS
+from tests.conftest import MODELS, transformer_of
 
 HIDDEN = 32
 TEXTS = ["", "hello", "The quick brown fox jumps over the lazy dog.", "new york city " * 40]
@@ -111,7 +111,7 @@ def test_we_load_what_sentence_transformers_saves(name: str, tmp_path: Path) -> 
     original = SentenceTransformer(modules=[first, *STACKS[name][1]()], prompts=PROMPTS, device="cpu")
     original.save_pretrained(str(tmp_path), create_model_card=False)
     stack = load_stack(tmp_path)
-    assert stack.transformer.max_seq_length == 48
+    assert transformer_of(stack).max_seq_length == 48
     for prompt in ("", "query: "):
         expected = original.encode(TEXTS, prompt=prompt)
         assert difference(expected, stack.encode(TEXTS, prompt)) <= ROUNDING
@@ -132,7 +132,7 @@ def test_transformer_options_survive(tmp_path: Path) -> None:
     last_but_one = {"text": {"method": "forward", "method_output_name": ["hidden_states", -2]}}
     stack = ModuleStack([transformer(modality_config=last_but_one, **options), Pooling(HIDDEN)])
     save_stack(stack, tmp_path)
-    assert load_stack(tmp_path).transformer.max_seq_length == 9
+    assert transformer_of(load_stack(tmp_path)).max_seq_length == 9
     expected = SentenceTransformer(str(tmp_path), device="cpu").encode(TEXTS)
     assert difference(expected, stack.encode(TEXTS)) <= ROUNDING
 

@@ -17,7 +17,8 @@ import stcompile
 from stcompile.artifact import Artifact
 from stcompile.errors import InputError
 from stcompile.runtime import batching, postprocess
-from stcompile.runtime.text import transformer
+from stcompile.runtime.text import base
+from stcompile.runtime.text.transformer import TransformerText
 from tests.conftest import Case, Compiled, load_case
 
 Encoders = Callable[[str], stcompile.Encoder]
@@ -290,12 +291,12 @@ def test_tokenizing_in_chunks_does_not_show(
 ) -> None:
     encoder, texts = encoders(case), load_case(case).texts
     at_once = encoder.encode(texts)
-    monkeypatch.setattr(transformer, limit, 3)
+    monkeypatch.setattr(base, limit, 3)
     assert np.array_equal(encoder.encode(texts), at_once)
 
 
 def test_a_row_holds_its_ids_and_no_more(encoders: Encoders) -> None:
-    alone, pair, cut = encoders("text_pairs")._text.tokenize(["a", ("a", "b"), "hello " * 1000], None)
+    alone, pair, cut = text_of(encoders("text_pairs")).tokenize(["a", ("a", "b"), "hello " * 1000], None)
     assert (alone.type_ids, cut.type_ids) == (None, None)
     assert pair.type_ids is not None
     assert pair.ids.dtype == pair.type_ids.dtype == np.int32
@@ -304,7 +305,7 @@ def test_a_row_holds_its_ids_and_no_more(encoders: Encoders) -> None:
 
 
 def test_prompts_that_differ_do_not_pile_up(encoders: Encoders) -> None:
-    text = encoders("pool_mean_exclude_prompt")._text
+    text = text_of(encoders("pool_mean_exclude_prompt"))
     rows = text.tokenize(["hello"], None)
     lengths = [int(text.collate(rows, "a " * count)["prompt_length"]) for count in (*range(1, 200), 3)]
     assert lengths[-1] == lengths[2] == lengths[1] + 1
@@ -324,6 +325,12 @@ def test_one_encoder_serves_many_threads(encoders: Encoders, main: Case) -> None
     with ThreadPoolExecutor(8) as pool:
         for actual, expected in zip(pool.map(run, jobs), one_by_one, strict=True):
             assert np.array_equal(actual, expected)
+
+
+def text_of(encoder: stcompile.Encoder) -> TransformerText:
+    front_end = encoder._routes[""]._text
+    assert isinstance(front_end, TransformerText)
+    return front_end
 
 
 def _with(encoder: stcompile.Encoder, **changes: Any) -> stcompile.Encoder:

@@ -14,7 +14,7 @@ from stcompile.errors import ModelFolderError, UnsupportedError
 from stcompile.stack import registry
 from stcompile.stack.describe import describe
 from stcompile.stack.load import load_stack
-from tests.conftest import MODELS
+from tests.conftest import MODELS, transformer_of
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_a_limit_beyond_the_positions_is_clamped_with_a_warning(tmp_path: Path, 
     folder = shutil.copytree(MODELS / "plain_roberta", tmp_path / "model")
     edit(folder / "tokenizer_config.json", lambda config: {**config, "model_max_length": 512})
     stack = load_stack(folder)
-    assert stack.transformer.max_seq_length == 64
+    assert transformer_of(stack).max_seq_length == 64
     assert "texts are cut at 64 tokens" in caplog.text
 
 
@@ -281,7 +281,7 @@ def test_a_limit_beyond_rotary_positions_is_kept(tmp_path: Path) -> None:
     folder = shutil.copytree(MODELS / "backbone_qwen3_lasttoken", tmp_path / "model")
     edit(folder / "config.json", lambda config: {**config, "max_position_embeddings": 32})
     edit(folder / "sentence_bert_config.json", lambda config: {**config, "max_seq_length": 64})
-    assert load_stack(folder).transformer.max_seq_length == 64
+    assert transformer_of(load_stack(folder)).max_seq_length == 64
 
 
 def test_a_limit_below_the_special_tokens_is_refused(folder: Path) -> None:

@@ -6,14 +6,23 @@ from golden.generate.case import Case
 from golden.generate.cases import (
     after_pooling,
     backbones,
+    bags,
     chat_templates,
+    clip,
+    convolutions,
+    custom,
     dense,
+    layers,
     legacy,
     plain,
     pooling,
     postprocessing,
     prompts,
+    recurrent,
+    routers,
+    static_models,
     transformer_options,
+    word_models,
 )
 
 GROUPS: dict[str, dict[str, Case]] = {
@@ -27,6 +36,15 @@ GROUPS: dict[str, dict[str, Case]] = {
     "dense": dense.CASES,
     "after pooling": after_pooling.CASES,
     "postprocessing": postprocessing.CASES,
+    "static models": static_models.CASES,
+    "word models": word_models.CASES,
+    "convolutions": convolutions.CASES,
+    "recurrent": recurrent.CASES,
+    "bags": bags.CASES,
+    "layers": layers.CASES,
+    "routers": routers.CASES,
+    "clip": clip.CASES,
+    "custom": custom.CASES,
 }
 
 

@@ -65,6 +65,7 @@ def _with_qwen_tokenizer(builder: FolderBuilder, config: Callable[[int, int, int
 def gpt2(builder: FolderBuilder) -> None:
     checkpoint = _with_qwen_tokenizer(builder, gpt2_config)
     builder.save([modules.Transformer(str(checkpoint)), builder.pooling("lasttoken")])
+    builder.run(batch_size=1)
 
 
 def gemma3(builder: FolderBuilder) -> None:
@@ -94,7 +95,9 @@ CASES: dict[str, Case] = {
     "backbone_t5_full_checkpoint": Case(
         "encoder-decoder weights on disk: only the encoder is used", t5_full_checkpoint
     ),
-    "backbone_gpt2_absolute_positions": Case("GPT-2: learned absolute positions, left padding, lasttoken", gpt2),
+    "backbone_gpt2_absolute_positions": Case(
+        "GPT-2: learned absolute positions, left padding, lasttoken; recorded one by one", gpt2
+    ),
     "backbone_gemma3_text_bidirectional": Case(
         "Gemma 3 text model with attention both ways, mean, two Dense, Normalize", gemma3
     ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from typing import Any
 
 from sentence_transformers.sentence_transformer import modules
 from torch import nn
@@ -13,7 +12,7 @@ from golden.generate.builder import FolderBuilder
 from golden.generate.case import Case
 from golden.generate.files import write_json
 from golden.generate.inputs import PROMPTS
-from golden.generate.legacy import as_v3, old_length, to_pickle
+from golden.generate.legacy import as_v3, into_subfolder, old_length, to_pickle
 
 # The only booleans the first releases wrote.
 FOUR_BOOLEANS = {
@@ -65,17 +64,8 @@ def v1_subfolder(builder: FolderBuilder) -> None:
     builder.save([builder.transformer(), builder.pooling()])
     as_v3(builder, max_seq_length=40)
     (builder.folder / "config_sentence_transformers.json").unlink()
-    files = [path for path in builder.folder.iterdir() if path.is_file() and path.name != "modules.json"]
-    subfolder = builder.folder / "0_Transformer"
-    subfolder.mkdir()
-    for path in files:
-        path.rename(subfolder / path.name)
+    into_subfolder(builder, "0_Transformer")
     write_json(builder.folder / "config.json", {"__version__": "1.2.0"})
-
-    def change(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [{**entries[0], "path": "0_Transformer"}, *entries[1:]]
-
-    builder.edit("modules.json", change)
 
 
 def roberta_config_name(builder: FolderBuilder) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -13,31 +12,10 @@ from tokenizers import Tokenizer
 
 from stcompile.errors import ArtifactError
 from stcompile.manifest import TextSpec
-
-# A text, or two texts that the tokenizer joins into one sequence.
-Text = str | tuple[str, str]
-
-# A text without any token still needs a position to compute on; it is masked.
-_MIN_WIDTH = 1
-
-# What is tokenized at once ends at whichever comes first. The tokenizer's own result keeps all that truncation
-# cut off, with the spelling and the place of every token: tens of bytes a character of input.
-_CHUNK_TEXTS = 512
-_CHUNK_CHARS = 1_000_000
+from stcompile.runtime.text.base import Feeds, Row, Text, chunks, padded
 
 # Prompts that differ from call to call must not pile up.
 _KNOWN_PROMPTS = 128
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A tokenized text, as small as it gets; `type_ids` is None where all are zero or the graph takes none."""
-
-    ids: NDArray[np.int32]
-    type_ids: NDArray[np.int32] | None
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
 
 class TransformerText:
@@ -64,11 +42,16 @@ class TransformerText:
         count = partial(_prompt_tokens, self._tokenizer, frozenset(spec.special_ids))
         self._prompt_tokens = lru_cache(maxsize=_KNOWN_PROMPTS)(count)
 
+    @property
+    def takes_pairs(self) -> bool:
+        """Not where a chat template wants one message."""
+        return self._spec.chat is None
+
     def tokenize(self, texts: Sequence[Text], prompt: str | None) -> list[Row]:
         """One row per text, truncated and not padded, the prompt in front of the (first) text."""
         rows: list[Row] = []
         takes_types = "token_type_ids" in self._inputs
-        for chunk in _chunks(self._compose(text, prompt or "") for text in texts):
+        for chunk in chunks(self._compose(text, prompt or "") for text in texts):
             # A chat template's text holds its special tokens already.
             for encoding in self._tokenizer.encode_batch_fast(chunk, add_special_tokens=self._spec.chat is None):
                 ids = np.array(self._restore_tail(encoding.ids), dtype=np.int32)
@@ -76,27 +59,20 @@ class TransformerText:
                 rows.append(Row(ids, np.array(types, dtype=np.int32) if any(types) else None))
         return rows
 
-    def collate(self, rows: Sequence[Row], prompt: str | None) -> dict[str, NDArray[np.int64]]:
+    def collate(self, rows: Sequence[Row], prompt: str | None) -> Feeds:
         """Pads rows to the longest.
 
         Returns:
             The graph's inputs: `input_ids`, `attention_mask` and `token_type_ids` as int64
             `(batch, sequence)`, and the scalar `prompt_length`, each only if the graph takes it.
         """
-        width = max(_MIN_WIDTH, max((len(row) for row in rows), default=0))
-        shape = (len(rows), width)
-        ids = np.full(shape, self._spec.pad_id, dtype=np.int64)
-        mask = np.zeros(shape, dtype=np.int64)
-        types = np.full(shape, self._spec.pad_type_id, dtype=np.int64) if "token_type_ids" in self._inputs else None
-        for index, row in enumerate(rows):
-            length = len(row)
-            where = slice(0, length) if self._spec.padding_side == "right" else slice(width - length, width)
-            ids[index, where] = row.ids
-            mask[index, where] = 1
-            if types is not None:
-                types[index, where] = 0 if row.type_ids is None else row.type_ids
-        feeds = {"input_ids": ids, "attention_mask": mask}
-        if types is not None:
+        feeds = padded(
+            rows, side=self._spec.padding_side, pad_id=self._spec.pad_id, min_width=self._spec.min_seq_length
+        )
+        if "token_type_ids" in self._inputs:
+            types = np.full(feeds["input_ids"].shape, self._spec.pad_type_id, dtype=np.int64)
+            # Rows first and their positions second: the order in which a mask picks what it keeps.
+            types[feeds["attention_mask"] > 0] = np.concatenate([_type_ids(row) for row in rows])
             feeds["token_type_ids"] = types
         if "prompt_length" in self._inputs:
             feeds["prompt_length"] = np.array(self._prompt_length(prompt), dtype=np.int64)
@@ -132,14 +108,5 @@ def _prompt_tokens(tokenizer: Tokenizer, special_ids: frozenset[int], prompt: st
     return len(ids) - 1 if ids and ids[-1] in special_ids else len(ids)
 
 
-def _chunks(texts: Iterable[Text]) -> Iterator[list[Text]]:
-    chunk: list[Text] = []
-    chars = 0
-    for text in texts:
-        chunk.append(text)
-        chars += len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
-        if len(chunk) >= _CHUNK_TEXTS or chars >= _CHUNK_CHARS:
-            yield chunk
-            chunk, chars = [], 0
-    if chunk:
-        yield chunk
+def _type_ids(row: Row) -> NDArray[np.int32]:
+    return np.zeros(len(row), dtype=np.int32) if row.type_ids is None else row.type_ids

@@ -1,0 +1,83 @@
+"""CNN: convolutions of several widths along the tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from stcompile.errors import InputError
+from stcompile.manifest import TOKENS
+from stcompile.modules.base import Features, Module
+
+
+class CNN(Module):
+    """Convolutions along the sequence, their channels side by side (module-stack spec, section 8.2).
+
+    Reads and writes `token_embeddings`, `(batch, sequence, in)` to `(batch, positions, kernels * out)`. With a stride
+    of 1, odd kernels keep the length and even ones shorten it by one. Padded positions are convolved like any other,
+    so what a short row's last positions become depends on what its padding holds.
+
+    Args:
+        in_embedding_dimension: width of the token embeddings.
+        out_channels: channels of each kernel.
+        kernel_sizes: width of each kernel in tokens.
+        stride_sizes: stride of each kernel; None means 1 for all.
+        in_word_embedding_dimension: the older name of `in_embedding_dimension`.
+
+    Raises:
+        InputError: no width, no kernel, or not one stride for each kernel.
+    """
+
+    config_file: ClassVar[str] = "cnn_config.json"
+    has_weights: ClassVar[bool] = True
+    reads = TOKENS
+    writes = TOKENS
+
+    def __init__(
+        self,
+        in_embedding_dimension: int | None = None,
+        out_channels: int = 256,
+        kernel_sizes: Sequence[int] = (1, 3, 5),
+        stride_sizes: Sequence[int] | None = None,
+        *,
+        in_word_embedding_dimension: int | None = None,
+    ) -> None:
+        super().__init__()
+        width = in_embedding_dimension if in_embedding_dimension is not None else in_word_embedding_dimension
+        kernels = tuple(kernel_sizes)
+        strides = (1,) * len(kernels) if stride_sizes is None else tuple(stride_sizes)
+        if width is None or not kernels or len(strides) != len(kernels):
+            raise InputError("CNN needs in_embedding_dimension, kernel_sizes, and as many stride_sizes or none")
+        self.in_embedding_dimension = width
+        self.out_channels = out_channels
+        self.kernel_sizes = kernels
+        self.stride_sizes = strides
+        self.convs = nn.ModuleList(
+            nn.Conv1d(width, out_channels, kernel, stride=stride, padding=(kernel - 1) // 2)
+            for kernel, stride in zip(kernels, strides, strict=True)
+        )
+        # What the padding on both sides leaves over of a kernel: one position, or two where it is even.
+        self.min_seq_length = max(kernel - 2 * ((kernel - 1) // 2) for kernel in kernels)
+
+    @property
+    def in_width(self) -> int:
+        return self.in_embedding_dimension
+
+    def out_width(self, in_width: int) -> int:
+        return self.out_channels * len(self.kernel_sizes)
+
+    def forward(self, features: Features) -> Features:
+        x = features[TOKENS].transpose(1, 2)
+        channels = torch.cat([conv(x) for conv in self.convs], dim=1)
+        return {**features, TOKENS: channels.transpose(1, 2)}
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "in_embedding_dimension": self.in_embedding_dimension,
+            "out_channels": self.out_channels,
+            "kernel_sizes": list(self.kernel_sizes),
+            "stride_sizes": list(self.stride_sizes),
+        }

@@ -1,0 +1,42 @@
+"""A module of the user's own, run as sentence-transformers runs it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from stcompile.errors import InputError
+from stcompile.modules.base import Features, Module
+
+
+class CustomModule(Module):
+    """Wraps an `nn.Module` that comes with a model (`trust_remote_code`), and is traced like ours.
+
+    Args:
+        inner: what takes and returns the feature dictionary of sentence-transformers (spec section 3).
+        type_path: what modules.json calls it.
+    """
+
+    def __init__(self, inner: nn.Module, type_path: str) -> None:
+        super().__init__()
+        self.inner = inner
+        self._type_path = type_path
+
+    @property
+    def type_path(self) -> str:
+        return self._type_path
+
+    def forward(self, features: Features) -> Features:
+        # The usual module changes the dictionary it is given; ours never do.
+        result = self.inner(dict(features))
+        if not isinstance(result, dict):
+            raise InputError(
+                f"the custom module {self._type_path} returned {type(result).__name__}, not the feature dictionary"
+            )
+        return result
+
+    def get_config(self) -> dict[str, Any]:
+        described = getattr(self.inner, "get_config_dict", None)
+        config = described() if callable(described) else {}
+        return {"type": self._type_path, **(config if isinstance(config, dict) else {})}

@@ -1,0 +1,33 @@
+"""Whether a model's own vectors depend on how much padding a text gets in its batch."""
+
+from __future__ import annotations
+
+from stcompile.parity.metrics import distance
+from stcompile.parity.probes import probe_texts
+from stcompile.stack.module_stack import ModuleStack
+from stcompile.stack.route import Route
+
+# Below this cosine between a text alone and in a batch, torch itself depends on padding: convolutions without a mask,
+# left-padded absolute positions.
+REFERENCE_INVARIANT = 0.99999
+
+LONGEST, NO_PADDING = "longest", "none"
+
+_TEXTS = 16
+_LONGEST_TEXT = 300
+
+
+def padding_for(stack: ModuleStack) -> str:
+    """How the runtime must batch: `longest`, or `none` where padding would change torch's own vectors."""
+    return LONGEST if all(_ignores_padding(route) for route in stack.routes.values()) else NO_PADDING
+
+
+def _ignores_padding(route: Route) -> bool:
+    if not route.front.has_masked_rows:
+        return True
+    known = [text for text in probe_texts() if len(text) <= _LONGEST_TEXT]
+    # Of very different lengths, so that every text but one is padded.
+    texts = [*route.front.probe_texts(), *sorted(known, key=len)[:: max(1, len(known) // _TEXTS)]]
+    alone = route.encode(texts, batch_size=1)
+    together = route.encode(texts, batch_size=len(texts))
+    return bool(distance(alone, together).cosine.min() >= REFERENCE_INVARIANT)

@@ -1,0 +1,105 @@
+"""One graph of an artifact, ready to run: its text front end and its engine; and which one a task takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stcompile.errors import ArtifactError, InputError
+from stcompile.manifest import GraphSpec, Manifest, RoutingSpec
+from stcompile.runtime import batching
+from stcompile.runtime.engines import open_engine
+from stcompile.runtime.text.base import Feeds, Text, TextFrontEnd
+from stcompile.runtime.text.bow import BowText
+from stcompile.runtime.text.static import StaticText
+from stcompile.runtime.text.transformer import TransformerText
+from stcompile.runtime.text.words import WordsText
+
+# TextSpec.kind to the front end that reads it.
+FRONT_ENDS: dict[str, Any] = {
+    "transformer": TransformerText,
+    "static": StaticText,
+    "words": WordsText,
+    "bow": BowText,
+}
+
+_NO_PADDING = "none"
+
+
+class OpenRoute:
+    """Runs the graph of one route; safe to use from several threads at once.
+
+    Args:
+        folder: the artifact.
+        manifest: the artifact's.
+        graph: which of its graphs.
+        provider: execution provider.
+        threads: engine threads, or None.
+
+    Raises:
+        ArtifactError, ProviderError, MissingExtraError: as `stcompile.load`.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, graph: GraphSpec, provider: str, threads: int | None) -> None:
+        spec = graph.text or manifest.text
+        if spec.kind not in FRONT_ENDS:
+            raise ArtifactError(f"its text front end {spec.kind!r} is unknown: pip install --upgrade stcompile")
+        self.name = graph.route
+        self.dim = manifest.dim if graph.dim is None else graph.dim
+        self.outputs = tuple(output.name for output in graph.outputs)
+        self.max_seq_length = spec.max_seq_length
+        self._text: TextFrontEnd = FRONT_ENDS[spec.kind](folder, spec, [item.name for item in graph.inputs])
+        self._engine = open_engine(folder, graph, manifest, provider, threads)
+        self._same_length_only = manifest.padding == _NO_PADDING
+
+    @property
+    def takes_pairs(self) -> bool:
+        """Whether a text may be a pair of texts."""
+        return self._text.takes_pairs
+
+    def batches(self, texts: Sequence[Text], prompt: str | None, batch_size: int) -> Iterator[tuple[list[int], Feeds]]:
+        """Positions of some texts, and the graph's inputs for them, until every text had its turn.
+
+        Raises:
+            InputError: a text is not valid Unicode.
+        """
+        for window in batching.windows(len(texts)):
+            try:
+                tokenized = self._text.tokenize(texts[window.start : window.stop], prompt)
+            except TypeError as error:  # what tokenizers says to anything that is not valid Unicode
+                raise InputError(_not_unicode(texts)) from error
+            lengths = [len(row) for row in tokenized]
+            for batch in batching.by_length(lengths, batch_size, same_length_only=self._same_length_only):
+                feeds = self._text.collate([tokenized[index] for index in batch], prompt)
+                yield [window.start + index for index in batch], feeds
+
+    def run(self, feeds: Feeds, output: str) -> NDArray[np.float32]:
+        """One output of the graph."""
+        return self._engine.run(feeds, (output,))[0]
+
+
+def route_of(routing: RoutingSpec | None, task: str | None) -> str:
+    """The route a task takes (module-stack spec, section 11.2).
+
+    Raises:
+        InputError: it has none, or a task must be named and was not.
+    """
+    if routing is None:
+        return ""
+    route = routing.default if task is None else routing.tasks.get(task, routing.otherwise)
+    if route is None:
+        known = ", ".join(map(repr, routing.tasks))
+        problem = "this model needs a task" if task is None else f"no route for task {task!r}"
+        raise InputError(f"{problem}: use encode_query or encode_document, or pass task= one of {known}")
+    return route
+
+
+def _not_unicode(texts: Sequence[Text]) -> str:
+    for index, text in enumerate(texts):
+        if any("\ud800" <= char <= "\udfff" for part in ([text] if isinstance(text, str) else text) for char in part):
+            return f"item {index} holds half of a surrogate pair, which is no text: decode it as UTF-8 first"
+    return "the prompt holds half of a surrogate pair, which is no text: decode it as UTF-8 first"

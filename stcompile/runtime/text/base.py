@@ -1,0 +1,90 @@
+"""What every text front end has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+# A text, or two texts that the tokenizer joins into one sequence.
+Text = str | tuple[str, str]
+
+Feeds = dict[str, NDArray[np.int64]]
+
+# What is tokenized at once ends at whichever comes first. The tokenizer's own result keeps all that truncation
+# cut off, with the spelling and the place of every token: tens of bytes a character of input.
+_CHUNK_TEXTS = 512
+_CHUNK_CHARS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A tokenized text, as small as it gets; `type_ids` is None where all are zero or the graph takes none."""
+
+    ids: NDArray[np.int32]
+    type_ids: NDArray[np.int32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class TextFrontEnd(Protocol):
+    """Strings to the arrays a graph takes. Safe to use from several threads at once."""
+
+    @property
+    def takes_pairs(self) -> bool:
+        """Whether a text may be a pair of texts."""
+        ...
+
+    def tokenize(self, texts: Sequence[Any], prompt: str | None) -> list[Row]:
+        """One row per text, truncated and not padded, the prompt in front."""
+        ...
+
+    def collate(self, rows: Sequence[Row], prompt: str | None) -> Feeds:
+        """The graph's inputs for one batch of at least one row."""
+        ...
+
+
+def padded(rows: Sequence[Row], *, side: str = "right", pad_id: int = 0, min_width: int = 1) -> Feeds:
+    """Rows as `input_ids` and `attention_mask`, int64 `(batch, sequence)`, as wide as the longest row.
+
+    Args:
+        rows: tokenized texts.
+        side: `right` or `left`, where the padding goes.
+        pad_id: token id of padded positions.
+        min_width: least number of positions.
+    """
+    width = max(min_width, max(map(len, rows), default=0))
+    ids = np.full((len(rows), width), pad_id, dtype=np.int64)
+    mask = np.zeros((len(rows), width), dtype=np.int64)
+    for index, row in enumerate(rows):
+        length = len(row)
+        where = slice(0, length) if side == "right" else slice(width - length, width)
+        ids[index, where] = row.ids
+        mask[index, where] = 1
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def flat(rows: Sequence[Row]) -> Feeds:
+    """Rows behind each other: `input_ids` `(tokens,)`, and `offsets` `(batch,)`, where each row starts; int64."""
+    ends = np.cumsum([len(row) for row in rows], dtype=np.int64)
+    offsets = np.zeros(len(rows), dtype=np.int64)
+    offsets[1:] = ends[:-1]
+    return {"input_ids": np.concatenate([row.ids for row in rows]).astype(np.int64), "offsets": offsets}
+
+
+def chunks(texts: Iterable[Any]) -> Iterator[list[Any]]:
+    """Texts in lists small enough to be tokenized at once."""
+    chunk: list[Any] = []
+    chars = 0
+    for text in texts:
+        chunk.append(text)
+        chars += len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
+        if len(chunk) >= _CHUNK_TEXTS or chars >= _CHUNK_CHARS:
+            yield chunk
+            chunk, chars = [], 0
+    if chunk:
+        yield chunk

@@ -1,0 +1,58 @@
+"""Text front end of StaticEmbedding: token ids of one text behind those of the other (spec section 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from stcompile.errors import ArtifactError
+from stcompile.manifest import TextSpec
+from stcompile.runtime.text.base import Feeds, Row, chunks, flat
+
+
+class StaticText:
+    """Tokenizes, without special tokens and without padding. Safe to use from several threads.
+
+    Args:
+        folder: the artifact's folder.
+        spec: the manifest's description; without `max_seq_length` a text is as long as it is.
+        inputs: names of the graph's inputs; only those are fed.
+
+    Raises:
+        ArtifactError: this tokenizers release cannot read the tokenizer.
+    """
+
+    takes_pairs = False
+
+    def __init__(self, folder: Path, spec: TextSpec, inputs: Sequence[str]) -> None:
+        self._inputs = tuple(inputs)
+        try:
+            self._tokenizer = Tokenizer.from_file(str(folder / spec.tokenizer))
+        except Exception as error:  # tokenizers raises bare Exception
+            raise ArtifactError(f"{spec.tokenizer} cannot be read by this tokenizers release: {error}") from error
+        self._tokenizer.no_padding()
+        if spec.max_seq_length is None:
+            self._tokenizer.no_truncation()
+        else:
+            self._tokenizer.enable_truncation(spec.max_seq_length, direction=spec.truncation_side)
+
+    def tokenize(self, texts: Sequence[Any], prompt: str | None) -> list[Row]:
+        """One row of token ids per text, truncated, the prompt put in front of the text as it is."""
+        rows: list[Row] = []
+        for chunk in chunks(prompt + text for text in texts) if prompt else chunks(texts):
+            encodings = self._tokenizer.encode_batch_fast(chunk, add_special_tokens=False)
+            rows += [Row(np.array(encoding.ids, dtype=np.int32)) for encoding in encodings]
+        return rows
+
+    def collate(self, rows: Sequence[Row], prompt: str | None) -> Feeds:
+        """Joins rows.
+
+        Returns:
+            of `input_ids` `(tokens,)` and `offsets` `(batch,)`, int64, what the graph takes; a row may be empty.
+        """
+        feeds = flat(rows)
+        return {name: feeds[name] for name in self._inputs}

@@ -1,0 +1,61 @@
+"""Text front end of WordEmbeddings: padded rows of word ids (module-stack spec, section 9.1)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stcompile.errors import ArtifactError
+from stcompile.manifest import TextSpec
+from stcompile.runtime.text.base import Feeds, Row, padded
+from stcompile.runtime.text.splitters import Splitter, splitter_from_json
+
+_PAD_ID = 0
+
+
+class WordsText:
+    """Splits and pads. Safe to use from several threads: nothing changes after it is made.
+
+    Args:
+        folder: the artifact's folder.
+        spec: the manifest's description; its `tokenizer` is a JSON file that `splitter_from_json` reads.
+        inputs: names of the graph's inputs; only those are fed.
+
+    Raises:
+        ArtifactError: the file is missing or describes no splitter.
+        MissingExtraError: the splitter needs a package that is not installed.
+    """
+
+    takes_pairs = False
+
+    def __init__(self, folder: Path, spec: TextSpec, inputs: Sequence[str]) -> None:
+        self._spec = spec
+        self._inputs = tuple(inputs)
+        self._split = _read_splitter(folder, spec.tokenizer)
+
+    def tokenize(self, texts: Sequence[Any], prompt: str | None) -> list[Row]:
+        """One row of word ids per text, cut to the limit, the prompt put in front of the text as it is."""
+        limit = self._spec.max_seq_length
+        front = prompt or ""
+        return [Row(np.array(self._split(front + text)[:limit], dtype=np.int32)) for text in texts]
+
+    def collate(self, rows: Sequence[Row], prompt: str | None) -> Feeds:
+        """Pads rows to the longest.
+
+        Returns:
+            of `input_ids` and `attention_mask`, int64 `(batch, sequence)`, what the graph takes; at least one
+            position and at least `min_seq_length`, also where no row has a word.
+        """
+        feeds = padded(rows, pad_id=_PAD_ID, min_width=max(1, self._spec.min_seq_length))
+        return {name: feeds[name] for name in self._inputs}
+
+
+def _read_splitter(folder: Path, file: str) -> Splitter:
+    try:
+        return splitter_from_json(json.loads((folder / file).read_text(encoding="utf-8")))
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise ArtifactError(f"{file} does not say how to split text ({error}): export the model again") from error

@@ -1,0 +1,70 @@
+"""Scored pairs of texts from a file: what a quality is measured on (STS-B and the like)."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from stcompile.errors import InputError
+
+# Two texts and how alike people find them; any scale, since only the order counts.
+ScoredPair = tuple[str, str, float]
+
+_COLUMNS = ("sentence1", "sentence2", "score")
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+
+
+def read_scored_pairs(path: str) -> list[ScoredPair]:
+    """Pairs from `.csv` or `.tsv` (sentence1, sentence2, score, with or without that header) or `.jsonl`.
+
+    Raises:
+        InputError: unreadable, not UTF-8, malformed, or fewer than two pairs.
+    """
+    file = Path(path)
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            if file.suffix in _DELIMITERS:
+                pairs = list(_from_table(csv.reader(stream, delimiter=_DELIMITERS[file.suffix]), path))
+            elif file.suffix in (".jsonl", ".ndjson"):
+                pairs = [_pair([line.get(name) for name in _COLUMNS], path, at) for at, line in _objects(stream)]
+            else:
+                raise InputError(f"cannot tell the format of {path}: name it .csv, .tsv or .jsonl")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text ({error.reason}): convert it first") from error
+    except (OSError, csv.Error, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} cannot be read: {error}") from error
+    if len(pairs) < 2:
+        raise InputError(f"{path} holds {len(pairs)} scored pairs: a rank correlation needs at least two")
+    return pairs
+
+
+def _from_table(rows: Iterator[list[str]], path: str) -> Iterator[ScoredPair]:
+    places = [0, 1, 2]
+    for number, row in enumerate(rows, start=1):
+        names = [cell.strip().lower() for cell in row]
+        if number == 1 and set(_COLUMNS) <= set(names):
+            places = [names.index(name) for name in _COLUMNS]
+        elif row:
+            yield _pair([row[place] if place < len(row) else None for place in places], path, number)
+
+
+def _objects(stream: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(stream, start=1):
+        if line.strip():
+            value = json.loads(line)
+            yield number, value if isinstance(value, dict) else {}
+
+
+def _pair(cells: list[Any], path: str, number: int) -> ScoredPair:
+    first, second, score = cells
+    try:
+        if isinstance(first, str) and isinstance(second, str):
+            return first, second, float(score)
+    except (TypeError, ValueError):
+        pass
+    raise InputError(f"line {number} of {path} is not {', '.join(_COLUMNS)}: two texts and a number")

@@ -1,0 +1,72 @@
+"""A Transformer stack distilled into static token embeddings, through the model2vec package."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+
+from stcompile.errors import InputError, UnsupportedError
+from stcompile.extras import require
+from stcompile.modules import Normalize, Pooling, StaticEmbedding, Transformer
+from stcompile.modules.model2vec import table_of
+from stcompile.stack.module_stack import ModuleStack
+
+logger = logging.getLogger("stcompile")
+
+# Our pooling mode to model2vec's: how it makes one vector of the tokens of a single word.
+_POOLING = {"mean": "mean", "cls": "first", "lasttoken": "last"}
+
+
+def distilled(stack: ModuleStack, *, pca_dims: int | None = 256) -> ModuleStack:
+    """Static token embeddings that imitate a model: a table of what its network makes of each token alone.
+
+    The result has no prompts: a static model has no context that could read them. The network of `stack` is
+    used up: its table of tokens is rearranged.
+
+    Args:
+        stack: a Transformer with mean, cls or lasttoken pooling.
+        pca_dims: dimensions to keep; None keeps the network's, without principal component analysis.
+
+    Returns:
+        StaticEmbedding and Normalize, with the similarity `cosine`.
+
+    Raises:
+        InputError: `pca_dims` is no positive number.
+        UnsupportedError: the stack has nothing that can be distilled.
+        MissingExtraError: model2vec is not installed.
+    """
+    if pca_dims is not None and (not isinstance(pca_dims, int) or isinstance(pca_dims, bool) or pca_dims < 1):
+        raise InputError(f"pca_dims must be a positive whole number or None, got {pca_dims!r}")
+    model2vec = require("model2vec.distill", "Distilling a model")
+    transformer, mode = _checked(stack)
+    kept = None if pca_dims is None else min(pca_dims, transformer.hidden_size)
+    # It draws a progress bar of its own, into whatever else is being drawn.
+    with contextlib.redirect_stderr(io.StringIO()):
+        found = model2vec.distill_from_model(
+            model=transformer.network,
+            tokenizer=transformer.tokenizer,
+            device="cpu",
+            pca_dims=kept,
+            quantize_to="float32",
+            pooling=_POOLING[mode],
+        )
+    embedding = StaticEmbedding(found.tokenizer, table_of(found))
+    return ModuleStack([embedding, Normalize()], name=stack.name)
+
+
+def _checked(stack: ModuleStack) -> tuple[Transformer, str]:
+    if stack.routing is not None:
+        raise UnsupportedError(stack.name, ["a Router has no one model to distill: distill the model of one route"])
+    route = stack.routes[""]
+    front = route.front
+    if not isinstance(front, Transformer):
+        raise UnsupportedError(
+            stack.name, [f"its {type(front).__name__} is no network that could be distilled: use target onnx-fp32"]
+        )
+    modes = [mode for block in route.blocks if isinstance(block, Pooling) for mode in block.modes]
+    if len(modes) != 1 or modes[0] not in _POOLING:
+        raise UnsupportedError(
+            stack.name, [f"it pools {' and '.join(modes) or 'nothing'}: distillation knows {', '.join(_POOLING)}"]
+        )
+    return front, modes[0]

@@ -61,6 +61,7 @@ _PACKAGES = (
     "torch",
     "transformers",
     "sentence-transformers",
+    "model2vec",
 )
 
 

@@ -15,8 +15,6 @@ from typing import Any
 
 from benchmarks._common import (
     BATCH_SIZE,
-    Spread,
-    Timing,
     add_artifact_option,
     add_model_option,
     artifacts,
@@ -27,15 +25,14 @@ from benchmarks._common import (
     machine_facts,
     model_folder,
     parser,
-    print_table,
     pyplot,
     run,
     sentence_transformer,
     some_texts,
-    speedup,
     status,
     write_json,
 )
+from benchmarks._speeds import plot_speeds, print_speeds, speed_rows
 from stcompile.artifact import Artifact
 from stcompile.errors import InputError
 from stcompile.runtime.encoder import Encoder
@@ -64,17 +61,17 @@ def main() -> int:
         for name, texts in sets.items():
             status(f"Timing {len(texts)} {name} texts, {arguments.rounds} rounds")
             timings = interleave({who: partial(encode, texts) for who, encode in contenders.items()}, arguments.rounds)
-            results += _rows(name, texts, timings)
+            results += speed_rows(name, texts, timings, TORCH)
     settings = {
         "model": model.name,
         "threads": arguments.threads,
         "rounds": arguments.rounds,
         "batch_size": BATCH_SIZE,
     }
-    _print(results, arguments.threads, arguments.rounds)
+    print_speeds(results, "torch", arguments.threads, arguments.rounds)
     write_json(arguments.json, "throughput", machine, settings, results)
     if arguments.plot is not None:
-        _plot(results, arguments.plot, f"{machine['cpu']}, threads: {arguments.threads}")
+        plot_speeds(results, arguments.plot, f"{machine['cpu']}, threads: {arguments.threads}")
     return 0
 
 
@@ -99,64 +96,6 @@ def _contenders(model: Path, compiled: Sequence[Artifact], threads: int) -> dict
             raise InputError(f"two artifacts are both {name}: compare them in two runs")
         found[name] = encode_of(Encoder(artifact, threads=threads))
     return found
-
-
-def _rows(name: str, texts: list[str], timings: dict[str, Timing]) -> list[dict[str, Any]]:
-    baseline = timings[TORCH]
-    return [
-        {
-            "texts": name,
-            "count": len(texts),
-            "mean_characters": round(sum(map(len, texts)) / len(texts), 1),
-            "who": who,
-            "texts_per_second": round(len(texts) / Spread.of(timing.wall).median, 2),
-            "texts_per_cpu_second": round(len(texts) / Spread.of(timing.cpu).median, 2),
-            "ratio_wall": speedup(baseline.wall, timing.wall).to_dict(3),
-            "ratio_cpu": speedup(baseline.cpu, timing.cpu).to_dict(3),
-        }
-        for who, timing in timings.items()
-    ]
-
-
-def _print(results: Sequence[dict[str, Any]], threads: int, rounds: int) -> None:
-    columns = ("who", "texts/s", "texts/CPU s", "x torch, wall (min-max)", "x torch, CPU (min-max)")
-    for name in dict.fromkeys(row["texts"] for row in results):
-        chosen = [row for row in results if row["texts"] == name]
-        rows = [
-            (
-                row["who"],
-                f"{row['texts_per_second']:.1f}",
-                f"{row['texts_per_cpu_second']:.1f}",
-                _ratio(row["ratio_wall"]),
-                _ratio(row["ratio_cpu"]),
-            )
-            for row in chosen
-        ]
-        about = f"{chosen[0]['count']} {name} texts, mean {chosen[0]['mean_characters']:.0f} characters"
-        print_table(f"{about}; threads: {threads}; medians of {rounds} interleaved rounds", columns, rows)
-
-
-def _ratio(spread: dict[str, float]) -> str:
-    return f"{spread['median']:.2f} ({spread['min']:.2f}-{spread['max']:.2f})"
-
-
-def _plot(results: Sequence[dict[str, Any]], path: Path, subtitle: str) -> None:
-    plt = pyplot()
-    sets = list(dict.fromkeys(row["texts"] for row in results))
-    figure, axes = plt.subplots(1, len(sets), figsize=(4.2 * len(sets), 3.6), squeeze=False)
-    for axis, name in zip(axes[0], sets, strict=True):
-        rows = [row for row in results if row["texts"] == name]
-        labels = [row["who"].replace(" ", "\n") for row in rows]
-        bars = axis.bar(labels, [row["texts_per_cpu_second"] for row in rows], color=["#9a9a9a", "#4878a8", "#2a9d6f"])
-        axis.bar_label(bars, [f"{row['ratio_cpu']['median']:.2f}x" for row in rows], padding=2)
-        axis.set_title(f"{name} texts (mean {rows[0]['mean_characters']:.0f} characters)", fontsize=10)
-        axis.set_ylabel("texts per CPU second")
-        axis.margins(y=0.15)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.tick_params(axis="x", labelsize=8)
-    figure.suptitle(subtitle, fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
 
 
 if __name__ == "__main__":

@@ -29,3 +29,20 @@ def by_length(lengths: Sequence[int], batch_size: int, *, same_length_only: bool
     for group in groups:
         for start in range(0, len(group), batch_size):
             yield group[start : start + batch_size]
+
+
+def by_tokens(lengths: Sequence[int], batch_size: int, token_budget: int) -> Iterator[list[int]]:
+    """Batches of positions in their order, each of at most `token_budget` tokens; a longer text is one by itself.
+
+    For graphs that take texts behind each other: nothing is padded, so there is nothing to sort.
+    """
+    batch: list[int] = []
+    tokens = 0
+    for index, length in enumerate(lengths):
+        if batch and (len(batch) == batch_size or tokens + length > token_budget):
+            yield batch
+            batch, tokens = [], 0
+        batch.append(index)
+        tokens += length
+    if batch:
+        yield batch

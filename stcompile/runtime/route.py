@@ -29,6 +29,9 @@ FRONT_ENDS: dict[str, Any] = {
 
 _NO_PADDING = "none"
 
+# Tokens of a run where texts lie behind each other: adding up the rows of a table costs texts times tokens.
+_FLAT_TOKENS = 512
+
 
 class OpenRoute:
     """Runs the graph of one route; safe to use from several threads at once.
@@ -54,6 +57,7 @@ class OpenRoute:
         self.max_seq_length = spec.max_seq_length
         self._text: TextFrontEnd = FRONT_ENDS[spec.kind](folder, spec, [item.name for item in graph.inputs])
         self._engine = open_engine(folder, graph, manifest, provider, threads)
+        self._is_flat = "offsets" in [item.name for item in graph.inputs]
         self._same_length_only = manifest.padding == _NO_PADDING
 
     @property
@@ -72,10 +76,14 @@ class OpenRoute:
                 tokenized = self._text.tokenize(texts[window.start : window.stop], prompt)
             except TypeError as error:  # what tokenizers says to anything that is not valid Unicode
                 raise InputError(_not_unicode(texts)) from error
-            lengths = [len(row) for row in tokenized]
-            for batch in batching.by_length(lengths, batch_size, same_length_only=self._same_length_only):
+            for batch in self._grouped([len(row) for row in tokenized], batch_size):
                 feeds = self._text.collate([tokenized[index] for index in batch], prompt)
                 yield [window.start + index for index in batch], feeds
+
+    def _grouped(self, lengths: list[int], batch_size: int) -> Iterator[list[int]]:
+        if self._is_flat:
+            return batching.by_tokens(lengths, batch_size, _FLAT_TOKENS)
+        return batching.by_length(lengths, batch_size, same_length_only=self._same_length_only)
 
     def run(self, feeds: Feeds, output: str) -> NDArray[np.float32]:
         """One output of the graph."""

@@ -13,27 +13,29 @@ from stcompile.modules import CustomModule
 from stcompile.stack.folder import Folder
 
 
-def load_custom(folder: Folder, type_path: str, path: str) -> CustomModule:
+def load_custom(folder: Folder, type_path: str, path: str, name: str, known: type | None = None) -> CustomModule:
     """Imports a module's class and loads it from its folder, as sentence-transformers does with trust.
 
     Args:
         folder: the model.
         type_path: `file.Class` of a Python file in the model's root, or a dotted path into an installed package.
         path: the module's own folder, relative to the model.
+        name: what to call the model in an error.
+        known: the class itself, where the model is a live object that uses it.
 
     Raises:
         UnsupportedError: there is no such class, or its code fails.
     """
     try:
-        kind = _class(folder, type_path)
+        kind = known or _class(folder, type_path)
         inner = _load(kind, folder, path)
     except Exception as error:  # it is somebody else's code
         detail = " ".join(str(error).split())[:300]
         raise UnsupportedError(
-            folder.root.name, [f"its custom module {type_path} fails to load ({type(error).__name__}: {detail})"]
+            name, [f"its custom module {type_path} fails to load ({type(error).__name__}: {detail})"]
         ) from error
     if not isinstance(inner, nn.Module):
-        raise UnsupportedError(folder.root.name, [f"its custom module {type_path} is not a torch.nn.Module"])
+        raise UnsupportedError(name, [f"its custom module {type_path} is not a torch.nn.Module"])
     return CustomModule(inner.eval(), type_path)
 
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from stcompile.manifest import TextSpec
 from stcompile.stack.route import Route
 
-_FILE = "tokenizer.json"
+# What a front end's file is called, by its kind; the others hold a tokenizer of the tokenizers library.
+_FILES = {"words": "words", "bow": "words"}
 
 
 def front_ends(routes: Mapping[str, Route]) -> tuple[dict[str, TextSpec], dict[str, str]]:
@@ -23,7 +24,8 @@ def front_ends(routes: Mapping[str, Route]) -> tuple[dict[str, TextSpec], dict[s
     names: dict[str, str] = {}
     specs = {}
     for route_name, route in routes.items():
-        spec, content = route.front.front_end(_FILE)
-        name = names.setdefault(content, _FILE if not names else f"tokenizer_{len(names)}.json")
+        spec, content = route.front.front_end("")
+        number = f"_{len(names)}" if names else ""
+        name = names.setdefault(content, f"{_FILES.get(spec.kind, 'tokenizer')}{number}.json")
         specs[route_name] = dataclasses.replace(spec, tokenizer=name)
     return specs, {name: content for content, name in names.items()}

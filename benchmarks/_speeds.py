@@ -1,0 +1,72 @@
+"""Speeds of several contenders as rows, a table and a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks._common import Spread, Timing, print_table, pyplot, speedup
+
+_COLOURS = ("#9a9a9a", "#4878a8", "#2a9d6f", "#c98a3d")
+
+
+def speed_rows(name: str, texts: list[str], timings: dict[str, Timing], against: str) -> list[dict[str, Any]]:
+    """One row for each contender: its speed, and how many times that of `against` it is."""
+    baseline = timings[against]
+    return [
+        {
+            "texts": name,
+            "count": len(texts),
+            "mean_characters": round(sum(map(len, texts)) / len(texts), 1),
+            "who": who,
+            "texts_per_second": round(len(texts) / Spread.of(timing.wall).median, 2),
+            "texts_per_cpu_second": round(len(texts) / Spread.of(timing.cpu).median, 2),
+            "ratio_wall": speedup(baseline.wall, timing.wall).to_dict(3),
+            "ratio_cpu": speedup(baseline.cpu, timing.cpu).to_dict(3),
+        }
+        for who, timing in timings.items()
+    ]
+
+
+def print_speeds(results: Sequence[dict[str, Any]], against: str, threads: int, rounds: int) -> None:
+    """A table for each set of texts."""
+    columns = ("who", "texts/s", "texts/CPU s", f"x {against}, wall (min-max)", f"x {against}, CPU (min-max)")
+    for name in dict.fromkeys(row["texts"] for row in results):
+        chosen = [row for row in results if row["texts"] == name]
+        rows = [
+            (
+                row["who"],
+                f"{row['texts_per_second']:.1f}",
+                f"{row['texts_per_cpu_second']:.1f}",
+                _ratio(row["ratio_wall"]),
+                _ratio(row["ratio_cpu"]),
+            )
+            for row in chosen
+        ]
+        about = f"{chosen[0]['count']} {name} texts, mean {chosen[0]['mean_characters']:.0f} characters"
+        print_table(f"{about}; threads: {threads}; medians of {rounds} interleaved rounds", columns, rows)
+
+
+def _ratio(spread: dict[str, float]) -> str:
+    return f"{spread['median']:.2f} ({spread['min']:.2f}-{spread['max']:.2f})"
+
+
+def plot_speeds(results: Sequence[dict[str, Any]], path: Path, subtitle: str) -> None:
+    """The same as bars."""
+    plt = pyplot()
+    sets = list(dict.fromkeys(row["texts"] for row in results))
+    figure, axes = plt.subplots(1, len(sets), figsize=(4.2 * len(sets), 3.6), squeeze=False)
+    for axis, name in zip(axes[0], sets, strict=True):
+        rows = [row for row in results if row["texts"] == name]
+        labels = [row["who"].replace(" ", "\n") for row in rows]
+        bars = axis.bar(labels, [row["texts_per_cpu_second"] for row in rows], color=_COLOURS)
+        axis.bar_label(bars, [f"{row['ratio_cpu']['median']:.2f}x" for row in rows], padding=2)
+        axis.set_title(f"{name} texts (mean {rows[0]['mean_characters']:.0f} characters)", fontsize=10)
+        axis.set_ylabel("texts per CPU second")
+        axis.margins(y=0.15)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(axis="x", labelsize=8)
+    figure.suptitle(subtitle, fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)

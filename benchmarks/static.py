@@ -1,0 +1,118 @@
+"""Static embeddings: how many texts a second, and how many times faster than model2vec's own encode?
+
+all-MiniLM-L6-v2 is distilled by model2vec and saved as its folder (or --model names such a folder); that one folder is
+what model2vec encodes with, what sentence-transformers loads, and what is compiled. All run in this one process, in
+turns, on the same texts. The vectors are compared as well: model2vec leaves unknown tokens out and cuts at 512 tokens,
+sentence-transformers and stcompile do neither.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks._common import (
+    add_model_option,
+    artifacts,
+    at_least_one,
+    encode_of,
+    interleave,
+    limit_threads,
+    machine_facts,
+    model_folder,
+    parser,
+    pyplot,
+    run,
+    sentence_transformer,
+    some_texts,
+    status,
+    write_json,
+)
+from benchmarks._speeds import plot_speeds, print_speeds, speed_rows
+from stcompile.errors import InputError
+from stcompile.extras import require
+from stcompile.runtime.encoder import Encoder
+
+TARGETS = ("onnx-fp32", "onnx-int8")
+MODEL2VEC = "model2vec"
+TORCH = "sentence-transformers (torch)"
+
+
+def main() -> int:
+    arguments = _arguments()
+    if arguments.short is None and arguments.long is None:
+        raise InputError("nothing to encode: pass --short FILE, --long FILE, or both")
+    if arguments.plot is not None:
+        pyplot()
+    limit_threads(arguments.threads)
+    sets = {
+        name: some_texts(path, arguments.limit)
+        for name, path in (("short", arguments.short), ("long", arguments.long))
+        if path is not None
+    }
+    machine = machine_facts()
+    results: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="stcompile-benchmark-") as scratch:
+        model = arguments.model or _distilled(Path(scratch) / "model2vec")
+        with artifacts([], model, TARGETS) as compiled:
+            contenders = {MODEL2VEC: _model2vec(model), TORCH: encode_of(sentence_transformer(model))}
+            for artifact in compiled:
+                contenders[artifact.manifest.target] = encode_of(Encoder(artifact, threads=arguments.threads))
+            for name, texts in sets.items():
+                status(f"Timing {len(texts)} {name} texts, {arguments.rounds} rounds")
+                calls = {who: partial(encode, texts) for who, encode in contenders.items()}
+                timings = interleave(calls, arguments.rounds)
+                rows = speed_rows(name, texts, timings, MODEL2VEC)
+                results += [{**row, "mean_cosine_to_torch": _agreement(contenders, row["who"], texts)} for row in rows]
+    print_speeds(results, MODEL2VEC, arguments.threads, arguments.rounds)
+    settings = {"model": "distilled", "threads": arguments.threads, "rounds": arguments.rounds}
+    write_json(arguments.json, "static", machine, settings, results)
+    if arguments.plot is not None:
+        plot_speeds(results, arguments.plot, f"{machine['cpu']}, threads: {arguments.threads}")
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    made = parser(__doc__, "python -m benchmarks.static --short short.jsonl --long long.jsonl --json result.json")
+    made.add_argument("--short", type=Path, metavar="FILE", help="short texts: one a line, or .jsonl with a field text")
+    made.add_argument("--long", type=Path, metavar="FILE", help="long texts, in the same format")
+    add_model_option(made)
+    made.add_argument("--threads", type=at_least_one, default=1, help="threads of every contender (default: 1)")
+    made.add_argument("--rounds", type=at_least_one, default=9, help="timed rounds (default: 9)")
+    made.add_argument("--limit", type=at_least_one, default=2000, help="take the first N texts (default: 2000)")
+    made.add_argument("--plot", type=Path, metavar="FILE", help="also draw the table; needs matplotlib")
+    return made.parse_args()
+
+
+def _distilled(folder: Path) -> Path:
+    status("Distilling all-MiniLM-L6-v2")
+    distillation = require("model2vec.distill", "Distilling a model")
+    # Its progress bar would fill the log.
+    with contextlib.redirect_stderr(io.StringIO()):
+        distillation.distill(str(model_folder(None)), device="cpu", quantize_to="float32").save_pretrained(folder)
+    return folder
+
+
+def _model2vec(folder: Path) -> Callable[[list[str]], Any]:
+    model = require("model2vec", "Comparing with model2vec").StaticModel.from_pretrained(folder)
+    # In this process, like the others: worker processes would be another contest.
+    return partial(model.encode, use_multiprocessing=False)
+
+
+def _agreement(contenders: dict[str, Callable[[list[str]], Any]], who: str, texts: list[str]) -> float:
+    reference, found = (np.asarray(contenders[name](texts), dtype=np.float64) for name in (TORCH, who))
+    lengths = np.linalg.norm(reference, axis=1) * np.linalg.norm(found, axis=1)
+    cosines = np.where(lengths > 0, (reference * found).sum(axis=1) / np.where(lengths > 0, lengths, 1), 1)
+    return round(float(cosines.mean()), 7)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -124,7 +124,7 @@ class LSTM(Module):
         ends = [f"l{layer}", f"l{layer}_reverse"][: self._directions]
 
         def ordered(kind: str) -> Tensor:
-            weights = [getattr(self.encoder, f"{kind}_{end}") for end in ends]
-            return torch.stack([weight.index_select(0, self.gate_order) for weight in weights])
+            # No index_select: its Gather on a large weight is what the lookup in a table of words looks like.
+            return torch.stack([getattr(self.encoder, f"{kind}_{end}")[self.gate_order] for end in ends])
 
         return ordered("weight_ih"), ordered("weight_hh"), torch.cat([ordered("bias_ih"), ordered("bias_hh")], dim=1)

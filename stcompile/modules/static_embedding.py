@@ -39,8 +39,8 @@ class StaticEmbedding(InputModule):
         embedding_dim: width of a new, random table.
 
     Raises:
-        InputError: a tokenizer without a fast version, no table and no width, or a table without a row for every
-            token, or with numbers that are not finite.
+        InputError: a tokenizer without a fast version or without tokens, no table and no width, or a table without a
+            row for every token, or with numbers that are not finite.
     """
 
     has_masked_rows: ClassVar[bool] = False
@@ -54,6 +54,8 @@ class StaticEmbedding(InputModule):
         super().__init__()
         self.tokenizer = _without_padding(tokenizer)
         self._vocabulary_size = max(self.tokenizer.get_vocab().values(), default=-1) + 1
+        if not self._vocabulary_size:
+            raise InputError("the tokenizer of a StaticEmbedding has no tokens: train it first")
         truncation = self.tokenizer.truncation
         self.max_seq_length = None if truncation is None else int(truncation["max_length"])
         if embedding_weights is not None:
@@ -198,8 +200,8 @@ class StaticEmbedding(InputModule):
         """What EmbeddingBag computes, of operators ONNX has: one matrix multiplication adds up every text's rows.
 
         Its work grows with the square of the batch, which is nothing for some dozens of texts. Measured for a table
-        of 30000 x 256 and texts of 15 tokens, one thread: 7 us a text in a batch of 32, 20 in 256, 100 in 1024.
-        A cumulative sum in float64 takes 11 to 20, a scatter that one thread runs 20 to 55.
+        of 30000 x 256 and texts of 15 tokens on one thread of a Xeon: 4 us a text in a batch of 32, 6 in 64,
+        20 in 256, 88 in 1024. A cumulative sum in float64 takes 10, 10, 11 and 18, an ordered scatter 24 to 58.
         """
         rows = functional.embedding(ids, self.embedding.weight)
         total = membership(ids, offsets).to(rows.dtype) @ rows

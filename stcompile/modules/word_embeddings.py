@@ -161,7 +161,7 @@ class WordEmbeddings(InputModule):
     def examples(self) -> dict[str, Example]:
         limit = self.max_seq_length
         width = _EXAMPLE_SEQUENCE if limit is None else max(2, min(_EXAMPLE_SEQUENCE, limit))
-        ids = torch.arange(2 * width, dtype=torch.int64).reshape(2, width) % self.vocabulary_size
+        ids = torch.arange(2 * width, dtype=torch.int64).reshape(2, width) % max(1, self.vocabulary_size)
         mask = torch.ones_like(ids)
         mask[1, -1] = 0
         axes = ("batch", "sequence")

@@ -115,6 +115,8 @@ class _ListTokenizer(WordTokenizer):
             raise ModelFolderError(f"{folder} has no {cls.config_file}: copy the model again")
         try:
             config = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(config, dict) or "vocab" not in config:
+                raise TypeError("it has no vocab")  # noqa: TRY301 - one sentence for all that can be wrong
             return cls(**{key: config[key] for key in cls.config_keys if key in config})
         except (OSError, ValueError, TypeError, RecursionError) as error:
             raise ModelFolderError(f"{path} is malformed ({error}): copy the model again") from error
@@ -212,7 +214,8 @@ class TransformersTokenizerWrapper(WordTokenizer):
     def load(cls, folder: Path) -> Self:
         try:
             with quiet_transformers():
-                return cls(AutoTokenizer.from_pretrained(folder, use_fast=True, local_files_only=True))
+                options = {"use_fast": True, "local_files_only": True, "trust_remote_code": False}
+                return cls(AutoTokenizer.from_pretrained(folder, **options))
         except Exception as error:  # transformers and tokenizers raise whatever they meet
             detail = " ".join(str(error).split())[:300]
             raise ModelFolderError(

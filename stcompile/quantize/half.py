@@ -11,7 +11,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from stcompile.manifest import QuantizationSummary
-from stcompile.passes.graph import constant
+from stcompile.passes.graph import constant, is_op
 
 _LARGEST = float(np.finfo(np.float16).max)
 
@@ -34,21 +34,16 @@ _HALF_OPS = frozenset(
         "SkipLayerNormalization",
         "BiasGelu",
         "FastGelu",
-        "Transpose",
-        "Reshape",
-        "Split",
-        "Concat",
-        "Slice",
-        "Gather",
-        "Expand",
-        "Unsqueeze",
-        "Squeeze",
         "Where",
         "Add",
         "Mul",
         "Neg",
-        "Identity",
     )
+)
+
+# What moves numbers without computing: it keeps them as they are, for a length clamped at 1e-12 is zero in float16.
+_MOVES = frozenset(
+    ("Transpose", "Reshape", "Split", "Concat", "Slice", "Gather", "Expand", "Unsqueeze", "Squeeze", "Identity")
 )
 
 
@@ -62,16 +57,30 @@ def convert_to_half(model: ir.Model) -> QuantizationSummary:
     converter = _Converter(graph)
     kept: dict[str, int] = {}
     for node in list(graph):
-        if node.op_type in _HALF_OPS:
+        if converter.computes_in_half(node):
             converter.to_half(node)
         elif converter.to_float(node):
             kept[node.op_type] = kept.get(node.op_type, 0) + 1
     converter.finish_outputs()
     RemoveUnusedNodesPass()(model)
-    matmuls = sum(node.op_type in ("MatMul", "Gemm") for node in graph)
+    matmuls = sum(node.op_type in ("MatMul", "Gemm") and node.outputs[0] in converter.half for node in graph)
     tables = sum(_looks_up_half(node) for node in graph)
     lines = tuple(f"{count} {name}: computed in float32" for name, count in sorted(kept.items()))
     return QuantizationSummary("float16", matmuls, tables, lines)
+
+
+def _adds_up_texts(node: ir.Node) -> bool:
+    """Whether a MatMul is a sum: which tokens belong to which text, times their rows. It has no bound."""
+    if node.op_type != "MatMul" or node.inputs[0] is None:
+        return False
+    cast = node.inputs[0].producer()
+    source = cast.inputs[0] if cast is not None and cast.op_type == "Cast" else None
+    return is_op(None if source is None else source.producer(), "And")
+
+
+def _is_table(value: ir.Value | None) -> bool:
+    array = constant(value)
+    return array is not None and array.dtype == np.float32
 
 
 def _looks_up_half(node: ir.Node) -> bool:
@@ -91,6 +100,13 @@ class _Converter:
             if value.dtype == ir.DataType.FLOAT
         }
         self.half: set[ir.Value] = set()
+
+    def computes_in_half(self, node: ir.Node) -> bool:
+        """Whether a node belongs to the float16 region, given what came before it."""
+        if node.op_type in _MOVES:
+            # A constant table is in the region of its lookups: that is what makes it half the size.
+            return any(value in self.half or _is_table(value) for value in node.inputs)
+        return node.op_type in _HALF_OPS and not _adds_up_texts(node)
 
     def to_half(self, node: ir.Node) -> None:
         """Feeds a node float16 and marks what it makes."""

@@ -100,11 +100,10 @@ def test_dynamic_int8_is_near_float32() -> None:
 def test_a_graph_with_nothing_to_quantize_stays_as_it_is() -> None:
     model = graph()
     for node in list(model.graph):
-        if node.op_type == "MatMul":
-            node.op_type = "Einsum"
+        node.op_type = {"MatMul": "Einsum", "Gather": "GatherElements"}.get(node.op_type, node.op_type)
     before = [node.op_type for node in model.graph]
     summary = quantize_dynamic(model)
-    assert (summary.matmuls, [node.op_type for node in model.graph]) == (0, before)
+    assert (summary.matmuls, summary.embeddings, [node.op_type for node in model.graph]) == (0, 0, before)
 
 
 def test_float16_keeps_sums_in_float32_and_halves_the_weights() -> None:

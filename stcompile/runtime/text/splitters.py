@@ -84,7 +84,7 @@ class PhraseSplitter:
         ngram_separator: str | None = "_",
         max_ngram_length: int = 5,
     ) -> None:
-        self._cut: Callable[..., list[str]] = require("nltk", "A PhraseTokenizer").word_tokenize
+        self._cut: Callable[..., list[str]] = require("nltk", "The PhraseTokenizer").word_tokenize
         self.vocab = _words("vocab", vocab)
         self.stop_words = frozenset(_words("stop_words", stop_words))
         self.do_lower_case = _checked("do_lower_case", do_lower_case, bool)
@@ -96,7 +96,10 @@ class PhraseSplitter:
         self._lengths = sorted({length for length in lengths.values() if length}, reverse=True)
 
     def __call__(self, text: str) -> list[int]:
-        words = self._cut(text, preserve_line=True)
+        try:
+            words = self._cut(text, preserve_line=True)
+        except TimeoutError as error:  # how recent NLTK ends its regular expressions after some seconds
+            raise InputError(f"NLTK gives up on a text of {len(text)} characters: shorten it") from error
         for length in self._lengths:
             self._join(words, length)
         return _look_up(words, self._ids, self.stop_words, (str.lower, _strip))

@@ -14,7 +14,7 @@ from stcompile.errors import InputError
 from stcompile.manifest import SENTENCE, TextSpec
 from stcompile.modules.base import Example, Features, InputModule
 from stcompile.modules.segments import FLAT_INPUTS, flat_examples, flat_features, text_of_each
-from stcompile.modules.texts import prompted
+from stcompile.modules.texts import prompted, texts_of
 from stcompile.modules.word_tokenizers import WhitespaceTokenizer
 from stcompile.modules.word_weights import weights_of
 from stcompile.runtime.text.base import Text
@@ -91,6 +91,9 @@ class BoW(InputModule):
 
     def examples(self) -> dict[str, Example]:
         return flat_examples(self.vocabulary_size)
+
+    def probe_texts(self) -> list[str]:
+        return texts_of(self.vocab)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from stcompile.errors import InputError
 from stcompile.runtime.text.base import Text
 
+# Enough for texts of 1, 2, 3, ... 24 words.
+_PROBE_WORDS = 300
+
 
 def prompted(texts: Sequence[Text], prompt: str | None) -> list[str]:
     """Each text with the prompt in front of it, nothing between them.
@@ -18,3 +21,15 @@ def prompted(texts: Sequence[Text], prompt: str | None) -> list[str]:
     if len(found) != len(texts):
         raise InputError("this model joins no pairs of texts: only a Transformer does")
     return found
+
+
+def texts_of(words: Sequence[str]) -> list[str]:
+    """Texts of one word to many, spread over a vocabulary: what parity reads of words that no everyday text holds."""
+    step = max(1, len(words) // _PROBE_WORDS)
+    some = list(words)[::step][:_PROBE_WORDS]
+    texts: list[str] = []
+    while some:
+        length = len(texts) + 1
+        texts.append(" ".join(some[:length]))
+        some = some[length:]
+    return texts

@@ -18,7 +18,7 @@ from stcompile.errors import InputError, ModelFolderError
 from stcompile.manifest import TOKENS, TextSpec
 from stcompile.modules.base import Example, Features, InputModule
 from stcompile.modules.embedding_files import read_embeddings
-from stcompile.modules.texts import prompted
+from stcompile.modules.texts import prompted, texts_of
 from stcompile.modules.weights import _read_state
 from stcompile.modules.word_tokenizers import (
     TransformersTokenizerWrapper,
@@ -166,6 +166,9 @@ class WordEmbeddings(InputModule):
         mask[1, -1] = 0
         axes = ("batch", "sequence")
         return {"input_ids": Example(ids, axes), "attention_mask": Example(mask, axes)}
+
+    def probe_texts(self) -> list[str]:
+        return texts_of(list(self.tokenizer.get_vocab()))
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -67,8 +67,10 @@ class Route(nn.Module):
     def dim(self) -> int:
         """Width of the sentence embedding."""
         width = self._widths[SENTENCE]
-        # Only running it tells how wide a custom module's output is.
-        return self.encode(["a"]).shape[1] if width is None else width
+        if width is None:
+            # Only running it tells how wide a custom module's output is.
+            width = self._widths[SENTENCE] = self.encode(["a"]).shape[1]
+        return width
 
     @property
     def makes_tokens(self) -> bool:

@@ -298,11 +298,14 @@ def _checked_texts(sentences: Sequence[Any]) -> list[Text]:
         elif isinstance(item, (list, tuple)) and len(item) == 2 and all(isinstance(part, str) for part in item):
             texts.append((item[0], item[1]))
         else:
-            raise InputError(
-                f"item {index} is {type(item).__name__}, not text: encode takes strings (or pairs of strings); "
-                "drop or convert it"
-            )
+            raise InputError(f"item {index} is {type(item).__name__}, not text: {_remedy(item)}")
     return texts
+
+
+def _remedy(item: Any) -> str:
+    if type(item).__module__.partition(".")[0] == "PIL":
+        return "only the text side of a model is compiled; keep images on sentence-transformers"
+    return "encode takes strings (or pairs of strings); drop or convert it"
 
 
 def _at_least_one(name: str, value: SupportsIndex) -> int:

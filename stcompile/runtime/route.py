@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stcompile.errors import ArtifactError, InputError
-from stcompile.manifest import GraphSpec, Manifest, RoutingSpec
+from stcompile.manifest import GraphSpec, Manifest, RoutingSpec, TextSpec
 from stcompile.runtime import batching
 from stcompile.runtime.engines import open_engine
 from stcompile.runtime.text.base import Feeds, Text, TextFrontEnd
@@ -20,7 +19,7 @@ from stcompile.runtime.text.transformer import TransformerText
 from stcompile.runtime.text.words import WordsText
 
 # TextSpec.kind to the front end that reads it.
-FRONT_ENDS: dict[str, Any] = {
+FRONT_ENDS: dict[str, Callable[[Path, TextSpec, Sequence[str]], TextFrontEnd]] = {
     "transformer": TransformerText,
     "static": StaticText,
     "words": WordsText,
@@ -55,7 +54,7 @@ class OpenRoute:
         self.dim = manifest.dim if graph.dim is None else graph.dim
         self.outputs = tuple(output.name for output in graph.outputs)
         self.max_seq_length = spec.max_seq_length
-        self._text: TextFrontEnd = FRONT_ENDS[spec.kind](folder, spec, [item.name for item in graph.inputs])
+        self._text = FRONT_ENDS[spec.kind](folder, spec, [item.name for item in graph.inputs])
         self._engine = open_engine(folder, graph, manifest, provider, threads)
         self._is_flat = "offsets" in [item.name for item in graph.inputs]
         self._same_length_only = manifest.padding == _NO_PADDING

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from stcompile.manifest import GraphSpec, Manifest
 from stcompile.runtime.engines.onnxruntime import OnnxRuntimeEngine
-
-Feeds = dict[str, NDArray[np.int64]]
+from stcompile.runtime.text.base import Feeds
 
 
 class Engine(Protocol):

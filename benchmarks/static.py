@@ -97,7 +97,10 @@ def _distilled(folder: Path) -> Path:
     distillation = require("model2vec.distill", "Distilling a model")
     # Its progress bar would fill the log.
     with contextlib.redirect_stderr(io.StringIO()):
-        distillation.distill(str(model_folder(None)), device="cpu", quantize_to="float32").save_pretrained(folder)
+        model = distillation.distill(str(model_folder(None)), device="cpu", quantize_to="float32")
+    # model2vec 0.8 hands over columns where safetensors reads rows: saved as it is, the table comes back scrambled.
+    model.embedding = np.ascontiguousarray(model.embedding)
+    model.save_pretrained(folder)
     return folder
 
 

@@ -22,7 +22,7 @@ from stcompile.modules import model2vec
 from stcompile.modules.base import Example, Features, InputModule
 from stcompile.modules.segments import FLAT_INPUTS, ends, flat_examples, flat_features, membership
 from stcompile.modules.texts import prompted
-from stcompile.modules.weights import _read_state
+from stcompile.modules.weights import read_state
 from stcompile.runtime.text.base import Text
 
 
@@ -85,7 +85,7 @@ class StaticEmbedding(InputModule):
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # tokenizers raises bare Exception
             raise ModelFolderError(f"{path} cannot be read by this tokenizers release: {error}") from error
-        state = _read_state(folder)
+        state = read_state(folder)
         try:
             table = state["embedding.weight"] if "embedding.weight" in state else model2vec.fold_state(state)
             return cls(tokenizer, table)

@@ -17,7 +17,7 @@ def read_weights(folder: Path, module: nn.Module) -> None:
     Raises:
         ModelFolderError: no weights, unreadable weights, or weights of another module.
     """
-    state = _read_state(folder)
+    state = read_state(folder)
     try:
         module.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     except RuntimeError as error:
@@ -31,7 +31,7 @@ def _checked(state: object) -> dict[str, Tensor]:
     return state
 
 
-def _read_state(folder: Path) -> dict[str, Tensor]:
+def read_state(folder: Path) -> dict[str, Tensor]:
     safe, pickled = folder / "model.safetensors", folder / "pytorch_model.bin"
     try:
         if safe.is_file():

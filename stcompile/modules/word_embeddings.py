@@ -19,7 +19,7 @@ from stcompile.manifest import TOKENS, TextSpec
 from stcompile.modules.base import Example, Features, InputModule
 from stcompile.modules.embedding_files import read_embeddings
 from stcompile.modules.texts import prompted, texts_of
-from stcompile.modules.weights import _read_state
+from stcompile.modules.weights import read_state
 from stcompile.modules.word_tokenizers import (
     TransformersTokenizerWrapper,
     WhitespaceTokenizer,
@@ -92,7 +92,7 @@ class WordEmbeddings(InputModule):
         """
         options = dict(config)
         tokenizer = tokenizer_class(options.pop("tokenizer_class")).load(folder)
-        state = _read_state(folder)
+        state = read_state(folder)
         if _TABLE not in state:
             raise ModelFolderError(f"the weights in {folder} have no {_TABLE}: copy the model again")
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -116,7 +117,7 @@ def export_model(
             quality = Quality(stack, evaluation)
         with step("Distilling it into static embeddings"):
             stack = distilled(stack, pca_dims=pca_dims)
-            distillation = quality.compare(stack, pca_dims)
+            distillation = quality.compare(stack, None if pca_dims is None else stack.dim)
     with step("Preparing its routes"):
         specs, tokenizers = front_ends(stack.routes)
         padding = padding_for(stack)
@@ -178,8 +179,8 @@ def _check_gains(stack: ModuleStack, target: Target, compiled: Sequence[Compiled
         raise UnsupportedError(
             stack.name,
             [
-                f"it has nothing that {target.name} could make smaller, no matrix multiplication and no large table "
-                "of embeddings: use target onnx-fp32"
+                f"it has nothing that {target.name} makes smaller, no matrix multiplication over tokens and no large "
+                "table of embeddings: use target onnx-fp32"
             ],
         )
 
@@ -235,11 +236,16 @@ def _all_quantization(compiled: Sequence[CompiledRoute]) -> QuantizationSummary 
     done = [item.quantization for item in compiled if item.quantization is not None]
     if not done:
         return None
+    kept: Counter[str] = Counter()
+    for item in done:
+        for line in item.kept:
+            count, _, what = line.partition(" ")
+            kept[what] += int(count)
     return QuantizationSummary(
         done[0].scheme,
         sum(item.matmuls for item in done),
         sum(item.embeddings for item in done),
-        tuple(dict.fromkeys(line for item in done for line in item.kept)),
+        tuple(f"{count} {what}" for what, count in kept.items()),
     )
 
 

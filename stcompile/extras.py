@@ -29,22 +29,23 @@ def require(module: str, purpose: str, extra: str | None = None) -> ModuleType:
     """Imports `module`, or raises `MissingExtraError` naming the pip line.
 
     Args:
-        module: the import name, one of the table above.
+        module: the import name of a package of the table above, or of a module in it.
         purpose: what needs it, as the start of the sentence ("Compiling a model").
         extra: the pip extra to name where it is not the table's, e.g. `cuda` for onnxruntime.
     """
+    package = module.partition(".")[0]
     try:
         return importlib.import_module(module)
     except MissingExtraError:
         raise
     except ModuleNotFoundError as error:
         missing = (error.name or module).partition(".")[0]
-        chosen = extra or _EXTRA_OF.get(missing) or _EXTRA_OF[module]
+        chosen = extra or _EXTRA_OF.get(missing) or _EXTRA_OF[package]
         raise MissingExtraError(
             f"{purpose} needs {missing}, which is not installed: pip install 'stcompile[{chosen}]'"
         ) from error
     except ImportError as error:
-        chosen = extra or _EXTRA_OF[module]
+        chosen = extra or _EXTRA_OF[package]
         raise MissingExtraError(
             f"{purpose} needs {module}, which is installed but cannot be imported ({error}): "
             f"pip install --force-reinstall 'stcompile[{chosen}]'"

@@ -172,7 +172,7 @@ class QuantizationSummary:
         scheme: the recipe's name, e.g. `dynamic`.
         matmuls: number of matrix multiplications that run in 8 bits.
         embeddings: number of embedding tables stored in 8 bits.
-        kept: what stayed in higher precision and why, one sentence each.
+        kept: what stayed in higher precision, how many and why, e.g. `2 LSTM: ...`.
     """
 
     scheme: str

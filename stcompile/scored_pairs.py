@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def read_scored_pairs(path: str) -> list[ScoredPair]:
                 raise InputError(f"cannot tell the format of {path}: name it .csv, .tsv or .jsonl")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text ({error.reason}): convert it first") from error
-    except (OSError, csv.Error, ValueError) as error:
+    except (OSError, csv.Error, ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} cannot be read: {error}") from error
@@ -63,8 +64,9 @@ def _objects(stream: Any) -> Iterator[tuple[int, dict[str, Any]]]:
 def _pair(cells: list[Any], path: str, number: int) -> ScoredPair:
     first, second, score = cells
     try:
-        if isinstance(first, str) and isinstance(second, str):
-            return first, second, float(score)
+        value = float(score)
     except (TypeError, ValueError):
-        pass
+        value = math.nan
+    if isinstance(first, str) and isinstance(second, str) and math.isfinite(value):
+        return first, second, value
     raise InputError(f"line {number} of {path} is not {', '.join(_COLUMNS)}: two texts and a number")

@@ -27,6 +27,9 @@ _HIDDEN_SIZE_KEYS = ("word_embed_proj_dim", "hidden_size", "d_model", "dim", "n_
 # Above this transformers' tokenizers stop truncating; tokenizer_config.json writes 1e30 for "no limit".
 _UNLIMITED = 10**20
 
+# What sentence-transformers needs to load a model that also has an image side; kept for `save`, never read.
+_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+
 # Large enough that the axis is not taken for a constant, small enough for nearly every length limit.
 _EXAMPLE_SEQUENCE = 7
 
@@ -95,6 +98,9 @@ class Transformer(InputModule):
             self.tokenizer = _load_tokenizer(
                 str(tokenizer_name_or_path or source), max_seq_length, dict(tokenizer_args or {}), shared
             )
+        self._processor = {
+            name: (Path(source) / name).read_bytes() for name in _PROCESSOR_FILES if (Path(source) / name).is_file()
+        }
         self.clamped_from: int | None = None
         self.max_seq_length = self._limit(max_seq_length, dict(tokenizer_args or {}))
         if do_lower_case:
@@ -225,6 +231,8 @@ class Transformer(InputModule):
         with quiet_transformers():
             self.network.save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
+        for name, content in self._processor.items():
+            (folder / name).write_bytes(content)
         (folder / self.config_file).write_text(json.dumps(self.get_config(), indent=4), encoding="utf-8")
 
     def out_width(self, in_width: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -57,12 +58,16 @@ class Quality:
 
 def _checked(pairs: Sequence[ScoredPair]) -> list[ScoredPair]:
     for pair in pairs:
-        good = len(pair) == 3 and all(isinstance(text, str) for text in pair[:2]) and isinstance(pair[2], (int, float))
+        good = len(pair) == 3 and all(isinstance(text, str) for text in pair[:2]) and _is_score(pair[2])
         if not good:
             raise InputError("evaluation pairs must be (text, text, score)")
     if len(pairs) < 2:
         raise InputError("a rank correlation needs at least two scored pairs")
     return list(pairs)
+
+
+def _is_score(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _cosines(vectors: Matrix) -> NDArray[np.float64]:

@@ -109,7 +109,8 @@ class _Quantizer:
         on_rows = axis is None or axis.as_int() == 0
         if array is None or ids is None or array.ndim != 2 or not on_rows or len(array) < _MIN_TABLE_ROWS:
             return False
-        if array.dtype != np.float32:
+        # With constant ids it is no lookup but weights in another order; a single column is smaller as it is.
+        if constant(ids) is not None or array.shape[1] < 2 or array.dtype != np.float32:
             return False
         assert table is not None
         if table not in self._tables:

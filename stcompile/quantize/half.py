@@ -59,7 +59,7 @@ def convert_to_half(model: ir.Model) -> QuantizationSummary:
     for node in list(graph):
         if converter.computes_in_half(node):
             converter.to_half(node)
-        elif converter.to_float(node):
+        elif converter.to_float(node) and node.op_type != "Shape":
             kept[node.op_type] = kept.get(node.op_type, 0) + 1
     converter.finish_outputs()
     RemoveUnusedNodesPass()(model)

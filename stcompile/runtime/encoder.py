@@ -20,6 +20,9 @@ from stcompile.runtime.text.base import Feeds, Text
 
 logger = logging.getLogger("stcompile")
 
+# A text or {task: text}, or a sequence of texts, pairs of texts or {task: text}.
+Sentences = str | dict[str, str] | Sequence[str] | Sequence[Sequence[str]] | Sequence[dict[str, str]]
+
 _QUERY_NAMES = ("query",)
 _DOCUMENT_NAMES = ("document", "passage", "corpus")
 
@@ -106,7 +109,7 @@ class Encoder:
 
     def encode(
         self,
-        sentences: str | dict[str, str] | Sequence[str] | Sequence[Sequence[str]] | Sequence[dict[str, str]],
+        sentences: Sentences,
         prompt_name: str | None = None,
         prompt: str | None = None,
         batch_size: SupportsIndex = 32,
@@ -167,7 +170,7 @@ class Encoder:
         result = postprocess.quantize(np.ascontiguousarray(embeddings), precision)
         return result[0] if single else result
 
-    def encode_query(self, sentences: str | Sequence[str], **options: Any) -> Any:
+    def encode_query(self, sentences: Sentences, **options: Any) -> Any:
         """`encode` for the task `query`, with the prompt of that name; takes the options of `encode`.
 
         Raises:
@@ -175,7 +178,7 @@ class Encoder:
         """
         return self._encode_as("query", _QUERY_NAMES, sentences, options)
 
-    def encode_document(self, sentences: str | Sequence[str], **options: Any) -> Any:
+    def encode_document(self, sentences: Sentences, **options: Any) -> Any:
         """`encode` for the task `document`, with the first prompt of `document`, `passage`, `corpus` there is.
 
         Raises:
@@ -201,9 +204,7 @@ class Encoder:
             raise InputError(f"similarity takes vectors of one width, got {a.shape[1]} and {b.shape[1]}")
         return postprocess.similarity(self.similarity_fn_name, a, b)
 
-    def _encode_as(
-        self, task: str, names: tuple[str, ...], sentences: str | Sequence[str], options: dict[str, Any]
-    ) -> Any:
+    def _encode_as(self, task: str, names: tuple[str, ...], sentences: Sentences, options: dict[str, Any]) -> Any:
         if options.get("prompt") is None and options.get("prompt_name") is None:
             found = next((name for name in names if name in self._manifest.prompts), None)
             # The default prompt belongs to plain `encode`; an empty prompt keeps it out.

@@ -93,11 +93,15 @@ def route_of(routing: RoutingSpec | None, task: str | None) -> str:
     """The route a task takes (module-stack spec, section 11.2).
 
     Raises:
-        InputError: it has none, or a task must be named and was not.
+        InputError: it has none, it is no text, or a task must be named and was not.
     """
     if routing is None:
         return ""
-    route = routing.default if task is None else routing.tasks.get(task, routing.otherwise)
+    if task is None:
+        route = routing.default
+    else:
+        # Anything else than text could not even be looked up.
+        route = routing.tasks.get(task, routing.otherwise) if isinstance(task, str) else None
     if route is None:
         known = ", ".join(map(repr, routing.tasks))
         problem = "this model needs a task" if task is None else f"no route for task {task!r}"

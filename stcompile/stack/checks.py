@@ -76,6 +76,9 @@ _ARGUMENTS = {
     },
 }
 
+# Of float32: a whole number in JSON may have any number of digits.
+_LARGEST_FLOAT = 3.4e38
+
 Config = dict[str, Any]
 
 
@@ -236,6 +239,7 @@ def _check_lstm(config: Config) -> Iterator[str]:
     yield from _positive(config, "embedding_dimension")
     yield from _positive(config, "hidden_dim")
     yield from _positive({"num_layers": 1, **config}, "num_layers")
+    yield from _check_dropout({"dropout": 0, **config})
     if not isinstance(config.get("bidirectional", True), bool):
         yield "its bidirectional must be true or false"
 
@@ -243,7 +247,8 @@ def _check_lstm(config: Config) -> Iterator[str]:
 def _check_word_embeddings(config: Config) -> Iterator[str]:
     if not isinstance(config.get("tokenizer_class"), str):
         yield "its wordembedding_config.json names no tokenizer_class: copy the model again"
-    yield from _positive({"max_seq_length": 1_000_000, **config}, "max_seq_length")
+    if config.get("max_seq_length") is not None:
+        yield from _positive(config, "max_seq_length")
 
 
 def _check_vocabulary(config: Config) -> Iterator[str]:
@@ -254,6 +259,8 @@ def _check_vocabulary(config: Config) -> Iterator[str]:
         yield "its word_weights must map words to numbers: copy the model again"
     if not _is_number(config.get("unknown_word_weight", 1)):
         yield f"its unknown_word_weight is {config['unknown_word_weight']!r}: it must be a number"
+    if not isinstance(config.get("cumulative_term_frequency", True), bool):
+        yield "its cumulative_term_frequency must be true or false"
 
 
 def _check_names(config: Config) -> Iterator[str]:
@@ -268,7 +275,7 @@ def _is_positive(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST_FLOAT
 
 
 def _positive(config: Config, key: str) -> Iterator[str]:

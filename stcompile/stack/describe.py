@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stcompile.errors import ModelFolderError
@@ -41,6 +41,9 @@ _CLIP = {
     },
     "module_output_name": SENTENCE,
 }
+
+# Routers within Routers; a folder that links to itself has no end.
+_DEEPEST = 8
 
 # The type of an entry whose code comes with the model.
 CUSTOM = "Custom"
@@ -201,7 +204,10 @@ class _Reader:
         return config
 
     def _routes(self, path: str, config: dict[str, Any], label: str) -> dict[str, tuple[ModuleEntry, ...]]:
-        routes = {}
+        routes: dict[str, tuple[ModuleEntry, ...]] = {}
+        if len(PurePosixPath(path).parts) > _DEEPEST:
+            self.reasons.append(f"{label} lies {_DEEPEST} folders deep: Routers within Routers must end somewhere")
+            return routes
         for name, ids in config["structure"].items():
             found = [
                 self._entry(index, config["types"][key], _join(path, key), f"{label}, route {name}, ")

@@ -12,7 +12,7 @@ from torch import nn
 
 from stcompile.errors import InputError
 from stcompile.manifest import SENTENCE, ModuleSummary, RoutingSpec
-from stcompile.modules import Module, Router
+from stcompile.modules import InputModule, Module, Router
 from stcompile.modules.base import Features
 from stcompile.runtime.text.base import Text
 from stcompile.stack.route import Route
@@ -53,6 +53,11 @@ class ModuleStack(nn.Module):
         name: str = "model",
     ) -> None:
         super().__init__()
+        if not modules or not isinstance(modules[0], (InputModule, Router)):
+            first = type(modules[0]).__name__ if modules else "nothing"
+            raise InputError(
+                f"the first module, {first}, does not read text: begin the stack with a Transformer or the like"
+            )
         self.blocks = nn.ModuleList(modules)
         self.prompts = {"query": "", "document": "", **(prompts or {})}
         self.default_prompt_name = default_prompt_name

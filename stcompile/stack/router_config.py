@@ -21,11 +21,14 @@ def problems(config: Config) -> Iterator[str]:
         yield "its router_config.json must have types, structure and parameters: copy the model again"
         return
     assert isinstance(types, dict)
+    strange = [key for key in types if key in ("", ".")]
+    if strange:
+        yield f"its module {strange[0]!r} is not in a folder of its own: copy the model again"
     for route, ids in structure.items():
         if not isinstance(ids, list) or not ids or not all(isinstance(item, str) and item in types for item in ids):
             yield f"its route {route!r} must be a list of modules named in types: copy the model again"
     default = parameters.get("default_route")
-    if default is not None and default not in structure:
+    if default is not None and (not isinstance(default, str) or default not in structure):
         yield f"its default_route {default!r} is not a route: the routes are {', '.join(structure)}"
     if not isinstance(parameters.get("allow_empty_key", True), bool):
         yield "its allow_empty_key must be true or false"
@@ -64,7 +67,8 @@ def _parsed(text: str) -> RouteKey | None:
     if not isinstance(key, tuple) or len(key) != 2:
         return None
     task, modality = key
-    names = modality if isinstance(modality, tuple) else (modality,)
-    if not all(isinstance(name, (str, type(None))) for name in (task, *names)):
+    if not isinstance(task, (str, type(None))):
         return None
-    return (task, tuple(sorted(modality)) if isinstance(modality, tuple) else modality)
+    if isinstance(modality, tuple):
+        return (task, tuple(sorted(modality))) if all(isinstance(name, str) for name in modality) else None
+    return (task, modality) if isinstance(modality, (str, type(None))) else None

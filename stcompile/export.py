@@ -17,6 +17,7 @@ from stcompile import __version__
 from stcompile.artifact import Artifact, check_destination, open_artifact, staged, write_manifest
 from stcompile.errors import InputError, ParityError, UnsupportedError
 from stcompile.manifest import (
+    NO_PADDING,
     SCHEMA_VERSION,
     SENTENCE,
     TOKENS,
@@ -27,12 +28,13 @@ from stcompile.manifest import (
     Source,
     TextSpec,
 )
-from stcompile.parity.padding import NO_PADDING, REFERENCE_INVARIANT, padding_for
-from stcompile.parity.quality import Quality, ScoredPair
+from stcompile.parity.padding import REFERENCE_INVARIANT, padding_for
+from stcompile.parity.quality import Quality
 from stcompile.parity.report import ParityReport
 from stcompile.parity.verify import check_parity, tolerance_for
 from stcompile.passes import PassRecord, pipeline_for, run_pipeline
 from stcompile.quantize import RECIPES
+from stcompile.scored_pairs import ScoredPair
 from stcompile.stack.distill import distilled
 from stcompile.stack.front_ends import front_ends
 from stcompile.stack.load import load_stack
@@ -44,12 +46,26 @@ from stcompile.trace.serialize import write_graphs
 PARITY_FILE = "parity.json"
 OUTPUTS = (SENTENCE, TOKENS)
 
+# What target static keeps of the network's dimensions, model2vec's own default.
+PCA_DIMS = 256
+
 _UNPADDED = (
     "the model's own torch vectors depend on how much padding a text gets in its batch: this artifact never pads, so "
     "every text has the vector that torch gives it alone"
 )
 
-_VERSIONS = ("torch", "transformers", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "tokenizers", "numpy")
+_VERSIONS = (
+    "torch",
+    "transformers",
+    "onnx",
+    "onnx-ir",
+    "onnxscript",
+    "onnxruntime",
+    "tokenizers",
+    "numpy",
+    "model2vec",
+    "nltk",
+)
 
 # Announces a step that may take a while; the command line shows a spinner while it runs.
 Step = Callable[[str], AbstractContextManager[object]]
@@ -68,7 +84,7 @@ def export_model(
     cache_dir: str | None = None,
     trust_remote_code: bool = False,
     evaluation: Sequence[ScoredPair] | None = None,
-    pca_dims: int | None = 256,
+    pca_dims: int | None = PCA_DIMS,
     step: Step | None = None,
 ) -> Artifact:
     """Compiles a model, proves the result against torch, and publishes it at `destination`.
@@ -105,8 +121,10 @@ def export_model(
     tolerance = tolerance_for(chosen, min_cosine)
     passes = pipeline_for(provider)
     wanted = _checked_outputs(outputs)
-    if evaluation is not None and not chosen.distills:
-        raise InputError("scored pairs measure what distillation costs: they go with target static alone")
+    if not chosen.distills and (evaluation is not None or pca_dims != PCA_DIMS):
+        raise InputError("scored pairs and pca_dims are about distillation: they go with target static alone")
+    if chosen.distills and TOKENS in wanted:
+        raise InputError(f"target static has no {TOKENS} of its own: leave them out of the outputs")
     check_destination(Path(destination))
     with step("Reading the module stack"):
         stack = load_stack(model, revision=revision, cache_dir=cache_dir, trust_remote_code=trust_remote_code)

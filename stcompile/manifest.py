@@ -12,6 +12,7 @@ import hashlib
 import json
 import types
 import typing
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -23,6 +24,13 @@ MANIFEST_NAME = "manifest.json"
 # The graph's outputs, and the features of the stack they are: what is compiled and what is asked for.
 SENTENCE = "sentence_embedding"
 TOKENS = "token_embeddings"
+
+# How texts share a run: padded to the longest, or only with texts of their own length.
+LONGEST, NO_PADDING = "longest", "none"
+PADDINGS = (LONGEST, NO_PADDING)
+
+# What the engine may rewrite at load.
+OPTIMIZATION_LEVELS = ("disabled", "basic")
 
 T = TypeVar("T")
 
@@ -99,7 +107,7 @@ class GraphSpec:
     Attributes:
         route: the route's name; empty where the stack has no Router.
         file: the graph's file, relative to the artifact.
-        external_data: the file of weights outside the graph, or None (only above 2 GB).
+        external_data: the file of weights outside the graph, above 2 GB or shared with other routes; None without.
         opset: version of the `ai.onnx` operator set.
         inputs: in the graph's order.
         outputs: `sentence_embedding` first, then what `--outputs` asked for.
@@ -269,7 +277,7 @@ class Manifest:
     notes: tuple[str, ...]
     versions: dict[str, str]
     files: tuple[FileEntry, ...] = field(default=())
-    padding: str = "longest"
+    padding: str = LONGEST
     routing: RoutingSpec | None = None
     distillation: DistillationSummary | None = None
 
@@ -300,9 +308,33 @@ class Manifest:
         if digest != _digest(body):
             raise ArtifactError(f"{MANIFEST_NAME} was changed after the export: export the model again")
         try:
-            return _build(cls, body)
+            manifest = _build(cls, body)
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"{MANIFEST_NAME} is malformed ({error}): export the model again") from error
+        for problem in _contradictions(manifest):
+            raise ArtifactError(f"{MANIFEST_NAME} contradicts itself ({problem}): export the model again")
+        return manifest
+
+
+def _contradictions(manifest: Manifest) -> Iterator[str]:
+    """What no export writes, and what would end in the middle of encoding."""
+    routes = [graph.route for graph in manifest.graphs]
+    routing = manifest.routing
+    taken = [""] if routing is None else [*routing.tasks.values(), routing.default, routing.otherwise]
+    for route in taken:
+        if route is not None and route not in routes:
+            yield f"no graph has the route {route!r}"
+    if manifest.padding not in PADDINGS:
+        yield f"padding is {manifest.padding!r}"
+    if manifest.optimization_level not in OPTIMIZATION_LEVELS:
+        yield f"optimization_level is {manifest.optimization_level!r}"
+    for graph in manifest.graphs:
+        text, dim = graph.text or manifest.text, manifest.dim if graph.dim is None else graph.dim
+        width = graph.outputs[0].axes[-1] if graph.outputs and graph.outputs[0].axes else ""
+        if width.isdigit() and int(width) != dim:
+            yield f"dim is {dim}, and the graph's {width}"
+        if text.min_seq_length < 1 or (text.max_seq_length is not None and text.max_seq_length < 1):
+            yield "a length limit is below 1"
 
 
 def _digest(body: dict[str, Any]) -> str:

@@ -30,7 +30,6 @@ class Module(nn.Module, ABC):
         needs: features besides `reads` that must be there, e.g. `sentence_lengths`.
         reads: the embedding it reads.
         writes: the embedding it writes.
-        min_seq_length: least number of positions it can work on.
     """
 
     config_file: ClassVar[str] = "config.json"
@@ -38,7 +37,6 @@ class Module(nn.Module, ABC):
     needs: ClassVar[tuple[str, ...]] = ()
     reads: str = SENTENCE
     writes: str = SENTENCE
-    min_seq_length: int = 1
 
     @abstractmethod
     def forward(self, features: Features) -> Features:
@@ -56,6 +54,10 @@ class Module(nn.Module, ABC):
     def out_width(self, in_width: int) -> int:
         """Width of the embedding it writes when it is given `in_width`."""
         return in_width
+
+    def out_length(self, in_length: int) -> int:
+        """Positions of the token embeddings it leaves of `in_length`; below 1 where it cannot work on so few."""
+        return in_length
 
     @property
     def type_path(self) -> str:
@@ -140,6 +142,10 @@ class InputModule(Module):
             texts: at least one.
             prompt: put in front of each (of a pair, in front of its first text).
         """
+
+    def widened(self, features: Features, length: int) -> Features:
+        """Padded rows of at least `length` positions, which some networks need; the new ones are masked."""
+        return features
 
     @abstractmethod
     def front_end(self, file: str) -> tuple[TextSpec, str]:

@@ -55,7 +55,8 @@ class BoW(InputModule):
         self.word_weights = dict(word_weights)
         self.unknown_word_weight = unknown_word_weight
         self.cumulative_term_frequency = cumulative_term_frequency
-        self.register_buffer("weights", weights_of(self.vocab, self.word_weights, unknown_word_weight))
+        weights = weights_of(self.vocab, self.word_weights, unknown_word_weight)
+        self.register_buffer("weights", weights)
 
     @property
     def input_names(self) -> tuple[str, ...]:

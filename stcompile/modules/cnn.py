@@ -28,7 +28,7 @@ class CNN(Module):
         in_word_embedding_dimension: the older name of `in_embedding_dimension`.
 
     Raises:
-        InputError: no width, no kernel, or not one stride for each kernel.
+        InputError: no width, no kernel, not one stride for each kernel, or a size that is no positive number.
     """
 
     config_file: ClassVar[str] = "cnn_config.json"
@@ -49,8 +49,13 @@ class CNN(Module):
         width = in_embedding_dimension if in_embedding_dimension is not None else in_word_embedding_dimension
         kernels = tuple(kernel_sizes)
         strides = (1,) * len(kernels) if stride_sizes is None else tuple(stride_sizes)
-        if width is None or not kernels or len(strides) != len(kernels):
-            raise InputError("CNN needs in_embedding_dimension, kernel_sizes, and as many stride_sizes or none")
+        sizes = (width, out_channels, *kernels, *strides)
+        if not kernels or len(strides) != len(kernels) or not all(isinstance(size, int) and size > 0 for size in sizes):
+            raise InputError(
+                "CNN needs in_embedding_dimension, out_channels, kernel_sizes, and as many stride_sizes or none, all "
+                "positive whole numbers"
+            )
+        assert width is not None
         self.in_embedding_dimension = width
         self.out_channels = out_channels
         self.kernel_sizes = kernels
@@ -59,8 +64,6 @@ class CNN(Module):
             nn.Conv1d(width, out_channels, kernel, stride=stride, padding=(kernel - 1) // 2)
             for kernel, stride in zip(kernels, strides, strict=True)
         )
-        # What the padding on both sides leaves over of a kernel: one position, or two where it is even.
-        self.min_seq_length = max(kernel - 2 * ((kernel - 1) // 2) for kernel in kernels)
 
     @property
     def in_width(self) -> int:
@@ -68,6 +71,11 @@ class CNN(Module):
 
     def out_width(self, in_width: int) -> int:
         return self.out_channels * len(self.kernel_sizes)
+
+    def out_length(self, in_length: int) -> int:
+        sizes = zip(self.kernel_sizes, self.stride_sizes, strict=True)
+        # The padding on both sides leaves one position more than an odd kernel needs, and none for an even one.
+        return min((in_length + 2 * ((kernel - 1) // 2) - kernel) // stride + 1 for kernel, stride in sizes)
 
     def forward(self, features: Features) -> Features:
         x = features[TOKENS].transpose(1, 2)

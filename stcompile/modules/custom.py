@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -16,6 +17,9 @@ class CustomModule(Module):
     Args:
         inner: what takes and returns the feature dictionary of sentence-transformers (spec section 3).
         type_path: what modules.json calls it.
+
+    Raises:
+        InputError: it returns no dictionary, or is to be saved.
     """
 
     def __init__(self, inner: nn.Module, type_path: str) -> None:
@@ -35,6 +39,12 @@ class CustomModule(Module):
                 f"the custom module {self._type_path} returned {type(result).__name__}, not the feature dictionary"
             )
         return result
+
+    def save(self, folder: Path) -> None:
+        raise InputError(
+            f"the custom module {self._type_path} cannot be saved with a stack, because its code is not part of it: "
+            "keep the folder it came from"
+        )
 
     def get_config(self) -> dict[str, Any]:
         described = getattr(self.inner, "get_config_dict", None)

@@ -31,7 +31,7 @@ class LSTM(Module):
         word_embedding_dimension: the older name of `embedding_dimension`.
 
     Raises:
-        InputError: no width.
+        InputError: a width or the number of layers is missing or no positive number.
     """
 
     config_file: ClassVar[str] = "lstm_config.json"
@@ -53,8 +53,10 @@ class LSTM(Module):
     ) -> None:
         super().__init__()
         width = embedding_dimension if embedding_dimension is not None else word_embedding_dimension
-        if width is None or hidden_dim is None:
-            raise InputError("LSTM needs embedding_dimension and hidden_dim")
+        if not all(isinstance(size, int) and size > 0 for size in (width, hidden_dim, num_layers)):
+            raise InputError("LSTM needs embedding_dimension, hidden_dim and num_layers, positive whole numbers")
+        assert width is not None
+        assert hidden_dim is not None
         self.embedding_dimension = width
         self.hidden_dim = hidden_dim
         self.num_layers = num_layers

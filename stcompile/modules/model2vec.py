@@ -12,8 +12,10 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from stcompile.errors import InputError, ModelFolderError
+from stcompile import hub
+from stcompile.errors import InputError
 from stcompile.extras import require
+from stcompile.modules.tables import as_table
 
 # All that `StaticEmbedding` reads of a model2vec folder.
 _FILES = ("tokenizer.json", "model.safetensors")
@@ -45,6 +47,7 @@ def fold(table: Tensor, mapping: Tensor | None, weights: Tensor | None) -> Tenso
     Raises:
         InputError: they do not fit each other.
     """
+    table = as_table(table, "model2vec")
     if mapping is not None:
         rows = mapping.long()
         if rows.dim() != 1 or (len(rows) and (int(rows.min()) < 0 or int(rows.max()) >= len(table))):
@@ -52,8 +55,8 @@ def fold(table: Tensor, mapping: Tensor | None, weights: Tensor | None) -> Tenso
         table = table[rows]
     if weights is not None:
         if weights.shape != table.shape[:1]:
-            raise InputError(f"it has {len(weights)} weights for {len(table)} tokens")
-        table = table.to(torch.promote_types(table.dtype, torch.float32)) * weights[:, None]
+            raise InputError(f"its weights are {tuple(weights.shape)} for {len(table)} tokens")
+        table = table * weights[:, None]
     return table.float()
 
 
@@ -64,16 +67,7 @@ def located(model_id_or_path: str | Path) -> Path:
         ModelFolderError: there is no such folder, and the hub does not have it or cannot be reached.
     """
     folder = Path(model_id_or_path)
-    if folder.is_dir():
-        return folder
-    hub = require("huggingface_hub", "Fetching a model from the hub")
-    try:
-        return Path(hub.snapshot_download(str(model_id_or_path), allow_patterns=list(_FILES)))
-    except Exception as error:  # of the network, the hub, or a malformed id
-        detail = " ".join(str(error).split())[:300]
-        raise ModelFolderError(
-            f"{model_id_or_path} is no folder and cannot be fetched from the hub ({detail}): check the spelling"
-        ) from error
+    return folder if folder.is_dir() else hub.download(str(model_id_or_path), _FILES)
 
 
 def distill(model_name: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[Tokenizer, Tensor]:
@@ -102,7 +96,7 @@ def distill(model_name: str, given: Mapping[str, Any], defaults: Mapping[str, An
     arguments = {name: value for name, value in given.items() if name in known}
     try:
         model = library.distill(model_name, **arguments)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # of model2vec, transformers or scikit-learn
         detail = " ".join(str(error).split())[:300]
         raise InputError(f"model2vec cannot distill {model_name} ({detail})") from error
     return model.tokenizer, table_of(model)

@@ -13,9 +13,6 @@ from typing_extensions import Self
 from stcompile.errors import InputError
 from stcompile.modules.base import Features, Module
 
-# What a stack encodes here: a mapping for another modality is never chosen.
-_MODALITY = "text"
-
 RouteMappings = Mapping[tuple[str | None, str | tuple[str, ...] | None], str]
 
 
@@ -45,6 +42,8 @@ class Router(Module):
     ) -> None:
         super().__init__()
         named = [*(route_mappings or {}).values(), *([] if default_route is None else [default_route])]
+        if not all(isinstance(key, tuple) and len(key) == 2 for key in route_mappings or {}):
+            raise InputError("Router: the keys of route_mappings must be pairs of a task and a modality")
         strangers = [name for name in named if name not in sub_modules]
         if not sub_modules or not all(sub_modules.values()) or strangers:
             problem = f"there is no route {strangers[0]!r}" if strangers else "a route needs at least one module"
@@ -67,12 +66,17 @@ class Router(Module):
         """The usual asymmetric model: `encode_query` and `encode_document` take a route each."""
         return cls({"query": query_modules, "document": document_modules}, default_route, allow_empty_key)
 
-    def route(self, task: str | None) -> str | None:
-        """The route of a task for texts (spec section 11.2); None where sentence-transformers raises an error."""
-        for key in ((task, _MODALITY), (task, None), (None, _MODALITY), (None, None)):
+    def route(self, task: str | None, modality: str | None) -> str | None:
+        """The route of a task (spec section 11.2); None where sentence-transformers raises an error.
+
+        Args:
+            task: what `encode(task=...)` was given.
+            modality: `text` or `message`; None where the first module of the stack does not say.
+        """
+        for key in ((task, modality), (task, None), (None, modality), (None, None)):
             if key in self.route_mappings:
                 return self.route_mappings[key]
-        for name in (task, _MODALITY):
+        for name in (task, modality):
             if name is not None and name in self.routes:
                 return name
         return self.default_route if task is None else None

@@ -21,6 +21,7 @@ from stcompile.manifest import SENTENCE, TextSpec
 from stcompile.modules import model2vec
 from stcompile.modules.base import Example, Features, InputModule
 from stcompile.modules.segments import FLAT_INPUTS, ends, flat_examples, flat_features, membership
+from stcompile.modules.tables import as_table
 from stcompile.modules.texts import prompted
 from stcompile.modules.weights import read_state
 from stcompile.runtime.text.base import Text
@@ -59,7 +60,7 @@ class StaticEmbedding(InputModule):
         truncation = self.tokenizer.truncation
         self.max_seq_length = None if truncation is None else int(truncation["max_length"])
         if embedding_weights is not None:
-            table = torch.as_tensor(embedding_weights).detach().float()
+            table = as_table(embedding_weights, "StaticEmbedding")
         elif embedding_dim is not None:
             table = nn.EmbeddingBag(self._vocabulary_size, embedding_dim).weight.detach()
         else:
@@ -224,8 +225,6 @@ def _without_padding(tokenizer: Tokenizer | PreTrainedTokenizerBase) -> Tokenize
 
 
 def _check_table(table: Tensor, vocabulary_size: int) -> None:
-    if table.dim() != 2 or not table.shape[1]:
-        raise InputError(f"the table of a StaticEmbedding must be (vocabulary, dim), got {tuple(table.shape)}")
     if len(table) < vocabulary_size:
         raise InputError(
             f"the table has {len(table)} rows, but the tokenizer makes ids up to {vocabulary_size - 1}: they belong "

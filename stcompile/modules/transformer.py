@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 from tokenizers import Tokenizer, normalizers
+from torch.nn import functional
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from stcompile.errors import ModelFolderError, UnsupportedError
@@ -175,7 +176,15 @@ class Transformer(InputModule):
             first = [(prompt or "") + (text if isinstance(text, str) else text[0]) for text in texts]
             second = [text[1] for text in texts if not isinstance(text, str)]
             batch = dict(self.tokenizer(first, second or None, **options))
-        return {name: self._widened(name, batch[name].long()) for name in self.input_names}
+        # A text without any token still needs a position to compute on.
+        return self.widened({name: batch[name].long() for name in self.input_names}, 1)
+
+    def widened(self, features: Features, length: int) -> Features:
+        missing = max(length - features["input_ids"].shape[1], 0)
+        fill = {"input_ids": self.tokenizer.pad_token_id, "token_type_ids": self.tokenizer.pad_token_type_id}
+        where = (missing, 0) if self.tokenizer.padding_side == "left" else (0, missing)
+        padded = {name: functional.pad(features[name], where, value=fill.get(name, 0)) for name in self.input_names}
+        return {**features, **padded} if missing else features
 
     def front_end(self, file: str) -> tuple[TextSpec, str]:
         """The tokenizer as transformers runs it, not as the folder stores it.
@@ -194,7 +203,6 @@ class Transformer(InputModule):
             pad_type_id=int(tokenizer.pad_token_type_id),
             special_ids=tuple(sorted(tokenizer.all_special_ids)),
             chat=None if chat is None else chat.reduce(),
-            min_seq_length=self.min_seq_length,
         )
         plain = Tokenizer.from_str(self.tokenizer.backend_tokenizer.to_str())
         plain.no_padding()
@@ -249,15 +257,6 @@ class Transformer(InputModule):
     @property
     def _shows_hidden_states(self) -> bool:
         return self._method_name == "forward" and bool(getattr(self.network.config, "output_hidden_states", False))
-
-    def _widened(self, name: str, value: torch.Tensor) -> torch.Tensor:
-        """A text needs some positions to compute on, however few tokens it has; they are masked."""
-        missing = max(self.min_seq_length - value.shape[1], 0)
-        if not missing:
-            return value
-        fill = {"input_ids": self.tokenizer.pad_token_id, "token_type_ids": self.tokenizer.pad_token_type_id}
-        where = (missing, 0) if self.tokenizer.padding_side == "left" else (0, missing)
-        return torch.nn.functional.pad(value, where, value=int(fill.get(name, 0)))
 
     def _limit(self, max_seq_length: int | None, tokenizer_args: dict[str, Any]) -> int | None:
         positions = usable_positions(self.network)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 from typing_extensions import Self
 
@@ -18,6 +18,7 @@ from stcompile.errors import InputError, ModelFolderError
 from stcompile.manifest import TOKENS, TextSpec
 from stcompile.modules.base import Example, Features, InputModule
 from stcompile.modules.embedding_files import read_embeddings
+from stcompile.modules.tables import as_table
 from stcompile.modules.texts import prompted, texts_of
 from stcompile.modules.weights import read_state
 from stcompile.modules.word_tokenizers import (
@@ -67,10 +68,7 @@ class WordEmbeddings(InputModule):
             tokenizer = TransformersTokenizerWrapper(tokenizer)
         if not isinstance(tokenizer, WordTokenizer):
             raise InputError(f"WordEmbeddings needs a word tokenizer, got {type(tokenizer).__name__}")
-        rows = embedding_weights if isinstance(embedding_weights, Tensor) else np.asarray(embedding_weights)
-        table = torch.as_tensor(rows).detach().float()
-        if table.dim() != 2 or not table.numel():
-            raise InputError(f"the table of WordEmbeddings must be (vocabulary, dim), got {tuple(table.shape)}")
+        table = as_table(embedding_weights, "WordEmbeddings")
         if len(table) < tokenizer.vocabulary_size:
             raise InputError(
                 f"the table has {len(table)} rows, but the tokenizer makes ids up to "
@@ -143,7 +141,7 @@ class WordEmbeddings(InputModule):
 
     def tokenize(self, texts: Sequence[Text], prompt: str | None) -> Features:
         rows = [self.tokenizer.tokenize(text)[: self.max_seq_length] for text in prompted(texts, prompt)]
-        ids = torch.zeros((len(rows), max([self.min_seq_length, *map(len, rows)])), dtype=torch.int64)
+        ids = torch.zeros((len(rows), max([1, *map(len, rows)])), dtype=torch.int64)
         mask = torch.zeros_like(ids)
         for index, row in enumerate(rows):
             ids[index, : len(row)] = torch.tensor(row, dtype=torch.int64)
@@ -154,8 +152,12 @@ class WordEmbeddings(InputModule):
         x = self.emb_layer(features["input_ids"])
         return {**features, TOKENS: x, "sentence_lengths": features["attention_mask"].sum(dim=1)}
 
+    def widened(self, features: Features, length: int) -> Features:
+        missing = max(length - features["input_ids"].shape[1], 0)
+        return {name: functional.pad(features[name], (0, missing)) for name in self.input_names}
+
     def front_end(self, file: str) -> tuple[TextSpec, str]:
-        spec = TextSpec("words", file, self.max_seq_length, min_seq_length=self.min_seq_length)
+        spec = TextSpec("words", file, self.max_seq_length)
         return spec, json.dumps(self.tokenizer.splitter.to_json())
 
     def examples(self) -> dict[str, Example]:

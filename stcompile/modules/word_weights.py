@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from stcompile.errors import InputError
 from stcompile.manifest import TOKENS
 from stcompile.modules.base import Features, Module
 
@@ -62,6 +63,13 @@ class WordWeights(Module):
 
 
 def weights_of(vocab: Sequence[str], word_weights: Mapping[str, float], unknown_word_weight: float) -> Tensor:
-    """The weight of each word, float32 `(vocabulary,)`: its own, else its lower-case form's, else the unknown one."""
+    """The weight of each word, float32 `(vocabulary,)`: its own, else its lower-case form's, else the unknown one.
+
+    Raises:
+        InputError: a weight is no number.
+    """
     own = (word_weights.get(word, word_weights.get(word.lower(), unknown_word_weight)) for word in vocab)
-    return torch.tensor(list(own), dtype=torch.float32)
+    try:
+        return torch.tensor(list(own), dtype=torch.float32)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise InputError(f"the weights of words must be numbers ({error})") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stcompile.manifest import LONGEST, NO_PADDING
 from stcompile.parity.metrics import distance
 from stcompile.parity.probes import probe_texts
 from stcompile.stack.module_stack import ModuleStack
@@ -11,7 +12,9 @@ from stcompile.stack.route import Route
 # left-padded absolute positions.
 REFERENCE_INVARIANT = 0.99999
 
-LONGEST, NO_PADDING = "longest", "none"
+# Largest difference of a component that is rounding, on rows scaled to the length of the row. Measured: 8e-7 over all
+# golden stacks whose padding is masked, 1.5e-6 for a BERT of 24 layers x 1024.
+_ROUNDING = 1e-5
 
 _TEXTS = 16
 _LONGEST_TEXT = 300
@@ -28,6 +31,5 @@ def _ignores_padding(route: Route) -> bool:
     known = [text for text in probe_texts() if len(text) <= _LONGEST_TEXT]
     # Of very different lengths, so that every text but one is padded.
     texts = [*route.front.probe_texts(), *sorted(known, key=len)[:: max(1, len(known) // _TEXTS)]]
-    alone = route.encode(texts, batch_size=1)
-    together = route.encode(texts, batch_size=len(texts))
-    return bool(distance(alone, together).cosine.min() >= REFERENCE_INVARIANT)
+    found = distance(route.encode(texts, batch_size=1), route.encode(texts, batch_size=len(texts)))
+    return bool(found.cosine.min() >= REFERENCE_INVARIANT and found.abs_error.max() <= _ROUNDING)

@@ -12,10 +12,8 @@ from stcompile.errors import InputError
 from stcompile.manifest import DistillationSummary
 from stcompile.parity.metrics import neighbour_overlap, spearman
 from stcompile.parity.probes import probe_texts
+from stcompile.scored_pairs import ScoredPair
 from stcompile.stack.module_stack import ModuleStack
-
-# Two texts and how alike people find them.
-ScoredPair = tuple[str, str, float]
 
 Matrix = NDArray[np.float32]
 
@@ -57,17 +55,16 @@ class Quality:
 
 
 def _checked(pairs: Sequence[ScoredPair]) -> list[ScoredPair]:
-    for pair in pairs:
-        good = len(pair) == 3 and all(isinstance(text, str) for text in pair[:2]) and _is_score(pair[2])
-        if not good:
-            raise InputError("evaluation pairs must be (text, text, score)")
+    if not all(isinstance(pair, (tuple, list)) and len(pair) == 3 and _is_good(*pair) for pair in pairs):
+        raise InputError("evaluation pairs must be (text, text, score)")
     if len(pairs) < 2:
         raise InputError("a rank correlation needs at least two scored pairs")
     return list(pairs)
 
 
-def _is_score(value: object) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+def _is_good(first: object, second: object, score: object) -> bool:
+    texts = isinstance(first, str) and isinstance(second, str)
+    return texts and isinstance(score, (int, float)) and math.isfinite(score)
 
 
 def _cosines(vectors: Matrix) -> NDArray[np.float64]:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from stcompile.artifact import Artifact, open_artifact
 from stcompile.errors import InputError, ModelFolderError
-from stcompile.manifest import SENTENCE, TOKENS, GraphSpec, Manifest, RoutingSpec
+from stcompile.manifest import NO_PADDING, SENTENCE, TOKENS, GraphSpec, Manifest, RoutingSpec
 from stcompile.parity.metrics import Distance, distance, neighbour_overlap
-from stcompile.parity.padding import NO_PADDING, REFERENCE_INVARIANT
+from stcompile.parity.padding import REFERENCE_INVARIANT
 from stcompile.parity.probes import over_length_text, probe_texts, texts_sha256
 from stcompile.parity.report import ParityReport, shortened
 from stcompile.parity.runner import Run, run_shipped
@@ -113,6 +113,11 @@ def check_parity(
             f"the artifact has {manifest.dim} dimensions and the model {stack.dim}, or they have other routes: it was "
             "compiled from another model"
         )
+    if manifest.routing != stack.routing:
+        raise ModelFolderError(
+            f"the artifact was compiled with other tasks than the model now has ({_tasks(manifest.routing)} instead of "
+            f"{_tasks(stack.routing)}): export it again"
+        )
     plans, references = [], []
     for index, graph in enumerate(manifest.graphs):
         route = stack.routes[graph.route]
@@ -143,6 +148,13 @@ def check_parity(
         texts_sha256=texts_sha256([text for plan in plans for text in plan.texts]),
     )
     return dataclasses.replace(report, failures=_failures(report, manifest.padding))
+
+
+def _tasks(routing: RoutingSpec | None) -> str:
+    if routing is None:
+        return "no Router"
+    pairs = [*routing.tasks.items(), ("no task", routing.default), ("any other", routing.otherwise)]
+    return ", ".join(f"{task} -> {route or 'refused'}" for task, route in pairs)
 
 
 def _dims(manifest: Manifest) -> dict[str, int]:

@@ -144,7 +144,7 @@ class Encoder:
             InputError: something other than text, an unknown prompt, precision or output, a bad number.
         """
         single = isinstance(sentences, (str, dict))
-        items: Any = [sentences] if single else sentences
+        items: Any = [sentences] if single else _listed(sentences)
         if self._manifest.routing is not None:
             items, task = _without_keys(items, task)
         texts = _checked_texts(items)
@@ -170,21 +170,21 @@ class Encoder:
         result = postprocess.quantize(np.ascontiguousarray(embeddings), precision)
         return result[0] if single else result
 
-    def encode_query(self, sentences: Sentences, **options: Any) -> Any:
+    def encode_query(self, sentences: Sentences, prompt_name: str | None = None, **options: Any) -> Any:
         """`encode` for the task `query`, with the prompt of that name; takes the options of `encode`.
 
         Raises:
             InputError: as `encode`.
         """
-        return self._encode_as("query", _QUERY_NAMES, sentences, options)
+        return self._encode_as("query", _QUERY_NAMES, sentences, {"prompt_name": prompt_name, **options})
 
-    def encode_document(self, sentences: Sentences, **options: Any) -> Any:
+    def encode_document(self, sentences: Sentences, prompt_name: str | None = None, **options: Any) -> Any:
         """`encode` for the task `document`, with the first prompt of `document`, `passage`, `corpus` there is.
 
         Raises:
             InputError: as `encode`.
         """
-        return self._encode_as("document", _DOCUMENT_NAMES, sentences, options)
+        return self._encode_as("document", _DOCUMENT_NAMES, sentences, {"prompt_name": prompt_name, **options})
 
     def similarity(self, left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.float32]:
         """Similarity of every vector of `left` to every vector of `right`, by the model's own measure.
@@ -219,7 +219,7 @@ class Encoder:
         name = prompt_name if prompt_name is not None else self.default_prompt_name
         if name is None:
             return None
-        if name not in self._manifest.prompts:
+        if not isinstance(name, str) or name not in self._manifest.prompts:
             known = ", ".join(map(repr, self._manifest.prompts)) or "none"
             raise InputError(f"unknown prompt {name!r}: this model has {known}; pass prompt= for a text of your own")
         return self._manifest.prompts[name]
@@ -252,7 +252,7 @@ def _token_rows(route: OpenRoute, count: int, batches: Iterator[tuple[list[int],
 
 def _without_keys(items: Any, task: str | None) -> tuple[Any, str | None]:
     """`{task: text}` items as texts and their task, which all of a call must share."""
-    if not isinstance(items, (list, tuple)) or not any(isinstance(item, dict) for item in items):
+    if not any(isinstance(item, dict) for item in items):
         return items, task
     keys = dict.fromkeys(key for item in items if isinstance(item, dict) for key in item)
     if len(keys) != 1 or not all(isinstance(item, dict) and len(item) == 1 for item in items):
@@ -289,9 +289,16 @@ def _progress(total: int, asked: bool | None) -> Any:
     return tqdm(total=total, desc="Texts", unit="text")
 
 
-def _checked_texts(sentences: Sequence[Any]) -> list[Text]:
-    if not hasattr(sentences, "__iter__") or isinstance(sentences, (bytes, dict)):
-        raise InputError(f"encode takes a text or a list of texts, got {type(sentences).__name__}")
+def _listed(sentences: Any) -> list[Any]:
+    try:
+        if not isinstance(sentences, bytes):
+            return list(sentences)
+    except TypeError:
+        pass
+    raise InputError(f"encode takes a text or a list of texts, got {type(sentences).__name__}")
+
+
+def _checked_texts(sentences: list[Any]) -> list[Text]:
     texts: list[Text] = []
     for index, item in enumerate(sentences):
         if isinstance(item, str):

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stcompile.errors import ArtifactError, InputError
-from stcompile.manifest import GraphSpec, Manifest, RoutingSpec, TextSpec
+from stcompile.errors import ArtifactError, InputError, StcompileError
+from stcompile.manifest import NO_PADDING, GraphSpec, Manifest, RoutingSpec, TextSpec
 from stcompile.runtime import batching
 from stcompile.runtime.engines import open_engine
 from stcompile.runtime.text.base import Feeds, Text, TextFrontEnd
@@ -26,7 +26,7 @@ FRONT_ENDS: dict[str, Callable[[Path, TextSpec, Sequence[str]], TextFrontEnd]] =
     "bow": BowText,
 }
 
-_NO_PADDING = "none"
+_INPUTS = frozenset(("input_ids", "attention_mask", "token_type_ids", "prompt_length", "offsets"))
 
 # Tokens of a run where texts lie behind each other: adding up the rows of a table costs texts times tokens.
 _FLAT_TOKENS = 512
@@ -48,8 +48,10 @@ class OpenRoute:
 
     def __init__(self, folder: Path, manifest: Manifest, graph: GraphSpec, provider: str, threads: int | None) -> None:
         spec = graph.text or manifest.text
-        if spec.kind not in FRONT_ENDS:
-            raise ArtifactError(f"its text front end {spec.kind!r} is unknown: pip install --upgrade stcompile")
+        unknown = [item.name for item in graph.inputs if item.name not in _INPUTS]
+        if spec.kind not in FRONT_ENDS or unknown:
+            what = f"input {unknown[0]!r}" if unknown else f"text front end {spec.kind!r}"
+            raise ArtifactError(f"the artifact's {what} is unknown: pip install --upgrade stcompile")
         self.name = graph.route
         self.dim = manifest.dim if graph.dim is None else graph.dim
         self.outputs = tuple(output.name for output in graph.outputs)
@@ -57,7 +59,7 @@ class OpenRoute:
         self._text = FRONT_ENDS[spec.kind](folder, spec, [item.name for item in graph.inputs])
         self._engine = open_engine(folder, graph, manifest, provider, threads)
         self._is_flat = "offsets" in [item.name for item in graph.inputs]
-        self._same_length_only = manifest.padding == _NO_PADDING
+        self._same_length_only = manifest.padding == NO_PADDING
 
     @property
     def takes_pairs(self) -> bool:
@@ -68,13 +70,17 @@ class OpenRoute:
         """Positions of some texts, and the graph's inputs for them, until every text had its turn.
 
         Raises:
-            InputError: a text is not valid Unicode.
+            InputError: a text is not valid Unicode, or the tokenizer fails on it.
         """
         for window in batching.windows(len(texts)):
             try:
                 tokenized = self._text.tokenize(texts[window.start : window.stop], prompt)
             except TypeError as error:  # what tokenizers says to anything that is not valid Unicode
                 raise InputError(_not_unicode(texts)) from error
+            except StcompileError:
+                raise
+            except Exception as error:  # tokenizers raises bare Exception, e.g. for a word that has no id
+                raise InputError(f"the model's tokenizer cannot read a text ({error}): leave it out") from error
             for batch in self._grouped([len(row) for row in tokenized], batch_size):
                 feeds = self._text.collate([tokenized[index] for index in batch], prompt)
                 yield [window.start + index for index in batch], feeds

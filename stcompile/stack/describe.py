@@ -194,6 +194,8 @@ class _Reader:
         if kind in ("Transformer", "CLIPModel"):
             _check_network(self._folder, path, self.reasons)
             _check_tokenizer(self._folder, str(config.get("tokenizer_name_or_path") or path))
+        if kind == "WordEmbeddings" and str(config.get("tokenizer_class")).endswith("TransformersTokenizerWrapper"):
+            _check_tokenizer(self._folder, path)
         if kind == "StaticEmbedding":
             _check_static(self._folder, path)
         if kind == "Transformer":
@@ -273,26 +275,24 @@ def _check_static(folder: Folder, path: str) -> None:
 
 
 def _check_order(entries: list[ModuleEntry], reasons: list[str]) -> None:
-    if reasons:
-        return
-    for path in _paths(entries):
-        readers = [index for index, kind in enumerate(path) if kind in registry.SUPPORTED and _reads_text(kind)]
-        if readers != [0]:
-            reasons.append(f"one module must read text, the first of the stack or of every route: {_READERS}")
-            return
+    if not reasons and not (_begins_with_text(entries) and not any(_reads_text(entry) for entry in entries[1:])):
+        reasons.append(f"one module must read text, the first of the stack or of every route: {_READERS}")
 
 
-def _paths(entries: Sequence[ModuleEntry]) -> list[list[str]]:
-    """The types of every way through the stack."""
-    paths: list[list[str]] = [[]]
-    for entry in entries:
-        steps = [path for route in entry.routes.values() for path in _paths(route)] or [[entry.type]]
-        paths = [path + step for path in paths for step in steps]
-    return paths
+def _begins_with_text(entries: Sequence[ModuleEntry]) -> bool:
+    """Whether the first module of the list, or of every route of its Router, reads text, and no later one."""
+    first = entries[0]
+    if not first.routes:
+        return _reads_text(first)
+    routes = first.routes.values()
+    return all(_begins_with_text(route) and not any(_reads_text(entry) for entry in route[1:]) for route in routes)
 
 
-def _reads_text(kind: str) -> bool:
-    return registry.SUPPORTED[kind].reads_text
+def _reads_text(entry: ModuleEntry) -> bool:
+    """Whether a module, or one in a route of it, reads text."""
+    inner = [module for route in entry.routes.values() for module in route]
+    kind = registry.SUPPORTED.get(entry.type)
+    return (kind is not None and kind.reads_text) or any(_reads_text(module) for module in inner)
 
 
 def _check_kind(settings: dict[str, Any], reasons: list[str]) -> None:

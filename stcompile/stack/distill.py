@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 
 from stcompile.errors import InputError, UnsupportedError
 from stcompile.extras import require
-from stcompile.modules import Normalize, Pooling, StaticEmbedding, Transformer
+from stcompile.modules import Dropout, Normalize, Pooling, StaticEmbedding, Transformer
 from stcompile.modules.model2vec import table_of
+from stcompile.modules.transformer import DEFAULT_MODALITY
 from stcompile.stack.module_stack import ModuleStack
 
-logger = logging.getLogger("stcompile")
+# What a table of single tokens loses nothing of; it ends in a Normalize in any case.
+_HARMLESS = (Pooling, Normalize, Dropout)
 
 # Our pooling mode to model2vec's: how it makes one vector of the tokens of a single word.
 _POOLING = {"mean": "mean", "cls": "first", "lasttoken": "last"}
@@ -21,8 +22,9 @@ _POOLING = {"mean": "mean", "cls": "first", "lasttoken": "last"}
 def distilled(stack: ModuleStack, *, pca_dims: int | None = 256) -> ModuleStack:
     """Static token embeddings that imitate a model: a table of what its network makes of each token alone.
 
-    The result has no prompts: a static model has no context that could read them. The network of `stack` is
-    used up: its table of tokens is rearranged.
+    The result has no prompts: a static model has no context that could read them. It keeps `truncate_dim`, since
+    principal components come in the order of what they carry. The network of `stack` is used up: its table of tokens
+    is rearranged.
 
     Args:
         stack: a Transformer with mean, cls or lasttoken pooling.
@@ -33,7 +35,7 @@ def distilled(stack: ModuleStack, *, pca_dims: int | None = 256) -> ModuleStack:
 
     Raises:
         InputError: `pca_dims` is no positive number.
-        UnsupportedError: the stack has nothing that can be distilled.
+        UnsupportedError: the stack has nothing that can be distilled, or more than can be.
         MissingExtraError: model2vec is not installed.
     """
     if pca_dims is not None and (not isinstance(pca_dims, int) or isinstance(pca_dims, bool) or pca_dims < 1):
@@ -42,17 +44,21 @@ def distilled(stack: ModuleStack, *, pca_dims: int | None = 256) -> ModuleStack:
     transformer, mode = _checked(stack)
     kept = None if pca_dims is None else min(pca_dims, transformer.hidden_size)
     # It draws a progress bar of its own, into whatever else is being drawn.
-    with contextlib.redirect_stderr(io.StringIO()):
-        found = model2vec.distill_from_model(
-            model=transformer.network,
-            tokenizer=transformer.tokenizer,
-            device="cpu",
-            pca_dims=kept,
-            quantize_to="float32",
-            pooling=_POOLING[mode],
-        )
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            found = model2vec.distill_from_model(
+                model=transformer.network,
+                tokenizer=transformer.tokenizer,
+                device="cpu",
+                pca_dims=kept,
+                quantize_to="float32",
+                pooling=_POOLING[mode],
+            )
+    except Exception as error:  # of model2vec, transformers or scikit-learn
+        detail = " ".join(str(error).split())[:300]
+        raise UnsupportedError(stack.name, [f"model2vec cannot distill its network ({detail})"]) from error
     embedding = StaticEmbedding(found.tokenizer, table_of(found))
-    return ModuleStack([embedding, Normalize()], name=stack.name)
+    return ModuleStack([embedding, Normalize()], truncate_dim=stack.truncate_dim, name=stack.name)
 
 
 def _checked(stack: ModuleStack) -> tuple[Transformer, str]:
@@ -68,5 +74,14 @@ def _checked(stack: ModuleStack) -> tuple[Transformer, str]:
     if len(modes) != 1 or modes[0] not in _POOLING:
         raise UnsupportedError(
             stack.name, [f"it pools {' and '.join(modes) or 'nothing'}: distillation knows {', '.join(_POOLING)}"]
+        )
+    lost = [type(block).__name__ for block in route.blocks if not isinstance(block, (Transformer, *_HARMLESS))]
+    text = front.modality_config["text"]
+    if text != DEFAULT_MODALITY["text"]:
+        lost.append(f"output {text['method_output_name']}")
+    if lost:
+        raise UnsupportedError(
+            stack.name,
+            [f"its {' and '.join(lost)} would be lost, since distillation knows the network alone: distill it without"],
         )
     return front, modes[0]

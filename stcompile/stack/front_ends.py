@@ -24,7 +24,7 @@ def front_ends(routes: Mapping[str, Route]) -> tuple[dict[str, TextSpec], dict[s
     names: dict[str, str] = {}
     specs = {}
     for route_name, route in routes.items():
-        spec, content = route.front.front_end("")
+        spec, content = route.front_end("")
         number = f"_{len(names)}" if names else ""
         name = names.setdefault(content, f"{_FILES.get(spec.kind, 'tokenizer')}{number}.json")
         specs[route_name] = dataclasses.replace(spec, tokenizer=name)

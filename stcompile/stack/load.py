@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from stcompile import modules
-from stcompile.errors import StcompileError, UnsupportedError
+from stcompile.errors import ModelFolderError, StcompileError, UnsupportedError
 from stcompile.modules import Module, Router, Transformer
 from stcompile.stack import router_config
 from stcompile.stack.custom import load_custom
@@ -121,7 +121,10 @@ class _Builder:
         if entry.type == CUSTOM:
             known = self._classes.get(entry.type_path.rpartition(".")[2])
             return load_custom(self._folder, entry.type_path, entry.path, self._name, known)
-        return BUILDERS[entry.type].load(path, entry.config)
+        try:
+            return BUILDERS[entry.type].load(path, entry.config)
+        except (RuntimeError, MemoryError) as error:  # torch, of sizes that no memory holds
+            raise ModelFolderError(f"{path} cannot be built ({error}): its configuration is wrong") from error
 
     def _once(self, entry: ModuleEntry) -> Module:
         if entry.path not in self._shared:
@@ -157,9 +160,10 @@ def _warn_of_clamp(block: object, name: str) -> None:
 
 
 def _try(route: Route, name: str) -> None:
-    """Runs one text, so that what only shows in the network's real outputs is a sentence and not a traceback."""
+    """Runs a few texts, so that what only shows in the network's real outputs is a sentence and not a traceback."""
     try:
-        width = route.encode(["a"]).shape[1]
+        texts = ["a", "The quick brown fox jumps over the lazy dog.", *route.front.probe_texts()[-1:]]
+        width = route.encode(texts).shape[1]
     except StcompileError:
         raise
     except Exception as error:  # the network may fail in any way

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,9 @@ from torch import nn
 
 from stcompile.errors import InputError
 from stcompile.manifest import SENTENCE, ModuleSummary, RoutingSpec
-from stcompile.modules import InputModule, Module, Router
+from stcompile.modules import InputModule, Module, Router, Transformer
 from stcompile.modules.base import Features
+from stcompile.runtime.route import route_of
 from stcompile.runtime.text.base import Text
 from stcompile.stack.route import Route
 
@@ -82,14 +84,9 @@ class ModuleStack(nn.Module):
         Raises:
             InputError: the task has no route.
         """
-        if self.routing is None:
-            return self.routes[""]
-        name = self.routing.default if task is None else self.routing.tasks.get(task, self.routing.otherwise)
-        if name is None and or_first:
-            name = next(iter(self.routes))
-        if name is None:
-            raise InputError(f"no route for task {task!r}: this model has {', '.join(self.routing.tasks)}")
-        return self.routes[name]
+        if or_first and self.routing is not None and self.routing.default is None:
+            return next(iter(self.routes.values()))
+        return self.routes[route_of(self.routing, task)]
 
     def forward(self, features: Features) -> Features:
         return self.route(None)(features)  # type: ignore[no-any-return] # a Route's forward
@@ -115,7 +112,7 @@ class ModuleStack(nn.Module):
         summary = [[item.type, item.config] for item in self.summaries()]
         digest.update(json.dumps([summary, self.prompts, self.default_prompt_name], sort_keys=True).encode())
         for route in self.routes.values():
-            digest.update(route.front.front_end("")[1].encode())
+            digest.update(route.front_end("")[1].encode())
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.contiguous().numpy().tobytes())
@@ -135,50 +132,61 @@ def _lay_out(modules: Sequence[Module], name: str) -> tuple[dict[str, Route], Ro
     routers = list(_routers(modules))
     if not routers:
         return {"": Route(list(modules), name)}, None
+    modality = _modality(modules[0])
     known = dict.fromkeys(task for router in routers for task in router.tasks)
-    paths = {task: _path(modules, task) for task in (None, *known, _UNHEARD_OF)}
     routes: dict[str, Route] = {}
+    names: dict[tuple[str, ...], str] = {}
     answers: dict[str | None, str | None] = {}
-    for task, path in paths.items():
-        answers[task] = None if path is None else path.name
-        if path is not None and path.name not in routes:
-            routes[path.name] = Route(path.modules, f"{name}, route {path.name}")
+    for task in (None, *known, _UNHEARD_OF):
+        path = _Path(task, modality)
+        if not path.follow(modules):
+            answers[task] = None
+            continue
+        choices = tuple(path.choices)
+        if choices not in names:
+            # Of one Router the route's own name; of several, one that no other way through them has.
+            names[choices] = label = _unused("-".join(dict.fromkeys(choices)), routes)
+            routes[label] = Route(path.modules, f"{name}, route {label}")
+        answers[task] = names[choices]
     if not routes:
         raise InputError("no task reaches any route of the Router: give it a default_route or name its routes")
-    tasks = {task: route for task, route in answers.items() if task in known and task is not None and route is not None}
+    tasks = {task: route for task in known if (route := answers[task]) is not None}
     return routes, RoutingSpec(tasks, answers[None], answers[_UNHEARD_OF])
 
 
-class _Path:
-    """The modules one task takes, and the names of the routes it chose on the way."""
+def _modality(first: Module) -> str | None:
+    """What sentence-transformers notes of its input, for the Routers to come: only these two modules say anything."""
+    if isinstance(first, Transformer):
+        return "message" if "message" in first.modality_config else "text"
+    return "text" if isinstance(first, Router) else None
 
-    def __init__(self) -> None:
+
+def _unused(name: str, taken: Container[str]) -> str:
+    return next(label for number in count(1) if (label := name if number == 1 else f"{name}-{number}") not in taken)
+
+
+class _Path:
+    """The modules one task takes, and the routes chosen on the way."""
+
+    def __init__(self, task: str | None, modality: str | None) -> None:
+        self._task = task
+        self._modality = modality
         self.modules: list[Module] = []
         self.choices: list[str] = []
 
-    @property
-    def name(self) -> str:
-        return "-".join(dict.fromkeys(self.choices))
-
-
-def _path(modules: Sequence[Module], task: str | None) -> _Path | None:
-    """What a task takes, or None where some Router has no route for it."""
-    path = _Path()
-    return path if _follow(modules, task, path) else None
-
-
-def _follow(modules: Sequence[Module], task: str | None, path: _Path) -> bool:
-    for module in modules:
-        if not isinstance(module, Router):
-            path.modules.append(module)
-            continue
-        choice = module.route(task)
-        if choice is None:
-            return False
-        path.choices.append(choice)
-        if not _follow(module.routes[choice], task, path):
-            return False
-    return True
+    def follow(self, modules: Sequence[Module]) -> bool:
+        """Walks through; False where some Router has no route for the task."""
+        for module in modules:
+            if not isinstance(module, Router):
+                self.modules.append(module)
+                continue
+            choice = module.route(self._task, self._modality)
+            if choice is None:
+                return False
+            self.choices.append(choice)
+            if not self.follow(module.routes[choice]):
+                return False
+        return True
 
 
 def _routers(modules: Sequence[Module]) -> Iterator[Router]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from stcompile.errors import UnsupportedError
-from stcompile.manifest import SENTENCE, TOKENS
+from stcompile.errors import StcompileError, UnsupportedError
+from stcompile.manifest import SENTENCE, TOKENS, TextSpec
 from stcompile.modules import (
+    LSTM,
     CustomModule,
     InputModule,
     Module,
@@ -40,8 +42,8 @@ class Route(nn.Module):
         super().__init__()
         self._widths = _checked_widths(modules, name)
         self.blocks = nn.ModuleList(modules)
-        # A front end that several routes share makes rows long enough for all of them.
-        self.front.min_seq_length = max([self.front.min_seq_length, *(block.min_seq_length for block in modules)])
+        self.name = name
+        self.min_seq_length = _least_length(modules)
         self.eval()
 
     @property
@@ -103,13 +105,18 @@ class Route(nn.Module):
         order = sorted(range(len(texts)), key=lambda index: -sum(map(len, texts[index])))
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            features = self.front.tokenize([texts[index] for index in batch], prompt)
+            features = self._tokenized([texts[index] for index in batch], prompt)
             if self.leaves_out_prompt:
                 features["prompt_length"] = torch.tensor(self.front.prompt_length(prompt))
             values = self(features)[output].float().numpy()
             for index, row in zip(batch, values, strict=True):
                 rows[index] = row
         return np.stack(rows)
+
+    def front_end(self, file: str) -> tuple[TextSpec, str]:
+        """How the runtime turns strings into the graph's inputs. Arguments and errors as `InputModule.front_end`."""
+        spec, content = self.front.front_end(file)
+        return dataclasses.replace(spec, min_seq_length=self.min_seq_length), content
 
     def examples(self) -> dict[str, Example]:
         """What to trace each of `input_names` with."""
@@ -130,6 +137,27 @@ class Route(nn.Module):
             notes.append("only the text side of this model is compiled: keep images on sentence-transformers")
         return tuple(notes)
 
+    def _tokenized(self, texts: Sequence[Text], prompt: str | None) -> Features:
+        try:
+            return self.front.widened(self.front.tokenize(texts, prompt), self.min_seq_length)
+        except StcompileError:
+            raise
+        except Exception as error:  # of tokenizers, which raises bare Exception
+            raise UnsupportedError(self.name, [f"its tokenizer fails on a text ({error}): repair it"]) from error
+
+
+def _least_length(modules: Sequence[Module]) -> int:
+    """Fewest positions that leave every module something to work on."""
+    for least in range(1, _LONGEST_NEED):
+        length = least
+        for module in modules:
+            length = module.out_length(length)
+            if length < 1:
+                break
+        else:
+            return least
+    return _LONGEST_NEED
+
 
 def _checked_widths(modules: Sequence[Module], name: str) -> dict[str, int | None]:
     """Feature to its width, None where only running it tells.
@@ -142,6 +170,7 @@ def _checked_widths(modules: Sequence[Module], name: str) -> dict[str, int | Non
     widths: dict[str, int | None] = {front.writes: front.out_width(0)}
     features = set(front.features)
     reasons = []
+    shortened = False
     for position, block in enumerate(rest, start=1):
         label = f"module {position} ({type(block).__name__})"
         if isinstance(block, InputModule):
@@ -160,6 +189,9 @@ def _checked_widths(modules: Sequence[Module], name: str) -> dict[str, int | Non
         if given is not None and block.in_width not in (None, given):
             reasons.append(f"{label} takes {block.in_width} values but is given {given}: correct its configuration")
         reasons += [f"{label} {problem}" for problem in _misfits(front, block)]
+        if shortened and isinstance(block, (LSTM, WordWeights)):
+            reasons.append(f"{label} counts tokens, but a CNN before it left fewer positions than tokens: {_SHORTER}")
+        shortened = shortened or block.out_length(_MANY) != _MANY
         widths[block.writes] = None if given is None else block.out_width(given)
     if SENTENCE not in widths:
         reasons.append("nothing makes a sentence embedding: add a Pooling to modules.json")
@@ -168,6 +200,10 @@ def _checked_widths(modules: Sequence[Module], name: str) -> dict[str, int | Non
     return widths
 
 
+# Further than any convolution needs; and a length at which every stride and even kernel shows.
+_LONGEST_NEED, _MANY = 10_000, 100_000
+
+_SHORTER = "give it odd kernel_sizes and strides of 1"
 _FIRST = "begin the stack with a Transformer, StaticEmbedding, WordEmbeddings or BoW"
 _MADE = "sentence_lengths come from WordEmbeddings alone, token ids and masks from WordEmbeddings and Transformer"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from typing import Any
 
 Config = dict[str, Any]
@@ -21,7 +22,7 @@ def problems(config: Config) -> Iterator[str]:
         yield "its router_config.json must have types, structure and parameters: copy the model again"
         return
     assert isinstance(types, dict)
-    strange = [key for key in types if key in ("", ".")]
+    strange = [key for key in types if not PurePosixPath(key).parts]
     if strange:
         yield f"its module {strange[0]!r} is not in a folder of its own: copy the model again"
     for route, ids in structure.items():

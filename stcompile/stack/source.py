@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stcompile.errors import InputError, ModelFolderError
-from stcompile.extras import require
+from stcompile import hub
+from stcompile.errors import InputError
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
@@ -37,22 +37,10 @@ def located(model: Any, *, revision: str | None = None, cache_dir: str | None = 
         if path.exists() or not _HUB_ID.fullmatch(str(model)):
             yield path, path.resolve().name
         else:
-            yield _download(str(model), revision, cache_dir), str(model)
+            yield hub.download(str(model), _HUB_FILES, revision=revision, cache_dir=cache_dir), str(model)
         return
     if not callable(getattr(model, "save_pretrained", None)):
         raise InputError(f"expected a model folder, a hub id or a SentenceTransformer, got {type(model).__name__}")
     with tempfile.TemporaryDirectory(prefix="stcompile-") as folder:
         model.save_pretrained(folder, create_model_card=False)
         yield Path(folder), type(model).__name__
-
-
-def _download(model: str, revision: str | None, cache_dir: str | None) -> Path:
-    hub = require("huggingface_hub", "Downloading a model from the hub")
-    try:
-        return Path(hub.snapshot_download(model, revision=revision, cache_dir=cache_dir, allow_patterns=_HUB_FILES))
-    except Exception as error:  # the hub's client raises network errors of several libraries
-        reason = " ".join(str(error).split()).partition(". ")[0][:200]
-        raise ModelFolderError(
-            f"there is no folder {model}, and the hub did not deliver a model of that name ({reason}): check the "
-            "spelling, or pass the path of a downloaded folder"
-        ) from error

@@ -18,8 +18,8 @@ import stcompile
 from stcompile.artifact import open_artifact
 from stcompile.errors import InputError, ParityError, ProviderError, TargetError
 from stcompile.export import export_model
+from stcompile.manifest import LONGEST
 from stcompile.parity import verify
-from stcompile.parity.padding import LONGEST
 from stcompile.parity.report import ParityReport
 from stcompile.target import TARGETS
 from stcompile.trace import serialize

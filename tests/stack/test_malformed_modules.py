@@ -337,7 +337,7 @@ SEEN_WHEN_LOADED: dict[str, tuple[str, Change, str]] = {
     "static flat table": (
         "static",
         with_tensors("model.safetensors", lambda state: {name: table.flatten() for name, table in state.items()}),
-        "the table of a StaticEmbedding must be",
+        "the table of StaticEmbedding must be",
     ),
     "static nan": (
         "static",
@@ -358,7 +358,7 @@ SEEN_WHEN_LOADED: dict[str, tuple[str, Change, str]] = {
     "model2vec weights": (
         "model2vec_folder_quantized_vocab",
         with_tensors("model.safetensors", lambda state: {**state, "weights": state["weights"][:5]}),
-        "it has 5 weights for",
+        r"its weights are \(5,\) for",
     ),
     "layers the network does not have": (
         LAYERS,

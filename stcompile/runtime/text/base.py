@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from stcompile.errors import ArtifactError
+from stcompile.manifest import TextSpec
 
 # A text, or two texts that the tokenizer joins into one sequence.
 Text = str | tuple[str, str]
@@ -46,6 +51,24 @@ class TextFrontEnd(Protocol):
     def collate(self, rows: Sequence[Row], prompt: str | None) -> Feeds:
         """The graph's inputs for one batch of at least one row."""
         ...
+
+
+def open_tokenizer(folder: Path, spec: TextSpec) -> Tokenizer:
+    """The tokenizer of an artifact, without padding, truncating as the manifest says.
+
+    Raises:
+        ArtifactError: this tokenizers release cannot read it.
+    """
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / spec.tokenizer))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise ArtifactError(f"{spec.tokenizer} cannot be read by this tokenizers release: {error}") from error
+    tokenizer.no_padding()
+    if spec.max_seq_length is None:
+        tokenizer.no_truncation()
+    else:
+        tokenizer.enable_truncation(spec.max_seq_length, direction=spec.truncation_side)
+    return tokenizer
 
 
 def padded(rows: Sequence[Row], *, side: str = "right", pad_id: int = 0, min_width: int = 1) -> Feeds:

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer
 
-from stcompile.errors import ArtifactError
 from stcompile.manifest import TextSpec
-from stcompile.runtime.text.base import Feeds, Row, chunks, flat
+from stcompile.runtime.text.base import Feeds, Row, chunks, flat, open_tokenizer
 
 
 class StaticText:
@@ -30,15 +28,7 @@ class StaticText:
 
     def __init__(self, folder: Path, spec: TextSpec, inputs: Sequence[str]) -> None:
         self._inputs = tuple(inputs)
-        try:
-            self._tokenizer = Tokenizer.from_file(str(folder / spec.tokenizer))
-        except Exception as error:  # tokenizers raises bare Exception
-            raise ArtifactError(f"{spec.tokenizer} cannot be read by this tokenizers release: {error}") from error
-        self._tokenizer.no_padding()
-        if spec.max_seq_length is None:
-            self._tokenizer.no_truncation()
-        else:
-            self._tokenizer.enable_truncation(spec.max_seq_length, direction=spec.truncation_side)
+        self._tokenizer = open_tokenizer(folder, spec)
 
     def tokenize(self, texts: Sequence[Any], prompt: str | None) -> list[Row]:
         """One row of token ids per text, truncated, the prompt put in front of the text as it is."""

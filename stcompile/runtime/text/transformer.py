@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from stcompile.errors import ArtifactError
 from stcompile.manifest import TextSpec
-from stcompile.runtime.text.base import Feeds, Row, Text, chunks, padded
+from stcompile.runtime.text.base import Feeds, Row, Text, chunks, open_tokenizer, padded
 
 # Prompts that differ from call to call must not pile up.
 _KNOWN_PROMPTS = 128
@@ -30,15 +29,7 @@ class TransformerText:
     def __init__(self, folder: Path, spec: TextSpec, inputs: Sequence[str]) -> None:
         self._spec = spec
         self._inputs = frozenset(inputs)
-        try:
-            self._tokenizer = Tokenizer.from_file(str(folder / spec.tokenizer))
-        except Exception as error:  # tokenizers raises bare Exception
-            raise ArtifactError(f"{spec.tokenizer} cannot be read by this tokenizers release: {error}") from error
-        self._tokenizer.no_padding()
-        if spec.max_seq_length is None:
-            self._tokenizer.no_truncation()
-        else:
-            self._tokenizer.enable_truncation(spec.max_seq_length, direction=spec.truncation_side)
+        self._tokenizer = open_tokenizer(folder, spec)
         count = partial(_prompt_tokens, self._tokenizer, frozenset(spec.special_ids))
         self._prompt_tokens = lru_cache(maxsize=_KNOWN_PROMPTS)(count)
 

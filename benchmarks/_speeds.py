@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks._common import Spread, Timing, print_table, pyplot, speedup
+from benchmarks._common import (
+    Spread,
+    Timing,
+    at_least_one,
+    limit_threads,
+    print_table,
+    pyplot,
+    some_texts,
+    speedup,
+)
+from stcompile.errors import InputError
 
 _COLOURS = ("#9a9a9a", "#4878a8", "#2a9d6f", "#c98a3d")
+
+
+def add_speed_options(to: argparse.ArgumentParser, *, rounds: int, limit: int) -> None:
+    """The texts to encode, and how often."""
+    to.add_argument("--short", type=Path, metavar="FILE", help="short texts: one a line, or .jsonl with a field text")
+    to.add_argument("--long", type=Path, metavar="FILE", help="long texts, in the same format")
+    to.add_argument("--threads", type=at_least_one, default=1, help="threads of every contender (default: 1)")
+    to.add_argument("--rounds", type=at_least_one, default=rounds, help=f"timed rounds (default: {rounds})")
+    to.add_argument("--limit", type=at_least_one, default=limit, help=f"take the first N texts (default: {limit})")
+    to.add_argument("--plot", type=Path, metavar="FILE", help="also draw the table; needs matplotlib")
+
+
+def prepared(arguments: argparse.Namespace) -> dict[str, list[str]]:
+    """The sets of texts that were asked for, with everything that could be missing checked before any work."""
+    if arguments.short is None and arguments.long is None:
+        raise InputError("nothing to encode: pass --short FILE, --long FILE, or both")
+    if arguments.plot is not None:
+        pyplot()
+    limit_threads(arguments.threads)
+    given = (("short", arguments.short), ("long", arguments.long))
+    return {name: some_texts(path, arguments.limit) for name, path in given if path is not None}
 
 
 def speed_rows(name: str, texts: list[str], timings: dict[str, Timing], against: str) -> list[dict[str, Any]]:

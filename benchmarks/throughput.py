@@ -18,21 +18,17 @@ from benchmarks._common import (
     add_artifact_option,
     add_model_option,
     artifacts,
-    at_least_one,
     encode_of,
     interleave,
-    limit_threads,
     machine_facts,
     model_folder,
     parser,
-    pyplot,
     run,
     sentence_transformer,
-    some_texts,
     status,
     write_json,
 )
-from benchmarks._speeds import plot_speeds, print_speeds, speed_rows
+from benchmarks._speeds import add_speed_options, plot_speeds, prepared, print_speeds, speed_rows
 from stcompile.artifact import Artifact
 from stcompile.errors import InputError
 from stcompile.runtime.encoder import Encoder
@@ -43,16 +39,7 @@ TORCH = "sentence-transformers (torch)"
 
 def main() -> int:
     arguments = _arguments()
-    if arguments.short is None and arguments.long is None:
-        raise InputError("nothing to encode: pass --short FILE, --long FILE, or both")
-    if arguments.plot is not None:
-        pyplot()
-    limit_threads(arguments.threads)
-    sets = {
-        name: some_texts(path, arguments.limit)
-        for name, path in (("short", arguments.short), ("long", arguments.long))
-        if path is not None
-    }
+    sets = prepared(arguments)
     machine = machine_facts()
     model = model_folder(arguments.model)
     results: list[dict[str, Any]] = []
@@ -77,14 +64,9 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     made = parser(__doc__, "python -m benchmarks.throughput --short short.jsonl --long long.jsonl --json result.json")
-    made.add_argument("--short", type=Path, metavar="FILE", help="short texts: one a line, or .jsonl with a field text")
-    made.add_argument("--long", type=Path, metavar="FILE", help="long texts, in the same format")
     add_artifact_option(made, TARGETS)
     add_model_option(made)
-    made.add_argument("--threads", type=at_least_one, default=1, help="threads of every contender (default: 1)")
-    made.add_argument("--rounds", type=at_least_one, default=7, help="timed rounds (default: 7)")
-    made.add_argument("--limit", type=at_least_one, default=256, help="take the first N texts of a file (default: 256)")
-    made.add_argument("--plot", type=Path, metavar="FILE", help="also draw the table; needs matplotlib")
+    add_speed_options(made, rounds=7, limit=256)
     return made.parse_args()
 
 

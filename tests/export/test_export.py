@@ -18,7 +18,7 @@ import stcompile
 from stcompile.artifact import open_artifact
 from stcompile.errors import InputError, ParityError, ProviderError, TargetError
 from stcompile.export import export_model
-from stcompile.manifest import LONGEST
+from stcompile.manifest import LONGEST, NO_PADDING
 from stcompile.parity import verify
 from stcompile.parity.report import ParityReport
 from stcompile.target import TARGETS
@@ -78,10 +78,14 @@ def test_the_manifest_tells_what_was_done(compiled: Compiled) -> None:
     assert axes["sentence_embedding"] == ("batch", "32")
 
 
-def test_a_model_that_depends_on_padding_says_so(compiled: Compiled) -> None:
-    manifest = open_artifact(compiled("bert_padding_side_left")).manifest
-    assert not manifest.batch_invariant
-    assert "padding" in manifest.notes[0]
+def test_a_model_that_depends_on_padding_is_never_padded(compiled: Compiled) -> None:
+    folder = compiled("bert_padding_side_left")
+    manifest = open_artifact(folder).manifest
+    assert (manifest.padding, manifest.batch_invariant) == (NO_PADDING, True)
+    assert any("padding" in note for note in manifest.notes)
+    encoder = stcompile.load(folder)
+    alone, together = encoder.encode(TEXTS, batch_size=1), encoder.encode(TEXTS)
+    assert np.abs(alone - together).max() <= 1e-6 * np.linalg.norm(alone, axis=1).max()
 
 
 def test_a_parity_failure_publishes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,8 +153,11 @@ class Transformer(InputModule):
         inputs = {name: features[name] for name in self.input_names if name in features}
         path = self.modality_config["text"]["method_output_name"]
         steps = path if isinstance(path, list) else [path]
-        options: dict[str, Any] = {"output_hidden_states": True} if "hidden_states" in steps else {}
-        result = self._method(**inputs, **options, return_dict=True)
+        # Other methods than forward know one answer alone, and transformers 4 warns of the argument.
+        options: dict[str, Any] = {"return_dict": True} if self._method_name == "forward" else {}
+        if "hidden_states" in steps:
+            options["output_hidden_states"] = True
+        result = self._method(**inputs, **options)
         hidden = {"all_layer_embeddings": result.hidden_states} if self._shows_hidden_states else {}
         return {**features, **hidden, self.writes: _follow(result, steps)}
 

@@ -37,7 +37,7 @@ from benchmarks._common import (
 )
 from stcompile.artifact import Artifact
 from stcompile.errors import InputError
-from stcompile.parity.metrics import distance
+from stcompile.parity.metrics import distance, spearman
 from stcompile.runtime.encoder import Encoder
 
 TARGETS = ("onnx-fp32", "onnx-fp16", "onnx-int8")
@@ -85,13 +85,13 @@ def main() -> int:
     with artifacts(arguments.artifact, model, TARGETS) as compiled:
         reference = encode_of(sentence_transformer(model))
         status(f"Encoding {len(texts)} sentences and {len(pairs.scores)} pairs with torch")
-        expected, spearman = reference(texts), _spearman(reference, pairs)
+        expected, torch_spearman = reference(texts), _spearman(reference, pairs)
         found = []
         for artifact in compiled:
             status(f"Encoding them with {artifact.manifest.target}")
-            found.append(_measure(artifact, texts, expected, pairs, spearman))
+            found.append(_measure(artifact, texts, expected, pairs, torch_spearman))
     size = sum(path.stat().st_size for path in model.rglob("*") if path.is_file())
-    baseline = {"who": TORCH, "megabytes": round(size / 1e6, 1), "spearman": round(spearman, 2)}
+    baseline = {"who": TORCH, "megabytes": round(size / 1e6, 1), "spearman": round(torch_spearman, 2)}
     settings = {
         "model": model.name,
         "sts": arguments.sts.name,
@@ -164,9 +164,9 @@ def _sentences(path: Path | None, pairs: Pairs, limit: int) -> list[str]:
 def _measure(artifact: Artifact, texts: list[str], expected: Vectors, pairs: Pairs, torch_spearman: float) -> Accuracy:
     encode = encode_of(Encoder(artifact))
     apart = distance(expected, encode(texts))
-    spearman = _spearman(encode, pairs)
+    correlation = _spearman(encode, pairs)
     recipe = artifact.manifest.recipe
-    error, mean, drop = float(apart.abs_error.max()), float(apart.cosine.mean()), torch_spearman - spearman
+    error, mean, drop = float(apart.abs_error.max()), float(apart.cosine.mean()), torch_spearman - correlation
     return Accuracy(
         who=artifact.manifest.target,
         recipe=recipe,
@@ -174,7 +174,7 @@ def _measure(artifact: Artifact, texts: list[str], expected: Vectors, pairs: Pai
         max_abs_error=error,
         mean_cosine=round(mean, 8),
         min_cosine=round(float(apart.cosine.min()), 8),
-        spearman=round(spearman, 2),
+        spearman=round(correlation, 2),
         spearman_drop=round(drop, 2) + 0.0,  # never -0.0
         missed=_missed(recipe, error, mean, drop),
     )
@@ -197,15 +197,7 @@ def _spearman(encode: Encode, pairs: Pairs) -> float:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     middle = len(pairs.left)
     similarity = (vectors[:middle] * vectors[middle:]).sum(axis=1)
-    return 100 * float(np.corrcoef(_ranks(similarity), _ranks(np.array(pairs.scores)))[0, 1])
-
-
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks, equal values sharing their mean rank."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    ranks: NDArray[np.float64] = (last - (counts - 1) / 2)[inverse]
-    return ranks
+    return 100 * spearman(similarity, pairs.scores)
 
 
 def _print(baseline: dict[str, Any], found: Sequence[Accuracy], settings: dict[str, Any]) -> None:

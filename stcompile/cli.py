@@ -19,7 +19,7 @@ from stcompile import __version__, render
 from stcompile.errors import InputError, ParityError, StcompileError
 from stcompile.extras import require
 from stcompile.scored_pairs import read_scored_pairs
-from stcompile.target import TARGETS, Target
+from stcompile.target import PCA_DIMS, TARGETS, Target
 from stcompile.textfiles import STDIN, read_texts, write_jsonl, write_npy
 
 DONE, PARITY_FAILED, BAD_INPUT, BUG, INTERRUPTED = 0, 1, 2, 70, 130
@@ -84,7 +84,7 @@ def export(
             "loss of quality on. Default: how far both models agree on nearest neighbours.",
         ),
     ] = None,
-    pca_dims: Annotated[int, typer.Option(help="For target static: dimensions to keep.")] = 256,
+    pca_dims: Annotated[int, typer.Option(help="For target static: dimensions to keep.")] = PCA_DIMS,
     as_json: JsonOption = False,
 ) -> None:
     """Compile a model, prove the result against torch, and publish it.

@@ -39,15 +39,12 @@ from stcompile.stack.distill import distilled
 from stcompile.stack.front_ends import front_ends
 from stcompile.stack.load import load_stack
 from stcompile.stack.module_stack import ModuleStack
-from stcompile.target import Target
+from stcompile.target import PCA_DIMS, Target
 from stcompile.trace.onnx import trace
 from stcompile.trace.serialize import write_graphs
 
 PARITY_FILE = "parity.json"
 OUTPUTS = (SENTENCE, TOKENS)
-
-# What target static keeps of the network's dimensions, model2vec's own default.
-PCA_DIMS = 256
 
 _UNPADDED = (
     "the model's own torch vectors depend on how much padding a text gets in its batch: this artifact never pads, so "

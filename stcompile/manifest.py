@@ -281,6 +281,14 @@ class Manifest:
     routing: RoutingSpec | None = None
     distillation: DistillationSummary | None = None
 
+    def dim_of(self, graph: GraphSpec) -> int:
+        """Width of a graph's sentence embedding before `truncate_dim`."""
+        return self.dim if graph.dim is None else graph.dim
+
+    def text_of(self, graph: GraphSpec) -> TextSpec:
+        """A graph's text front end."""
+        return graph.text or self.text
+
     def to_json(self) -> str:
         """The file's text; `digest` covers everything else, so that a changed manifest is noticed."""
         body = dataclasses.asdict(self)
@@ -329,7 +337,7 @@ def _contradictions(manifest: Manifest) -> Iterator[str]:
     if manifest.optimization_level not in OPTIMIZATION_LEVELS:
         yield f"optimization_level is {manifest.optimization_level!r}"
     for graph in manifest.graphs:
-        text, dim = graph.text or manifest.text, manifest.dim if graph.dim is None else graph.dim
+        text, dim = manifest.text_of(graph), manifest.dim_of(graph)
         width = graph.outputs[0].axes[-1] if graph.outputs and graph.outputs[0].axes else ""
         if width.isdigit() and int(width) != dim:
             yield f"dim is {dim}, and the graph's {width}"

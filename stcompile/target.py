@@ -10,6 +10,9 @@ from stcompile.errors import TargetError
 
 STATIC = "static"
 
+# What target static keeps of the network's dimensions, model2vec's own default.
+PCA_DIMS = 256
+
 
 @dataclass(frozen=True)
 class Tolerance:

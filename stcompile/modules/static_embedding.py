@@ -25,6 +25,7 @@ from stcompile.modules.tables import as_table
 from stcompile.modules.texts import prompted
 from stcompile.modules.weights import read_state
 from stcompile.runtime.text.base import Text
+from stcompile.target import PCA_DIMS
 
 
 class StaticEmbedding(InputModule):
@@ -108,7 +109,7 @@ class StaticEmbedding(InputModule):
         model_name: str,
         vocabulary: list[str] | None = None,
         device: str | None = None,
-        pca_dims: int | None = 256,
+        pca_dims: int | None = PCA_DIMS,
         apply_zipf: bool = True,
         sif_coefficient: float | None = 1e-4,
         token_remove_pattern: str | None = r"\[unused\d+\]",

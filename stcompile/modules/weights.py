@@ -32,6 +32,11 @@ def _checked(state: object) -> dict[str, Tensor]:
 
 
 def read_state(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a folder by name.
+
+    Raises:
+        ModelFolderError: there are none, or they cannot be read.
+    """
     safe, pickled = folder / "model.safetensors", folder / "pytorch_model.bin"
     try:
         if safe.is_file():

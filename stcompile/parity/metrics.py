@@ -82,6 +82,11 @@ def spearman(left: Sequence[float] | NDArray[np.float64], right: Sequence[float]
     return float((a * b).sum() / scale) if scale else 0.0
 
 
+def rounded(value: float) -> float:
+    """Seven significant digits: what float32 carries, and the same bytes on every run."""
+    return float(f"{float(value):.7g}")
+
+
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)

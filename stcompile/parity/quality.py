@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stcompile.errors import InputError
 from stcompile.manifest import DistillationSummary
-from stcompile.parity.metrics import neighbour_overlap, spearman
+from stcompile.parity.metrics import neighbour_overlap, rounded, spearman
 from stcompile.parity.probes import probe_texts
 from stcompile.scored_pairs import ScoredPair
 from stcompile.stack.module_stack import ModuleStack
@@ -49,9 +49,7 @@ class Quality:
     def _summary(
         self, measure: str, texts: int, teacher: float, student: float, pca_dims: int | None
     ) -> DistillationSummary:
-        return DistillationSummary(
-            self._fingerprint, pca_dims, measure, texts, float(f"{teacher:.7g}"), float(f"{student:.7g}")
-        )
+        return DistillationSummary(self._fingerprint, pca_dims, measure, texts, rounded(teacher), rounded(student))
 
 
 def _checked(pairs: Sequence[ScoredPair]) -> list[ScoredPair]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stcompile.artifact import Artifact, open_artifact
 from stcompile.errors import InputError, ModelFolderError
 from stcompile.manifest import NO_PADDING, SENTENCE, TOKENS, GraphSpec, Manifest, RoutingSpec
-from stcompile.parity.metrics import Distance, distance, neighbour_overlap
+from stcompile.parity.metrics import Distance, distance, neighbour_overlap, rounded
 from stcompile.parity.padding import REFERENCE_INVARIANT
 from stcompile.parity.probes import over_length_text, probe_texts, texts_sha256
 from stcompile.parity.report import ParityReport, shortened
@@ -108,7 +108,9 @@ def check_parity(
 ) -> ParityReport:
     """Encodes with both and compares. Arguments and errors as `verify_artifact`."""
     manifest = artifact.manifest
-    if _dims(manifest) != {name: route.dim for name, route in stack.routes.items()}:
+    if {graph.route: manifest.dim_of(graph) for graph in manifest.graphs} != {
+        name: route.dim for name, route in stack.routes.items()
+    }:
         raise ModelFolderError(
             f"the artifact has {manifest.dim} dimensions and the model {stack.dim}, or they have other routes: it was "
             "compiled from another model"
@@ -136,12 +138,12 @@ def check_parity(
     report = ParityReport(
         target=manifest.target,
         num_texts=len(everything.cosine),
-        max_abs_error=_rounded(everything.abs_error.max()),
-        min_cosine=_rounded(everything.cosine.min()),
-        mean_cosine=_rounded(everything.cosine.mean()),
-        neighbour_overlap=_rounded(overlap),
-        batch_invariance=_rounded(min(plan.invariance(found) for plan, _, found in pairs)),
-        reference_batch_invariance=_rounded(min(plan.invariance(reference) for plan, reference, _ in pairs)),
+        max_abs_error=rounded(everything.abs_error.max()),
+        min_cosine=rounded(everything.cosine.min()),
+        mean_cosine=rounded(everything.cosine.mean()),
+        neighbour_overlap=rounded(overlap),
+        batch_invariance=rounded(min(plan.invariance(found) for plan, _, found in pairs)),
+        reference_batch_invariance=rounded(min(plan.invariance(reference) for plan, reference, _ in pairs)),
         worst_text=max(_worst(plan, found) for plan, found in zip(plans, distances, strict=True))[2],
         tolerance=tolerance,
         failures=(),
@@ -155,10 +157,6 @@ def _tasks(routing: RoutingSpec | None) -> str:
         return "no Router"
     pairs = [*routing.tasks.items(), ("no task", routing.default), ("any other", routing.otherwise)]
     return ", ".join(f"{task} -> {route or 'refused'}" for task, route in pairs)
-
-
-def _dims(manifest: Manifest) -> dict[str, int]:
-    return {graph.route: manifest.dim if graph.dim is None else graph.dim for graph in manifest.graphs}
 
 
 def _planned(
@@ -191,8 +189,7 @@ class _Plan:
     """Which texts run how: all batched, some alone and together in one batch, some with each prompt."""
 
     def __init__(self, manifest: Manifest, graph: GraphSpec, texts: list[str], batch_size: int, label: str) -> None:
-        spec = graph.text or manifest.text
-        longest = over_length_text(texts, spec.max_seq_length)
+        longest = over_length_text(texts, manifest.text_of(graph).max_seq_length)
         self.label = label
         self.texts = texts + longest
         # Spread over the list, so that the probe set's odd texts and its longest are all in.
@@ -200,8 +197,8 @@ class _Plan:
         some = [*range(0, len(texts), step)]
         few = some[:: max(1, len(some) // _PROMPT_TEXTS)][:_PROMPT_TEXTS]
         task = _task_of(manifest.routing, graph.route)
-        width = _dims(manifest)[graph.route]
-        plain: dict[str, Any] = {"prompt": "", "truncate_dim": width, "batch_size": batch_size, "task": task}
+        dim = manifest.dim_of(graph)
+        plain: dict[str, Any] = {"prompt": "", "truncate_dim": dim, "batch_size": batch_size, "task": task}
         self.runs = {
             "batched": Run(range(len(texts)), plain),
             "alone": Run(some, {**plain, "batch_size": 1}),
@@ -280,8 +277,3 @@ def _failures(report: ParityReport, padding: str) -> tuple[str, ...]:
         if not report.batch_invariance >= least:
             failures.append(f"batch invariance {report.batch_invariance:.7f} is below {least:.7f}")
     return tuple(failures)
-
-
-def _rounded(value: float) -> float:
-    """Seven significant digits: what float32 carries, and the same bytes on every run."""
-    return float(f"{float(value):.7g}")

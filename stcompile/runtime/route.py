@@ -47,13 +47,13 @@ class OpenRoute:
     """
 
     def __init__(self, folder: Path, manifest: Manifest, graph: GraphSpec, provider: str, threads: int | None) -> None:
-        spec = graph.text or manifest.text
+        spec = manifest.text_of(graph)
         unknown = [item.name for item in graph.inputs if item.name not in _INPUTS]
         if spec.kind not in FRONT_ENDS or unknown:
             what = f"input {unknown[0]!r}" if unknown else f"text front end {spec.kind!r}"
             raise ArtifactError(f"the artifact's {what} is unknown: pip install --upgrade stcompile")
         self.name = graph.route
-        self.dim = manifest.dim if graph.dim is None else graph.dim
+        self.dim = manifest.dim_of(graph)
         self.outputs = tuple(output.name for output in graph.outputs)
         self.max_seq_length = spec.max_seq_length
         self._text = FRONT_ENDS[spec.kind](folder, spec, [item.name for item in graph.inputs])

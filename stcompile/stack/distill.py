@@ -11,6 +11,7 @@ from stcompile.modules import Dropout, Normalize, Pooling, StaticEmbedding, Tran
 from stcompile.modules.model2vec import table_of
 from stcompile.modules.transformer import DEFAULT_MODALITY
 from stcompile.stack.module_stack import ModuleStack
+from stcompile.target import PCA_DIMS
 
 # What a table of single tokens loses nothing of; it ends in a Normalize in any case.
 _HARMLESS = (Pooling, Normalize, Dropout)
@@ -19,7 +20,7 @@ _HARMLESS = (Pooling, Normalize, Dropout)
 _POOLING = {"mean": "mean", "cls": "first", "lasttoken": "last"}
 
 
-def distilled(stack: ModuleStack, *, pca_dims: int | None = 256) -> ModuleStack:
+def distilled(stack: ModuleStack, *, pca_dims: int | None = PCA_DIMS) -> ModuleStack:
     """Static token embeddings that imitate a model: a table of what its network makes of each token alone.
 
     The result has no prompts: a static model has no context that could read them. It keeps `truncate_dim`, since

@@ -29,12 +29,14 @@ _PUBLIC = {
     "ProviderError": "stcompile.errors",
     "MissingExtraError": "stcompile.errors",
     "ParityError": "stcompile.errors",
+    "BudgetError": "stcompile.errors",
 }
 
 _NEEDS_TORCH = ("stcompile.stack", "stcompile.export", "stcompile.parity")
 
 __all__ = [
     "ArtifactError",
+    "BudgetError",
     "Encoder",
     "InputError",
     "MissingExtraError",
@@ -56,6 +58,7 @@ __all__ = [
 if TYPE_CHECKING:
     from stcompile.errors import (
         ArtifactError,
+        BudgetError,
         InputError,
         MissingExtraError,
         ModelFolderError,

@@ -1,6 +1,6 @@
 """What stcompile raises: one clear sentence that names the remedy, never a bare traceback.
 
-The command line prints the sentence and picks the exit code: `ParityError` is 1, every other
+The command line prints the sentence and picks the exit code: `ParityError` and its `BudgetError` are 1, every other
 `StcompileError` is 2.
 """
 
@@ -52,3 +52,7 @@ class MissingExtraError(StcompileError, ImportError):
 
 class ParityError(StcompileError):
     """The compiled graph differs from torch by more than the named tolerance; nothing was published."""
+
+
+class BudgetError(ParityError):
+    """The accuracy that was asked for cannot be reached; nothing was published."""

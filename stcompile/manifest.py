@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from stcompile.errors import ArtifactError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST_NAME = "manifest.json"
 
 # The graph's outputs, and the features of the stack they are: what is compiled and what is asked for.
@@ -31,6 +31,11 @@ PADDINGS = (LONGEST, NO_PADDING)
 
 # What the engine may rewrite at load.
 OPTIMIZATION_LEVELS = ("disabled", "basic")
+
+# The engines that run graphs, and the number types they may be told to compute in.
+ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
+ENGINES = (ONNXRUNTIME, OPENVINO)
+PRECISIONS = ("float32", "bfloat16")
 
 T = TypeVar("T")
 
@@ -86,6 +91,8 @@ class TextSpec:
         special_ids: ids of the special tokens; decides the length of a prompt that pooling leaves out.
         chat: the chat template every text is put in, or None.
         min_seq_length: least number of positions of a row; shorter ones are padded up to it.
+        length_multiple: rows are padded to a multiple of so many positions, as far as `max_seq_length` allows, for an
+            engine whose sums depend on it.
     """
 
     kind: str
@@ -98,6 +105,7 @@ class TextSpec:
     special_ids: tuple[int, ...] = ()
     chat: ChatTemplate | None = None
     min_seq_length: int = 1
+    length_multiple: int = 1
 
 
 @dataclass(frozen=True)
@@ -173,6 +181,79 @@ class PassSummary:
 
 
 @dataclass(frozen=True)
+class EngineSpec:
+    """What runs the graphs.
+
+    Attributes:
+        name: `onnxruntime` or `openvino`.
+        precision: the number type that the engine computes in where the graph leaves it open: `float32`, or
+            `bfloat16`, which a CPU without it must refuse.
+    """
+
+    name: str = ONNXRUNTIME
+    precision: str = "float32"
+
+
+@dataclass(frozen=True)
+class CalibrationSummary:
+    """The texts that ranges and strengths were chosen on: their name, number, tokens and sha256."""
+
+    name: str
+    texts: int
+    tokens: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """The matrix multiplications that read one tensor, and how they are computed.
+
+    Attributes:
+        name: what the model calls their weights.
+        route: the route of the graph they are in.
+        matmuls: how many they are.
+        scheme: `static`, `per-token`, `per-batch`, `weights` or `float32`.
+        bits: of the weights.
+        observer: of `static`: what chose the range, `min-max`, `percentile` or `entropy`.
+        smoothing: SmoothQuant's strength; None without.
+        error: relative error of the layer's output on the calibration texts, root mean square over tokens; None where
+            it was not measured.
+        sensitivity: what this layer alone costs the sentence embedding, 1 - mean cosine; None where not measured.
+        reason: why it is not computed the cheapest way; empty where it is.
+    """
+
+    name: str
+    route: str
+    matmuls: int
+    scheme: str
+    bits: int
+    observer: str = ""
+    smoothing: float | None = None
+    error: float | None = None
+    sensitivity: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class BudgetSummary:
+    """The accuracy that was asked for, and what was reached on the texts it was searched on.
+
+    Attributes:
+        measure: `min_cosine`, `mean_cosine_drop` or `spearman_drop`.
+        limit: smallest allowed cosine, or largest allowed drop, as a share.
+        reached: the same measure of the plan that was chosen.
+        texts: number of texts, or scored pairs.
+        steps: moves to a higher precision that were needed.
+    """
+
+    measure: str
+    limit: float
+    reached: float
+    texts: int
+    steps: int
+
+
+@dataclass(frozen=True)
 class QuantizationSummary:
     """What the quantization recipe did.
 
@@ -181,12 +262,18 @@ class QuantizationSummary:
         matmuls: number of matrix multiplications that run in 8 bits.
         embeddings: number of embedding tables stored in 8 bits.
         kept: what stayed in higher precision, how many and why, e.g. `2 LSTM: ...`.
+        calibration: the texts it was calibrated on; None where none were needed.
+        layers: the plan, layer by layer.
+        budget: the accuracy that was asked for; None where the recipe's own was taken.
     """
 
     scheme: str
     matmuls: int
     embeddings: int
     kept: tuple[str, ...] = ()
+    calibration: CalibrationSummary | None = None
+    layers: tuple[LayerSummary, ...] = ()
+    budget: BudgetSummary | None = None
 
 
 @dataclass(frozen=True)
@@ -255,6 +342,7 @@ class Manifest:
             share a batch.
         routing: which graph answers which task; None where there is one graph for all.
         distillation: what a static model was distilled from; None for every other target.
+        engine: what runs the graphs.
     """
 
     schema_version: int
@@ -280,6 +368,7 @@ class Manifest:
     padding: str = LONGEST
     routing: RoutingSpec | None = None
     distillation: DistillationSummary | None = None
+    engine: EngineSpec = EngineSpec()
 
     def dim_of(self, graph: GraphSpec) -> int:
         """Width of a graph's sentence embedding before `truncate_dim`."""
@@ -336,12 +425,18 @@ def _contradictions(manifest: Manifest) -> Iterator[str]:
         yield f"padding is {manifest.padding!r}"
     if manifest.optimization_level not in OPTIMIZATION_LEVELS:
         yield f"optimization_level is {manifest.optimization_level!r}"
+    if manifest.engine.name not in ENGINES or manifest.engine.precision not in PRECISIONS:
+        yield f"engine is {manifest.engine.name!r} in {manifest.engine.precision!r}"
     for graph in manifest.graphs:
         text, dim = manifest.text_of(graph), manifest.dim_of(graph)
         width = graph.outputs[0].axes[-1] if graph.outputs and graph.outputs[0].axes else ""
         if width.isdigit() and int(width) != dim:
             yield f"dim is {dim}, and the graph's {width}"
-        if text.min_seq_length < 1 or (text.max_seq_length is not None and text.max_seq_length < 1):
+        if (
+            text.length_multiple < 1
+            or text.min_seq_length < 1
+            or (text.max_seq_length is not None and text.max_seq_length < 1)
+        ):
             yield "a length limit is below 1"
 
 
@@ -374,6 +469,8 @@ def _convert(hint: Any, value: Any) -> Any:
         inner = next(arg for arg in typing.get_args(hint) if arg is not type(None))
         return None if value is None else _convert(inner, value)
     if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise TypeError(f"expected {getattr(hint, '__name__', hint)}, got {value!r}")
         return _build(typing.cast(type, hint), value)
     plain = origin or hint
     expected: Any = (float, int) if plain is float else plain

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from stcompile.errors import InputError
 ScoredPair = tuple[str, str, float]
 
 _COLUMNS = ("sentence1", "sentence2", "score")
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+TABLE_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
 def read_scored_pairs(path: str) -> list[ScoredPair]:
@@ -27,8 +27,8 @@ def read_scored_pairs(path: str) -> list[ScoredPair]:
     file = Path(path)
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            if file.suffix in _DELIMITERS:
-                pairs = list(_from_table(csv.reader(stream, delimiter=_DELIMITERS[file.suffix]), path))
+            if file.suffix in TABLE_DELIMITERS:
+                pairs = list(_from_table(csv.reader(stream, delimiter=TABLE_DELIMITERS[file.suffix]), path))
             elif file.suffix in (".jsonl", ".ndjson"):
                 pairs = [_pair([line.get(name) for name in _COLUMNS], path, at) for at, line in _objects(stream)]
             else:
@@ -42,6 +42,24 @@ def read_scored_pairs(path: str) -> list[ScoredPair]:
     if len(pairs) < 2:
         raise InputError(f"{path} holds {len(pairs)} scored pairs: a rank correlation needs at least two")
     return pairs
+
+
+def checked_pairs(pairs: Sequence[ScoredPair]) -> list[ScoredPair]:
+    """The pairs themselves.
+
+    Raises:
+        InputError: one is not two texts and a finite number, or there are fewer than two.
+    """
+    if not all(isinstance(pair, (tuple, list)) and len(pair) == 3 and _is_good(*pair) for pair in pairs):
+        raise InputError("evaluation pairs must be (text, text, score)")
+    if len(pairs) < 2:
+        raise InputError("a rank correlation needs at least two scored pairs")
+    return list(pairs)
+
+
+def _is_good(first: object, second: object, score: object) -> bool:
+    texts = isinstance(first, str) and isinstance(second, str)
+    return texts and isinstance(score, (int, float)) and math.isfinite(score)
 
 
 def _from_table(rows: Iterator[list[str]], path: str) -> Iterator[ScoredPair]:

@@ -1,8 +1,9 @@
-"""Reading texts and writing vectors: plain lines, JSONL, `.npy`."""
+"""Reading texts and writing vectors: plain lines, JSONL, CSV, `.npy`."""
 
 from __future__ import annotations
 
 import contextlib
+import csv
 import io
 import json
 import os
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcompile.errors import InputError
+from stcompile.scored_pairs import TABLE_DELIMITERS
 
 STDIN = "-"
 
@@ -23,14 +25,15 @@ def read_texts(path: str, field: str = "text") -> list[str]:
     """Texts from a file or, for `-`, from standard input.
 
     A line that is a JSON object is read as JSONL when the name ends in `.jsonl` or, on standard input, when the
-    first line starts with a brace; otherwise a line is a text. A byte order mark is no part of the first line.
+    first line starts with a brace; a name that ends in `.csv` or `.tsv` is a table whose first row names the columns;
+    otherwise a line is a text. A byte order mark is no part of the first line.
 
     Args:
         path: the file, or `-`.
-        field: JSONL's field.
+        field: JSONL's field, or the table's column.
 
     Raises:
-        InputError: unreadable, not UTF-8, malformed JSONL, or without a single text.
+        InputError: unreadable, not UTF-8, malformed, or without a single text.
     """
     try:
         if path == STDIN:
@@ -38,6 +41,11 @@ def read_texts(path: str, field: str = "text") -> list[str]:
             if isinstance(sys.stdin, io.TextIOWrapper):
                 sys.stdin.reconfigure(encoding="utf-8-sig", errors="strict")
             texts = list(_texts(sys.stdin, path, field, None))
+        elif Path(path).suffix in TABLE_DELIMITERS:
+            with Path(path).open(encoding="utf-8-sig", newline="") as stream:
+                texts = list(
+                    _column(csv.reader(stream, delimiter=TABLE_DELIMITERS[Path(path).suffix], strict=True), path, field)
+                )
         else:
             with Path(path).open(encoding="utf-8-sig") as stream:
                 texts = list(_texts(stream, path, field, path.endswith((".jsonl", ".ndjson"))))
@@ -45,9 +53,27 @@ def read_texts(path: str, field: str = "text") -> list[str]:
         raise InputError(f"{path} is not UTF-8 text ({error.reason}): convert it first") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except csv.Error as error:
+        raise InputError(f"{path} is not a table ({error}): check its quotes") from error
     if not texts:
         raise InputError(f"{path} holds no text: nothing to do")
     return texts
+
+
+def read_share(text: str) -> float:
+    """A share as people write it: `0.3%` or `0.003`.
+
+    Raises:
+        InputError: it is no number, or not above 0 and below 1.
+    """
+    number, sign, rest = text.strip().partition("%")
+    try:
+        share = float(number) / (100 if sign else 1)
+    except ValueError:
+        share = 0.0
+    if rest or not 0 < share < 1:
+        raise InputError(f"{text!r} is no share: write it like 0.3% or 0.003, above 0 and below 1")
+    return share
 
 
 def write_jsonl(path: str, texts: list[str], vectors: NDArray[Any]) -> None:
@@ -60,7 +86,7 @@ def write_jsonl(path: str, texts: list[str], vectors: NDArray[Any]) -> None:
         _write_lines(sys.stdout, texts, vectors)
         sys.stdout.flush()
         return
-    with _moved_into_place(Path(path)) as partial, partial.open("w", encoding="utf-8") as stream:
+    with moved_into_place(Path(path)) as partial, partial.open("w", encoding="utf-8") as stream:
         _write_lines(stream, texts, vectors)
 
 
@@ -70,7 +96,7 @@ def write_npy(path: Path, vectors: NDArray[Any]) -> None:
     Raises:
         InputError: the destination cannot be written.
     """
-    with _moved_into_place(path) as partial, partial.open("wb") as stream:
+    with moved_into_place(path) as partial, partial.open("wb") as stream:
         np.save(stream, vectors)
 
 
@@ -80,7 +106,12 @@ def _write_lines(stream: IO[str], texts: list[str], vectors: NDArray[Any]) -> No
 
 
 @contextlib.contextmanager
-def _moved_into_place(path: Path) -> Iterator[Path]:
+def moved_into_place(path: Path) -> Iterator[Path]:
+    """Where to write what becomes `path` once it is whole; after an error nothing is left of it.
+
+    Raises:
+        InputError: the destination cannot be written.
+    """
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         yield partial
@@ -91,6 +122,20 @@ def _moved_into_place(path: Path) -> Iterator[Path]:
         # Where it could not be written it cannot be removed either, and the reason why not is on its way.
         with contextlib.suppress(OSError):
             partial.unlink()
+
+
+def _column(rows: Iterator[list[str]], path: str, field: str) -> Iterator[str]:
+    names = next(rows, [])
+    if field not in names:
+        known = ", ".join(map(repr, names)) or "no columns"
+        raise InputError(f"{path} has no column {field!r} in its first row, which has {known}: name one of them")
+    place = names.index(field)
+    for number, row in enumerate(rows, start=2):
+        if not row:
+            continue
+        if len(row) <= place:
+            raise InputError(f"row {number} of {path} has {len(row)} columns, none of them {field!r}")
+        yield row[place]
 
 
 def _texts(stream: IO[str], path: str, field: str, as_json: bool | None) -> Iterator[str]:

@@ -243,11 +243,17 @@ def _token_rows(route: OpenRoute, count: int, batches: Iterator[tuple[list[int],
     for rows, feeds in batches:
         hidden = route.run(feeds, TOKENS)
         mask = feeds["attention_mask"]
+        first = _surplus(mask) if route.pads_to_multiple else 0
         # Trailing padding only: sentence-transformers leaves the padding of left-padded rows in place.
         ends = np.maximum(mask.shape[1] - np.argmax(mask[:, ::-1], axis=1), 1)
         ends[~mask.any(axis=1)] = 1
-        found.update((row, hidden[index, : ends[index]].copy()) for index, row in enumerate(rows))
+        found.update((row, hidden[index, first : ends[index]].copy()) for index, row in enumerate(rows))
     return [found[index] for index in range(count)]
+
+
+def _surplus(mask: NDArray[np.int64]) -> int:
+    """Leading positions that no row of the batch needs: what was padded on the left for the engine's sake alone."""
+    return int(np.argmax(mask.any(axis=0))) if mask.any() else 0
 
 
 def _without_keys(items: Any, task: str | None) -> tuple[Any, str | None]:

@@ -56,6 +56,7 @@ class OpenRoute:
         self.dim = manifest.dim_of(graph)
         self.outputs = tuple(output.name for output in graph.outputs)
         self.max_seq_length = spec.max_seq_length
+        self.pads_to_multiple = spec.length_multiple > 1
         self._text = FRONT_ENDS[spec.kind](folder, spec, [item.name for item in graph.inputs])
         self._engine = open_engine(folder, graph, manifest, provider, threads)
         self._is_flat = "offsets" in [item.name for item in graph.inputs]

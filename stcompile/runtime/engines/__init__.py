@@ -8,9 +8,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stcompile.manifest import GraphSpec, Manifest
-from stcompile.runtime.engines.onnxruntime import OnnxRuntimeEngine
+from stcompile.cpu_features import adds_int8_products
+from stcompile.manifest import OPENVINO, GraphSpec, Manifest
+from stcompile.runtime.engines.onnxruntime import UNSATURATED, OnnxRuntimeEngine
+from stcompile.runtime.engines.openvino import OpenVinoEngine
 from stcompile.runtime.text.base import Feeds
+
+# Artifacts of earlier schemas have 8-bit weights that not every CPU multiplies exactly.
+PAIR_SAFE_SINCE = 3
 
 
 class Engine(Protocol):
@@ -23,4 +28,11 @@ class Engine(Protocol):
 
 def open_engine(folder: Path, graph: GraphSpec, manifest: Manifest, provider: str, threads: int | None) -> Engine:
     """The engine that runs `graph` on `provider`. Raises `ProviderError` when it cannot."""
-    return OnnxRuntimeEngine(folder / graph.file, provider, threads, manifest.optimization_level)
+    if manifest.engine.name == OPENVINO:
+        names = tuple(output.name for output in graph.outputs)
+        return OpenVinoEngine(folder / graph.file, provider, threads, manifest.engine, names)
+    level = manifest.optimization_level
+    # Without VNNI, sums of 8-bit products saturate where weights were not scaled for it.
+    if manifest.schema_version < PAIR_SAFE_SINCE and manifest.quantization and adds_int8_products() is False:
+        level = UNSATURATED
+    return OnnxRuntimeEngine(folder / graph.file, provider, threads, level)

@@ -15,6 +15,10 @@ from stcompile.runtime.cpus import available_cpus
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
+# A level of our own: the engine widens 8-bit weights so that nothing saturates, which it only does at its extended
+# level. Measured on an artifact of schema 1: min cosine .9996 instead of .958 on a CPU without VNNI.
+UNSATURATED = "unsaturated"
+
 _SEVERITY_FATAL = 4
 
 
@@ -40,7 +44,10 @@ class OnnxRuntimeEngine:
         options.graph_optimization_level = {
             "disabled": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
             "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+            UNSATURATED: ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
         }[optimization_level]
+        if optimization_level == UNSATURATED:
+            options.add_session_config_entry("session.x64quantprecision", "1")
         options.intra_op_num_threads = available_cpus() if threads is None else threads
         options.inter_op_num_threads = 1
         # Spinning workers burn the quota of a container and halved the speed of a busy machine.

@@ -71,16 +71,18 @@ def open_tokenizer(folder: Path, spec: TextSpec) -> Tokenizer:
     return tokenizer
 
 
-def padded(rows: Sequence[Row], *, side: str = "right", pad_id: int = 0, min_width: int = 1) -> Feeds:
-    """Rows as `input_ids` and `attention_mask`, int64 `(batch, sequence)`, as wide as the longest row.
+def padded(rows: Sequence[Row], spec: TextSpec, *, pad_id: int) -> Feeds:
+    """Rows as `input_ids` and `attention_mask`, int64 `(batch, sequence)`, as wide as the longest row or the spec asks.
 
     Args:
         rows: tokenized texts.
-        side: `right` or `left`, where the padding goes.
+        spec: on which side the padding goes, how few positions there may be, and of what they are a multiple.
         pad_id: token id of padded positions.
-        min_width: least number of positions.
     """
-    width = max(min_width, max(map(len, rows), default=0))
+    side, width = spec.padding_side, max(1, spec.min_seq_length, max(map(len, rows), default=0))
+    even = -(-width // spec.length_multiple) * spec.length_multiple
+    # Beyond its limit a network may have no positions.
+    width = max(width, even if spec.max_seq_length is None else min(even, spec.max_seq_length))
     ids = np.full((len(rows), width), pad_id, dtype=np.int64)
     mask = np.zeros((len(rows), width), dtype=np.int64)
     for index, row in enumerate(rows):

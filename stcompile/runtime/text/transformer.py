@@ -57,9 +57,7 @@ class TransformerText:
             The graph's inputs: `input_ids`, `attention_mask` and `token_type_ids` as int64
             `(batch, sequence)`, and the scalar `prompt_length`, each only if the graph takes it.
         """
-        feeds = padded(
-            rows, side=self._spec.padding_side, pad_id=self._spec.pad_id, min_width=self._spec.min_seq_length
-        )
+        feeds = padded(rows, self._spec, pad_id=self._spec.pad_id)
         if "token_type_ids" in self._inputs:
             types = np.full(feeds["input_ids"].shape, self._spec.pad_type_id, dtype=np.int64)
             # Rows first and their positions second: the order in which a mask picks what it keeps.

@@ -50,7 +50,7 @@ class WordsText:
             of `input_ids` and `attention_mask`, int64 `(batch, sequence)`, what the graph takes; at least one
             position and at least `min_seq_length`, also where no row has a word.
         """
-        feeds = padded(rows, pad_id=_PAD_ID, min_width=max(1, self._spec.min_seq_length))
+        feeds = padded(rows, self._spec, pad_id=_PAD_ID)
         return {name: feeds[name] for name in self._inputs}
 
 

@@ -1,0 +1,102 @@
+"""How far two sets of vectors are apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float32]
+
+NEIGHBOURS = 10
+
+# The error of a row with a NaN: a number that JSON can carry and no tolerance allows.
+BROKEN = float(np.finfo(np.float32).max)
+
+# All pairs are compared: 4096 rows are 134 MB of similarities.
+_MOST_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Distance:
+    """Differences per text, on rows scaled by the length of the reference row.
+
+    Attributes:
+        abs_error: largest absolute difference of any component, `(n,)`.
+        cosine: cosine similarity, `(n,)`; 1 where both rows are zero, 0 where only one is.
+    """
+
+    abs_error: NDArray[np.float64]
+    cosine: NDArray[np.float64]
+
+
+def distance(reference: Matrix, candidate: Matrix) -> Distance:
+    """Compares row by row.
+
+    Equal infinities (max pooling over nothing) count as equal; a NaN, or an infinity on one side only, is an
+    error of `BROKEN` and a cosine of -1.
+
+    Args:
+        reference: `(n, dim)`.
+        candidate: `(n, dim)`.
+    """
+    left, right = reference.astype(np.float64), candidate.astype(np.float64)
+    agreed = np.isinf(left) & (left == right)
+    left, right = np.where(agreed, 0, left), np.where(agreed, 0, right)
+    broken = ~(np.isfinite(left) & np.isfinite(right)).all(axis=1)
+    left, right = np.nan_to_num(left, posinf=0, neginf=0), np.nan_to_num(right, posinf=0, neginf=0)
+    left_length, right_length = np.linalg.norm(left, axis=1), np.linalg.norm(right, axis=1)
+    scale = np.where(left_length > 0, left_length, 1)
+    error = np.abs(left - right).max(axis=1, initial=0) / scale
+    both = left_length * right_length
+    cosine = np.divide((left * right).sum(axis=1), both, out=np.zeros_like(both), where=both > 0)
+    cosine = np.where((left_length == 0) & (right_length == 0), 1, cosine)
+    return Distance(np.where(broken, BROKEN, error), np.where(broken, -1, np.clip(cosine, -1, 1)))
+
+
+def neighbour_overlap(reference: Matrix, candidate: Matrix, count: int = NEIGHBOURS) -> float:
+    """Mean share of each text's `count` nearest texts that both sets of vectors agree on.
+
+    What retrieval would notice. Identical texts and ties make it less than 1 even for equal rankings of equal
+    value, so it is reported, not judged. Of more than `_MOST_ROWS` rows an even sample is compared.
+    """
+    if len(reference) > _MOST_ROWS:
+        sample = np.linspace(0, len(reference) - 1, _MOST_ROWS).astype(np.int64)
+        reference, candidate = reference[sample], candidate[sample]
+    count = min(count, len(reference) - 1)
+    if count < 1:
+        return 1.0
+    shared = 0
+    for left, right in zip(_nearest(reference, count), _nearest(candidate, count), strict=True):
+        shared += len(set(left.tolist()) & set(right.tolist()))
+    return shared / (len(reference) * count)
+
+
+def spearman(left: Sequence[float] | NDArray[np.float64], right: Sequence[float] | NDArray[np.float64]) -> float:
+    """Rank correlation, -1 to 1; equal values share their mean rank. 0 where one side is constant."""
+    a, b = (_ranks(np.asarray(side, dtype=np.float64)) for side in (left, right))
+    a, b = a - a.mean(), b - b.mean()
+    scale = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum() / scale) if scale else 0.0
+
+
+def rounded(value: float) -> float:
+    """Seven significant digits: what float32 carries, and the same bytes on every run."""
+    return float(f"{float(value):.7g}")
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    ranks: NDArray[np.float64] = ((ends - counts + ends - 1) / 2)[group]
+    return ranks
+
+
+def _nearest(vectors: Matrix, count: int) -> NDArray[np.int64]:
+    finite = np.nan_to_num(vectors.astype(np.float64), posinf=0, neginf=0)
+    lengths = np.maximum(np.linalg.norm(finite, axis=1, keepdims=True), 1e-12)
+    scores = (finite / lengths) @ (finite / lengths).T
+    np.fill_diagonal(scores, -np.inf)
+    return np.argsort(-scores, axis=1, kind="stable")[:, :count]

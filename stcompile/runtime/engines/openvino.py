@@ -1,0 +1,111 @@
+"""OpenVINO as the engine, on CPU."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stcompile.errors import ArtifactError, ProviderError
+from stcompile.extras import require
+from stcompile.manifest import EngineSpec
+from stcompile.runtime.cpus import available_cpus
+
+# What the manifest calls a number type to what OpenVINO calls it.
+_PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
+
+_TELEMETRY = "openvino_telemetry"
+
+
+class OpenVinoEngine:
+    """One compiled OpenVINO model; calls from several threads at once each take a request of their own.
+
+    Args:
+        graph: the `.xml` file, its weights in the `.bin` beside it.
+        provider: only `cpu`.
+        threads: threads of one run; None takes the CPUs this process may use (affinity and container quota).
+        spec: the number type to compute in.
+            OpenVINO would by itself compute in bfloat16 where the CPU has it: the precision is always told.
+        outputs: the graph's outputs, in order; OpenVINO may rename them.
+
+    Raises:
+        ProviderError: another provider than the CPU, or a number type that this CPU does not have.
+        ArtifactError: the engine cannot load the graph.
+    """
+
+    def __init__(
+        self, graph: Path, provider: str, threads: int | None, spec: EngineSpec, outputs: tuple[str, ...]
+    ) -> None:
+        if provider != "cpu":
+            raise ProviderError(
+                f"OpenVINO artifacts run on CPU, not on {provider}: load with provider='cpu', or export an onnx target"
+            )
+        openvino = import_openvino("Running an OpenVINO artifact")
+        precision = _PRECISIONS[spec.precision]
+        options = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": "1",
+            "INFERENCE_NUM_THREADS": str(available_cpus() if threads is None else threads),
+            "INFERENCE_PRECISION_HINT": precision,
+            # By itself it would quantize activations wherever weights are: what is quantized is in the graph.
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
+            # Pinned threads of several encoders, or of several containers, would all sit on the same first CPUs.
+            "ENABLE_CPU_PINNING": "NO",
+        }
+        try:
+            self._model: Any = openvino.Core().compile_model(str(graph), "CPU", options)
+        except Exception as error:  # RuntimeError and others of its own
+            first = (str(error).strip().splitlines() or ["no reason given"])[-1]
+            raise ArtifactError(f"OpenVINO {openvino.__version__} cannot load {graph.name}: {first}") from error
+        effective = self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        if effective != precision:
+            raise ProviderError(
+                f"the artifact computes in {spec.precision}, which this CPU does not have (OpenVINO would take "
+                f"{effective} instead): export target openvino-fp32 or openvino-int8-weights for it"
+            )
+        self._positions = {name: position for position, name in enumerate(outputs)}
+        self._idle: SimpleQueue[Any] = SimpleQueue()
+
+    def run(self, feeds: dict[str, NDArray[np.int64]], outputs: tuple[str, ...]) -> list[NDArray[np.float32]]:
+        """Computes the named outputs, `(batch, dim)` or `(batch, sequence, hidden)` float32."""
+        with self._request() as request:
+            results = request.infer(feeds, share_inputs=True, share_outputs=True)
+            # The request's own memory goes to the next call.
+            return [np.array(results[self._positions[name]]) for name in outputs]
+
+    @contextmanager
+    def _request(self) -> Iterator[Any]:
+        try:
+            request = self._idle.get_nowait()
+        except Empty:
+            request = self._model.create_infer_request()
+        try:
+            yield request
+        finally:
+            self._idle.put(request)
+
+
+def import_openvino(purpose: str) -> Any:
+    """openvino without its telemetry.
+
+    Its import loads the package openvino_telemetry, which at once writes an identity of the user into the home folder.
+    Embeddings are made from people's texts: unless something else loaded that package before, openvino is told that it
+    is not installed, and takes the stub it has for that.
+
+    Raises:
+        MissingExtraError: openvino is not installed.
+    """
+    hidden = _TELEMETRY not in sys.modules
+    if hidden:
+        sys.modules[_TELEMETRY] = None  # type: ignore[assignment] # how Python marks what must not be found
+    try:
+        return require("openvino", purpose)
+    finally:
+        if hidden:
+            del sys.modules[_TELEMETRY]

@@ -7,20 +7,22 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from stcompile import __version__, render
-from stcompile.errors import InputError, ParityError, StcompileError
+from stcompile.artifact import check_destination
+from stcompile.errors import InputError, MissingExtraError, ParityError, StcompileError
 from stcompile.extras import require
 from stcompile.scored_pairs import read_scored_pairs
 from stcompile.target import PCA_DIMS, TARGETS, Target
-from stcompile.textfiles import STDIN, read_texts, write_jsonl, write_npy
+from stcompile.textfiles import STDIN, moved_into_place, read_share, read_texts, write_jsonl, write_npy
 
 DONE, PARITY_FAILED, BAD_INPUT, BUG, INTERRUPTED = 0, 1, 2, 70, 130
 
@@ -52,6 +54,29 @@ TextsOption = Annotated[
 MinCosineOption = Annotated[
     float | None, typer.Option(help="Smallest allowed cosine, in place of the target's tolerance.")
 ]
+BudgetCosineOption = Annotated[
+    float | None,
+    typer.Option(
+        "--min-cosine",
+        help="Smallest allowed cosine, in place of the target's tolerance. Targets that calibrate keep layers in "
+        "higher precision until it is reached.",
+    ),
+]
+CalibrationOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Texts to calibrate int8 and int4 on: one a line, .jsonl, .csv or .tsv. Yours are better than the "
+        "built-in ones."
+    ),
+]
+CalibrationFieldOption = Annotated[str, typer.Option(help="Their field in JSONL, or their column in a table.")]
+MaxDropOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Accuracy budget, e.g. 0.3%: the cheapest graph that loses no more. Of 1 - mean cosine to torch or, with "
+        "--eval, of the rank correlation on your pairs."
+    ),
+]
 RevisionOption = Annotated[str | None, typer.Option(help="Revision of a hub model.")]
 CacheOption = Annotated[str | None, typer.Option(help="Where the hub's files are kept.")]
 TrustOption = Annotated[bool, typer.Option(help="Run Python code that comes with the model: network and modules.")]
@@ -72,16 +97,19 @@ def export(
         str, typer.Option(help="Graph outputs: sentence_embedding, or sentence_embedding,token_embeddings.")
     ] = "sentence_embedding",
     texts: TextsOption = None,
-    min_cosine: MinCosineOption = None,
+    min_cosine: BudgetCosineOption = None,
     revision: RevisionOption = None,
     cache_dir: CacheOption = None,
     trust_remote_code: TrustOption = False,
+    calibration: CalibrationOption = None,
+    calibration_field: CalibrationFieldOption = "text",
+    max_drop: MaxDropOption = None,
     evaluation: Annotated[
         str | None,
         typer.Option(
             "--eval",
-            help="For target static: scored pairs (.csv, .tsv, .jsonl: sentence1, sentence2, score) to measure the "
-            "loss of quality on. Default: how far both models agree on nearest neighbours.",
+            help="Scored pairs (.csv, .tsv, .jsonl: sentence1, sentence2, score). With --max-drop: what the drop is "
+            "measured on. For target static: what distillation costs. Default: no pairs, cosine to torch.",
         ),
     ] = None,
     pca_dims: Annotated[int, typer.Option(help="For target static: dimensions to keep.")] = PCA_DIMS,
@@ -96,9 +124,12 @@ def export(
 
     stcompile export all-MiniLM-L6-v2/ --target onnx-int8 -o minilm-int8
 
+    stcompile export all-MiniLM-L6-v2/ --target onnx-int8 --calibration mine.jsonl --max-drop 0.3%
+
     stcompile export all-MiniLM-L6-v2/ --target static --eval stsb-test.csv
     """
     Target.parse(target)
+    drop = None if max_drop is None else read_share(max_drop)
     destination = output or Path(f"{Path(model).resolve().name}-{target}")
     require("torch", "Compiling a model")
     from stcompile.export import export_model  # noqa: PLC0415 - imports torch
@@ -111,6 +142,8 @@ def export(
         outputs=[name.strip() for name in outputs.split(",")],
         texts=None if texts is None else read_texts(texts),
         min_cosine=min_cosine,
+        max_drop=drop,
+        calibration=_calibration(calibration, calibration_field),
         revision=revision,
         cache_dir=cache_dir,
         trust_remote_code=trust_remote_code,
@@ -118,17 +151,102 @@ def export(
         pca_dims=pca_dims,
         step=_spinner,
     )
+    plan = artifact.manifest.quantization
     report = json.loads((artifact.folder / "parity.json").read_text(encoding="utf-8"))
     distillation = artifact.manifest.distillation
     if as_json:
         found = {"artifact": str(artifact.folder), "target": target, "size": artifact.size, "parity": report}
         quality = {} if distillation is None else {"distillation": dataclasses.asdict(distillation)}
-        _print_json({**found, **quality})
+        planned = {} if plan is None else {"quantization": dataclasses.asdict(plan)}
+        _print_json({**found, **quality, **planned})
         return
+    if plan is not None and plan.budget is not None:
+        out.print(render.plan(dataclasses.asdict(plan)))
     out.print(render.parity(artifact.manifest.target, report))
     if distillation is not None:
         out.print(render.distillation(dataclasses.asdict(distillation)))
     out.print(f"{artifact.folder}: {render.megabytes(artifact.size)}", highlight=False, soft_wrap=True)
+
+
+@app.command(epilog=_EPILOG)
+def tune(
+    model: ModelArgument,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The winner's folder. Default: ./NAME-tuned.")
+    ] = None,
+    texts: Annotated[
+        str | None,
+        typer.Option(help="Your texts, to measure speed and accuracy on: one a line, .jsonl, .csv or .tsv."),
+    ] = None,
+    field: Annotated[str, typer.Option(help="Their field in JSONL, or their column in a table.")] = "text",
+    max_drop: Annotated[str, typer.Option(help="Largest share of accuracy that may be lost.")] = "0.5%",
+    targets: Annotated[str | None, typer.Option(help="Candidates, by comma. Default: all that run here.")] = None,
+    evaluation: Annotated[
+        str | None,
+        typer.Option("--eval", help="Scored pairs to measure the drop on. Default: 1 - mean cosine to onnx-fp32."),
+    ] = None,
+    calibration: CalibrationOption = None,
+    calibration_field: CalibrationFieldOption = "text",
+    rounds: Annotated[int, typer.Option(help="Timed runs of each target.")] = 5,
+    limit: Annotated[int, typer.Option(help="Most texts to measure on: of more an even sample is taken.")] = 512,
+    threads: Annotated[int | None, typer.Option(help="Engine threads. Default: the CPUs this process may use.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Picture of the frontier, .png, .svg or .pdf. Default: OUTPUT-frontier.png.")
+    ] = None,
+    trust_remote_code: TrustOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the best target for a model on this machine, and keep it.
+
+    Compiles every target that runs here, measures them in turns on your texts, prints speed, accuracy and size with
+    what it recommends and why, and publishes the winner. Beside it are OUTPUT-tune.json and a picture of the frontier.
+
+    Examples:
+
+    stcompile tune all-MiniLM-L6-v2/ --texts mine.jsonl --max-drop 0.3% -o minilm
+
+    stcompile tune all-MiniLM-L6-v2/ --targets onnx-int8,openvino-int8 --eval my-pairs.csv --threads 1
+    """
+    share = read_share(max_drop)
+    # Absolute, because what lies beside it is named after it, and "." has no name.
+    destination = (output or Path(f"{Path(model).resolve().name}-tuned")).absolute()
+    require("torch", "Compiling a model")
+    from stcompile.frontier import check_plot, plot_frontier  # noqa: PLC0415 - imports torch
+    from stcompile.tune import tune_model  # noqa: PLC0415 - the same
+
+    check_destination(destination)
+    picture = plot or destination.parent / f"{destination.name}-frontier.png"
+    left_out = None
+    try:
+        check_plot(picture)
+    except MissingExtraError as error:
+        if plot is not None:
+            raise
+        left_out = f"no picture: {error}"
+    report = tune_model(
+        model,
+        destination,
+        texts=None if texts is None else read_texts(texts, field),
+        max_drop=share,
+        targets=None if targets is None else [name.strip() for name in targets.split(",")],
+        evaluation=None if evaluation is None else read_scored_pairs(evaluation),
+        calibration=_calibration(calibration, calibration_field),
+        rounds=rounds,
+        limit=limit,
+        threads=threads,
+        trust_remote_code=trust_remote_code,
+        step=_spinner,
+    )
+    found = {"artifact": str(destination), "plot": None if left_out else str(picture), **report.to_dict()}
+    with moved_into_place(destination.parent / f"{destination.name}-tune.json") as partial:
+        partial.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if left_out is None:
+        plot_frontier(report, picture)
+    if as_json:
+        _print_json(found)
+        return
+    out.print(render.tuning(found))
+    out.print(f"{destination}: {report.winner}; {left_out or picture}", highlight=False, soft_wrap=True)
 
 
 @app.command(epilog=_EPILOG)
@@ -248,7 +366,10 @@ def targets(as_json: JsonOption = False) -> None:
             "batch_invariant": target.batch_invariant,
             "min_cosine": target.tolerance.min_cosine,
             "max_abs_error": target.tolerance.max_abs_error,
+            "mean_cosine": target.tolerance.mean_cosine,
+            "calibrates": target.calibrates,
             "refusals": list(target.refusals()),
+            "caveats": list(target.caveats()),
         }
         for target in TARGETS.values()
     ]
@@ -320,16 +441,25 @@ def _failed(error: StcompileError, code: int) -> int:
     return code
 
 
+def _calibration(path: str | None, field: str) -> Any:
+    if path is None:
+        return None
+    from stcompile.quantize.calibration import calibration_set  # noqa: PLC0415 - imports torch
+
+    return calibration_set(read_texts(path, field), Path(path).name)
+
+
 def _print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 @contextmanager
-def _spinner(text: str) -> Iterator[None]:
+def _spinner(text: str) -> Iterator[Callable[[str], None]]:
+    """A step that takes a while; what it yields is told how far the step has come."""
     if not err.is_terminal:
         err.print(f"{text} ...", highlight=False)
-        yield
+        yield lambda _: None
         return
-    with err.status(text):
-        yield
+    with err.status(text) as status:
+        yield lambda detail: status.update(f"{text}: {escape(detail)}")
     err.print(f"{text}: done", highlight=False)

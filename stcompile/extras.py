@@ -22,6 +22,7 @@ _EXTRA_OF = {
     "nltk": "phrases",
     "model2vec": "static",
     "skeletoken": "static",
+    "matplotlib": "plot",
 }
 
 

@@ -51,11 +51,90 @@ def distillation(found: dict[str, Any]) -> str:
 def targets(rows: list[dict[str, Any]]) -> Table:
     """The table of targets."""
     table = _table("Targets", "target", "for", "min cosine", "batch-invariant", "here")
+    table.columns[0].no_wrap = True
     for row in rows:
         invariant = "yes" if row["batch_invariant"] else "no"
-        here = escape("; ".join(row["refusals"])) or "yes"
+        here = escape("; ".join(row["refusals"] or ["yes", *row["caveats"]]))
         table.add_row(row["name"], row["purpose"], f"{row['min_cosine']:g}", invariant, here)
     return table
+
+
+def plan(recipe: dict[str, Any]) -> Group:
+    """What a recipe did: in one line, layer by layer, and the budget it had to keep."""
+    counts = f"{recipe['matmuls']} matrix multiplications, {recipe['embeddings']} embedding tables"
+    parts: list[Any] = [
+        Text(f"Quantization ({recipe['scheme']}): {counts}"),
+        *(Text(f"  kept {line}") for line in recipe["kept"]),
+    ]
+    calibrated, budget = recipe["calibration"], recipe["budget"]
+    if calibrated:
+        parts.append(
+            Text(
+                f"  calibrated on {calibrated['name']}: {calibrated['texts']} texts, {calibrated['tokens']} tokens, "
+                f"sha256 {calibrated['sha256'][:16]}"
+            )
+        )
+    if recipe["layers"]:
+        parts.append(_layers(recipe["layers"]))
+    if budget:
+        parts.append(
+            Text(
+                f"Budget: {budget['measure']} {budget['limit']:g}, reached {budget['reached']:.5f} on "
+                f"{budget['texts']} {'pairs' if budget['measure'] == 'spearman_drop' else 'texts'} after "
+                f"{budget['steps']} moves to higher precision"
+            )
+        )
+    return Group(*parts)
+
+
+def _layers(layers: list[dict[str, Any]]) -> Table:
+    table = _table("Layers", "layer", "scheme", "bits", "range", "smoothing", "error", "sensitivity", "why")
+    for row in layers:
+        place = f"{row['route']}: {row['name']}" if row["route"] else row["name"]
+        table.add_row(
+            escape(place),
+            row["scheme"],
+            str(row["bits"]),
+            row["observer"],
+            _number(row["smoothing"], "g"),
+            _number(row["error"], ".4f"),
+            _number(row["sensitivity"], ".1e"),
+            escape(row["reason"]),
+        )
+    return table
+
+
+def tuning(found: dict[str, Any]) -> Group:
+    """The table of a tuning, the winner first, what is recommended and why, and why each other target is not."""
+    settings = found["settings"]
+    table = _table(
+        f"{settings['texts']} texts, {settings['rounds']} rounds, threads: {settings['threads']}",
+        *("target", "texts/s", "times fp32", "cosine (min)", "drop", "size", "batch invariant"),
+    )
+    # Eighty columns are enough, and no name is broken.
+    table.padding, table.pad_edge, table.columns[0].no_wrap = (0, 1), False, True
+    for row in found["targets"]:
+        if row["measured"] is not None:
+            table.add_row(row["target"], *_measured(row["measured"]))
+    others = [row for row in found["targets"] if row["reason"]]
+    return Group(
+        table,
+        Text(f"Recommended: {found['why']}."),
+        *([Text("Not recommended:")] if others else []),
+        *(Text(f"  {row['target']}: {row['reason']}") for row in others),
+    )
+
+
+def _measured(item: dict[str, Any]) -> tuple[str, ...]:
+    ratio = item["ratio"]
+    return (
+        f"{item['texts_per_second']:.0f}",
+        f"{ratio['median']:.2f} ({ratio['low']:.2f}-{ratio['high']:.2f})",
+        f"{item['mean_cosine']:.5f} ({item['min_cosine']:.4f})",
+        f"{item['drop']:.3%}",
+        megabytes(item["size"]),
+        "yes" if item["batch_invariant"] else "no",
+    )
 
 
 def inspection(found: dict[str, Any]) -> Group:
@@ -93,6 +172,7 @@ def _artifact(found: dict[str, Any]) -> Group:
     rows = {
         "module stack": stack,
         "recipe": manifest["recipe"],
+        "engine": f"{manifest['engine']['name']}, {manifest['engine']['precision']}",
         "shaped for": manifest["provider"],
         "dimensions": manifest["truncate_dim"] or manifest["dim"],
         "max sequence length": text["max_seq_length"] or "unlimited",
@@ -118,12 +198,7 @@ def _artifact(found: dict[str, Any]) -> Group:
     if manifest["distillation"]:
         parts.append(Text(distillation(manifest["distillation"])))
     if manifest["quantization"]:
-        recipe = manifest["quantization"]
-        counts = f"{recipe['matmuls']} matrix multiplications, {recipe['embeddings']} embedding tables"
-        parts += [
-            Text(f"Quantization ({recipe['scheme']}): {counts}"),
-            *(Text(f"  kept {line}") for line in recipe["kept"]),
-        ]
+        parts.append(plan(manifest["quantization"]))
     if manifest["parity"]:
         parts.append(Text(f"Parity: {_pairs(manifest['parity'])}"))
     return Group(*parts)
@@ -141,6 +216,10 @@ def _table(title: str, *columns: str) -> Table:
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
 
 
 def _bound(sign: str, value: float | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stcompile.manifest import LONGEST, NO_PADDING
-from stcompile.parity.metrics import distance
+from stcompile.metrics import distance
 from stcompile.parity.probes import probe_texts
 from stcompile.stack.module_stack import ModuleStack
 from stcompile.stack.route import Route

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stcompile.errors import InputError
 from stcompile.manifest import DistillationSummary
-from stcompile.parity.metrics import neighbour_overlap, rounded, spearman
+from stcompile.metrics import neighbour_overlap, rounded, spearman
 from stcompile.parity.probes import probe_texts
-from stcompile.scored_pairs import ScoredPair
+from stcompile.scored_pairs import ScoredPair, checked_pairs
 from stcompile.stack.module_stack import ModuleStack
 
 Matrix = NDArray[np.float32]
@@ -31,9 +29,9 @@ class Quality:
     """
 
     def __init__(self, teacher: ModuleStack, pairs: Sequence[ScoredPair] | None) -> None:
-        self._pairs = None if pairs is None else _checked(pairs)
+        self._pairs = None if pairs is None else checked_pairs(pairs)
         self._texts = probe_texts() if self._pairs is None else [text for pair in self._pairs for text in pair[:2]]
-        self._teacher = teacher.encode(self._texts, teacher.prompts.get(teacher.default_prompt_name or "", ""))
+        self._teacher = teacher.encode(self._texts, teacher.default_prompt)
         self._fingerprint = teacher.fingerprint()
 
     def compare(self, student: ModuleStack, pca_dims: int | None) -> DistillationSummary:
@@ -50,19 +48,6 @@ class Quality:
         self, measure: str, texts: int, teacher: float, student: float, pca_dims: int | None
     ) -> DistillationSummary:
         return DistillationSummary(self._fingerprint, pca_dims, measure, texts, rounded(teacher), rounded(student))
-
-
-def _checked(pairs: Sequence[ScoredPair]) -> list[ScoredPair]:
-    if not all(isinstance(pair, (tuple, list)) and len(pair) == 3 and _is_good(*pair) for pair in pairs):
-        raise InputError("evaluation pairs must be (text, text, score)")
-    if len(pairs) < 2:
-        raise InputError("a rank correlation needs at least two scored pairs")
-    return list(pairs)
-
-
-def _is_good(first: object, second: object, score: object) -> bool:
-    texts = isinstance(first, str) and isinstance(second, str)
-    return texts and isinstance(score, (int, float)) and math.isfinite(score)
 
 
 def _cosines(vectors: Matrix) -> NDArray[np.float64]:

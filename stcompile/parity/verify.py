@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stcompile.artifact import Artifact, open_artifact
 from stcompile.errors import InputError, ModelFolderError
 from stcompile.manifest import NO_PADDING, SENTENCE, TOKENS, GraphSpec, Manifest, RoutingSpec
-from stcompile.parity.metrics import Distance, distance, neighbour_overlap, rounded
+from stcompile.metrics import Distance, distance, neighbour_overlap, rounded
 from stcompile.parity.padding import REFERENCE_INVARIANT
 from stcompile.parity.probes import over_length_text, probe_texts, texts_sha256
 from stcompile.parity.report import ParityReport, shortened
@@ -27,6 +27,10 @@ from stcompile.target import Target, Tolerance
 _BATCH = 32
 _INVARIANCE_TEXTS = 48
 _PROMPT_TEXTS = 8
+
+# Texts of a batch where they have other mates than in `_BATCH`, and the runs that are only compared with each other.
+_REGROUPED = 5
+_SAME_AGAIN = ("alone", "together", "regrouped")
 
 # A model distilled a second time: principal components move in the fourth decimal with the order of a sum.
 AGAIN_DISTILLED = Tolerance(max_abs_error=None, min_cosine=0.999, mean_cosine=0.9999, batch_invariance=0.999999)
@@ -71,27 +75,46 @@ def verify_artifact(
     if opened.manifest.distillation is not None:
         stack = distilled(stack, pca_dims=opened.manifest.distillation.pca_dims)
         target = dataclasses.replace(target, tolerance=AGAIN_DISTILLED)
-    tolerance = tolerance_for(target, min_cosine)
+    tolerance = tolerance_for(target, *_budget_of(opened.manifest, min_cosine))
     return check_parity(opened, stack, texts=texts, tolerance=tolerance, provider=provider)
 
 
-def tolerance_for(target: Target, min_cosine: float | None) -> Tolerance:
-    """The target's tolerance, or the caller's own smallest cosine in place of it.
+def tolerance_for(target: Target, min_cosine: float | None, max_drop: float | None = None) -> Tolerance:
+    """The target's tolerance, with the caller's own accuracy in place of it.
+
+    Args:
+        target: the target.
+        min_cosine: replaces the smallest allowed cosine, and the largest absolute error.
+        max_drop: 1 - the smallest allowed mean cosine.
 
     Raises:
         InputError: `min_cosine` is not between 0 and 1.
     """
+    found = target.tolerance
+    if max_drop is not None:
+        found = dataclasses.replace(found, mean_cosine=1 - max_drop, min_cosine=min(found.min_cosine, 1 - max_drop))
     if min_cosine is None:
-        return target.tolerance
+        return found
     if not isinstance(min_cosine, (int, float)) or not 0 < min_cosine <= 1:
         raise InputError(f"min_cosine must lie between 0 and 1, got {min_cosine}")
-    invariance = target.tolerance.batch_invariance
+    invariance = found.batch_invariance
     return dataclasses.replace(
-        target.tolerance,
+        found,
         max_abs_error=None,
         min_cosine=min_cosine,
         mean_cosine=min_cosine,
         batch_invariance=None if invariance is None else min(invariance, min_cosine),
+    )
+
+
+def _budget_of(manifest: Manifest, min_cosine: float | None) -> tuple[float | None, float | None]:
+    """What the artifact was published within: the caller's own limit, or the budget it was compiled to."""
+    budget = None if manifest.quantization is None else manifest.quantization.budget
+    if min_cosine is not None or budget is None:
+        return min_cosine, None
+    return (
+        budget.limit if budget.measure == "min_cosine" else None,
+        budget.limit if budget.measure == "mean_cosine_drop" else None,
     )
 
 
@@ -195,6 +218,8 @@ class _Plan:
         # Spread over the list, so that the probe set's odd texts and its longest are all in.
         step = max(1, len(texts) // _INVARIANCE_TEXTS)
         some = [*range(0, len(texts), step)]
+        # What all others of its batch are padded to
+        widest = max(range(len(texts)), key=lambda index: len(texts[index]))
         few = some[:: max(1, len(some) // _PROMPT_TEXTS)][:_PROMPT_TEXTS]
         task = _task_of(manifest.routing, graph.route)
         dim = manifest.dim_of(graph)
@@ -202,7 +227,8 @@ class _Plan:
         self.runs = {
             "batched": Run(range(len(texts)), plain),
             "alone": Run(some, {**plain, "batch_size": 1}),
-            "together": Run(some[::-1], {**plain, "batch_size": len(some)}),
+            "together": Run([*some[::-1], widest], {**plain, "batch_size": len(some) + 1}),
+            "regrouped": Run(some[::-1], {**plain, "batch_size": _REGROUPED}),
         }
         if longest:
             # Alone: a batch padded to it would cost torch gigabytes of attention scores.
@@ -210,7 +236,7 @@ class _Plan:
         prompts = sorted({text for text in manifest.prompts.values() if text})
         for index, prompt in enumerate(prompts):
             self.runs[f"prompt-{index}"] = Run(few, {**plain, "prompt": prompt})
-        self.compared = [name for name in self.runs if name not in ("alone", "together")]
+        self.compared = [name for name in self.runs if name not in _SAME_AGAIN]
         if any(spec.name == TOKENS for spec in graph.outputs):
             self.runs["tokens"] = Run(few, {"prompt": "", "batch_size": 1, "output_value": TOKENS, "task": task})
             self.compared.append("tokens")
@@ -233,9 +259,13 @@ class _Plan:
         return {name: distance(reference[name], compiled[name]) for name in self.compared}
 
     def invariance(self, vectors: dict[str, Matrix]) -> float:
-        """Smallest cosine between a text alone, batched, and in one mixed and reordered batch."""
+        """Smallest cosine of a text alone to itself batched, reordered with other mates, and beside the longest."""
         alone = vectors["alone"]
-        others = (vectors["together"][::-1], vectors["batched"][list(self.runs["alone"].order)])
+        others = (
+            vectors["together"][:-1][::-1],
+            vectors["regrouped"][::-1],
+            vectors["batched"][list(self.runs["alone"].order)],
+        )
         return float(min(distance(alone, other).cosine.min() for other in others))
 
 

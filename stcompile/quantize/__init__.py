@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import onnx_ir as ir
 
 from stcompile.manifest import QuantizationSummary
+from stcompile.quantize.calibrated import (
+    quantize_int8,
+    quantize_int8_openvino,
+    quantize_weights_4,
+    quantize_weights_8,
+    quantize_weights_openvino,
+)
 from stcompile.quantize.dynamic import quantize_dynamic
 from stcompile.quantize.half import convert_to_half
+from stcompile.quantize.job import QuantizationJob
 
-Recipe = Callable[[ir.Model], QuantizationSummary | None]
+Recipe = Callable[[ir.Model, QuantizationJob], QuantizationSummary | None]
+
+
+def _float32(model: ir.Model, job: QuantizationJob) -> None:
+    """As it is."""
+
 
 # Recipe name (Target.recipe) to what rewrites the graph in place.
-RECIPES: dict[str, Recipe] = {
-    "float32": lambda model: None,
-    "float16": convert_to_half,
-    "dynamic": quantize_dynamic,
-}
+RECIPES: Mapping[str, Recipe] = MappingProxyType(
+    {
+        "float32": _float32,
+        "float16": convert_to_half,
+        "dynamic": quantize_dynamic,
+        "int8": quantize_int8,
+        "int8-weights": quantize_weights_8,
+        "int4-weights": quantize_weights_4,
+        "int8-openvino": quantize_int8_openvino,
+        "int8-weights-openvino": quantize_weights_openvino,
+    }
+)
 
-__all__ = ["RECIPES", "Recipe", "convert_to_half", "quantize_dynamic"]
+__all__ = ["RECIPES", "QuantizationJob", "Recipe"]

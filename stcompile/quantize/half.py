@@ -12,6 +12,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from stcompile.manifest import QuantizationSummary
 from stcompile.passes.graph import constant, is_op
+from stcompile.quantize.job import QuantizationJob
 
 _LARGEST = float(np.finfo(np.float16).max)
 
@@ -47,7 +48,7 @@ _MOVES = frozenset(
 )
 
 
-def convert_to_half(model: ir.Model) -> QuantizationSummary:
+def convert_to_half(model: ir.Model, job: QuantizationJob) -> QuantizationSummary:
     """Rewrites a float32 graph to float16, in place.
 
     Returns:

@@ -12,8 +12,12 @@ from stcompile.stack.route import Route
 _FILES = {"words": "words", "bow": "words"}
 
 
-def front_ends(routes: Mapping[str, Route]) -> tuple[dict[str, TextSpec], dict[str, str]]:
+def front_ends(routes: Mapping[str, Route], *, length_multiple: int = 1) -> tuple[dict[str, TextSpec], dict[str, str]]:
     """What turns strings into the inputs of each route's graph.
+
+    Args:
+        routes: route name to route.
+        length_multiple: what the engine wants the length of a padded row to be a multiple of.
 
     Returns:
         route name to the manifest's description, and file name to content; equal contents are one file.
@@ -27,5 +31,5 @@ def front_ends(routes: Mapping[str, Route]) -> tuple[dict[str, TextSpec], dict[s
         spec, content = route.front_end("")
         number = f"_{len(names)}" if names else ""
         name = names.setdefault(content, f"{_FILES.get(spec.kind, 'tokenizer')}{number}.json")
-        specs[route_name] = dataclasses.replace(spec, tokenizer=name)
+        specs[route_name] = dataclasses.replace(spec, tokenizer=name, length_multiple=length_multiple)
     return specs, {name: content for content, name in names.items()}

@@ -74,6 +74,11 @@ class ModuleStack(nn.Module):
         """Width of the sentence embedding; of several routes, that of the default one."""
         return self.route(None, or_first=True).dim
 
+    @property
+    def default_prompt(self) -> str:
+        """What plain `encode` puts in front of a text; empty where there is no default prompt."""
+        return self.prompts.get(self.default_prompt_name or "", "")
+
     def route(self, task: str | None, *, or_first: bool = False) -> Route:
         """The route a task takes.
 

@@ -105,13 +105,20 @@ class Route(nn.Module):
         order = sorted(range(len(texts)), key=lambda index: -sum(map(len, texts[index])))
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            features = self._tokenized([texts[index] for index in batch], prompt)
-            if self.leaves_out_prompt:
-                features["prompt_length"] = torch.tensor(self.front.prompt_length(prompt))
-            values = self(features)[output].float().numpy()
+            values = self(self._features([texts[index] for index in batch], prompt))[output].float().numpy()
             for index, row in zip(batch, values, strict=True):
                 rows[index] = row
         return np.stack(rows)
+
+    def feeds(self, texts: Sequence[Text], prompt: str | None = None) -> dict[str, NDArray[np.int64]]:
+        """The graph's inputs for one batch of texts, as the runtime makes them: `input_names` to int64 arrays.
+
+        Args:
+            texts: at least one.
+            prompt: text in front of each.
+        """
+        features = self._features(texts, prompt)
+        return {name: features[name].numpy().astype(np.int64, copy=False) for name in self.input_names}
 
     def front_end(self, file: str) -> tuple[TextSpec, str]:
         """How the runtime turns strings into the graph's inputs. Arguments and errors as `InputModule.front_end`."""
@@ -136,6 +143,12 @@ class Route(nn.Module):
         if isinstance(front, Transformer) and "image" in front.modality_config:
             notes.append("only the text side of this model is compiled: keep images on sentence-transformers")
         return tuple(notes)
+
+    def _features(self, texts: Sequence[Text], prompt: str | None) -> Features:
+        features = self._tokenized(texts, prompt)
+        if self.leaves_out_prompt:
+            features["prompt_length"] = torch.tensor(self.front.prompt_length(prompt))
+        return features
 
     def _tokenized(self, texts: Sequence[Text], prompt: str | None) -> Features:
         try:

@@ -1,0 +1,227 @@
+"""Chooses each layer's scheme, smoothing and range by the error it makes on calibration rows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stcompile.quantize.layers import Layer
+from stcompile.quantize.observers import OBSERVERS
+from stcompile.quantize.plan import FLOAT32, PER_TOKEN, STATIC, WEIGHTS, LayerPlan
+from stcompile.quantize.recording import Recording
+from stcompile.quantize.rounded import RoundedWeights
+from stcompile.quantize.schemes import (
+    PerToken,
+    StaticRange,
+    relative_error,
+    restored_blocks,
+    restored_columns,
+)
+
+Array = NDArray[np.float32]
+Restore = Callable[[Array], Array]
+
+# SmoothQuant's strengths (Xiao et al. 2023, equation 4): 0 would move no difficulty from activations to weights.
+STRENGTHS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+# Zero points of per-token activations: the middle first, then ever more levels above zero.
+ZERO_POINTS = (128, 64, 32, 16, 8, 0)
+
+# A smoothing costs a pass over the activation: it must take at least a twentieth of the error away.
+_WORTH_SMOOTHING = 0.95
+
+# A range that cuts values must be clearly better on the calibration texts: others may hold larger ones.
+_WORTH_CUTTING = 0.9
+
+# A static layer saves the search for each token's largest value and two passes over the output. Where it costs more
+# accuracy than this factor, a token's own scale is worth its time.
+_STATIC_UP_TO = 1.5
+
+# Rows that schemes are compared on.
+_TRIAL_ROWS = 1024
+
+# Outliers: an error above this is no rounding any more, whatever the scheme. Measured: 0.06 at most over the layers of
+# all-MiniLM-L6-v2 in 8 bits.
+_OUTLIER_ERROR = 0.2
+
+
+def int8_options(layer: Layer, seen: Recording) -> tuple[LayerPlan, ...]:
+    """8 bits for one layer: static where that is nearly as accurate as a scale for each token.
+
+    Args:
+        layer: the layer.
+        seen: what it read on the calibration texts.
+
+    Returns:
+        what it may be, the cheapest first, float32 last; float32 alone where every scheme makes an outlier's error.
+    """
+    trial = _Trial(layer, seen)
+    static, per_token = _best_static(trial), _best_per_token(trial)
+    exact = LayerPlan(layer, FLOAT32, error=0.0)
+    if min(known(static), known(per_token)) > _OUTLIER_ERROR:
+        why = f"outliers: a relative error of {known(per_token):.2f} in 8 bits"
+        return (dataclasses.replace(exact, reason=why),)
+    if known(static) <= _STATIC_UP_TO * known(per_token):
+        return (static, per_token, exact) if known(per_token) < known(static) else (static, exact)
+    why = f"a static range makes a relative error of {known(static):.3f}"
+    return dataclasses.replace(per_token, reason=why), exact
+
+
+def column_options(layer: Layer, seen: Recording) -> tuple[LayerPlan, ...]:
+    """Weights in 8 bits per output column, activations as they are; then float32."""
+    trial = _Trial(layer, seen)
+    # Unsmoothed: there is no activation to make easier. Nor is there a multiplication in 8 bits that could saturate.
+    error = trial.error(None, _unchanged, partial(restored_columns, pair_safe=False))
+    weights = trial.rounded(None, _unchanged, pair_safe=False)
+    return LayerPlan(layer, WEIGHTS, weights=weights, error=error), LayerPlan(layer, FLOAT32, error=0.0)
+
+
+def block_options(layer: Layer, seen: Recording, bits: Sequence[int], block: int) -> tuple[LayerPlan, ...]:
+    """Weights in blocks, activations as they are, smoothed as serves the weights best (AWQ, Lin et al. 2024).
+
+    Args:
+        layer: the layer.
+        seen: what it read on the calibration texts.
+        bits: of the options, fewest first.
+        block: inputs that share a scale.
+
+    Returns:
+        an option for each number of bits, then float32.
+    """
+    trial = _Trial(layer, seen)
+    return (*(_best_blocks(trial, width, block) for width in bits), LayerPlan(layer, FLOAT32, error=0.0))
+
+
+def known(plan: LayerPlan) -> float:
+    """A plan's error, where it was measured."""
+    assert plan.error is not None
+    return plan.error
+
+
+def _best_blocks(trial: _Trial, bits: int, block: int) -> LayerPlan:
+    def error(strength: float | None) -> float:
+        return trial.error(strength, _unchanged, lambda weight: restored_blocks(weight, bits, block))
+
+    errors = {strength: error(strength) for strength in trial.strengths}
+    strength = _smallest(errors)
+    return LayerPlan(
+        trial.layer,
+        WEIGHTS,
+        bits,
+        trial.smoothing(strength),
+        strength,
+        weights=trial.rounded(strength, _unchanged, bits=bits, block=block),
+        error=errors[strength],
+    )
+
+
+def _best_static(trial: _Trial) -> LayerPlan:
+    def with_range(strength: float | None, observer: str) -> tuple[StaticRange, float]:
+        levels = StaticRange.covering(*trial.range(strength, observer))
+        return levels, trial.error(strength, levels.restored, restored_columns)
+
+    errors = {strength: with_range(strength, "min-max")[1] for strength in trial.strengths}
+    strength = _smallest(errors)
+    chosen, (levels, error) = "min-max", with_range(strength, "min-max")
+    for observer in OBSERVERS:
+        other, other_error = with_range(strength, observer)
+        if other_error < _WORTH_CUTTING * error:
+            chosen, levels, error = observer, other, other_error
+    return LayerPlan(
+        trial.layer,
+        STATIC,
+        smoothing=trial.smoothing(strength),
+        strength=strength,
+        static=levels,
+        observer=chosen,
+        weights=trial.rounded(strength, levels.restored),
+        error=error,
+    )
+
+
+def _best_per_token(trial: _Trial) -> LayerPlan:
+    def error(strength: float | None, zero_point: int) -> float:
+        return trial.error(strength, PerToken(zero_point).restored, restored_columns)
+
+    middle = {zero_point: error(None, zero_point) for zero_point in ZERO_POINTS}
+    zero_point = min(middle, key=lambda point: middle[point])
+    errors = {strength: error(strength, zero_point) for strength in trial.strengths}
+    strength = _smallest(errors)
+    return LayerPlan(
+        trial.layer,
+        PER_TOKEN,
+        smoothing=trial.smoothing(strength),
+        strength=strength,
+        per_token=PerToken(zero_point),
+        weights=trial.rounded(strength, PerToken(zero_point).restored),
+        error=errors[strength],
+    )
+
+
+def _smallest(errors: dict[float | None, float]) -> float | None:
+    """The strength of the smallest error; None unless smoothing is worth its pass."""
+    best = min(errors, key=lambda strength: errors[strength])
+    return best if errors[best] < _WORTH_SMOOTHING * errors[None] else None
+
+
+def _unchanged(rows: Array) -> Array:
+    return rows
+
+
+class _Trial:
+    """One layer with its calibration rows: what a scheme would make of its output."""
+
+    def __init__(self, layer: Layer, seen: Recording) -> None:
+        self.layer = layer
+        self._seen = seen
+        self._weight = np.concatenate(layer.weights, axis=1)
+        self._rows = seen.rows[:: max(1, len(seen.rows) // _TRIAL_ROWS)]
+        self._exact = self._rows @ self._weight
+
+    @property
+    def strengths(self) -> Sequence[float | None]:
+        """What smoothing may be tried: none where another layer needs the same weight."""
+        return (None,) if self.layer.shares_weights else (None, *STRENGTHS)
+
+    def smoothing(self, strength: float | None) -> Array | None:
+        """Divisor of each input channel, `(in,)`, of geometric mean 1; None for no strength."""
+        if strength is None:
+            return None
+        activation = np.maximum(np.maximum(np.abs(self._seen.low), np.abs(self._seen.high)), 1e-5)
+        weight = np.maximum(np.abs(self._weight).max(axis=1), 1e-5)
+        logs = strength * np.log(activation) - (1 - strength) * np.log(weight)
+        divisor: Array = np.exp(logs - logs.mean()).astype(np.float32)
+        return divisor
+
+    def range(self, strength: float | None, observer: str) -> tuple[float, float]:
+        """What an observer would have the levels cover, after smoothing."""
+        rows, low, high = (self._divided(part, strength) for part in (self._rows, self._seen.low, self._seen.high))
+        return OBSERVERS[observer](rows, float(low.min()), float(high.max()))
+
+    def error(self, strength: float | None, activation: Restore, weight: Restore) -> float:
+        """Relative error of the output, with weights rounded to the nearest."""
+        divisor = self.smoothing(strength)
+        matrix = self._weight if divisor is None else self._weight * divisor[:, None]
+        return relative_error(self._exact, activation(self._divided(self._rows, strength)) @ weight(matrix))
+
+    def rounded(
+        self, strength: float | None, activation: Restore, *, pair_safe: bool = True, bits: int = 8, block: int = 0
+    ) -> RoundedWeights:
+        """The layer's weights for a plan, their rounding compensated on all recorded rows."""
+        divisor = self.smoothing(strength)
+        matrices = [weight if divisor is None else weight * divisor[:, None] for weight in self.layer.weights]
+
+        def rows() -> Array:
+            return activation(self._divided(self._seen.rows, strength))
+
+        # What several layers share must be rounded alike for all of them.
+        compensated = None if self.layer.shares_weights else rows
+        return RoundedWeights(tuple(matrices), compensated, pair_safe, bits, block)
+
+    def _divided(self, part: Array, strength: float | None) -> Array:
+        divisor = self.smoothing(strength)
+        return part if divisor is None else part / divisor

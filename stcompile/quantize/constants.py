@@ -1,0 +1,41 @@
+"""Initializers and nodes that recipes add to a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+
+def constant_named(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
+    """The initializer of that name; made of `array` where there is none yet."""
+    known = graph.initializers.get(name)
+    if known is not None:
+        return known
+    value = ir.val(name, const_value=ir.tensor(array, name=name))
+    graph.register_initializer(value)
+    return value
+
+
+def added(
+    graph: ir.Graph,
+    before: ir.Node,
+    op_type: str,
+    inputs: Sequence[ir.Value | None],
+    name: str,
+    attributes: Mapping[str, int] | None = None,
+    *,
+    domain: str = "",
+) -> ir.Value:
+    """Puts a node of one output before another, and returns that output."""
+    node = ir.node(op_type, inputs, dict(attributes or {}), domain=domain, name=name)
+    node.outputs[0].name = f"{name}_output"
+    graph.insert_before(before, node)
+    return node.outputs[0]
+
+
+def integers(graph: ir.Graph, name: str, values: Sequence[int]) -> ir.Value:
+    """An int64 vector as an initializer, for axes and shapes."""
+    return constant_named(graph, name, np.array(values, dtype=np.int64))

@@ -1,0 +1,89 @@
+"""Schemes: how one layer is computed in 8 or 4 bits, in numpy, to measure what it costs before it is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stcompile.quantize.weights import quantize_blocks, quantize_columns
+
+Array = NDArray[np.float32]
+
+# A scale is never zero: a row of zeros, or a tensor that never held anything else, stays one.
+SMALLEST_SCALE = 1e-12
+
+TOP_LEVEL = 255
+
+
+@dataclass(frozen=True)
+class StaticRange:
+    """One scale and zero point for a whole activation: uint8, `value = scale * (level - zero_point)`."""
+
+    scale: float
+    zero_point: int
+
+    @classmethod
+    def covering(cls, low: float, high: float) -> StaticRange:
+        """The levels of a range, which always holds zero."""
+        low, high = min(low, 0.0), max(high, 0.0)
+        scale = float(np.float32(max((high - low) / TOP_LEVEL, SMALLEST_SCALE)))
+        return cls(scale, int(np.clip(np.rint(-low / scale), 0, TOP_LEVEL)))
+
+    def restored(self, rows: Array) -> Array:
+        """What the rows become, float32."""
+        levels = np.clip(np.rint(rows / np.float32(self.scale)) + self.zero_point, 0, TOP_LEVEL)
+        found: Array = ((levels - self.zero_point) * self.scale).astype(np.float32)
+        return found
+
+
+@dataclass(frozen=True)
+class PerToken:
+    """A scale for each token, as large as its own values need, and one zero point for all: uint8.
+
+    A zero point of 128 serves values on both sides of zero alike; a smaller one leaves more levels above zero, for what
+    comes out of a GELU.
+    """
+
+    zero_point: int
+
+    def scales(self, rows: Array) -> Array:
+        """`(n, 1)`: smallest that leaves a row's largest and smallest value within the levels."""
+        above = rows.max(axis=1, keepdims=True) / np.float32(TOP_LEVEL - self.zero_point)
+        if self.zero_point:
+            above = np.maximum(above, -rows.min(axis=1, keepdims=True) / np.float32(self.zero_point))
+        found: Array = np.maximum(above, np.float32(SMALLEST_SCALE))
+        return found
+
+    def restored(self, rows: Array) -> Array:
+        """What the rows become, float32."""
+        scales = self.scales(rows)
+        levels = np.clip(np.rint(rows / scales) + self.zero_point, 0, TOP_LEVEL)
+        found: Array = ((levels - self.zero_point) * scales).astype(np.float32)
+        return found
+
+
+def restored_columns(weight: Array, *, pair_safe: bool = True) -> Array:
+    """What a weight becomes in 8 bits per output column."""
+    levels, scale = quantize_columns(weight, pair_safe=pair_safe)
+    found: Array = levels.astype(np.float32) * scale
+    return found
+
+
+def restored_blocks(weight: Array, bits: int, block: int) -> Array:
+    """What a weight becomes in blocks."""
+    return quantize_blocks(weight, bits, block).restored()
+
+
+def relative_error(exact: Array, found: Array) -> float:
+    """Root mean square, over rows, of the error's length as a share of the row's length.
+
+    Args:
+        exact: the layer's output in float32, `(n, out)`.
+        found: the same of a scheme.
+    """
+    wrong = np.square(found - exact, dtype=np.float64).sum(axis=1)
+    length = np.square(exact, dtype=np.float64).sum(axis=1)
+    some = length > 0
+    return float(np.sqrt((wrong[some] / length[some]).mean())) if some.any() else 0.0

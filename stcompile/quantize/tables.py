@@ -1,0 +1,50 @@
+"""Embedding tables in 8 bits: int8 rows with a scale each, scaled after the lookup."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from stcompile.passes.graph import constant, swap
+from stcompile.quantize.constants import constant_named
+from stcompile.quantize.weights import quantize_rows
+
+# Tables smaller than this (token types, relative positions) save nothing and are added to every token.
+_MIN_TABLE_ROWS = 256
+
+
+def quantize_tables(model: ir.Model) -> int:
+    """Rewrites every lookup in a large constant table, in place. Returns how many were rewritten."""
+    count = sum(_quantize(model.graph, node) for node in list(model.graph) if node.op_type == "Gather")
+    if count:
+        RemoveUnusedNodesPass()(model)
+    return count
+
+
+def _quantize(graph: ir.Graph, node: ir.Node) -> bool:
+    table, ids = node.inputs
+    array = constant(table)
+    axis = node.attributes.get("axis")
+    on_rows = axis is None or axis.as_int() == 0
+    if array is None or ids is None or array.ndim != 2 or not on_rows or len(array) < _MIN_TABLE_ROWS:
+        return False
+    # With constant ids it is no lookup but weights in another order; a single column is smaller as it is.
+    if constant(ids) is not None or array.shape[1] < 2 or array.dtype != np.float32:
+        return False
+    assert table is not None
+    levels, scale = quantize_rows(array.astype(np.float32, copy=False))
+    parts = {
+        "int8": constant_named(graph, f"{table.name}_int8", levels),
+        "scale": constant_named(graph, f"{table.name}_scale", scale[:, None]),
+    }
+    rows, scales = (
+        ir.node("Gather", [part, ids], {"axis": 0}, name=f"{node.name}_{label}") for label, part in parts.items()
+    )
+    wide = ir.node("Cast", [rows.outputs[0]], {"to": ir.DataType.FLOAT}, name=f"{node.name}_wide")
+    scaled = ir.node("Mul", [wide.outputs[0], scales.outputs[0]], name=f"{node.name}_scaled")
+    for new in (rows, scales, wide):
+        new.outputs[0].name = f"{new.name}_output"
+    graph.insert_before(node, [rows, scales, wide])
+    swap(graph, node, scaled)
+    return True

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+import stcompile
+from stcompile.errors import StcompileError
 from stcompile.manifest import SCHEMA_VERSION, GraphSpec, Manifest, ModuleSummary, Source, TensorSpec, TextSpec
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -21,11 +23,15 @@ MODELS = GOLDEN / "models"
 EXPECTED = GOLDEN / "expected"
 
 if TYPE_CHECKING:
+    from stcompile.artifact import Artifact
     from stcompile.modules import Transformer
     from stcompile.stack.module_stack import ModuleStack
 
 # compiled(case, target, outputs) -> the artifact's folder; never write there, copy it first
 Compiled = Callable[..., Path]
+
+# quick(case, target, destination, **arguments of export_model) -> the artifact; without a destination made once
+Quick = Callable[..., "Artifact"]
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,84 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
         return folder
 
     return compile_once
+
+
+class _Quick:
+    """`export_model` of golden cases, for tests of many targets: what does not depend on the target is done once.
+
+    A model is read, traced and tokenized for calibration once a session, and parity is judged in this process.
+    Everything else is done anew: passes, recipe, writing, the verdict, the manifest. The texts of parity are the case's
+    own. Without a destination an artifact is made once a session and never written to.
+    """
+
+    def __init__(self, base: Path) -> None:
+        import torch
+
+        from stcompile import export
+
+        torch.set_num_threads(1)
+        self._base = base
+        self._once: dict[str, dict[Any, Any]] = {"load_stack": {}, "padding_for": {}, "trace": {}, "Calibration": {}}
+        self._real: dict[str, Any] = {name: getattr(export, name) for name in self._once}
+        self._made: dict[str, Artifact | StcompileError] = {}
+
+    def __call__(self, case: str, target: str, destination: Path | None = None, **options: Any) -> Artifact:
+        if destination is not None:
+            return self._export(case, target, destination, options)
+        key = repr((case, target, sorted(options.items())))
+        if key not in self._made:
+            try:
+                self._made[key] = self._export(case, target, self._base / str(len(self._made)), options)
+            except StcompileError as error:
+                self._made[key] = error
+        made = self._made[key]
+        if isinstance(made, StcompileError):
+            raise made
+        return made
+
+    def _export(self, case: str, target: str, destination: Path, options: dict[str, Any]) -> Artifact:
+        from stcompile import export
+        from stcompile.parity import verify
+
+        known = load_case(case)
+        texts = [text for text in known.texts if isinstance(text, str)] or None
+        options = {"texts": texts, "trust_remote_code": known.trusted, **options}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(export, "load_stack", self._load_stack)
+            patch.setattr(export, "padding_for", lambda stack: self._first("padding_for", (stack,)))
+            patch.setattr(export, "Calibration", lambda *arguments: self._first("Calibration", arguments))
+            # recipes work in place
+            patch.setattr(export, "trace", lambda *arguments: self._first("trace", arguments).clone())
+            patch.setattr(verify, "run_shipped", _run_here)
+            return export.export_model(known.model, destination, target, **options)
+
+    def _first(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        once = self._once[name]
+        if arguments not in once:
+            once[arguments] = self._real[name](*arguments)
+        return once[arguments]
+
+    def _load_stack(self, model: Path, **options: Any) -> Any:
+        once = self._once["load_stack"]
+        if model not in once:
+            once[model] = self._real["load_stack"](model, **options)
+        return once[model]
+
+
+def _run_here(artifact: Path, texts: Sequence[str], runs: Any, *, provider: str) -> dict[str, npt.NDArray[np.float32]]:
+    """`run_shipped` without a process of its own."""
+    encoder = stcompile.load(artifact, provider=provider, threads=1)
+    found = {}
+    for name, run in runs.items():
+        vectors = encoder.encode([texts[index] for index in run.order], **run.options)
+        found[name] = np.concatenate(vectors) if isinstance(vectors, list) else vectors
+    return found
+
+
+@pytest.fixture(scope="session")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Quick:
+    """Exports golden cases as `export_model` does, in a fraction of its time; see `_Quick`."""
+    return _Quick(tmp_path_factory.mktemp("quick"))
 
 
 @pytest.fixture

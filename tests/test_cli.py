@@ -148,7 +148,9 @@ def test_targets_for_a_machine(run: Run) -> None:
     rows = json.loads(done.out)
     assert (done.code, done.err) == (0, "")
     assert [row["name"] for row in rows] == list(TARGETS)
-    assert all(row["refusals"] == [] and row["min_cosine"] > 0 and row["purpose"] for row in rows)
+    assert all(row["min_cosine"] > 0 and row["purpose"] for row in rows)
+    # Not every machine computes in bfloat16
+    assert all(row["refusals"] == [] for row in rows if row["name"] != "openvino-bf16")
 
 
 def test_targets_for_a_person(run: Run) -> None:

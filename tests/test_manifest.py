@@ -11,8 +11,12 @@ import pytest
 from stcompile.errors import ArtifactError
 from stcompile.manifest import (
     SCHEMA_VERSION,
+    BudgetSummary,
+    CalibrationSummary,
     ChatTemplate,
+    EngineSpec,
     FileEntry,
+    LayerSummary,
     Manifest,
     ParitySummary,
     PassSummary,
@@ -21,6 +25,20 @@ from stcompile.manifest import (
 )
 
 Change = dict[str, Any]
+
+_QUANTIZED = QuantizationSummary(
+    "int8",
+    3,
+    1,
+    ("1 LSTM: its state", "2 MatMul: outliers"),
+    CalibrationSummary("mine.csv", 200, 4711, "ef" * 32),
+    (
+        LayerSummary("layer.0.(query, key)", "query", 2, "static", 8, "percentile", 0.5, 0.0123, 1.5e-5),
+        LayerSummary("layer.0.dense", "", 1, "per-token", 8, reason="a static range makes a relative error of 0.100"),
+        LayerSummary("layer.1.dense", "", 1, "float32", 32, error=0.0, sensitivity=0.0, reason="the accuracy budget"),
+    ),
+    BudgetSummary("mean_cosine_drop", 0.003, 0.0021, 750, 4),
+)
 
 _CHAT = ChatTemplate("<user>", "<system>", "</system><user>", "</user>", (3, 4))
 
@@ -43,6 +61,8 @@ def _signed(body: dict[str, Any]) -> str:
         {"truncate_dim": 4, "default_prompt_name": "query", "batch_invariant": False},
         {"passes": (PassSummary("fuse-attention", 2), PassSummary("pack-qkv", 0, ("the biases differ",)))},
         {"quantization": QuantizationSummary("dynamic", 12, 3, ("the last Dense",))},
+        {"quantization": _QUANTIZED},
+        {"engine": EngineSpec("openvino", "bfloat16")},
         {"parity": ParitySummary(250, 3e-7, 1.0, 1.0, 1.0, 0.9999999, 1.0)},
         # a whole number where a float belongs, as JSON writers of other languages put it
         {"parity": ParitySummary(250, 0, 1, 1, 1, 1, 1)},
@@ -55,7 +75,9 @@ def test_what_is_written_is_what_is_read(change: Change, manifest: Manifest) -> 
     assert Manifest.from_json(written.to_json()) == written
 
 
-@pytest.mark.parametrize("change", [{"chat": _CHAT}, {"max_seq_length": None}, {"special_ids": ()}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"chat": _CHAT}, {"max_seq_length": None}, {"special_ids": ()}, {"length_multiple": 16}], ids=str
+)
 def test_the_text_front_end_survives(change: Change, manifest: Manifest) -> None:
     written = dataclasses.replace(manifest, text=dataclasses.replace(manifest.text, **change))
     assert Manifest.from_json(written.to_json()) == written
@@ -73,6 +95,46 @@ def test_an_older_manifest_may_lack_what_has_a_default(manifest: Manifest) -> No
     assert Manifest.from_json(_signed(body)) == manifest
 
 
+def test_a_manifest_of_schema_2_means_onnx_runtime_in_float32(manifest: Manifest) -> None:
+    """It knew no other engine, no calibration, no layers, no budget, and padded to the longest alone."""
+    summary = QuantizationSummary("dynamic", 12, 3)
+    body = _body(dataclasses.replace(manifest, schema_version=2, quantization=summary))
+    del body["engine"], body["text"]["length_multiple"]
+    for key in ("calibration", "layers", "budget"):
+        del body["quantization"][key]
+    read = Manifest.from_json(_signed(body))
+    assert read.engine == EngineSpec("onnxruntime", "float32")
+    assert read.text.length_multiple == 1
+    assert read.quantization == summary
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"engine": EngineSpec("tensorrt")}, "engine is 'tensorrt' in 'float32'"),
+        ({"engine": EngineSpec("openvino", "float8")}, "engine is 'openvino' in 'float8'"),
+        ({"engine": EngineSpec("")}, "engine is ''"),
+        ({"padding": "shortest"}, "padding is 'shortest'"),
+        ({"optimization_level": "all"}, "optimization_level is 'all'"),
+        ({"dim": 9}, "dim is 9, and the graph's 8"),
+    ],
+    ids=str,
+)
+def test_a_manifest_that_contradicts_itself_is_refused(change: Change, reason: str, manifest: Manifest) -> None:
+    written = dataclasses.replace(manifest, **change)
+    with pytest.raises(ArtifactError, match=rf"contradicts itself \({reason}.*export the model again"):
+        Manifest.from_json(written.to_json())
+
+
+@pytest.mark.parametrize("limit", ["length_multiple", "min_seq_length", "max_seq_length"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_no_length_is_below_one(limit: str, value: int, manifest: Manifest) -> None:
+    change: Change = {limit: value}
+    written = dataclasses.replace(manifest, text=dataclasses.replace(manifest.text, **change))
+    with pytest.raises(ArtifactError, match="a length limit is below 1"):
+        Manifest.from_json(written.to_json())
+
+
 def test_keys_of_a_later_release_are_left_alone(manifest: Manifest) -> None:
     assert Manifest.from_json(_signed({**_body(manifest), "added_later": [1]})) == manifest
 
@@ -85,7 +147,7 @@ def test_keys_of_a_later_release_are_left_alone(manifest: Manifest) -> None:
         ("[]", "not an stcompile manifest"),
         ('{"version": 1}', "not an stcompile manifest"),
         ('{"schema_version": "1"}', "not an stcompile manifest"),
-        (f'{{"schema_version": {SCHEMA_VERSION + 1}}}', r"schema version 3.*reads up to 2: pip install --upgrade"),
+        (f'{{"schema_version": {SCHEMA_VERSION + 1}}}', r"schema version 4.*reads up to 3: pip install --upgrade"),
         (f'{{"schema_version": {SCHEMA_VERSION}}}', "changed after the export"),
     ],
 )
@@ -115,6 +177,11 @@ def test_a_changed_value_is_noticed(key: str, manifest: Manifest) -> None:
         ("graphs", 3),
         ("source", {}),
         ("files", [{"path": "model.onnx"}]),
+        ("engine", None),
+        ("engine", "openvino"),
+        ("quantization", {"scheme": "int8", "matmuls": 1, "embeddings": 0, "layers": [{"name": "dense"}]}),
+        ("quantization", {"scheme": "int8", "matmuls": 1, "embeddings": 0, "budget": {"measure": "min_cosine"}}),
+        ("quantization", {"scheme": "int8", "matmuls": 1, "embeddings": 0, "calibration": {"texts": "3"}}),
     ],
 )
 def test_a_malformed_value_is_named(key: str, value: Any, manifest: Manifest) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as some
 from scipy.stats import spearmanr
 
 from stcompile.errors import InputError
-from stcompile.parity.metrics import spearman
+from stcompile.metrics import spearman
 from stcompile.scored_pairs import read_scored_pairs
 
 PAIRS = [("a cat", "two, dogs", 4.5), ("你好\nworld", "", -1.0)]

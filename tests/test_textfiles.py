@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 
 from stcompile.errors import InputError
-from stcompile.textfiles import STDIN, read_texts, write_jsonl, write_npy
+from stcompile.textfiles import STDIN, read_share, read_texts, write_jsonl, write_npy
 
 _VECTORS = np.array([[1.5, -2], [0, 0.1]], np.float32)
 _TEXTS = ["größer", 'a "quoted"\ttext']
@@ -34,6 +34,16 @@ _TEXTS = ["größer", 'a "quoted"\ttext']
         # a byte order mark is one only at the start
         ("t.txt", "\ufeffone\n\ufefftwo\n", ["one", "\ufefftwo"]),
         ("t.jsonl", '\ufeff{"text": "one"}\n', ["one"]),
+        # a table: its first row names the columns, an empty line is no row, an empty cell is a text
+        ("t.csv", "text\none\ntwo\n", ["one", "two"]),
+        ("t.csv", "id,text,more\n1,one,x\n\n2,,y\r\n3,three,z", ["one", "", "three"]),
+        ("t.csv", 'text,id\n"one, ""two""\nthree",1\n', ['one, "two"\nthree']),
+        ("t.csv", "\ufefftext,id\ngrößer,1\n", ["größer"]),
+        ("t.csv", "text,text\nfirst,second\n", ["first"]),
+        ("t.csv", "id,text\n1,one,more\n", ["one"]),
+        ("t.tsv", "id\ttext\n1\tone, two\n", ["one, two"]),
+        # any other name is plain text, whatever is in it
+        ("t.txt", "text,id\none,1\n", ["text,id", "one,1"]),
     ],
 )
 def test_texts_of_a_file(name: str, content: str, expected: list[str], tmp_path: Path) -> None:
@@ -44,6 +54,10 @@ def test_texts_of_a_file(name: str, content: str, expected: list[str], tmp_path:
 def test_a_field_of_another_name(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text('{"text": "no", "body": "yes"}')
     assert read_texts(str(tmp_path / "t.jsonl"), "body") == ["yes"]
+    (tmp_path / "t.csv").write_text("text,the body\nno,yes\n")
+    assert read_texts(str(tmp_path / "t.csv"), "the body") == ["yes"]
+    (tmp_path / "t.txt").write_text("of lines there is but one field\n")
+    assert read_texts(str(tmp_path / "t.txt"), "body") == ["of lines there is but one field"]
 
 
 @pytest.mark.parametrize(
@@ -80,6 +94,19 @@ def test_a_byte_order_mark_on_standard_input_is_no_text(line: bytes, monkeypatch
         ("t.jsonl", b"3", "line 1 .* field 'text'"),
         ("t.jsonl", b'{"text": null}', "line 1 .*'text' is NoneType, not text"),
         ("t.jsonl", b'{"text": 3}', "'text' is int, not text"),
+        ("t.csv", b"", r"t\.csv has no column 'text' in its first row, which has no columns"),
+        ("t.csv", b"Text,id\none,1\n", r"no column 'text' in its first row, which has 'Text', 'id': name one of them"),
+        ("t.csv", b"one\ntwo\n", r"no column 'text' in its first row, which has 'one'"),
+        ("t.csv", b"text,id\n", r"t\.csv holds no text"),
+        ("t.csv", b"id,text\n1,one\n2\n", r"row 3 of .*t\.csv has 1 columns, none of them 'text'"),
+        ("t.csv", b"text\n\xff\xfe\n", r"t\.csv is not UTF-8 text"),
+        # what follows would all be one text
+        ("t.csv", b'text\n"one\ntwo\nthree\n', r"t\.csv is not a table .*check its quotes"),
+        (
+            "t.csv",
+            b'text\n"' + b"a" * 200_000,
+            r"t\.csv is not a table \(field larger than field limit .*check its quotes",
+        ),
     ],
 )
 def test_a_file_without_texts_is_named(name: str, content: bytes, reason: str, tmp_path: Path) -> None:
@@ -100,6 +127,31 @@ def test_standard_input_that_is_not_utf8_is_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sys, "stdin", stream)
     with pytest.raises(InputError, match="is not UTF-8 text"):
         read_texts(STDIN)
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [
+        ("0.3%", 0.003),
+        ("0.003", 0.003),
+        (" 5 % ", 0.05),
+        ("99.9%", 0.999),
+        (".5", 0.5),
+        ("1e-3", 0.001),
+        ("1e-3%", 1e-5),
+    ],
+)
+def test_a_share_is_read_as_people_write_it(text: str, share: float) -> None:
+    assert read_share(text) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "%", "a little", "0", "0%", "1", "100%", "3", "-0.1", "nan", "inf", "0.3%%", "0.3% of it", "0,3%", "1/3"],
+)
+def test_what_is_no_share_is_named(text: str) -> None:
+    with pytest.raises(InputError, match=r"is no share: write it like 0\.3% or 0\.003"):
+        read_share(text)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int8, np.uint8])

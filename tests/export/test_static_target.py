@@ -126,8 +126,8 @@ def test_what_cannot_be_distilled_is_refused_by_name(case: str, sentence: str, t
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"target": "onnx-fp32", "evaluation": PAIRS}, "they go with target static alone"),
-        ({"target": "onnx-int8", "evaluation": PAIRS}, "they go with target static alone"),
+        ({"target": "onnx-fp32", "evaluation": PAIRS}, "pass max_drop too, or target static"),
+        ({"target": "onnx-int8", "evaluation": PAIRS}, "pass max_drop too, or target static"),
         ({"evaluation": PAIRS[:1]}, "at least two scored pairs"),
         ({"evaluation": [("a", "b"), ("c", "d")]}, r"evaluation pairs must be \(text, text, score\)"),
         ({"evaluation": [("a", "b", "much"), ("c", "d", 1)]}, r"evaluation pairs must be \(text, text, score\)"),

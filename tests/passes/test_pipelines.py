@@ -39,17 +39,20 @@ def test_a_pipeline_keeps_the_numbers(
 ) -> None:
     attentions, norms, gelus, packs, refusals = _EXPECTED[architecture]
 
-    model, records = run_pipeline(trace(architecture), pipeline_for(provider))
+    model, records = run_pipeline(trace(architecture), PIPELINES[provider])
 
     rewrites = {record.name: record.rewrites for record in records[1:-1]}
-    if provider == "cpu":
+    if provider == "openvino":
+        assert [record.name for record in records] == ["clean-graph"]
+    elif provider == "cpu":
         assert rewrites == {"fuse-attention": attentions}
+        assert records[1].refusals == refusals
     else:
         assert list(rewrites.values()) == [attentions, norms, gelus, packs]
-    assert records[1].refusals == refusals
+        assert records[1].refusals == refusals
     assert_same(trace(architecture), model, token_feeds)
 
-    _, again = run_pipeline(model, pipeline_for(provider))
+    _, again = run_pipeline(model, PIPELINES[provider])
 
     assert [record.rewrites for record in again] == [0] * len(again)
 
@@ -60,6 +63,12 @@ def test_a_pass_is_recorded(trace: Callable[[str], ir.Model]) -> None:
     _, records = run_pipeline(model, [CleanGraph()])
 
     assert records == [PassRecord("clean-graph", 0, ("the graph is already clean",))]
+
+
+@pytest.mark.parametrize("provider", ["cpu", "cuda"])
+def test_a_provider_has_its_pipeline_and_openvino_one_of_its_own(provider: str) -> None:
+    assert pipeline_for(provider) == PIPELINES[provider]
+    assert pipeline_for(provider, openvino=True) == PIPELINES["openvino"]
 
 
 def test_an_unknown_provider_is_refused() -> None:

@@ -11,8 +11,13 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
-from stcompile.quantize import convert_to_half, quantize_dynamic
-from stcompile.quantize.dynamic import quantize_rows
+from stcompile.quantize import RECIPES, QuantizationJob
+from stcompile.quantize.dynamic import quantize_dynamic
+from stcompile.quantize.half import convert_to_half
+from stcompile.quantize.weights import quantize_columns, quantize_rows
+from stcompile.target import TARGETS
+
+JOB = QuantizationJob("")
 
 RNG = np.random.default_rng(3)
 TABLE = RNG.standard_normal((300, 16)).astype(np.float32)
@@ -57,24 +62,25 @@ def ops(model: ir.Model) -> list[str]:
     return [node.op_type for node in model.graph]
 
 
-def test_rows_are_within_half_a_level() -> None:
-    levels, scale = quantize_rows(WEIGHT)
-    assert levels.dtype == np.int8
-    assert np.abs(levels * scale[:, None] - WEIGHT).max() <= (scale / 2).max() * 1.0001
+def test_every_recipe_is_some_targets() -> None:
+    assert {target.recipe for target in TARGETS.values()} == set(RECIPES)
 
 
-def test_a_row_of_zeros_stays_zero() -> None:
-    levels, scale = quantize_rows(np.zeros((2, 3), np.float32))
-    assert not levels.any()
-    assert (scale == 1).all()
+def test_float32_is_the_graph_as_it_is() -> None:
+    model = graph()
+    before = ir.to_proto(model).SerializeToString()
+    assert RECIPES["float32"](model, JOB) is None
+    assert ir.to_proto(model).SerializeToString() == before
 
 
 @pytest.mark.parametrize("biased", [True, False])
 def test_dynamic_int8_is_the_arithmetic_it_says(biased: bool) -> None:
     """Against the same arithmetic in numpy: uint8 activations with one scale, int8 columns, int8 rows."""
     model = graph(biased=biased)
-    summary = quantize_dynamic(model)
+    summary = quantize_dynamic(model, JOB)
     assert (summary.matmuls, summary.embeddings) == (1, 1)
+    assert [(layer.scheme, layer.bits, layer.matmuls) for layer in summary.layers] == [("per-batch", 8, 1)]
+    assert (summary.calibration, summary.budget) == (None, None)
     assert "MatMul" not in ops(model)
     assert ("Add" in ops(model)) is False
     table, row_scale = quantize_rows(TABLE)
@@ -83,15 +89,15 @@ def test_dynamic_int8_is_the_arithmetic_it_says(biased: bool) -> None:
     scale = np.float32((high - low) / np.float32(255))
     zero = np.clip(np.rint(-low / scale), 0, 255)
     quantized = np.clip(np.rint(data / scale) + zero, 0, 255) - zero
-    weight, column_scale = quantize_rows(np.ascontiguousarray(WEIGHT.T))
-    product = quantized @ weight.T.astype(np.float64) * scale * column_scale + (BIAS if biased else 0)
+    weight, column_scale = quantize_columns(WEIGHT)
+    product = quantized @ weight.astype(np.float64) * scale * column_scale + (BIAS if biased else 0)
     assert np.abs(run(model) - product.sum(axis=1)).max() <= 1e-4
 
 
 def test_dynamic_int8_is_near_float32() -> None:
     expected = run(graph())
     model = graph()
-    quantize_dynamic(model)
+    quantize_dynamic(model, JOB)
     got = run(model)
     cosine = (expected * got).sum(1) / np.linalg.norm(expected, axis=1) / np.linalg.norm(got, axis=1)
     assert cosine.min() > 0.999
@@ -102,7 +108,7 @@ def test_a_graph_with_nothing_to_quantize_stays_as_it_is() -> None:
     for node in list(model.graph):
         node.op_type = {"MatMul": "Einsum", "Gather": "GatherElements"}.get(node.op_type, node.op_type)
     before = [node.op_type for node in model.graph]
-    summary = quantize_dynamic(model)
+    summary = quantize_dynamic(model, JOB)
     assert (summary.matmuls, summary.embeddings, [node.op_type for node in model.graph]) == (0, 0, before)
 
 
@@ -110,7 +116,7 @@ def test_float16_keeps_sums_in_float32_and_halves_the_weights() -> None:
     expected = run(graph())
     model = graph()
     before = size(model)
-    summary = convert_to_half(model)
+    summary = convert_to_half(model, JOB)
     assert size(model) < 0.55 * before
     assert summary.kept == ("1 ReduceSum: computed in float32",)
     got = run(model)
@@ -122,14 +128,14 @@ def test_a_masks_most_negative_float_stays_finite_in_float16() -> None:
     model = graph()
     bias = model.graph.initializers["bias"]
     bias.const_value = ir.tensor(np.full(8, np.finfo(np.float32).min), name="bias")
-    convert_to_half(model)
+    convert_to_half(model, JOB)
     assert np.isfinite(run(model)).all()
 
 
 def test_a_true_infinity_stays_one_in_float16() -> None:
     model = graph()
     model.graph.initializers["bias"].const_value = ir.tensor(np.full(8, -np.inf, np.float32), name="bias")
-    convert_to_half(model)
+    convert_to_half(model, JOB)
     assert np.isneginf(run(model)).all()
 
 
@@ -142,6 +148,6 @@ def size(model: ir.Model) -> int:
 @pytest.mark.parametrize("recipe", [quantize_dynamic, convert_to_half])
 def test_inputs_and_outputs_keep_their_names_and_types(recipe: Any) -> None:
     model = graph()
-    recipe(model)
+    recipe(model, JOB)
     assert [(value.name, value.dtype) for value in model.graph.inputs] == [("ids", ir.DataType.INT64)]
     assert [(value.name, value.dtype) for value in model.graph.outputs] == [("out", ir.DataType.FLOAT)]

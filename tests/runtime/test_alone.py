@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import Compiled, load_case
+from tests.conftest import Quick, load_case
 
 _NOT_IN_PRODUCTION = (
     "torch",
@@ -26,16 +26,25 @@ _NOT_IN_PRODUCTION = (
     "rich",
 )
 
-_WITHOUT = f"""
+
+def _without(*packages: str) -> str:
+    """What makes Python say that some packages are not installed."""
+    return f"""
 import sys
 
 class NotInstalled:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {_NOT_IN_PRODUCTION!r}:
+        if name.partition(".")[0] in {packages!r}:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, NotInstalled())
 """
+
+
+_WITHOUT = _without(*_NOT_IN_PRODUCTION)
+
+# The other engine is not there either.
+_ENGINES = {"onnx-fp32": "openvino", "openvino-fp32": "onnxruntime"}
 
 _ENCODE = """
 import json, numpy, stcompile
@@ -60,11 +69,13 @@ def _python(script: str, stdin: str = "") -> str:
     return done.stdout
 
 
-def test_the_recorded_vectors_without_the_compiler(compiled: Compiled, tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", _ENGINES)
+def test_the_recorded_vectors_without_the_compiler(target: str, quick: Quick, tmp_path: Path) -> None:
     case = load_case("pool_mean_with_prompt")
     runs = {"query": "encode_query", "plain": "none"}
     files = {key: str(tmp_path / f"{key}.npy") for key in runs}
-    _python(_WITHOUT + _ENCODE, json.dumps({"artifact": str(compiled(case.name)), "texts": case.texts, **files}))
+    job = {"artifact": str(quick(case.name, target).folder), "texts": case.texts, **files}
+    _python(_without(*_NOT_IN_PRODUCTION, _ENGINES[target]) + _ENCODE, json.dumps(job))
     for key, run in runs.items():
         expected = case.expected(run)
         atol = 2e-6 * float(np.linalg.norm(expected[0]))
@@ -74,7 +85,18 @@ def test_the_recorded_vectors_without_the_compiler(compiled: Compiled, tmp_path:
 def test_the_import_alone_brings_neither_numpy_nor_an_engine() -> None:
     imported = set(json.loads(_python("import sys\n" + _IMPORT)))
     assert "stcompile" in imported
-    assert not imported & {"numpy", "onnxruntime", "tokenizers", *_NOT_IN_PRODUCTION}
+    assert not imported & {"numpy", "onnxruntime", "openvino", "tokenizers", *_NOT_IN_PRODUCTION}
+
+
+@pytest.mark.parametrize(
+    ("target", "engine", "extra"), [("onnx-fp32", "onnxruntime", "cpu"), ("openvino-fp32", "openvino", "openvino")]
+)
+def test_without_its_engine_an_artifact_names_the_extra(target: str, engine: str, extra: str, quick: Quick) -> None:
+    folder = quick("pool_mean_with_prompt", target).folder
+    load = (
+        f"import stcompile\ntry:\n    stcompile.load({str(folder)!r})\nexcept stcompile.MissingExtraError as error:\n"
+    )
+    assert f"pip install 'stcompile[{extra}]'" in _python(_without(engine) + load + "    print(error)")
 
 
 @pytest.mark.parametrize("call", ["load_stack('model')", "export_model('model', 'artifact')", "ModuleStack([])"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stcompile.parity.metrics import BROKEN, distance, neighbour_overlap
+from stcompile.metrics import BROKEN, distance, neighbour_overlap
 from stcompile.parity.probes import over_length_text, probe_texts
 
 INFINITY = np.inf

@@ -9,13 +9,10 @@ import importlib
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
@@ -57,6 +54,8 @@ _PACKAGES = (
     "numpy",
     "tokenizers",
     "onnxruntime",
+    "openvino",
+    "nncf",
     "onnx",
     "torch",
     "transformers",
@@ -199,60 +198,6 @@ def limit_threads(count: int) -> None:
     except ImportError as error:
         raise MissingExtraError("this benchmark needs torch: pip install 'stcompile[test]'") from error
     torch.set_num_threads(count)
-
-
-@dataclass
-class Timing:
-    """Seconds of every round of one contender.
-
-    Attributes:
-        wall: by the clock on the wall; what a user waits.
-        cpu: by the clock of this process, all its threads together; other processes hardly disturb it.
-    """
-
-    wall: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Median, smallest and largest of the rounds."""
-
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        return cls(statistics.median(values), min(values), max(values))
-
-    def to_dict(self, digits: int) -> dict[str, float]:
-        rounded = {"median": self.median, "min": self.low, "max": self.high}
-        return {name: round(value, digits) for name, value in rounded.items()}
-
-
-def interleave(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Timing]:
-    """Times all contenders in every round, so that a slow minute of the machine hits each of them.
-
-    One untimed run of each comes first; the order rotates from round to round.
-    """
-    names = list(contenders)
-    for name in names:
-        contenders[name]()
-    timings = {name: Timing() for name in names}
-    for number in range(rounds):
-        turn = number % len(names)
-        for name in names[turn:] + names[:turn]:
-            wall, cpu = time.perf_counter(), time.process_time()
-            contenders[name]()
-            timings[name].cpu.append(time.process_time() - cpu)
-            timings[name].wall.append(time.perf_counter() - wall)
-    return timings
-
-
-def speedup(baseline: Sequence[float], contender: Sequence[float]) -> Spread:
-    """How many times faster than the baseline, round by round."""
-    return Spread.of([slow / fast for slow, fast in zip(baseline, contender, strict=True)])
 
 
 def machine_facts() -> dict[str, Any]:

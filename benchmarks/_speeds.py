@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._common import (
-    Spread,
-    Timing,
     at_least_one,
     limit_threads,
     print_table,
     pyplot,
     some_texts,
-    speedup,
 )
+from stcompile.bench import Spread, Timing, speedup
 from stcompile.errors import InputError
 
 _COLOURS = ("#9a9a9a", "#4878a8", "#2a9d6f", "#c98a3d")

@@ -18,8 +18,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks._common import Spread, at_least_one, machine_facts, parser, print_table, run, write_json
+from benchmarks._common import (
+    at_least_one,
+    machine_facts,
+    parser,
+    print_table,
+    run,
+    write_json,
+)
 from stcompile.artifact import open_artifact
+from stcompile.bench import Spread
 from stcompile.errors import InputError
 
 PROMISED_SECONDS = 1.0

@@ -19,7 +19,6 @@ from typing import Any
 
 from benchmarks._common import (
     REPOSITORY,
-    Spread,
     at_least_one,
     machine_facts,
     parser,
@@ -28,6 +27,7 @@ from benchmarks._common import (
     status,
     write_json,
 )
+from stcompile.bench import Spread
 from stcompile.errors import InputError
 
 UNWANTED = ("torch", "transformers", "onnx")

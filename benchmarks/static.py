@@ -23,7 +23,6 @@ from benchmarks._common import (
     add_model_option,
     artifacts,
     encode_of,
-    interleave,
     machine_facts,
     model_folder,
     parser,
@@ -33,6 +32,7 @@ from benchmarks._common import (
     write_json,
 )
 from benchmarks._speeds import add_speed_options, plot_speeds, prepared, print_speeds, speed_rows
+from stcompile.bench import interleave
 from stcompile.extras import require
 from stcompile.runtime.encoder import Encoder
 

@@ -19,7 +19,6 @@ from benchmarks._common import (
     add_model_option,
     artifacts,
     encode_of,
-    interleave,
     machine_facts,
     model_folder,
     parser,
@@ -30,6 +29,7 @@ from benchmarks._common import (
 )
 from benchmarks._speeds import add_speed_options, plot_speeds, prepared, print_speeds, speed_rows
 from stcompile.artifact import Artifact
+from stcompile.bench import interleave
 from stcompile.errors import InputError
 from stcompile.runtime.encoder import Encoder
 

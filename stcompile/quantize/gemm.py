@@ -20,7 +20,12 @@ def split_token_gemms(model: ir.Model) -> int:
 def _split(graph: ir.Graph, node: ir.Node) -> bool:
     data, weight, bias = node.inputs[0], node.inputs[1], operand(node, 2)
     array = constant(weight)
-    if data is None or weight is None or array is None or not is_op(data.producer(), "Reshape"):
+    reshape = None if data is None else data.producer()
+    if data is None or weight is None or array is None or reshape is None or not is_op(reshape, "Reshape"):
+        return False
+    flattened = reshape.inputs[0]
+    if flattened is not None and flattened.shape is not None and len(flattened.shape) < 3:
+        # Not tokens: the counts of a bag of words, for one
         return False
     if _attribute(node, "transA", 0) or _attribute(node, "alpha", 1) != 1 or _attribute(node, "beta", 1) != 1:
         return False

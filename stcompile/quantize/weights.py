@@ -41,7 +41,8 @@ def column_scales(weight: Array, *, pair_safe: bool) -> Array:
     scale = np.abs(weight).max(axis=0, initial=0) / LEVELS
     if pair_safe:
         scale = np.maximum(scale, _largest_pair(weight) / _PAIR_BEFORE_ROUNDING)
-    found: Array = np.where(scale > 0, scale, 1).astype(np.float32)
+    # Below that, float32 itself rounds so coarsely that levels no longer are what they are divided for.
+    found: Array = np.where(scale > np.finfo(np.float32).tiny, scale, 1).astype(np.float32)
     return found
 
 

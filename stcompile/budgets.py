@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stcompile.arguments import checked_share
 from stcompile.errors import InputError
 from stcompile.parity.probes import probe_texts
 from stcompile.quantize.budget import Budget
@@ -46,11 +46,11 @@ class AskedBudget:
             return Budget(SpearmanDrop(batches, [pair[2] for pair in self.pairs]), self.max_drop)
         judged = [*probe_texts(), *route.front.probe_texts()] if texts is None else list(texts)
         known = () if calibration is None else calibration.batches
-        batches = [*known, *unpadded(route, judged, [""] * len(judged))]
+        asked = list(unpadded(route, judged, [""] * len(judged)))
         if self.max_drop is not None:
-            return Budget(MeanCosineDrop(batches), self.max_drop)
+            return Budget(MeanCosineDrop(known, asked), self.max_drop)
         assert self.min_cosine is not None
-        return Budget(MinCosine(batches), self.min_cosine)
+        return Budget(MinCosine([*known, *asked]), self.min_cosine)
 
 
 def asked_budget(
@@ -68,8 +68,7 @@ def asked_budget(
             raise InputError(f"target {target.name} has no layers to choose between: max_drop goes with int8 and int4")
         if min_cosine is not None:
             raise InputError("min_cosine and max_drop are two budgets: pass one of them")
-        if isinstance(max_drop, bool) or not math.isfinite(max_drop) or not 0 < max_drop < 1:
-            raise InputError(f"max_drop is a share between 0 and 1 (0.003, or 0.3%), got {max_drop}")
+        checked_share(max_drop)
     if not target.calibrates or (min_cosine is None and max_drop is None):
         return None
     pairs = None if evaluation is None else tuple(checked_pairs(evaluation))

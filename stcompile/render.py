@@ -111,8 +111,10 @@ def tuning(found: dict[str, Any]) -> Group:
         f"{settings['texts']} texts, {settings['rounds']} rounds, threads: {settings['threads']}",
         *("target", "texts/s", "times fp32", "cosine (min)", "drop", "size", "batch invariant"),
     )
-    # Eighty columns are enough, and no name is broken.
-    table.padding, table.pad_edge, table.columns[0].no_wrap = (0, 1), False, True
+    # Where the terminal is narrow, values break before their parentheses, and no name does.
+    table.padding, table.columns[0].no_wrap = (0, 0), True
+    for column, width in zip(table.columns[1:], (7, 11, 9, 7, 8, 9), strict=True):
+        column.min_width = width
     for row in found["targets"]:
         if row["measured"] is not None:
             table.add_row(row["target"], *_measured(row["measured"]))

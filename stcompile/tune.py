@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stcompile.arguments import checked_share, checked_texts
 from stcompile.artifact import check_destination, open_artifact, staged
 from stcompile.bench import Spread, Timing, interleave, processor, speedup
 from stcompile.errors import InputError, ParityError, TargetError, UnsupportedError
@@ -398,17 +399,14 @@ def _publish(folder: Path, destination: Path) -> None:
 
 
 def _sample(texts: Sequence[str], limit: int) -> list[str]:
-    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-        raise InputError("the texts to measure on must be a list of strings")
-    if not texts:
-        raise InputError("there is no text to measure on: pass at least one, or leave the option out")
-    places = np.linspace(0, len(texts) - 1, min(limit, len(texts))).astype(np.int64)
-    return [texts[place] for place in places]
+    missing = "there is no text to measure on: pass at least one, or leave the option out"
+    known = checked_texts(texts, "the texts to measure on", missing)
+    places = np.linspace(0, len(known) - 1, min(limit, len(known))).astype(np.int64)
+    return [known[place] for place in places]
 
 
 def _check_numbers(max_drop: float, *, rounds: int, limit: int, threads: int | None) -> None:
-    if not 0 < max_drop < 1:
-        raise InputError(f"max_drop is a share between 0 and 1 (0.003, or 0.3%), got {max_drop}")
+    checked_share(max_drop)
     for name, number in {"rounds": rounds, "limit": limit, "threads": 1 if threads is None else threads}.items():
         if number < 1:
             raise InputError(f"{name} must be at least 1, got {number}")

@@ -100,33 +100,59 @@ class LSTM(Module):
         return pad_packed_sequence(self.encoder(packed)[0], batch_first=True, total_length=x.shape[1])[0]
 
     def _traced(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """As `_packed`, one ONNX LSTM per layer. Loops over packed sequences have no counterpart there."""
-        steps, batch = x.shape[1], x.shape[0]
-        directions, hidden = self._directions, self.hidden_dim
-        ends = lengths.to(torch.int32)
+        """As `_packed`, one ONNX LSTM per layer and direction. Packed sequences have no counterpart there.
+
+        What runs backwards is turned around row by row, within each row's length: in a bidirectional LSTM OpenVINO
+        begins at the end of the padding, and behind a row's end it leaves whatever the memory held.
+        """
+        ends = lengths.to(torch.int64)
+        within = (torch.arange(x.shape[1], device=x.device)[:, None] < ends[None, :])[:, :, None]
         state = x.transpose(0, 1)
         for layer in range(self.num_layers):
-            inputs = [state, *self._onnx_weights(layer), ends]
-            state = torch.onnx.ops.symbolic(
-                "LSTM",
-                inputs,
-                {"hidden_size": hidden, "direction": "bidirectional" if self.bidirectional else "forward"},
-                dtype=x.dtype,
-                shape=[steps, directions, batch, hidden],
-                version=_OPSET,
-            )
-            state = state.transpose(1, 2).flatten(2)
+            found = self._run(state, f"l{layer}")
+            if self.bidirectional:
+                backwards = self._run(_turned(state, ends), f"l{layer}_reverse")
+                found = torch.cat([found, _turned(backwards, ends)], dim=2)
+            state = torch.where(within, found, 0.0)
         return state.transpose(0, 1)
 
-    def _onnx_weights(self, layer: int) -> tuple[Tensor, Tensor, Tensor]:
-        """W `(directions, 4 hidden, in)`, R `(directions, 4 hidden, hidden)` and B `(directions, 8 hidden)`.
+    def _run(self, x: Tensor, which: str) -> Tensor:
+        """One direction of one layer, `(sequence, batch, in)` to `(sequence, batch, hidden)`."""
+        state = torch.onnx.ops.symbolic(
+            "LSTM",
+            [x, *self._onnx_weights(which)],
+            {"hidden_size": self.hidden_dim},
+            dtype=x.dtype,
+            shape=[x.shape[0], 1, x.shape[1], self.hidden_dim],
+            version=_OPSET,
+        )
+        assert isinstance(state, Tensor)
+        return state.squeeze(1)
+
+    def _onnx_weights(self, which: str) -> tuple[Tensor, Tensor, Tensor]:
+        """W `(1, 4 hidden, in)`, R `(1, 4 hidden, hidden)` and B `(1, 8 hidden)`.
 
         The engine does this once, as it loads the graph: nothing here depends on an input.
         """
-        ends = [f"l{layer}", f"l{layer}_reverse"][: self._directions]
 
         def ordered(kind: str) -> Tensor:
             # No index_select: its Gather on a large weight is what the lookup in a table of words looks like.
-            return torch.stack([getattr(self.encoder, f"{kind}_{end}")[self.gate_order] for end in ends])
+            weight = getattr(self.encoder, f"{kind}_{which}")[self.gate_order]
+            assert isinstance(weight, Tensor)
+            return weight.unsqueeze(0)
 
         return ordered("weight_ih"), ordered("weight_hh"), torch.cat([ordered("bias_ih"), ordered("bias_hh")], dim=1)
+
+
+def _turned(x: Tensor, ends: Tensor) -> Tensor:
+    """`(sequence, batch, hidden)`, each row of the batch backwards as far as it is long."""
+    turned = torch.onnx.ops.symbolic(
+        "ReverseSequence",
+        [x, ends],
+        {"batch_axis": 1, "time_axis": 0},
+        dtype=x.dtype,
+        shape=list(x.shape),
+        version=_OPSET,
+    )
+    assert isinstance(turned, Tensor)
+    return turned

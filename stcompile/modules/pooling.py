@@ -15,6 +15,7 @@ from stcompile.manifest import SENTENCE, TOKENS
 from stcompile.modules.base import Features, Module
 
 _TINY = 1e-9
+_NOTHING = float("-inf")
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,9 @@ def _weightedmean(tokens: Tokens) -> Tensor:
 
 
 def _max(tokens: Tokens) -> Tensor:
-    return tokens.x.masked_fill(tokens.kept.unsqueeze(-1) == 0, float("-inf")).amax(dim=1)
+    largest = tokens.x.masked_fill(tokens.kept.unsqueeze(-1) == 0, _NOTHING).amax(dim=1)
+    # OpenVINO's largest of none is the lowest finite number.
+    return largest.masked_fill(tokens.kept.amax(dim=1, keepdim=True) == 0, _NOTHING)
 
 
 def _cls(tokens: Tokens) -> Tensor:

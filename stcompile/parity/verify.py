@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stcompile.arguments import checked_texts, is_number
 from stcompile.artifact import Artifact, open_artifact
 from stcompile.errors import InputError, ModelFolderError
 from stcompile.manifest import NO_PADDING, SENTENCE, TOKENS, GraphSpec, Manifest, RoutingSpec
@@ -95,7 +96,7 @@ def tolerance_for(target: Target, min_cosine: float | None, max_drop: float | No
         found = dataclasses.replace(found, mean_cosine=1 - max_drop, min_cosine=min(found.min_cosine, 1 - max_drop))
     if min_cosine is None:
         return found
-    if not isinstance(min_cosine, (int, float)) or not 0 < min_cosine <= 1:
+    if not is_number(min_cosine) or not 0 < min_cosine <= 1:
         raise InputError(f"min_cosine must lie between 0 and 1, got {min_cosine}")
     invariance = found.batch_invariance
     return dataclasses.replace(
@@ -118,14 +119,6 @@ def _budget_of(manifest: Manifest, min_cosine: float | None) -> tuple[float | No
     )
 
 
-def _checked_texts(texts: Sequence[str]) -> list[str]:
-    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-        raise InputError("the texts to judge parity on must be a list of strings")
-    if not texts:
-        raise InputError("there is no text to judge parity on: pass at least one")
-    return list(texts)
-
-
 def check_parity(
     artifact: Artifact, stack: ModuleStack, *, texts: Sequence[str] | None, tolerance: Tolerance, provider: str
 ) -> ParityReport:
@@ -146,7 +139,11 @@ def check_parity(
     plans, references = [], []
     for index, graph in enumerate(manifest.graphs):
         route = stack.routes[graph.route]
-        chosen = _checked_texts([*probe_texts(), *route.front.probe_texts()] if texts is None else texts)
+        chosen = checked_texts(
+            [*probe_texts(), *route.front.probe_texts()] if texts is None else texts,
+            "the texts to judge parity on",
+            "there is no text to judge parity on: pass at least one",
+        )
         plan, reference = _planned(manifest, graph, route, chosen, f"route-{index}")
         plans.append(plan)
         references.append(reference)

@@ -10,7 +10,7 @@ from importlib import resources
 
 import numpy as np
 
-from stcompile.errors import InputError
+from stcompile.arguments import checked_texts
 from stcompile.manifest import CalibrationSummary
 from stcompile.runtime.text.base import Feeds
 from stcompile.stack.route import Route
@@ -60,11 +60,8 @@ def calibration_set(texts: Sequence[str] | CalibrationSet | None, name: str = "t
         return default_set()
     if isinstance(texts, CalibrationSet):
         return texts
-    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-        raise InputError("calibration texts must be a list of strings")
-    if not texts:
-        raise InputError("there is no text to calibrate on: pass at least one, or leave the option out")
-    return CalibrationSet(name, tuple(texts))
+    missing = "there is no text to calibrate on: pass at least one, or leave the option out"
+    return CalibrationSet(name, tuple(checked_texts(texts, "calibration texts", missing)))
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,12 @@ _WORTH_CUTTING = 0.9
 # A static layer saves the search for each token's largest value and two passes over the output. Where it costs more
 # accuracy than this factor, a token's own scale is worth its time.
 _STATIC_UP_TO = 1.5
+
+# What an activation function never goes below: each token's smallest value need not be searched for.
+_NEVER_BELOW = MappingProxyType({"Gelu": 0.17, "Relu": 0.0})
+
+# The search is a pass over the activation: without it, a scheme may be so much worse.
+_WORTH_SEARCHING = 1.05
 
 # Rows that schemes are compared on.
 _TRIAL_ROWS = 1024
@@ -144,21 +151,28 @@ def _best_static(trial: _Trial) -> LayerPlan:
 
 
 def _best_per_token(trial: _Trial) -> LayerPlan:
-    def error(strength: float | None, zero_point: int) -> float:
-        return trial.error(strength, PerToken(zero_point).restored, restored_columns)
+    def error(strength: float | None, scheme: PerToken) -> float:
+        return trial.error(strength, scheme.restored, restored_columns)
 
-    middle = {zero_point: error(None, zero_point) for zero_point in ZERO_POINTS}
-    zero_point = min(middle, key=lambda point: middle[point])
-    errors = {strength: error(strength, zero_point) for strength in trial.strengths}
+    middle = {zero_point: error(None, PerToken(zero_point)) for zero_point in ZERO_POINTS}
+    scheme = PerToken(min(middle, key=lambda point: middle[point]))
+    errors = {strength: error(strength, scheme) for strength in trial.strengths}
     strength = _smallest(errors)
+    found = errors[strength]
+    if strength is None and trial.never_below is not None:
+        bounded = [PerToken(zero_point, trial.never_below) for zero_point in ZERO_POINTS]
+        unsearched = {choice: error(None, choice) for choice in bounded}
+        best = min(bounded, key=lambda choice: unsearched[choice])
+        if unsearched[best] < _WORTH_SEARCHING * found:
+            scheme, found = best, unsearched[best]
     return LayerPlan(
         trial.layer,
         PER_TOKEN,
         smoothing=trial.smoothing(strength),
         strength=strength,
-        per_token=PerToken(zero_point),
-        weights=trial.rounded(strength, PerToken(zero_point).restored),
-        error=errors[strength],
+        per_token=scheme,
+        weights=trial.rounded(strength, scheme.restored),
+        error=found,
     )
 
 
@@ -186,6 +200,12 @@ class _Trial:
     def strengths(self) -> Sequence[float | None]:
         """What smoothing may be tried: none where another layer needs the same weight."""
         return (None,) if self.layer.shares_weights else (None, *STRENGTHS)
+
+    @property
+    def never_below(self) -> float | None:
+        """What the layer's input never goes below, from what makes it; None where that is not known."""
+        producer = self.layer.data.producer()
+        return None if producer is None else _NEVER_BELOW.get(producer.op_type)
 
     def smoothing(self, strength: float | None) -> Array | None:
         """Divisor of each input channel, `(in,)`, of geometric mean 1; None for no strength."""

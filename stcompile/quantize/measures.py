@@ -49,12 +49,22 @@ class MinCosine(Measure):
 
 
 class MeanCosineDrop(Measure):
-    """1 - mean cosine: the share of the vectors that is lost."""
+    """1 - mean cosine: the share of the vectors that is lost, of that set of texts that loses most.
+
+    Args:
+        sets: batches of each set. A mean over all could hide what is lost on the texts that parity is judged on.
+    """
 
     name, larger_is_better = "mean_cosine_drop", False
 
+    def __init__(self, *sets: Sequence[Batch]) -> None:
+        self._sizes = [sum(len(batch.rows) for batch in batches) for batches in sets if batches]
+        super().__init__([batch for batches in sets for batch in batches])
+
     def __call__(self, reference: Matrix, found: Matrix) -> float:
-        return lost(reference, found)
+        ends = np.cumsum(self._sizes)[:-1]
+        parts = zip(np.split(reference, ends), np.split(found, ends), strict=True)
+        return max(lost(*part) for part in parts)
 
 
 class SpearmanDrop(Measure):

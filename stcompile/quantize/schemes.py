@@ -44,16 +44,29 @@ class PerToken:
 
     A zero point of 128 serves values on both sides of zero alike; a smaller one leaves more levels above zero, for what
     comes out of a GELU.
+
+    Attributes:
+        zero_point: of every token.
+        never_below: what the values never go below, as `-never_below`, so that no pass over a row is needed to find its
+            smallest one; None where that is not known.
     """
 
     zero_point: int
+    never_below: float | None = None
+
+    @property
+    def smallest_scale(self) -> float:
+        """What every scale is at least: it must hold what the values may go down to."""
+        if not self.zero_point or self.never_below is None:
+            return SMALLEST_SCALE
+        return max(SMALLEST_SCALE, self.never_below / self.zero_point)
 
     def scales(self, rows: Array) -> Array:
         """`(n, 1)`: smallest that leaves a row's largest and smallest value within the levels."""
         above = rows.max(axis=1, keepdims=True) / np.float32(TOP_LEVEL - self.zero_point)
-        if self.zero_point:
+        if self.zero_point and self.never_below is None:
             above = np.maximum(above, -rows.min(axis=1, keepdims=True) / np.float32(self.zero_point))
-        found: Array = np.maximum(above, np.float32(SMALLEST_SCALE))
+        found: Array = np.maximum(above, np.float32(self.smallest_scale))
         return found
 
     def restored(self, rows: Array) -> Array:

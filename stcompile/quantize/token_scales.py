@@ -7,10 +7,7 @@ import onnx_ir as ir
 
 from stcompile.quantize.constants import added, constant_named, integers
 from stcompile.quantize.plan import LayerPlan
-from stcompile.quantize.schemes import SMALLEST_SCALE, TOP_LEVEL
-
-# What an activation function never goes below: no pass over the tensor is needed to find its smallest value.
-_NEVER_BELOW = {"Gelu": 0.17, "Relu": 0.0}
+from stcompile.quantize.schemes import TOP_LEVEL
 
 
 def token_scales(graph: ir.Graph, plan: LayerPlan, rows: ir.Value, name: str, *, keep_axis: bool) -> ir.Value:
@@ -24,19 +21,14 @@ def token_scales(graph: ir.Graph, plan: LayerPlan, rows: ir.Value, name: str, *,
         keep_axis: whether the result is `(..., 1)` rather than `(...)`.
     """
     assert plan.per_token is not None
-    first, zero_point = plan.layer.nodes[0], plan.per_token.zero_point
+    first, zero_point, least = plan.layer.nodes[0], plan.per_token.zero_point, plan.per_token.smallest_scale
     axis, flat = integers(graph, "last_axis", [-1]), {"keepdims": int(keep_axis)}
     largest = added(graph, first, "ReduceMax", [rows, axis], f"{name}_largest", flat)
     above = added(graph, first, "Mul", [largest, _share(graph, TOP_LEVEL - zero_point)], f"{name}_above")
-    producer = plan.layer.data.producer()
-    bound = _NEVER_BELOW.get(producer.op_type) if producer is not None and plan.smoothing is None else None
-    least = SMALLEST_SCALE
-    if zero_point and bound is None:
+    if zero_point and plan.per_token.never_below is None:
         smallest = added(graph, first, "ReduceMin", [rows, axis], f"{name}_smallest", flat)
         below = added(graph, first, "Mul", [smallest, _share(graph, -zero_point)], f"{name}_below")
         above = added(graph, first, "Max", [above, below], f"{name}_both")
-    elif zero_point and bound is not None:
-        least = max(least, bound / zero_point)
     limit = constant_named(graph, f"scale_from_{least:.3g}", np.array(least, dtype=np.float32))
     return added(graph, first, "Max", [above, limit], f"{name}_scale")
 

@@ -204,6 +204,7 @@ def test_a_drop_is_of_the_rank_correlation_with_pairs(quick: Quick) -> None:
         ({"min_cosine": 1.5}, "between 0 and 1"),
         ({"min_cosine": float("nan")}, "between 0 and 1"),
         ({"min_cosine": "0.99"}, "between 0 and 1"),
+        ({"min_cosine": True}, "between 0 and 1"),
         ({"calibration": []}, "no text to calibrate on"),
         ({"calibration": "hello"}, "calibration texts must be a list of strings"),
         ({"calibration": [1]}, "calibration texts must be a list of strings"),

@@ -85,6 +85,9 @@ def test_own_texts_are_taken_as_they_are() -> None:
         ([None], "must be a list of strings"),
         ([["hello"]], "must be a list of strings"),
         (b"hello", "must be a list of strings"),
+        # read once to be checked, it would be empty when it is used
+        ((text for text in ["hello"]), "must be a list of strings"),
+        (3, "must be a list of strings"),
     ],
 )
 def test_what_are_no_texts_is_one_clear_error(texts: Any, sentence: str) -> None:

@@ -94,7 +94,8 @@ def test_above_zero_a_token_needs_no_smallest_value() -> None:
 def test_what_never_goes_far_below_zero_needs_no_search_for_it(producer: str, zero_point: int) -> None:
     """GELU's smallest value is -0.17: a scale that holds it holds every row."""
     model, x = layer_graph(producer), rows_of(3)
-    write_integer_layers(model, [planned(only(model), PER_TOKEN, per_token=PerToken(zero_point))])
+    scheme = PerToken(zero_point, {"Gelu": 0.17, "Relu": 0.0}[producer])
+    write_integer_layers(model, [planned(only(model), PER_TOKEN, per_token=scheme)])
     assert "ReduceMin" not in operators(model)
     (found,) = run(model, x=x)
     rows = produced(producer, x).reshape(-1, WIDTH)
@@ -105,11 +106,12 @@ def test_what_never_goes_far_below_zero_needs_no_search_for_it(producer: str, ze
     assert_near(found, expected)
 
 
+@pytest.mark.parametrize("never_below", [0.17, None])
 @pytest.mark.parametrize("producer", ["Gelu", "Relu"])
-def test_a_plans_error_is_that_of_the_graph(producer: str) -> None:
+def test_a_plans_error_is_that_of_the_graph(producer: str, never_below: float | None) -> None:
     """A scheme is chosen by `PerToken.restored`: the graph may not be coarser, for small rows either."""
     x = rows_of(3, even=True) * np.float32(0.05)
-    scheme = PerToken(64)
+    scheme = PerToken(64, never_below)
     model = layer_graph(producer)
     write_integer_layers(model, [planned(only(model), PER_TOKEN, per_token=scheme)])
     (found,) = run(model, x=x)

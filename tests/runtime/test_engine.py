@@ -15,9 +15,10 @@ import pytest
 
 import stcompile
 from stcompile.errors import ArtifactError, ProviderError
+from stcompile.runtime import engines
 from stcompile.runtime.cpus import available_cpus
 from stcompile.runtime.engines.onnxruntime import OnnxRuntimeEngine
-from tests.conftest import Compiled
+from tests.conftest import GOLDEN, Compiled
 
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
@@ -98,6 +99,42 @@ def test_the_engine_runs_what_the_passes_chose(
     # two layers; on CPU SkipLayerNormalization is slower than what it replaces
     attention, norms = "Attention" if provider == "cpu" else "MultiHeadAttention", "SkipLayerNormalization"
     assert (shaped[attention], shaped[norms] > 0) == (2, provider == "cuda")
+
+
+@pytest.mark.parametrize(
+    ("schema", "target", "found", "widens"),
+    [
+        ("v1", "int8", False, True),
+        # Nothing in 8 bits either, though the manifest tells of a recipe
+        ("v1", "fp16", False, False),
+        ("v2", "fp16", False, False),
+        # What adds products of 8 bits in 32 cannot saturate, and nobody knows of a CPU that says nothing
+        ("v1", "int8", True, False),
+        ("v1", "int8", None, False),
+        # Nothing in 8 bits
+        ("v1", "fp32", False, False),
+        # Scaled so that no CPU saturates
+        ("v3", "int8", False, False),
+    ],
+)
+def test_older_weights_are_widened_where_their_sums_would_saturate(
+    schema: str, target: str, found: bool | None, widens: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = sorted(folder for folder in (GOLDEN / "artifacts" / schema).iterdir() if f"onnx-{target}" in folder.name)
+    monkeypatch.setattr(engines, "adds_int8_products", lambda: found)
+    seen = _spy(monkeypatch)
+    stcompile.load(folders[0])
+    levels, key = onnxruntime.GraphOptimizationLevel, "session.x64quantprecision"
+    assert seen[0].graph_optimization_level == (levels.ORT_ENABLE_EXTENDED if widens else levels.ORT_ENABLE_BASIC)
+    assert (key in _entries(seen[0], key)) is widens
+
+
+def _entries(options: Any, key: str) -> dict[str, str]:
+    """The entry of that name, where there is one."""
+    try:
+        return {key: options.get_session_config_entry(key)}
+    except RuntimeError:
+        return {}
 
 
 def _spy(monkeypatch: pytest.MonkeyPatch, written: Path | None = None) -> list[Any]:

@@ -14,8 +14,9 @@ from stcompile.runtime.engines.onnxruntime import UNSATURATED, OnnxRuntimeEngine
 from stcompile.runtime.engines.openvino import OpenVinoEngine
 from stcompile.runtime.text.base import Feeds
 
-# Artifacts of earlier schemas have 8-bit weights that not every CPU multiplies exactly.
+# Artifacts of earlier schemas have 8-bit weights that not every CPU multiplies exactly: those of one recipe.
 PAIR_SAFE_SINCE = 3
+_RECIPE_BEFORE = "dynamic"
 
 
 class Engine(Protocol):
@@ -33,6 +34,8 @@ def open_engine(folder: Path, graph: GraphSpec, manifest: Manifest, provider: st
         return OpenVinoEngine(folder / graph.file, provider, threads, manifest.engine, names)
     level = manifest.optimization_level
     # Without VNNI, sums of 8-bit products saturate where weights were not scaled for it.
-    if manifest.schema_version < PAIR_SAFE_SINCE and manifest.quantization and adds_int8_products() is False:
+    recipe = None if manifest.quantization is None else manifest.quantization.scheme
+    older = manifest.schema_version < PAIR_SAFE_SINCE and recipe == _RECIPE_BEFORE
+    if older and adds_int8_products() is False:
         level = UNSATURATED
     return OnnxRuntimeEngine(folder / graph.file, provider, threads, level)

@@ -1,0 +1,47 @@
+"""Checks of arguments that several public functions take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from stcompile.errors import InputError
+
+
+def checked_texts(texts: Any, what: str, missing: str) -> list[str]:
+    """The texts, which are read more than once: an iterator would be empty the second time.
+
+    Args:
+        texts: what was passed.
+        what: they are, to begin the error with.
+        missing: the error for none of them.
+
+    Raises:
+        InputError: not a sequence of strings, or empty.
+    """
+    if (
+        not isinstance(texts, Sequence)
+        or isinstance(texts, (str, bytes))
+        or not all(isinstance(text, str) for text in texts)
+    ):
+        raise InputError(f"{what} must be a list of strings")
+    if not texts:
+        raise InputError(missing)
+    return list(texts)
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number; True and False are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def checked_share(max_drop: Any) -> float:
+    """A drop that may be asked for.
+
+    Raises:
+        InputError: not a number between 0 and 1.
+    """
+    if not is_number(max_drop) or not 0 < max_drop < 1:
+        raise InputError(f"max_drop is a share between 0 and 1 (0.003, or 0.3%), got {max_drop}")
+    return float(max_drop)

@@ -201,7 +201,7 @@ def main() -> int:
         {"rows": rows, "limits": [_rounded(asdict(verdict)) for verdict in verdicts]},
     )
     if arguments.plot is not None:
-        _plot(found, arguments.plot, f"{len(material.sentences)} sentences, against torch; {machine['cpu']}")
+        _plot(found, arguments.plot, f"{_amount(material)}, against torch; {machine['cpu']}")
     return 1 if any(verdict.kept is False for verdict in verdicts) else 0
 
 
@@ -230,7 +230,10 @@ def _arguments() -> argparse.Namespace:
         "--limit", type=at_least_one, default=5000, help="take an even sample of N --texts (default: 5000)"
     )
     made.add_argument(
-        "--retrieval", type=Path, metavar="DIR", help="BEIR layout: corpus.jsonl, queries.jsonl and qrels.tsv"
+        "--retrieval",
+        type=Path,
+        metavar="DIR",
+        help="BEIR layout: corpus.jsonl, queries.jsonl and qrels.tsv; vectors are compared on its documents too",
     )
     made.add_argument(
         "--cache",
@@ -250,7 +253,7 @@ def _measure(
 ) -> Accuracy:
     encoder = Encoder(artifact)
     vectors = encoded(encoder, material)
-    apart = distance(expected["sentences"], vectors["sentences"])
+    apart = distance(_texts(expected), _texts(vectors))
     tasks = _tasks(vectors, material, pairs)
     lost = None
     if tasks.ndcg is not None and reference.ndcg:
@@ -269,6 +272,14 @@ def _measure(
         ndcg=tasks.ndcg,
         ndcg_lost_percent=lost,
     )
+
+
+def _texts(vectors: Vectors) -> NDArray[np.float32]:
+    """Sentences, and the documents where there are any."""
+    found: NDArray[np.float32] = np.concatenate(
+        [vectors[name] for name in ("sentences", "documents") if name in vectors]
+    )
+    return found
 
 
 def _tasks(vectors: Vectors, material: Material, pairs: Sequence[ScoredPair]) -> Tasks:
@@ -321,7 +332,7 @@ def _print(
     if settings["retrieval"] is not None:
         tasks += f"; {settings['retrieval']}: {settings['queries']} queries, {settings['documents']} documents"
     for title, measures, notes in (
-        (f"Vectors against torch's: {settings['sentences']} sentences", _OF_VECTORS, refused),
+        (f"Vectors against torch's: {settings['sentences'] + settings['documents']} texts", _OF_VECTORS, refused),
         (tasks, _OF_TASKS, []),
     ):
         print_table(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "AsyncEncoder": "stcompile.runtime.async_encoder",
     "Encoder": "stcompile.runtime.encoder",
     "load": "stcompile.runtime.encoder",
     "ModuleStack": "stcompile.stack.module_stack",
@@ -36,6 +37,7 @@ _NEEDS_TORCH = ("stcompile.stack", "stcompile.export", "stcompile.parity")
 
 __all__ = [
     "ArtifactError",
+    "AsyncEncoder",
     "BudgetError",
     "Encoder",
     "InputError",
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
     )
     from stcompile.export import export_model
     from stcompile.parity.verify import verify_artifact
+    from stcompile.runtime.async_encoder import AsyncEncoder
     from stcompile.runtime.encoder import Encoder, load
     from stcompile.stack.load import load_stack
     from stcompile.stack.module_stack import ModuleStack

@@ -28,6 +28,9 @@ DONE, PARITY_FAILED, BAD_INPUT, BUG, INTERRUPTED = 0, 1, 2, 70, 130
 
 _EPILOG = "Exit codes: 0 done, 1 parity failed, 2 bad input or usage, 70 a bug, 130 interrupted."
 
+# So few texts are done before a bar could be read.
+_NO_BAR_UP_TO = 64
+
 app = typer.Typer(
     name="stcompile",
     no_args_is_help=True,
@@ -297,7 +300,10 @@ def encode(
     field: Annotated[str, typer.Option(help="Field of the text in JSONL.")] = "text",
     prompt_name: Annotated[str | None, typer.Option(help="Which of the model's prompts to put in front.")] = None,
     prompt: Annotated[str | None, typer.Option(help="Text to put in front of each text.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Texts per run of the graph.")] = 32,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Texts per run of the graph. Default: what is fastest.", show_default=False),
+    ] = None,
     normalize: Annotated[bool, typer.Option("--normalize", help="Scale every vector to length 1.")] = False,
     truncate_dim: Annotated[int | None, typer.Option(help="Keep only the first so many dimensions.")] = None,
     precision: Annotated[str, typer.Option(help="float32, int8, uint8, binary or ubinary.")] = "float32",
@@ -320,7 +326,7 @@ def encode(
         prompt_name=prompt_name,
         prompt=prompt,
         batch_size=batch_size,
-        show_progress_bar=sys.stderr.isatty() and len(found) > batch_size,
+        show_progress_bar=sys.stderr.isatty() and len(found) > _NO_BAR_UP_TO,
         normalize_embeddings=normalize,
         truncate_dim=truncate_dim,
         precision=precision,

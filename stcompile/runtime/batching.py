@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 # Tokenized texts held at once. Sorting within a window pads nearly as little as sorting everything,
-# and memory stays flat however long the list is: 4 bytes a token, so 16 MB where a text has 256.
-WINDOW = 16_384
+# and memory stays flat however long the list is: 4 bytes a token, so 4 MB where a text has 256.
+WINDOW = 4096
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How large a batch may get; a single text always may run.
+
+    Attributes:
+        texts: most texts; None for no limit.
+        tokens: most positions, padding included; None for no limit.
+    """
+
+    texts: int | None
+    tokens: int | None
+
+    def texts_of(self, width: int) -> int:
+        """Most texts of a batch whose longest takes `width` positions."""
+        by_tokens = None if self.tokens is None else self.tokens // max(1, width)
+        return max(1, min((limit for limit in (self.texts, by_tokens) if limit is not None), default=2**31))
 
 
 def windows(count: int) -> Iterator[range]:
@@ -16,30 +35,34 @@ def windows(count: int) -> Iterator[range]:
         yield range(start, min(start + WINDOW, count))
 
 
-def by_length(lengths: Sequence[int], batch_size: int, *, same_length_only: bool = False) -> Iterator[list[int]]:
+def by_length(widths: Sequence[int], limits: Limits, *, same_length_only: bool = False) -> Iterator[list[int]]:
     """Batches of positions, longest first, so that the batch that needs most memory comes first.
 
     Args:
-        lengths: tokens of each text.
-        batch_size: most texts of a batch.
+        widths: positions that each text takes by itself.
+        limits: how large a batch may get.
         same_length_only: keep texts of different lengths apart, so that none is padded.
     """
-    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
-    groups = (list(group) for _, group in groupby(order, key=lengths.__getitem__)) if same_length_only else [order]
+    order = sorted(range(len(widths)), key=lambda index: -widths[index])
+    groups = (list(group) for _, group in groupby(order, key=widths.__getitem__)) if same_length_only else [order]
     for group in groups:
-        for start in range(0, len(group), batch_size):
-            yield group[start : start + batch_size]
+        start = 0
+        while start < len(group):
+            end = start + limits.texts_of(widths[group[start]])
+            yield group[start:end]
+            start = end
 
 
-def by_tokens(lengths: Sequence[int], batch_size: int, token_budget: int) -> Iterator[list[int]]:
-    """Batches of positions in their order, each of at most `token_budget` tokens; a longer text is one by itself.
+def by_tokens(lengths: Sequence[int], limits: Limits) -> Iterator[list[int]]:
+    """Batches of positions in their order.
 
     For graphs that take texts behind each other: nothing is padded, so there is nothing to sort.
     """
     batch: list[int] = []
     tokens = 0
     for index, length in enumerate(lengths):
-        if batch and (len(batch) == batch_size or tokens + length > token_budget):
+        is_full = limits.texts is not None and len(batch) >= limits.texts
+        if batch and (is_full or (limits.tokens is not None and tokens + length > limits.tokens)):
             yield batch
             batch, tokens = [], 0
         batch.append(index)

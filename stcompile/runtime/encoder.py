@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -12,16 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcompile.artifact import Artifact, open_artifact
-from stcompile.errors import InputError, MissingExtraError
+from stcompile.errors import InputError
 from stcompile.manifest import SENTENCE, TOKENS
-from stcompile.runtime import postprocess
+from stcompile.runtime import batching, postprocess
+from stcompile.runtime.distinct import Distinct
+from stcompile.runtime.inputs import Sentences, at_least_one, checked_texts, listed, without_keys
+from stcompile.runtime.progress import progress
 from stcompile.runtime.route import OpenRoute, route_of
-from stcompile.runtime.text.base import Feeds, Text
-
-logger = logging.getLogger("stcompile")
-
-# A text or {task: text}, or a sequence of texts, pairs of texts or {task: text}.
-Sentences = str | dict[str, str] | Sequence[str] | Sequence[Sequence[str]] | Sequence[dict[str, str]]
+from stcompile.runtime.text.base import Text
+from stcompile.runtime.token_rows import token_rows
 
 _QUERY_NAMES = ("query",)
 _DOCUMENT_NAMES = ("document", "passage", "corpus")
@@ -112,7 +111,7 @@ class Encoder:
         sentences: Sentences,
         prompt_name: str | None = None,
         prompt: str | None = None,
-        batch_size: SupportsIndex = 32,
+        batch_size: SupportsIndex | None = None,
         show_progress_bar: bool | None = None,
         output_value: str = SENTENCE,
         precision: str = "float32",
@@ -127,7 +126,8 @@ class Encoder:
                 tokenizer joins into one sequence, or `{task: text}` where the model has a Router.
             prompt_name: which of `prompts` to put in front of each text.
             prompt: the text to put in front of each text; wins over `prompt_name`.
-            batch_size: texts per run of the graph.
+            batch_size: texts per run of the graph; None makes batches of the artifact's token budget, which is faster
+                and keeps memory flat whatever the texts' lengths.
             show_progress_bar: a progress bar on stderr; None shows one when the `stcompile` logger is at
                 INFO or below.
             output_value: `sentence_embedding`, or `token_embeddings` when the artifact was exported with them.
@@ -144,31 +144,64 @@ class Encoder:
             InputError: something other than text, an unknown prompt, precision or output, a bad number.
         """
         single = isinstance(sentences, (str, dict))
-        items: Any = [sentences] if single else _listed(sentences)
+        items: Any = [sentences] if single else listed(sentences)
         if self._manifest.routing is not None:
-            items, task = _without_keys(items, task)
-        texts = _checked_texts(items)
+            items, task = without_keys(items, task)
+        texts = checked_texts(items)
         route = self._routes[route_of(self._manifest.routing, task)]
         if not route.takes_pairs and any(not isinstance(text, str) for text in texts):
             raise InputError("this model cannot take pairs of texts: join each into one text")
-        prompt = self._resolve_prompt(prompt_name, prompt)
-        size = _at_least_one("batch_size", batch_size)
-        keep = self.truncate_dim if truncate_dim is None else _at_least_one("truncate_dim", truncate_dim)
+        size = None if batch_size is None else at_least_one("batch_size", batch_size)
+        keep = self.truncate_dim if truncate_dim is None else at_least_one("truncate_dim", truncate_dim)
         if precision not in postprocess.PRECISIONS:
             raise InputError(f"unknown precision {precision!r}: choose one of {', '.join(postprocess.PRECISIONS)}")
         _check_output(output_value, route)
-        with _progress(len(texts), show_progress_bar) as bar:
-            batches = _watched(route.batches(texts, prompt, size), bar)
+        call = _Call(route, self._resolve_prompt(prompt_name, prompt), size, keep, normalize_embeddings)
+        with progress(len(texts), show_progress_bar) as bar:
             if output_value == TOKENS:
-                tokens = _token_rows(route, len(texts), batches)
+                tokens = call.tokens(texts, bar)
                 return tokens[0] if single else tokens
-            embeddings = np.zeros((len(texts), route.dim), dtype=np.float32)[:, :keep]
-            for rows, feeds in batches:
-                embeddings[rows] = route.run(feeds, SENTENCE)[:, :keep]
-        if normalize_embeddings:
-            embeddings = postprocess.normalize(embeddings)
-        result = postprocess.quantize(np.ascontiguousarray(embeddings), precision)
+            embeddings = call.embeddings(texts, bar)
+        result = postprocess.quantize(embeddings, precision)
         return result[0] if single else result
+
+    def encode_iter(self, sentences: Iterable[Any], **options: Any) -> Iterator[Any]:
+        """Encodes a stream: what `encode` would give for each text, one by one, in order.
+
+        Holds some thousand texts at a time, however many there are: for inputs larger than memory.
+
+        Args:
+            sentences: anything to go through once: a file, a generator, a database cursor.
+            options: those of `encode`.
+
+        Returns:
+            an iterator over the vector of each text, `(dim,)`; for `token_embeddings` its float32 `(tokens, hidden)`.
+
+        Raises:
+            InputError: as `encode`, when the window with the wrong text is reached; at once if nothing can be gone
+                through, or for int8 and uint8 precision, whose ranges are taken
+                from all texts of a call.
+        """
+        if options.get("precision") in ("int8", "uint8"):
+            raise InputError(
+                f"precision={options['precision']!r} takes its ranges from all texts of a call, which a stream never "
+                "holds: stream float32 and quantize afterwards, or ask for binary or ubinary"
+            )
+        if isinstance(sentences, (str, bytes, dict)):
+            raise InputError("encode_iter takes many texts, one after the other: use encode for a single one")
+        try:
+            coming = iter(sentences)
+        except TypeError as error:
+            raise InputError(f"encode_iter takes texts to go through, got {type(sentences).__name__}") from error
+        return self._stream(coming, options)
+
+    def _stream(self, coming: Iterator[Any], options: dict[str, Any]) -> Iterator[Any]:
+        start = 0
+        while window := list(islice(coming, batching.WINDOW)):
+            # Here, where the place in the whole stream is known.
+            checked_texts([item for item in window if not isinstance(item, dict)], start)
+            yield from self.encode(window, **options)
+            start += len(window)
 
     def encode_query(self, sentences: Sentences, prompt_name: str | None = None, **options: Any) -> Any:
         """`encode` for the task `query`, with the prompt of that name; takes the options of `encode`.
@@ -232,105 +265,45 @@ def _check_output(output_value: str, route: OpenRoute) -> None:
         raise InputError(f"this artifact has no {output_value}: export it with --outputs {SENTENCE},{output_value}")
 
 
-def _watched(batches: Iterator[tuple[list[int], Feeds]], bar: Any) -> Iterator[tuple[list[int], Feeds]]:
-    for rows, feeds in batches:
-        yield rows, feeds
-        bar.update(len(rows))
+@dataclass(frozen=True)
+class _Call:
+    """One call of `encode`, checked.
 
+    Attributes:
+        route: what runs.
+        prompt: the text in front of each text, or None.
+        batch_size: texts of a run; None takes the artifact's token budget.
+        keep: dimensions of a vector that are kept; None keeps all.
+        normalize: scale each vector to length 1.
+    """
 
-def _token_rows(route: OpenRoute, count: int, batches: Iterator[tuple[list[int], Feeds]]) -> list[NDArray[np.float32]]:
-    found: dict[int, NDArray[np.float32]] = {}
-    for rows, feeds in batches:
-        hidden = route.run(feeds, TOKENS)
-        mask = feeds["attention_mask"]
-        first = _surplus(mask) if route.pads_to_multiple else 0
-        # Trailing padding only: sentence-transformers leaves the padding of left-padded rows in place.
-        ends = np.maximum(mask.shape[1] - np.argmax(mask[:, ::-1], axis=1), 1)
-        ends[~mask.any(axis=1)] = 1
-        found.update((row, hidden[index, first : ends[index]].copy()) for index, row in enumerate(rows))
-    return [found[index] for index in range(count)]
+    route: OpenRoute
+    prompt: str | None
+    batch_size: int | None
+    keep: int | None
+    normalize: bool
 
+    def embeddings(self, texts: list[Text], bar: Any) -> NDArray[np.float32]:
+        """float32 `(n, dim)`."""
+        distinct = Distinct.of(texts)
+        found = np.zeros((len(distinct.texts), min(self.keep or self.route.dim, self.route.dim)), dtype=np.float32)
+        for rows, _, vectors in self.route.run(distinct.texts, self.prompt, self.batch_size, SENTENCE):
+            kept = vectors[:, : self.keep]
+            found[rows] = postprocess.normalize(kept) if self.normalize else kept
+            bar.update(distinct.count(rows))
+        return found if distinct.places is None else found[distinct.places]
 
-def _surplus(mask: NDArray[np.int64]) -> int:
-    """Leading positions that no row of the batch needs: what was padded on the left for the engine's sake alone."""
-    return int(np.argmax(mask.any(axis=0))) if mask.any() else 0
-
-
-def _without_keys(items: Any, task: str | None) -> tuple[Any, str | None]:
-    """`{task: text}` items as texts and their task, which all of a call must share."""
-    if not any(isinstance(item, dict) for item in items):
-        return items, task
-    keys = dict.fromkeys(key for item in items if isinstance(item, dict) for key in item)
-    if len(keys) != 1 or not all(isinstance(item, dict) and len(item) == 1 for item in items):
-        raise InputError(
-            "texts with keys must all have the same one, {task: text}: encode each task in a call of its own, or "
-            "pass texts and task="
-        )
-    (key,) = keys
-    if task is not None and task != key:
-        raise InputError(f"the texts have the key {key!r}, but task={task!r} was passed: leave one of them out")
-    return [item[key] for item in items], key
-
-
-class _NoBar:
-    def __enter__(self) -> _NoBar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return
-
-    def update(self, _: int) -> None:
-        return
-
-
-def _progress(total: int, asked: bool | None) -> Any:
-    if not (logger.getEffectiveLevel() <= logging.INFO if asked is None else asked):
-        return _NoBar()
-    try:
-        from tqdm import tqdm  # noqa: PLC0415 - only when a bar is to be drawn
-    except ImportError as error:
-        if asked is None:
-            return _NoBar()
-        raise MissingExtraError("A progress bar needs tqdm, which is not installed: pip install tqdm") from error
-    return tqdm(total=total, desc="Texts", unit="text")
-
-
-def _listed(sentences: Any) -> list[Any]:
-    try:
-        if not isinstance(sentences, bytes):
-            return list(sentences)
-    except TypeError:
-        pass
-    raise InputError(f"encode takes a text or a list of texts, got {type(sentences).__name__}")
-
-
-def _checked_texts(sentences: list[Any]) -> list[Text]:
-    texts: list[Text] = []
-    for index, item in enumerate(sentences):
-        if isinstance(item, str):
-            texts.append(item)
-        elif isinstance(item, (list, tuple)) and len(item) == 2 and all(isinstance(part, str) for part in item):
-            texts.append((item[0], item[1]))
-        else:
-            raise InputError(f"item {index} is {type(item).__name__}, not text: {_remedy(item)}")
-    return texts
-
-
-def _remedy(item: Any) -> str:
-    if type(item).__module__.partition(".")[0] == "PIL":
-        return "only the text side of a model is compiled; keep images on sentence-transformers"
-    return "encode takes strings (or pairs of strings); drop or convert it"
-
-
-def _at_least_one(name: str, value: SupportsIndex) -> int:
-    try:
-        # numpy's integers count; True is an int to Python, but here a slip
-        number = 0 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise InputError(f"{name} must be a whole number of at least 1, got {value!r}")
-    return number
+    def tokens(self, texts: list[Text], bar: Any) -> list[NDArray[np.float32]]:
+        """float32 `(tokens, hidden)` of each text."""
+        distinct = Distinct.of(texts)
+        found: dict[int, NDArray[np.float32]] = {}
+        for rows, feeds, hidden in self.route.run(distinct.texts, self.prompt, self.batch_size, TOKENS):
+            pieces = token_rows(hidden, feeds["attention_mask"], pads_to_multiple=self.route.pads_to_multiple)
+            found.update(zip(rows, pieces, strict=True))
+            bar.update(distinct.count(rows))
+        if distinct.places is None:
+            return [found[index] for index in range(len(texts))]
+        return [found[place].copy() for place in distinct.places]
 
 
 def _matrix(vectors: NDArray[Any]) -> NDArray[np.float32]:

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from stcompile.errors import ArtifactError, InputError, StcompileError
 from stcompile.manifest import NO_PADDING, GraphSpec, Manifest, RoutingSpec, TextSpec
 from stcompile.runtime import batching
+from stcompile.runtime.batching import Limits
 from stcompile.runtime.engines import open_engine
-from stcompile.runtime.text.base import Feeds, Text, TextFrontEnd
+from stcompile.runtime.text.base import Feeds, Row, Text, TextFrontEnd, width_of
 from stcompile.runtime.text.bow import BowText
 from stcompile.runtime.text.static import StaticText
 from stcompile.runtime.text.transformer import TransformerText
 from stcompile.runtime.text.words import WordsText
+from stcompile.runtime.workers import in_parallel
 
 # TextSpec.kind to the front end that reads it.
 FRONT_ENDS: dict[str, Callable[[Path, TextSpec, Sequence[str]], TextFrontEnd]] = {
@@ -28,8 +30,9 @@ FRONT_ENDS: dict[str, Callable[[Path, TextSpec, Sequence[str]], TextFrontEnd]] =
 
 _INPUTS = frozenset(("input_ids", "attention_mask", "token_type_ids", "prompt_length", "offsets"))
 
-# Tokens of a run where texts lie behind each other: adding up the rows of a table costs texts times tokens.
-_FLAT_TOKENS = 512
+# Positions of a run: small batches, whose activations stay in the cache, beat large ones. Where texts lie behind each
+# other, adding up the rows of a table costs texts times tokens, whatever batch_size is.
+TOKEN_BUDGET = 512
 
 
 class OpenRoute:
@@ -57,6 +60,8 @@ class OpenRoute:
         self.outputs = tuple(output.name for output in graph.outputs)
         self.max_seq_length = spec.max_seq_length
         self.pads_to_multiple = spec.length_multiple > 1
+        self._spec = spec
+        self._token_budget = TOKEN_BUDGET
         self._text = FRONT_ENDS[spec.kind](folder, spec, [item.name for item in graph.inputs])
         self._engine = open_engine(folder, graph, manifest, provider, threads)
         self._is_flat = "offsets" in [item.name for item in graph.inputs]
@@ -67,33 +72,56 @@ class OpenRoute:
         """Whether a text may be a pair of texts."""
         return self._text.takes_pairs
 
-    def batches(self, texts: Sequence[Text], prompt: str | None, batch_size: int) -> Iterator[tuple[list[int], Feeds]]:
-        """Positions of some texts, and the graph's inputs for them, until every text had its turn.
+    def run(
+        self, texts: Sequence[Text], prompt: str | None, batch_size: int | None, output: str
+    ) -> Iterator[tuple[list[int], Feeds, NDArray[np.float32]]]:
+        """One output of the graph, batch by batch, until every text had its turn.
+
+        Args:
+            texts: what to run.
+            prompt: the text in front of each, or None.
+            batch_size: texts of a batch; None takes the artifact's token budget.
+            output: name of the graph's output.
+
+        Yields:
+            positions of some texts, the graph's inputs for them, and the output's rows; in no order.
 
         Raises:
             InputError: a text is not valid Unicode, or the tokenizer fails on it.
         """
+        batches = self.batches(texts, prompt, batch_size)
+        for (places, feeds), found in in_parallel(batches, lambda batch: self.infer(batch[1], output), 1):
+            yield places, feeds, found
+
+    def batches(
+        self, texts: Sequence[Text], prompt: str | None, batch_size: int | None
+    ) -> Iterator[tuple[list[int], Feeds]]:
+        """Positions of some texts, and the graph's inputs for them. Arguments and errors as `run`."""
+        limits = Limits(batch_size, self._token_budget if batch_size is None or self._is_flat else None)
         for window in batching.windows(len(texts)):
-            try:
-                tokenized = self._text.tokenize(texts[window.start : window.stop], prompt)
-            except TypeError as error:  # what tokenizers says to anything that is not valid Unicode
-                raise InputError(_not_unicode(texts)) from error
-            except StcompileError:
-                raise
-            except Exception as error:  # tokenizers raises bare Exception, e.g. for a word that has no id
-                raise InputError(f"the model's tokenizer cannot read a text ({error}): leave it out") from error
-            for batch in self._grouped([len(row) for row in tokenized], batch_size):
-                feeds = self._text.collate([tokenized[index] for index in batch], prompt)
-                yield [window.start + index for index in batch], feeds
+            rows = self._tokenized(texts, window, prompt)
+            for batch in self._grouped(rows, limits):
+                yield [window.start + index for index in batch], self._text.collate([rows[i] for i in batch], prompt)
 
-    def _grouped(self, lengths: list[int], batch_size: int) -> Iterator[list[int]]:
-        if self._is_flat:
-            return batching.by_tokens(lengths, batch_size, _FLAT_TOKENS)
-        return batching.by_length(lengths, batch_size, same_length_only=self._same_length_only)
-
-    def run(self, feeds: Feeds, output: str) -> NDArray[np.float32]:
-        """One output of the graph."""
+    def infer(self, feeds: Feeds, output: str) -> NDArray[np.float32]:
+        """One output of the graph for one batch."""
         return self._engine.run(feeds, (output,))[0]
+
+    def _tokenized(self, texts: Sequence[Text], window: range, prompt: str | None) -> list[Row]:
+        try:
+            return self._text.tokenize(texts[window.start : window.stop], prompt)
+        except TypeError as error:  # what tokenizers says to anything that is not valid Unicode
+            raise InputError(_not_unicode(texts)) from error
+        except StcompileError:
+            raise
+        except Exception as error:  # tokenizers raises bare Exception, e.g. for a word that has no id
+            raise InputError(f"the model's tokenizer cannot read a text ({error}): leave it out") from error
+
+    def _grouped(self, rows: list[Row], limits: Limits) -> Iterator[list[int]]:
+        if self._is_flat:
+            return batching.by_tokens([len(row) for row in rows], limits)
+        widths = [width_of(len(row), self._spec) for row in rows]
+        return batching.by_length(widths, limits, same_length_only=self._same_length_only)
 
 
 def route_of(routing: RoutingSpec | None, task: str | None) -> str:

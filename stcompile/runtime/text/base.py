@@ -79,10 +79,7 @@ def padded(rows: Sequence[Row], spec: TextSpec, *, pad_id: int) -> Feeds:
         spec: on which side the padding goes, how few positions there may be, and of what they are a multiple.
         pad_id: token id of padded positions.
     """
-    side, width = spec.padding_side, max(1, spec.min_seq_length, max(map(len, rows), default=0))
-    even = -(-width // spec.length_multiple) * spec.length_multiple
-    # Beyond its limit a network may have no positions.
-    width = max(width, even if spec.max_seq_length is None else min(even, spec.max_seq_length))
+    side, width = spec.padding_side, width_of(max(map(len, rows), default=0), spec)
     ids = np.full((len(rows), width), pad_id, dtype=np.int64)
     mask = np.zeros((len(rows), width), dtype=np.int64)
     for index, row in enumerate(rows):
@@ -91,6 +88,14 @@ def padded(rows: Sequence[Row], spec: TextSpec, *, pad_id: int) -> Feeds:
         ids[index, where] = row.ids
         mask[index, where] = 1
     return {"input_ids": ids, "attention_mask": mask}
+
+
+def width_of(length: int, spec: TextSpec) -> int:
+    """Positions that a text of `length` tokens takes when it is padded by itself."""
+    width = max(1, spec.min_seq_length, length)
+    even = -(-width // spec.length_multiple) * spec.length_multiple
+    # Beyond its limit a network may have no positions.
+    return max(width, even if spec.max_seq_length is None else min(even, spec.max_seq_length))
 
 
 def flat(rows: Sequence[Row]) -> Feeds:

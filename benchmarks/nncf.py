@@ -47,6 +47,7 @@ from stcompile.bench import interleave, speedup
 from stcompile.errors import InputError, MissingExtraError
 from stcompile.manifest import OPENVINO, SENTENCE, EngineSpec
 from stcompile.metrics import distance, rounded
+from stcompile.runtime.cpus import available_cpus
 from stcompile.runtime.engines.openvino import OpenVinoEngine, import_openvino
 from stcompile.runtime.route import OpenRoute
 from stcompile.runtime.text.base import Feeds
@@ -85,7 +86,7 @@ def main() -> int:
         theirs = _quantized(nncf, _graph_files(ours[SOURCE])[0], feeds, Path(scratch))
         contenders = _contenders(ours, theirs, arguments.threads)
         status(f"Encoding {len(texts)} held-back texts with each of {len(contenders) + 1}")
-        source = _route(ours[SOURCE], None)
+        source = _route(ours[SOURCE], available_cpus())
         exact = _encode(source, partial(source.infer, output=SENTENCE), texts)
         apart = {contender.who: distance(exact, contender.encode(texts)).cosine for contender in contenders}
         status(f"Timing {len(timed)} of them, {arguments.rounds} rounds")
@@ -257,7 +258,7 @@ def _contenders(ours: Mapping[str, Artifact], theirs: Mapping[str, Path], thread
     return found
 
 
-def _route(artifact: Artifact, threads: int | None) -> OpenRoute:
+def _route(artifact: Artifact, threads: int) -> OpenRoute:
     return OpenRoute(artifact.folder, artifact.manifest, artifact.manifest.graphs[0], "cpu", threads)
 
 

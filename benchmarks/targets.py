@@ -1,6 +1,6 @@
 """How fast is every target, against our own onnx-fp32?
 
-Every target that this machine can run, in this one process, in turns, on the same texts with the same batch size and
+Every target that this machine can run, in this one process, in turns, on the same texts with the same batches and
 the same number of threads. What counts is the ratio to onnx-fp32 within a round: the speed of the machine cancels out
 of it. Targets that this machine refuses are listed with the reason. `static` is another model: see benchmarks.static.
 """
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._common import (
-    BATCH_SIZE,
     add_artifact_option,
     add_model_option,
     artifacts,
@@ -123,7 +122,9 @@ def _arguments() -> argparse.Namespace:
     add_speed_options(made, rounds=7, limit=128)
     made.add_argument("--mixed", type=Path, metavar="FILE", help="texts of mixed length, in the same format")
     made.add_argument(
-        "--batch-size", type=at_least_one, default=BATCH_SIZE, help=f"texts of a batch (default: {BATCH_SIZE})"
+        "--batch-size",
+        type=at_least_one,
+        help="texts of a batch (default: the runtime's own batches of so many tokens)",
     )
     return made.parse_args()
 
@@ -172,7 +173,7 @@ def _print(results: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) ->
         ]
         print_table(
             f"x {BASELINE}: {chosen[0]['count']} {name} texts, mean {chosen[0]['mean_characters']:.0f} characters; "
-            f"threads: {settings['threads']}; batches of {settings['batch_size']}; "
+            f"threads: {settings['threads']}; batches of {settings['batch_size'] or 'the runtime'}; "
             f"medians of {settings['rounds']} interleaved rounds",
             columns,
             rows,

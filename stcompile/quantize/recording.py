@@ -13,6 +13,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from stcompile.quantize.calibration import Batch
+from stcompile.runtime.cpus import available_cpus
 from stcompile.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from stcompile.trace.serialize import write_graphs
 
@@ -64,7 +65,7 @@ def opened(model: ir.Model) -> Iterator[OnnxRuntimeEngine]:
     """The graph as it is, ready to run on the CPUs this process may use."""
     with tempfile.TemporaryDirectory(prefix="stcompile-graph-") as folder:
         (spec,) = write_graphs({"": model}, Path(folder))
-        yield OnnxRuntimeEngine(Path(folder) / spec.file, "cpu", None, "basic")
+        yield OnnxRuntimeEngine(Path(folder) / spec.file, "cpu", available_cpus(), "basic")
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from stcompile.errors import InputError, StcompileError
-from stcompile.runtime.cpus import available_cpus
 from stcompile.runtime.encoder import Encoder
 from stcompile.runtime.inputs import Sentences, at_least_one, listed
 
@@ -54,7 +53,7 @@ class AsyncEncoder:
         max_wait_ms: how long an idle worker waits for company for a text; 0 takes only what is there already.
         max_tokens: about how many tokens a worker takes at once; a caller with more is taken alone.
         max_pending: texts that may wait or run; callers beyond that wait at the door, and nothing grows.
-        workers: batches that run at once; None takes the CPUs this process may use.
+        workers: batches that run at once, each on one thread; None takes as many as the encoder has threads.
 
     Raises:
         InputError: a number is out of range.
@@ -72,10 +71,11 @@ class AsyncEncoder:
         if not isinstance(max_wait_ms, (int, float)) or not 0 <= max_wait_ms <= 60_000:
             raise InputError(f"max_wait_ms must be from 0 to 60000 milliseconds, got {max_wait_ms!r}")
         self.encoder = encoder
+        self._encoder = encoder.single_threaded()
         self._max_wait = max_wait_ms / 1000
         self._max_tokens = at_least_one("max_tokens", max_tokens)
         self._max_pending = at_least_one("max_pending", max_pending)
-        self._workers = available_cpus() if workers is None else at_least_one("workers", workers)
+        self._workers = encoder.threads if workers is None else at_least_one("workers", workers)
         self._longest = encoder.max_seq_length
         self._waiting: deque[_Call] = deque()
         self._arrived = asyncio.Event()
@@ -197,7 +197,7 @@ class AsyncEncoder:
 
     def _run(self, calls: Sequence[_Call]) -> list[Any]:
         """The vectors of each call, or what went wrong for it alone."""
-        encode = getattr(self.encoder, calls[0].method)
+        encode = getattr(self._encoder, calls[0].method)
         options = dict(calls[0].options)
         try:
             vectors = encode([text for call in calls for text in call.texts], **options)

@@ -11,7 +11,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_cpus(cgroup: Path = _CGROUP) -> int:
-    """CPUs this process may use: its affinity, cut by the container's quota (cgroup v2, then v1).
+    """CPUs this process may use: its affinity, cut by the container's quota (cgroup v2, then v1) and OMP_NUM_THREADS.
 
     `os.cpu_count()` is the host's number: in a container limited to two of sixty-four CPUs, an engine
     that believes it runs thirty times too many threads.
@@ -21,7 +21,15 @@ def available_cpus(cgroup: Path = _CGROUP) -> int:
     """
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     quota = _quota(cgroup)
-    return max(1, count if quota is None else min(count, math.ceil(quota)))
+    limits = (count, None if quota is None else math.ceil(quota), _asked())
+    return max(1, min(limit for limit in limits if limit is not None))
+
+
+def _asked() -> int | None:
+    """What the variable asks for that all numeric libraries heed; of a list, one entry a nested level, the first."""
+    with contextlib.suppress(ValueError):
+        return max(1, int(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]))
+    return None
 
 
 def _quota(cgroup: Path) -> float | None:

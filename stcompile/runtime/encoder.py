@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,6 +16,7 @@ from stcompile.artifact import Artifact, open_artifact
 from stcompile.errors import InputError
 from stcompile.manifest import SENTENCE, TOKENS
 from stcompile.runtime import batching, postprocess
+from stcompile.runtime.cpus import available_cpus
 from stcompile.runtime.distinct import Distinct
 from stcompile.runtime.inputs import Sentences, at_least_one, checked_texts, listed, without_keys
 from stcompile.runtime.progress import progress
@@ -54,15 +56,29 @@ class Encoder:
     """Turns text into embeddings. One encoder may be used from several threads at once.
 
     Made by `stcompile.load`.
+
+    Attributes:
+        artifact: what it was made from.
+        threads: threads that it computes on.
     """
 
     def __init__(self, artifact: Artifact, *, provider: str = "cpu", threads: int | None = None) -> None:
         self.artifact = artifact
         self._manifest = artifact.manifest
+        self.threads = available_cpus() if threads is None else threads
         self._routes = {
-            graph.route: OpenRoute(artifact.folder, self._manifest, graph, provider, threads)
+            graph.route: OpenRoute(artifact.folder, self._manifest, graph, provider, self.threads)
             for graph in self._manifest.graphs
         }
+
+    def single_threaded(self) -> Encoder:
+        """The same encoder for callers that bring threads of their own: every call computes on its caller's thread.
+
+        For a pool of as many threads as `threads`; one engine serves them all.
+        """
+        other = copy(self)
+        other._routes = {name: route.single_threaded() for name, route in self._routes.items()}
+        return other
 
     @property
     def max_seq_length(self) -> int | None:

@@ -25,9 +25,13 @@ class Watched:
     def __init__(self, encoder: stcompile.Encoder) -> None:
         self._encoder = encoder
         self.max_seq_length = encoder.max_seq_length
+        self.threads = 2
         self.asked: list[list[Any]] = []
         self.may_run = threading.Event()
         self.may_run.set()
+
+    def single_threaded(self) -> Watched:
+        return self
 
     def encode(self, texts: list[Any], **options: Any) -> Any:
         assert self.may_run.wait(20)
@@ -228,7 +232,10 @@ def test_nobody_came() -> None:
 
 
 class _NoModel:
-    max_seq_length = None
+    max_seq_length, threads = None, 2
+
+    def single_threaded(self) -> None:
+        return
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ _V1_QUOTA, _V1_PERIOD = "cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"
 
 @pytest.fixture(autouse=True)
 def _eight_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(_AFFINITY)), raising=False)
 
 
@@ -43,6 +44,17 @@ def test_the_quota_cuts_the_affinity(files: dict[str, str], expected: int, tmp_p
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content)
+    assert available_cpus(tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [("3", 3), ("1", 1), ("64", _AFFINITY), ("2,4", 2), ("0", 1), ("", _AFFINITY), ("x", _AFFINITY)],
+)
+def test_the_numeric_libraries_own_variable_counts(
+    asked: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
     assert available_cpus(tmp_path) == expected
 
 

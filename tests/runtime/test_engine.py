@@ -74,7 +74,7 @@ def test_cuda_that_falls_back_is_an_error(
 def test_a_graph_the_engine_cannot_load_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not a graph")
     with pytest.raises(ArtifactError, match=r"ONNX Runtime .* cannot load model\.onnx"):
-        OnnxRuntimeEngine(tmp_path / "model.onnx", "cpu", None, "basic")
+        OnnxRuntimeEngine(tmp_path / "model.onnx", "cpu", 1, "basic")
 
 
 @pytest.mark.parametrize("threads", [1, 3, None])

@@ -27,15 +27,30 @@ class Engine(Protocol):
         ...
 
 
-def open_engine(folder: Path, graph: GraphSpec, manifest: Manifest, provider: str, threads: int | None) -> Engine:
-    """The engine that runs `graph` on `provider`. Raises `ProviderError` when it cannot."""
+def open_engine(
+    folder: Path, graph: GraphSpec, manifest: Manifest, provider: str, threads: int, concurrent_runs: int = 1
+) -> Engine:
+    """The engine that runs `graph` on `provider`.
+
+    Args:
+        folder: the artifact.
+        graph: which of its graphs.
+        manifest: the artifact's.
+        provider: `cpu` or `cuda`.
+        threads: of all runs together.
+        concurrent_runs: how many callers run at once; they share the threads evenly.
+
+    Raises:
+        ProviderError: it cannot run there.
+        ArtifactError: the engine cannot load the graph.
+    """
     if manifest.engine.name == OPENVINO:
         names = tuple(output.name for output in graph.outputs)
-        return OpenVinoEngine(folder / graph.file, provider, threads, manifest.engine, names)
+        return OpenVinoEngine(folder / graph.file, provider, threads, manifest.engine, names, concurrent_runs)
     level = manifest.optimization_level
     # Without VNNI, sums of 8-bit products saturate where weights were not scaled for it.
     recipe = None if manifest.quantization is None else manifest.quantization.scheme
     older = manifest.schema_version < PAIR_SAFE_SINCE and recipe == _RECIPE_BEFORE
     if older and adds_int8_products() is False:
         level = UNSATURATED
-    return OnnxRuntimeEngine(folder / graph.file, provider, threads, level)
+    return OnnxRuntimeEngine(folder / graph.file, provider, max(1, threads // concurrent_runs), level)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from stcompile.errors import ArtifactError, ProviderError
 from stcompile.extras import require
-from stcompile.runtime.cpus import available_cpus
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -28,7 +27,7 @@ class OnnxRuntimeEngine:
     Args:
         graph: the `.onnx` file.
         provider: `cpu` or `cuda`; a CUDA request never runs on CPU.
-        threads: intra-op threads; None takes the CPUs this process may use (affinity and container quota).
+        threads: threads of one run; with 1 every caller computes on its own thread.
         optimization_level: what the engine may rewrite at load. `basic` keeps what the passes chose:
             at the higher levels ONNX Runtime fuses SkipLayerNormalization back in, which costs 9-15% on CPU.
 
@@ -37,7 +36,7 @@ class OnnxRuntimeEngine:
         ArtifactError: the engine cannot load the graph.
     """
 
-    def __init__(self, graph: Path, provider: str, threads: int | None, optimization_level: str) -> None:
+    def __init__(self, graph: Path, provider: str, threads: int, optimization_level: str) -> None:
         ort = _import_quietly("cuda" if provider == "cuda" else "cpu")
         wanted = _check_provider(ort, provider)
         options = ort.SessionOptions()
@@ -48,7 +47,7 @@ class OnnxRuntimeEngine:
         }[optimization_level]
         if optimization_level == UNSATURATED:
             options.add_session_config_entry("session.x64quantprecision", "1")
-        options.intra_op_num_threads = available_cpus() if threads is None else threads
+        options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         # Spinning workers burn the quota of a container and halved the speed of a busy machine.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from stcompile.errors import ArtifactError, ProviderError
 from stcompile.extras import require
 from stcompile.manifest import EngineSpec
-from stcompile.runtime.cpus import available_cpus
 
 # What the manifest calls a number type to what OpenVINO calls it.
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
@@ -29,10 +28,11 @@ class OpenVinoEngine:
     Args:
         graph: the `.xml` file, its weights in the `.bin` beside it.
         provider: only `cpu`.
-        threads: threads of one run; None takes the CPUs this process may use (affinity and container quota).
+        threads: threads of all runs together.
         spec: the number type to compute in.
             OpenVINO would by itself compute in bfloat16 where the CPU has it: the precision is always told.
         outputs: the graph's outputs, in order; OpenVINO may rename them.
+        streams: runs at once, which share the threads; further callers wait.
 
     Raises:
         ProviderError: another provider than the CPU, or a number type that this CPU does not have.
@@ -40,7 +40,13 @@ class OpenVinoEngine:
     """
 
     def __init__(
-        self, graph: Path, provider: str, threads: int | None, spec: EngineSpec, outputs: tuple[str, ...]
+        self,
+        graph: Path,
+        provider: str,
+        threads: int,
+        spec: EngineSpec,
+        outputs: tuple[str, ...],
+        streams: int = 1,
     ) -> None:
         if provider != "cpu":
             raise ProviderError(
@@ -50,8 +56,8 @@ class OpenVinoEngine:
         precision = _PRECISIONS[spec.precision]
         options = {
             "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": "1",
-            "INFERENCE_NUM_THREADS": str(available_cpus() if threads is None else threads),
+            "NUM_STREAMS": str(streams),
+            "INFERENCE_NUM_THREADS": str(threads),
             "INFERENCE_PRECISION_HINT": precision,
             # By itself it would quantize activations wherever weights are: what is quantized is in the graph.
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",

@@ -26,6 +26,7 @@ from rich.table import Table
 
 from stcompile import __version__
 from stcompile.artifact import Artifact, open_artifact
+from stcompile.bench import processor
 from stcompile.errors import InputError, MissingExtraError, StcompileError
 from stcompile.runtime.cpus import available_cpus
 from stcompile.textfiles import read_texts
@@ -35,21 +36,7 @@ BATCH_SIZE = 32
 
 _BAD_INPUT, _INTERRUPTED = 2, 130
 _TABLE_WIDTH = 118
-# What decides how fast int8, bf16 and fp16 arithmetic is; nothing else of the flags is recorded.
-_CPU_FLAGS = (
-    "avx2",
-    "avx_vnni",
-    "avx512f",
-    "avx512_vnni",
-    "avx512_bf16",
-    "avx512_fp16",
-    "amx_tile",
-    "amx_int8",
-    "amx_bf16",
-    "asimddp",
-    "i8mm",
-    "bf16",
-)
+
 _PACKAGES = (
     "numpy",
     "tokenizers",
@@ -205,10 +192,10 @@ def machine_facts() -> dict[str, Any]:
 
     `load_before` is the machine's load average at this moment: above 0, somebody else was working too.
     """
-    model, flags = _cpu()
+    model, flags = processor()
     return {
         "cpu": model,
-        "cpu_flags": [flag for flag in _CPU_FLAGS if flag in flags],
+        "cpu_flags": flags,
         "cpus_available": available_cpus(),
         "memory_gb": _memory_gb(),
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -262,19 +249,6 @@ def pyplot() -> Any:
         return importlib.import_module("matplotlib.pyplot")
     except ImportError as error:
         raise MissingExtraError("--plot needs matplotlib: pip install matplotlib, or leave --plot out") from error
-
-
-def _cpu() -> tuple[str, set[str]]:
-    found: dict[str, str] = {}
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            name, _, value = line.partition(":")
-            found.setdefault(name.strip(), value.strip())
-    model = found.get("model name") or platform.processor() or platform.machine()
-    if "cpu family" in found:
-        # Virtual machines often hide the product name; these three still identify it.
-        model += f" (family {found['cpu family']}, model {found.get('model')}, stepping {found.get('stepping')})"
-    return model, set((found.get("flags") or found.get("Features") or "").split())
 
 
 def _memory_gb() -> float | None:

@@ -51,7 +51,8 @@ class AsyncEncoder:
     Args:
         encoder: what encodes.
         max_wait_ms: how long an idle worker waits for company for a text; 0 takes only what is there already.
-        max_tokens: about how many tokens a worker takes at once; a caller with more is taken alone.
+        max_tokens: about how many tokens a worker takes at once, where they are enough for all; a caller with more is
+            taken alone. Larger runs of the engine are no faster.
         max_pending: texts that may wait or run; callers beyond that wait at the door, and nothing grows.
         workers: batches that run at once, each on one thread; None takes as many as the encoder has threads.
 
@@ -64,7 +65,7 @@ class AsyncEncoder:
         encoder: Encoder,
         *,
         max_wait_ms: float = 1.0,
-        max_tokens: int = 2048,
+        max_tokens: int = 512,
         max_pending: int = 4096,
         workers: int | None = None,
     ) -> None:
@@ -80,6 +81,7 @@ class AsyncEncoder:
         self._waiting: deque[_Call] = deque()
         self._arrived = asyncio.Event()
         self._door = _Door(self._max_pending)
+        self._idle = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._pool: ThreadPoolExecutor | None = None
 
@@ -154,7 +156,9 @@ class AsyncEncoder:
         """One worker: takes what there is, runs it on a thread, answers, and again."""
         loop = asyncio.get_running_loop()
         while True:
+            self._idle += 1
             calls = await self._collected()
+            self._idle -= 1
             for group in _alike(calls):
                 answers = await loop.run_in_executor(pool, self._run, group)
                 for call, answer in zip(group, answers, strict=True):
@@ -174,8 +178,10 @@ class AsyncEncoder:
                 await self._arrived.wait()
             if self._max_wait and self._estimated() < self._max_tokens:
                 await asyncio.sleep(self._max_wait)
+            # No worker takes what another one that idles could do at the same time.
+            share = min(self._max_tokens, -(-self._estimated() // max(1, self._idle)))
             tokens = 0
-            while self._waiting and (not calls or tokens + self._waiting[0].tokens <= self._max_tokens):
+            while self._waiting and (not calls or tokens + self._waiting[0].tokens <= share):
                 call = self._waiting.popleft()
                 # Otherwise he was cancelled.
                 if not call.answer.done():

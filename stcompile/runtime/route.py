@@ -38,6 +38,9 @@ _INPUTS = frozenset(("input_ids", "attention_mask", "token_type_ids", "prompt_le
 # other, adding up the rows of a table costs texts times tokens, whatever batch_size is.
 TOKEN_BUDGET = 512
 
+# A GPU is filled by large batches alone. Not measured: as many positions as 64 texts of 256 tokens take.
+GPU_TOKEN_BUDGET = 16_384
+
 # Batches a worker that make it worth to open a second engine for them.
 _MANY = 4
 
@@ -69,7 +72,7 @@ class OpenRoute:
         self.pads_to_multiple = spec.length_multiple > 1
         self._spec = spec
         self._is_flat = "offsets" in [item.name for item in graph.inputs]
-        self._token_budget = TOKEN_BUDGET
+        self._token_budget = GPU_TOKEN_BUDGET if provider == "cuda" and not self._is_flat else TOKEN_BUDGET
         self._text = FRONT_ENDS[spec.kind](folder, spec, [item.name for item in graph.inputs])
         self._engine = open_engine(folder, graph, manifest, provider, threads)
         # A run of a flat graph is over before a second thread is told of it; a GPU computes one run at a time anyway.

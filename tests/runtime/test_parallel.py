@@ -139,3 +139,21 @@ def test_a_long_call_holds_few_token_ids(quick: Quick, monkeypatch: pytest.Monke
     for rows, _, _ in encoder._routes[""].run([f"text {index}" for index in range(500)], None, 1, "sentence_embedding"):
         done += len(rows)
     assert done == 500
+
+
+@pytest.mark.parametrize("provider", ["cpu", "cuda"])
+def test_a_gpu_gets_large_batches_and_no_workers(provider: str, quick: Quick, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = quick(CASE, "onnx-fp32").folder
+    ran: list[Watched] = []
+
+    def on_cpu(folder: Any, graph: Any, manifest: Any, _: str, threads: int, runs: int = 1) -> Engine:
+        engine = Watched(open_engine(folder, graph, manifest, "cpu", threads, runs))
+        ran.append(engine)
+        return engine
+
+    monkeypatch.setattr("stcompile.runtime.route.open_engine", on_cpu)
+    encoder = stcompile.load(folder, provider=provider, threads=4)
+    encoder.encode([f"{'hello ' * 30}{index}" for index in range(256)])
+    batches = sum(len(engine.callers) for engine in ran)
+    assert (len(ran), batches > 15) == ((2, True) if provider == "cpu" else (1, False))
+    assert provider == "cpu" or batches == 1

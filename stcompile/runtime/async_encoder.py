@@ -82,6 +82,7 @@ class AsyncEncoder:
         self._arrived = asyncio.Event()
         self._door = _Door(self._max_pending)
         self._idle = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._pool: ThreadPoolExecutor | None = None
 
@@ -103,7 +104,7 @@ class AsyncEncoder:
 
         Raises:
             InputError: as there, and for other options; no other caller notices.
-            StcompileError: the encoder is closed.
+            StcompileError: the encoder is closed, or belongs to another event loop.
         """
         return await self._ask("encode", sentences, options)
 
@@ -130,16 +131,16 @@ class AsyncEncoder:
         single = isinstance(sentences, (str, dict))
         texts: list[Any] = [sentences] if single else listed(sentences)
         _check_options(options)
+        self._start()
         await self._door.enter(len(texts))
-        call = _Call(
-            method,
-            texts,
-            tuple(sorted(options.items())),
-            sum(map(self._tokens, texts)),
-            asyncio.get_running_loop().create_future(),
-        )
         try:
-            self._start()
+            call = _Call(
+                method,
+                texts,
+                tuple(sorted(options.items())),
+                sum(map(self._tokens, texts)),
+                asyncio.get_running_loop().create_future(),
+            )
             self._waiting.append(call)
             self._arrived.set()
             vectors = await call.answer
@@ -148,9 +149,14 @@ class AsyncEncoder:
         return vectors[0] if single else vectors
 
     def _start(self) -> None:
-        if not self._tasks:
+        self._door.check()
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
             self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="stcompile-async")
-            self._tasks = [asyncio.create_task(self._work(self._pool)) for _ in range(self._workers)]
+            self._tasks = [loop.create_task(self._work(self._pool)) for _ in range(self._workers)]
+        elif self._loop is not loop:
+            raise StcompileError("an AsyncEncoder belongs to the event loop that it was first used on: make one a loop")
 
     async def _work(self, pool: ThreadPoolExecutor) -> None:
         """One worker: takes what there is, runs it on a thread, answers, and again."""
@@ -238,8 +244,7 @@ class _Door:
         Raises:
             StcompileError: the door is closed.
         """
-        if self._is_closed:
-            raise StcompileError("the encoder is closed: make a new AsyncEncoder")
+        self.check()
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.append((turn, count))
         self._let_in()
@@ -248,6 +253,11 @@ class _Door:
         except asyncio.CancelledError:
             self.leave(count if turn.done() and not turn.cancelled() else 0)
             raise
+
+    def check(self) -> None:
+        """Raises `StcompileError` where it is closed."""
+        if self._is_closed:
+            raise StcompileError("the encoder is closed: make a new AsyncEncoder")
 
     def leave(self, count: int) -> None:
         """Makes room."""

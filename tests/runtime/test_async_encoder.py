@@ -223,6 +223,13 @@ def test_closing_answers_those_inside_and_refuses_those_who_come_later(watched: 
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("stcompile-async")]
 
 
+def test_another_loop_is_refused_and_does_not_hang(encoder: stcompile.Encoder) -> None:
+    shared = AsyncEncoder(encoder)
+    assert run(shared.encode("first loop")).shape == (32,)
+    with pytest.raises(StcompileError, match="belongs to the event loop"):
+        run(shared.encode("second loop"))
+
+
 def test_nobody_came() -> None:
     async def main() -> None:
         async with AsyncEncoder(object.__new__(_NoModel)):  # type: ignore[arg-type]

@@ -30,6 +30,9 @@ _DOCUMENT_NAMES = ("document", "passage", "corpus")
 # More than any machine has; a slip of the finger must not start a million threads.
 _MOST_THREADS = 1024
 
+# sentence-transformers' own default.
+_TOKEN_ROWS_BATCH = 32
+
 
 def load(
     folder: str | Path, *, provider: str = "cpu", threads: int | None = None, check_integrity: bool = True
@@ -143,7 +146,8 @@ class Encoder:
             prompt_name: which of `prompts` to put in front of each text.
             prompt: the text to put in front of each text; wins over `prompt_name`.
             batch_size: texts per run of the graph; None makes batches of the artifact's token budget, which is faster
-                and keeps memory flat whatever the texts' lengths.
+                and keeps memory flat whatever the texts' lengths. Token embeddings, whose rows show the padding of a
+                batch, come from batches of 32 then, as in sentence-transformers.
             show_progress_bar: a progress bar on stderr; None shows one when the `stcompile` logger is at
                 INFO or below.
             output_value: `sentence_embedding`, or `token_embeddings` when the artifact was exported with them.
@@ -311,15 +315,14 @@ class _Call:
 
     def tokens(self, texts: list[Text], bar: Any) -> list[NDArray[np.float32]]:
         """float32 `(tokens, hidden)` of each text."""
-        distinct = Distinct.of(texts)
         found: dict[int, NDArray[np.float32]] = {}
-        for rows, feeds, hidden in self.route.run(distinct.texts, self.prompt, self.batch_size, TOKENS):
+        # What is padded on the left stays in the rows: here it shows which texts shared a batch.
+        size = _TOKEN_ROWS_BATCH if self.batch_size is None else self.batch_size
+        for rows, feeds, hidden in self.route.run(texts, self.prompt, size, TOKENS):
             pieces = token_rows(hidden, feeds["attention_mask"], pads_to_multiple=self.route.pads_to_multiple)
             found.update(zip(rows, pieces, strict=True))
-            bar.update(distinct.count(rows))
-        if distinct.places is None:
-            return [found[index] for index in range(len(texts))]
-        return [found[place].copy() for place in distinct.places]
+            bar.update(len(rows))
+        return [found[index] for index in range(len(texts))]
 
 
 def _matrix(vectors: NDArray[Any]) -> NDArray[np.float32]:

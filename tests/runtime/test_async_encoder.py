@@ -220,7 +220,10 @@ def test_closing_answers_those_inside_and_refuses_those_who_come_later(watched: 
         return answers
 
     assert_close(run(main()), case.expected())
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("stcompile-async")]
+    for thread in threading.enumerate():
+        if thread.name.startswith("stcompile-async"):
+            thread.join(20)
+            assert not thread.is_alive()
 
 
 def test_another_loop_is_refused_and_does_not_hang(encoder: stcompile.Encoder) -> None:

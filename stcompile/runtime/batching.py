@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -35,20 +35,23 @@ def windows(count: int) -> Iterator[range]:
         yield range(start, min(start + WINDOW, count))
 
 
-def by_length(widths: Sequence[int], limits: Limits, *, same_length_only: bool = False) -> Iterator[list[int]]:
+def by_length(
+    lengths: Sequence[int], width_of: Callable[[int], int], limits: Limits, *, same_length_only: bool = False
+) -> Iterator[list[int]]:
     """Batches of positions, longest first, so that the batch that needs most memory comes first.
 
     Args:
-        widths: positions that each text takes by itself.
+        lengths: tokens of each text.
+        width_of: positions that a text of some length takes in a batch of its own.
         limits: how large a batch may get.
         same_length_only: keep texts of different lengths apart, so that none is padded.
     """
-    order = sorted(range(len(widths)), key=lambda index: -widths[index])
-    groups = (list(group) for _, group in groupby(order, key=widths.__getitem__)) if same_length_only else [order]
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    groups = (list(group) for _, group in groupby(order, key=lengths.__getitem__)) if same_length_only else [order]
     for group in groups:
         start = 0
         while start < len(group):
-            end = start + limits.texts_of(widths[group[start]])
+            end = start + limits.texts_of(width_of(lengths[group[start]]))
             yield group[start:end]
             start = end
 

@@ -158,10 +158,11 @@ class OpenRoute:
             raise InputError(f"the model's tokenizer cannot read a text ({error}): leave it out") from error
 
     def _grouped(self, rows: list[Row], limits: Limits) -> Iterator[list[int]]:
+        lengths = [len(row) for row in rows]
         if self._is_flat:
-            return batching.by_tokens([len(row) for row in rows], limits)
-        widths = [width_of(len(row), self._spec) for row in rows]
-        return batching.by_length(widths, limits, same_length_only=self._same_length_only)
+            return batching.by_tokens(lengths, limits)
+        width = partial(width_of, spec=self._spec)
+        return batching.by_length(lengths, width, limits, same_length_only=self._same_length_only)
 
 
 def route_of(routing: RoutingSpec | None, task: str | None) -> str:

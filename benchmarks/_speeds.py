@@ -12,6 +12,7 @@ from benchmarks._common import (
     limit_threads,
     print_table,
     pyplot,
+    save_plot,
     some_texts,
 )
 from stcompile.bench import Spread, Timing, speedup
@@ -95,8 +96,5 @@ def plot_speeds(results: Sequence[dict[str, Any]], path: Path, subtitle: str) ->
         axis.set_title(f"{name} texts (mean {rows[0]['mean_characters']:.0f} characters)", fontsize=10)
         axis.set_ylabel("texts per CPU second")
         axis.margins(y=0.15)
-        axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(axis="x", labelsize=8)
-    figure.suptitle(subtitle, fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    save_plot(figure, axes[0], subtitle, path)

@@ -31,6 +31,7 @@ from benchmarks._common import (
     pyplot,
     require_file,
     run,
+    save_plot,
     status,
     write_json,
 )
@@ -381,11 +382,8 @@ def _plot(found: Sequence[Accuracy], path: Path, subtitle: str) -> None:
     tasks.set_xlabel("lost against torch")
     tasks.legend(frameon=False, fontsize=8)
     for axis in (vectors, tasks):
-        axis.spines[["top", "right"]].set_visible(False)
         axis.grid(axis="y", linewidth=0.3)
-    figure.suptitle(subtitle, fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    save_plot(figure, (vectors, tasks), subtitle, path)
 
 
 if __name__ == "__main__":

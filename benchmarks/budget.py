@@ -32,6 +32,8 @@ from benchmarks._common import (
     print_table,
     pyplot,
     run,
+    save_plot,
+    spread_text,
     status,
     write_json,
 )
@@ -216,7 +218,7 @@ def _print(results: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) ->
                 "" if row["reached"] is None else f"{row['reached']:.5f}",
                 f"{row['min_cosine']:.5f}",
                 f"{row['mean_cosine']:.5f}",
-                "{median:.2f} ({min:.2f}-{max:.2f})".format_map(row["ratio_cpu"]),
+                spread_text(row["ratio_cpu"]),
                 seconds,
             )
         )
@@ -255,10 +257,7 @@ def _plot(results: Sequence[Mapping[str, Any]], path: Path, subtitle: str) -> No
     axis.set_xlabel(f"1 - smallest cosine to {BASELINE}; beside each plan its budget", fontsize=9)
     axis.set_ylabel(f"times {BASELINE}, CPU time")
     axis.margins(x=0.3, y=0.2)
-    axis.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(subtitle, fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    save_plot(figure, (axis,), subtitle, path)
 
 
 if __name__ == "__main__":

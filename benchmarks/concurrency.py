@@ -15,7 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._common import at_least_one, machine_facts, parser, print_table, run, some_texts, status, write_json
+from benchmarks._common import (
+    at_least_one,
+    machine_facts,
+    parser,
+    print_table,
+    run,
+    some_texts,
+    spread_text,
+    status,
+    write_json,
+)
 from stcompile.bench import Spread, interleave, speedup
 from stcompile.runtime.async_encoder import AsyncEncoder
 from stcompile.runtime.encoder import Encoder, load
@@ -63,7 +73,7 @@ def main() -> int:
             (
                 row["who"],
                 f"{row['texts_per_second']:.0f}",
-                "{median:.2f} ({min:.2f}-{max:.2f})".format_map(row["ratio_wall"]),
+                spread_text(row["ratio_wall"]),
                 f"{row['p50_ms']:.1f}",
                 f"{row['p99_ms']:.1f}",
             )

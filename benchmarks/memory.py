@@ -19,7 +19,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks._common import at_least_one, machine_facts, parser, print_table, pyplot, require_file, run, write_json
+from benchmarks._common import (
+    at_least_one,
+    machine_facts,
+    parser,
+    print_table,
+    pyplot,
+    require_file,
+    run,
+    save_plot,
+    write_json,
+)
 from stcompile.errors import InputError
 from stcompile.textfiles import read_texts
 
@@ -76,7 +86,7 @@ def _measured(arguments: argparse.Namespace) -> dict[str, Any]:
     texts = read_texts(str(require_file(arguments.texts, "the text file")))
     encoder = load(arguments.artifact, threads=arguments.threads)
     encoder.encode(texts[: 64 * encoder.threads])  # every engine is open and has run
-    wanted = [f"{texts[index % len(texts)]} {index}" for index in range(arguments.count)] if arguments.keep else None
+    wanted = list(_numbered(texts, arguments.count)) if arguments.keep else None
     samples: list[tuple[float, float]] = []
     stop = threading.Event()
     loaded = _resident()
@@ -143,10 +153,7 @@ def _plot(found: dict[str, Any], path: Path, title: str) -> None:
     axis.set_xlabel("seconds")
     axis.set_ylabel("resident, MB")
     axis.legend(frameon=False, fontsize=8)
-    axis.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(title, fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    save_plot(figure, (axis,), title, path)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,8 @@ from benchmarks._common import (
     print_table,
     pyplot,
     run,
+    save_plot,
+    spread_text,
     status,
     write_json,
 )
@@ -292,7 +294,7 @@ def _print(results: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) ->
                 f"{row['megabytes']:.1f}",
                 f"{row['mean_cosine']:.6f}",
                 f"{row['min_cosine']:.6f}",
-                "{median:.2f} ({min:.2f}-{max:.2f})".format_map(row["ratio_cpu"]),
+                spread_text(row["ratio_cpu"]),
             )
             for row in results
         ],
@@ -316,10 +318,7 @@ def _plot(results: Sequence[Mapping[str, Any]], path: Path, subtitle: str) -> No
     axis.margins(x=0.4, y=0.2)
     axis.set_xlabel("1 - mean cosine to onnx-fp32: nearer to torch on the left")
     axis.set_ylabel(f"times {BASELINE}, CPU time")
-    axis.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(subtitle, fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    save_plot(figure, (axis,), subtitle, path)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from benchmarks._common import (
     print_table,
     pyplot,
     run,
+    save_plot,
     some_texts,
     status,
     write_json,
@@ -205,11 +206,8 @@ def _plot(results: Sequence[Mapping[str, Any]], path: Path, subtitle: str) -> No
     axis.axhline(1, color="#9a9a9a", linewidth=0.8)
     axis.set_xticks(range(len(targets)), [name.replace("-", "\n", 1) for name in targets], fontsize=7)
     axis.set_ylabel(f"times {BASELINE}, CPU time")
-    axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False, fontsize=8)
-    figure.suptitle(subtitle, fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    save_plot(figure, (axis,), subtitle, path)
 
 
 if __name__ == "__main__":

@@ -36,12 +36,11 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def checked_share(max_drop: Any) -> float:
-    """A drop that may be asked for.
+def check_share(max_drop: Any) -> None:
+    """Whether such a drop may be asked for.
 
     Raises:
         InputError: not a number between 0 and 1.
     """
     if not is_number(max_drop) or not 0 < max_drop < 1:
         raise InputError(f"max_drop is a share between 0 and 1 (0.003, or 0.3%), got {max_drop}")
-    return float(max_drop)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stcompile.arguments import checked_share
+from stcompile.arguments import check_share
 from stcompile.errors import InputError
 from stcompile.parity.probes import probe_texts
 from stcompile.quantize.budget import Budget
@@ -68,7 +68,7 @@ def asked_budget(
             raise InputError(f"target {target.name} has no layers to choose between: max_drop goes with int8 and int4")
         if min_cosine is not None:
             raise InputError("min_cosine and max_drop are two budgets: pass one of them")
-        checked_share(max_drop)
+        check_share(max_drop)
     if not target.calibrates or (min_cosine is None and max_drop is None):
         return None
     pairs = None if evaluation is None else tuple(checked_pairs(evaluation))

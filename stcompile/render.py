@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from stcompile.dotted import split_shared
 from stcompile.parity.report import shortened
 
 
@@ -89,13 +90,13 @@ def plan(recipe: dict[str, Any]) -> Group:
 
 def _layers(layers: list[dict[str, Any]]) -> Table:
     names = [f"{row['route']}: {row['name']}" if row["route"] else row["name"] for row in layers]
-    shared = _shared_start(names)
+    shared, rest = split_shared(names)
     title = f"Layers in {shared}" if shared else "Layers"
     table = _table(title, "layer, and why not cheaper", "computed as", "smoothing", "error", "sensitivity")
-    for name, row in zip(names, layers, strict=True):
+    for name, row in zip(rest, layers, strict=True):
         why = f"\n  {row['reason']}" if row["reason"] else ""
         table.add_row(
-            escape(name[len(shared) + 1 :] + why if shared else name + why),
+            escape(name + why),
             _computed(row),
             _number(row["smoothing"], "g"),
             _number(row["error"], ".4f"),
@@ -107,15 +108,6 @@ def _layers(layers: list[dict[str, Any]]) -> Table:
 def _computed(row: dict[str, Any]) -> str:
     parts = [row["scheme"], row["observer"], f"{row['bits']} bits" if row["bits"] < 8 else ""]
     return ", ".join(part for part in parts if part)
-
-
-def _shared_start(names: list[str]) -> str:
-    """Dotted parts that all names begin with; each keeps at least one of its own."""
-    parts = [name.split(".") for name in names]
-    depth = 0
-    while all(len(part) > depth + 1 and part[depth] == parts[0][depth] for part in parts):
-        depth += 1
-    return ".".join(parts[0][:depth]) if len(names) > 1 else ""
 
 
 def tuning(found: dict[str, Any]) -> Group:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stcompile.arguments import checked_share, checked_texts
+from stcompile.arguments import check_share, checked_texts
 from stcompile.artifact import check_destination, open_artifact, staged
 from stcompile.bench import Spread, Timing, interleave, processor, speedup
 from stcompile.errors import InputError, ParityError, TargetError, UnsupportedError
@@ -203,7 +203,7 @@ def tune_model(
             "texts_sha256": texts_sha256(sample),
             "calibration": None if calibrated is None else {"name": calibrated.name, "sha256": calibrated.sha256},
             "rounds": rounds,
-            "threads": threads or available_cpus(),
+            "threads": encoders[BASELINE].threads,
         },
         {**_machine(), "versions": encoders[BASELINE].artifact.manifest.versions},
     )
@@ -406,7 +406,7 @@ def _sample(texts: Sequence[str], limit: int) -> list[str]:
 
 
 def _check_numbers(max_drop: float, *, rounds: int, limit: int, threads: int | None) -> None:
-    checked_share(max_drop)
+    check_share(max_drop)
     for name, number in {"rounds": rounds, "limit": limit, "threads": 1 if threads is None else threads}.items():
         if number < 1:
             raise InputError(f"{name} must be at least 1, got {number}")

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from stcompile.dotted import split_shared
 from stcompile.passes.graph import constant, is_op
 
 Array = NDArray[np.float32]
@@ -87,11 +88,5 @@ def _place(node: ir.Node) -> str:
 
 def _joined(names: list[str]) -> str:
     """`a.(query, key)` of `a.query` and `a.key`."""
-    if len(names) == 1:
-        return names[0]
-    parts = [name.split(".") for name in names]
-    depth = 0
-    while all(len(part) > depth + 1 and part[depth] == parts[0][depth] for part in parts):
-        depth += 1
-    ends = ", ".join(".".join(part[depth:]) for part in parts)
-    return ".".join([*parts[0][:depth], f"({ends})"]) if depth else ends
+    start, ends = split_shared(names)
+    return f"{start}.({', '.join(ends)})" if start else ", ".join(ends)

@@ -75,12 +75,11 @@ class AsyncEncoder:
         self._encoder = encoder.single_threaded()
         self._max_wait = max_wait_ms / 1000
         self._max_tokens = at_least_one("max_tokens", max_tokens)
-        self._max_pending = at_least_one("max_pending", max_pending)
         self._workers = encoder.threads if workers is None else at_least_one("workers", workers)
         self._longest = encoder.max_seq_length
         self._waiting: deque[_Call] = deque()
         self._arrived = asyncio.Event()
-        self._door = _Door(self._max_pending)
+        self._door = _Door(at_least_one("max_pending", max_pending))
         self._idle = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -128,8 +127,7 @@ class AsyncEncoder:
             self._pool = None
 
     async def _ask(self, method: str, sentences: Sentences, options: dict[str, Any]) -> Any:
-        single = isinstance(sentences, (str, dict))
-        texts: list[Any] = [sentences] if single else listed(sentences)
+        texts, single = listed(sentences)
         _check_options(options)
         self._start()
         await self._door.enter(len(texts))

@@ -23,6 +23,10 @@ class Limits:
     texts: int | None
     tokens: int | None
 
+    def allow(self, texts: int, tokens: int) -> bool:
+        """Whether a batch may be that large."""
+        return (self.texts is None or texts <= self.texts) and (self.tokens is None or tokens <= self.tokens)
+
     def texts_of(self, width: int) -> int:
         """Most texts of a batch whose longest takes `width` positions."""
         by_tokens = None if self.tokens is None else self.tokens // max(1, width)
@@ -64,8 +68,7 @@ def by_tokens(lengths: Sequence[int], limits: Limits) -> Iterator[list[int]]:
     batch: list[int] = []
     tokens = 0
     for index, length in enumerate(lengths):
-        is_full = limits.texts is not None and len(batch) >= limits.texts
-        if batch and (is_full or (limits.tokens is not None and tokens + length > limits.tokens)):
+        if batch and not limits.allow(len(batch) + 1, tokens + length):
             yield batch
             batch, tokens = [], 0
         batch.append(index)

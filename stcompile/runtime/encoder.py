@@ -163,8 +163,7 @@ class Encoder:
         Raises:
             InputError: something other than text, an unknown prompt, precision or output, a bad number.
         """
-        single = isinstance(sentences, (str, dict))
-        items: Any = [sentences] if single else listed(sentences)
+        items, single = listed(sentences)
         if self._manifest.routing is not None:
             items, task = without_keys(items, task)
         texts = checked_texts(items)
@@ -199,8 +198,7 @@ class Encoder:
 
         Raises:
             InputError: as `encode`, when the window with the wrong text is reached; at once if nothing can be gone
-                through, or for int8 and uint8 precision, whose ranges are taken
-                from all texts of a call.
+                through, or for int8 and uint8 precision, whose ranges are taken from all texts of a call.
         """
         if options.get("precision") in ("int8", "uint8"):
             raise InputError(

@@ -13,7 +13,7 @@ from stcompile.runtime.text.base import Text
 Sentences = str | dict[str, str] | Sequence[str] | Sequence[Sequence[str]] | Sequence[dict[str, str]]
 
 
-def without_keys(items: Any, task: str | None) -> tuple[Any, str | None]:
+def without_keys(items: list[Any], task: str | None) -> tuple[list[Any], str | None]:
     """`{task: text}` items as texts and their task, which all of a call must share."""
     if not any(isinstance(item, dict) for item in items):
         return items, task
@@ -29,15 +29,17 @@ def without_keys(items: Any, task: str | None) -> tuple[Any, str | None]:
     return [item[key] for item in items], key
 
 
-def listed(sentences: Any) -> list[Any]:
-    """The items of what was passed as texts.
+def listed(sentences: Any) -> tuple[list[Any], bool]:
+    """The items of what was passed as texts, and whether it was a single one by itself.
 
     Raises:
         InputError: it is nothing to go through.
     """
+    if isinstance(sentences, (str, dict)):
+        return [sentences], True
     try:
         if not isinstance(sentences, bytes):
-            return list(sentences)
+            return list(sentences), False
     except TypeError:
         pass
     raise InputError(f"encode takes a text or a list of texts, got {type(sentences).__name__}")

@@ -108,14 +108,13 @@ class OpenRoute:
             InputError: a text is not valid Unicode, or the tokenizer fails on it.
         """
         batches = self.batches(texts, prompt, batch_size)
-        few = list(islice(batches, _MANY * self._workers)) if self._workers > 1 else []
-        if len(few) < _MANY * self._workers:
-            for places, feeds in chain(few, batches):
-                yield places, feeds, self.infer(feeds, output)
-            return
-        engine = self._shared_engine()
-        running = in_parallel(chain(few, batches), lambda batch: engine.run(batch[1], (output,))[0], self._workers)
-        for (places, feeds), found in running:
+        route, workers = self, 1
+        if self._workers > 1:
+            first = list(islice(batches, _MANY * self._workers))
+            batches = chain(first, batches)
+            if len(first) == _MANY * self._workers:
+                route, workers = self.single_threaded(), self._workers
+        for (places, feeds), found in in_parallel(batches, lambda batch: route.infer(batch[1], output), workers):
             yield places, feeds, found
 
     def batches(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
@@ -43,18 +42,14 @@ def in_parallel(jobs: Iterator[Job], run: Callable[[Job], Result], workers: int)
                 future.cancel()
 
 
-def ahead(items: Iterator[Job], *, depth: int = 1) -> Iterator[Job]:
-    """The same items in the same order, `depth` of them made on a thread while earlier ones are used."""
+def ahead(items: Iterator[Job]) -> Iterator[Job]:
+    """The same items in the same order, each made on a thread while the one before it is used."""
     end = object()
     with ThreadPoolExecutor(1, thread_name_prefix="stcompile-ahead") as pool:
-        coming: deque[Future[Job | object]] = deque(pool.submit(next, items, end) for _ in range(depth))
-        try:
-            while (item := coming.popleft().result()) is not end:
-                coming.append(pool.submit(next, items, end))
-                yield item  # type: ignore[misc] # the end is no item
-        finally:
-            for future in coming:
-                future.cancel()
+        coming: Future[Job | object] = pool.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, items, end)
+            yield item  # type: ignore[misc] # the end is no item
 
 
 def _finished(flying: dict[Future[Result], Job]) -> Iterator[tuple[Job, Result]]:

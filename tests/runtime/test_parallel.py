@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 
 import stcompile
+from stcompile.artifact import Artifact
 from stcompile.errors import InputError
 from stcompile.runtime import batching
 from stcompile.runtime.engines import Engine, open_engine
@@ -46,6 +47,12 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Watched]:
     return found
 
 
+def loaded(artifact: Artifact, opened: list[Watched], *, threads: int) -> stcompile.Encoder:
+    """An encoder; from here on only its own engines are `opened`."""
+    opened.clear()
+    return stcompile.load(artifact.folder, threads=threads)
+
+
 @pytest.fixture(scope="module")
 def case() -> Case:
     return load_case(CASE)
@@ -55,9 +62,7 @@ def case() -> Case:
 def test_many_batches_run_on_workers_and_give_the_same(
     target: str, opened: list[Watched], case: Case, quick: Quick
 ) -> None:
-    folder = quick(CASE, target).folder
-    opened.clear()
-    encoder = stcompile.load(folder, threads=2)
+    encoder = loaded(quick(CASE, target), opened, threads=2)
     assert len(opened) == 1
     np.testing.assert_allclose(encoder.encode(case.texts, batch_size=2), case.expected(), atol=2e-6)
     assert len(opened) == 2
@@ -68,9 +73,7 @@ def test_many_batches_run_on_workers_and_give_the_same(
 
 
 def test_few_batches_run_on_all_threads_one_after_the_other(opened: list[Watched], case: Case, quick: Quick) -> None:
-    folder = quick(CASE, "onnx-fp32").folder
-    opened.clear()
-    encoder = stcompile.load(folder, threads=2)
+    encoder = loaded(quick(CASE, "onnx-fp32"), opened, threads=2)
     encoder.encode(case.texts[:14], batch_size=2)
     encoder.encode("hello")
     assert len(opened) == 1
@@ -78,9 +81,7 @@ def test_few_batches_run_on_all_threads_one_after_the_other(opened: list[Watched
 
 
 def test_one_thread_stays_one_thread(opened: list[Watched], case: Case, quick: Quick) -> None:
-    folder = quick(CASE, "onnx-fp32").folder
-    opened.clear()
-    encoder = stcompile.load(folder, threads=1)
+    encoder = loaded(quick(CASE, "onnx-fp32"), opened, threads=1)
     encoder.encode(case.texts, batch_size=1)
     encoder.single_threaded().encode(case.texts, batch_size=1)
     assert len(opened) == 1
@@ -91,9 +92,7 @@ def test_one_thread_stays_one_thread(opened: list[Watched], case: Case, quick: Q
 def test_callers_with_threads_of_their_own_share_one_engine(
     target: str, opened: list[Watched], case: Case, quick: Quick
 ) -> None:
-    folder = quick(CASE, target).folder
-    opened.clear()
-    encoder = stcompile.load(folder, threads=3).single_threaded()
+    encoder = loaded(quick(CASE, target), opened, threads=3).single_threaded()
     with ThreadPoolExecutor(3, thread_name_prefix="mine") as pool:
         found = list(pool.map(encoder.encode, case.texts))
     np.testing.assert_allclose(np.stack(found), case.expected(), atol=2e-6)
@@ -104,9 +103,7 @@ def test_callers_with_threads_of_their_own_share_one_engine(
 
 def test_a_table_of_words_needs_no_workers(opened: list[Watched], quick: Quick) -> None:
     case = load_case("static_normalize")
-    folder = quick(case.name, "onnx-fp32").folder
-    opened.clear()
-    encoder = stcompile.load(folder, threads=2)
+    encoder = loaded(quick(case.name, "onnx-fp32"), opened, threads=2)
     encoder.encode(case.texts, batch_size=1)
     assert len(opened) == 1
 

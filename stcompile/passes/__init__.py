@@ -24,6 +24,7 @@ from stcompile.passes.bias_gelu import FuseBiasGelu
 from stcompile.passes.clean import CleanGraph
 from stcompile.passes.multi_head_attention import FuseMultiHeadAttention
 from stcompile.passes.packed_qkv import PackQKV
+from stcompile.passes.pool_early import PoolEarly
 from stcompile.passes.skip_layer_norm import FuseSkipLayerNorm
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "PackQKV",
     "PassRecord",
     "PassResult",
+    "PoolEarly",
     "pipeline_for",
     "run_pipeline",
 ]
@@ -52,6 +54,10 @@ PIPELINES: Mapping[str, tuple[GraphPass, ...]] = MappingProxyType(
             # The one fusion that wins: 1.04, 1.04, 1.05, 1.10. It saves the transposes and the passes over
             # the scores, hence more at longer texts. MultiHeadAttention: 0.98, 1.01, 1.03, 1.08.
             FuseAttention(),
+            # After the attention, which it reaches through. For CLS pooling of the same model on one Zen-3 thread, short,
+            # mixed and long texts: 1.12, 1.13, 1.17 in float32, 1.15, 1.18, 1.18 in 8 bits. Of six layers' work it saves
+            # most of one's; nothing where pooling takes more than one row.
+            PoolEarly(),
             # Last, so that names count the nodes that ship and one model is one file.
             CleanGraph(),
         ),
@@ -66,8 +72,10 @@ PIPELINES: Mapping[str, tuple[GraphPass, ...]] = MappingProxyType(
         "cuda": (
             # First, for the same reasons as above.
             CleanGraph(),
-            # Before the other three only because it matters most; the four touch different nodes.
+            # Before the other fusions only because it matters most; they touch different nodes.
             FuseMultiHeadAttention(),
+            # Before the norms and biases around the pooled row are fused into operators that it does not read.
+            PoolEarly(),
             # One kernel in place of three memory-bound ones. On CPU 0.89, 0.85, 0.91, 0.93.
             FuseSkipLayerNorm(),
             # One kernel in place of two. On CPU 0.98, 0.98, 0.99, 0.99.

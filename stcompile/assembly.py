@@ -58,6 +58,7 @@ class CompiledRoute:
     route: str
     graph: ir.Model
     passes: list[PassRecord]
+    token_budget: int | None
     quantization: QuantizationSummary | None
 
 
@@ -83,6 +84,8 @@ def assembled(
         padding: how texts may share a run.
         distillation: what a distilled stack was distilled from.
     """
+    budgets = {item.route: item.token_budget for item in compiled}
+    graphs = tuple(dataclasses.replace(graph, token_budget=budgets[graph.route]) for graph in graphs)
     if len(graphs) > 1:
         graphs = tuple(
             dataclasses.replace(graph, text=texts[graph.route], dim=stack.routes[graph.route].dim) for graph in graphs

@@ -27,6 +27,7 @@ from stcompile.stack.front_ends import front_ends
 from stcompile.stack.load import load_stack
 from stcompile.stack.module_stack import ModuleStack
 from stcompile.target import OPENVINO_LENGTH_MULTIPLE, PCA_DIMS, Target
+from stcompile.token_budget import token_budget
 from stcompile.trace.onnx import trace
 from stcompile.trace.openvino import write_openvino_graphs
 from stcompile.trace.serialize import write_graphs
@@ -148,6 +149,7 @@ def _compiled(
         graph = trace(route, request.outputs, stack.name)
     with step(f"Passes for {request.provider}, then {target.recipe}{label}") as tell:
         graph, records = run_pipeline(graph, request.passes)
+        positions = token_budget(graph)
         calibration = None
         if request.calibration is not None:
             calibration = Calibration(request.calibration, route, tuple(stack.prompts.values()))
@@ -155,7 +157,7 @@ def _compiled(
         if request.budget is not None:
             budget = request.budget.on(route, calibration, stack.default_prompt, texts)
         summary = RECIPES[target.recipe](graph, QuantizationJob(name, calibration, budget, tell))
-    return CompiledRoute(name, graph, records, summary)
+    return CompiledRoute(name, graph, records, positions, summary)
 
 
 def _silent(_: str) -> None:

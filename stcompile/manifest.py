@@ -121,6 +121,7 @@ class GraphSpec:
         outputs: `sentence_embedding` first, then what `--outputs` asked for.
         dim: width of its sentence embedding before `truncate_dim`; None means the manifest's.
         text: its text front end; None means the manifest's.
+        token_budget: token positions of a run on a CPU, padding included; None takes the runtime's own.
     """
 
     route: str
@@ -131,6 +132,7 @@ class GraphSpec:
     outputs: tuple[TensorSpec, ...]
     dim: int | None = None
     text: TextSpec | None = None
+    token_budget: int | None = None
 
 
 @dataclass(frozen=True)
@@ -438,6 +440,8 @@ def _contradictions(manifest: Manifest) -> Iterator[str]:
             or (text.max_seq_length is not None and text.max_seq_length < 1)
         ):
             yield "a length limit is below 1"
+        if graph.token_budget is not None and graph.token_budget < 1:
+            yield "a token budget is below 1"
 
 
 def _digest(body: dict[str, Any]) -> str:

@@ -34,8 +34,8 @@ FRONT_ENDS: dict[str, Callable[[Path, TextSpec, Sequence[str]], TextFrontEnd]] =
 
 _INPUTS = frozenset(("input_ids", "attention_mask", "token_type_ids", "prompt_length", "offsets"))
 
-# Positions of a run: small batches, whose activations stay in the cache, beat large ones. Where texts lie behind each
-# other, adding up the rows of a table costs texts times tokens, whatever batch_size is.
+# Positions of a run where the artifact names none: small batches, whose activations stay in the cache, beat large ones.
+# Where texts lie behind each other, adding up the rows of a table costs texts times tokens, whatever batch_size is.
 TOKEN_BUDGET = 512
 
 # A GPU is filled by large batches alone. Not measured: as many positions as 64 texts of 256 tokens take.
@@ -72,7 +72,7 @@ class OpenRoute:
         self.pads_to_multiple = spec.length_multiple > 1
         self._spec = spec
         self._is_flat = "offsets" in [item.name for item in graph.inputs]
-        self._token_budget = GPU_TOKEN_BUDGET if provider == "cuda" and not self._is_flat else TOKEN_BUDGET
+        self._token_budget = self._budget(provider, graph.token_budget)
         self._text = FRONT_ENDS[spec.kind](folder, spec, [item.name for item in graph.inputs])
         self._engine = open_engine(folder, graph, manifest, provider, threads)
         # A run of a flat graph is over before a second thread is told of it; a GPU computes one run at a time anyway.
@@ -138,6 +138,11 @@ class OpenRoute:
         other = copy(self)
         other._engine, other._workers = self._shared_engine(), 1
         return other
+
+    def _budget(self, provider: str, compiled: int | None) -> int:
+        if self._is_flat or compiled is None:
+            compiled = TOKEN_BUDGET
+        return GPU_TOKEN_BUDGET if provider == "cuda" and not self._is_flat else compiled
 
     def _shared_engine(self) -> Engine:
         """An engine of as many runs at once as there are threads, opened when it is first needed."""

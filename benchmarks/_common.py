@@ -153,19 +153,25 @@ def encode_of(encoder: Any) -> Callable[[list[str]], Any]:
     return partial(encoder.encode, batch_size=BATCH_SIZE, show_progress_bar=False)
 
 
+def given_artifacts(given: Sequence[Path], model: Path) -> list[Artifact]:
+    """The artifacts that were given. Raises `InputError` where one is not of this very model."""
+    from stcompile.stack.load import load_stack  # noqa: PLC0415 - imports torch, whose threads must be set before
+
+    opened = [open_artifact(folder) for folder in given]
+    expected = load_stack(model).fingerprint() if opened else ""
+    for artifact in opened:
+        if artifact.manifest.source.fingerprint != expected:
+            raise InputError(f"{artifact.folder} was not compiled from {model}: pass its own model with --model")
+    return opened
+
+
 @contextlib.contextmanager
 def artifacts(given: Sequence[Path], model: Path, targets: Sequence[str]) -> Iterator[list[Artifact]]:
     """The artifacts that were given, checked to be of this very model, or fresh ones of `targets`."""
     from stcompile.export import export_model  # noqa: PLC0415 - imports torch, whose threads must be set before
-    from stcompile.stack.load import load_stack  # noqa: PLC0415 - the same
 
     if given:
-        opened = [open_artifact(folder) for folder in given]
-        expected = load_stack(model).fingerprint()
-        for artifact in opened:
-            if artifact.manifest.source.fingerprint != expected:
-                raise InputError(f"{artifact.folder} was not compiled from {model}: pass its own model with --model")
-        yield opened
+        yield given_artifacts(given, model)
         return
     with tempfile.TemporaryDirectory(prefix="stcompile-benchmark-") as folder:
         made = []

@@ -1,0 +1,82 @@
+"""The environments that the contenders run in: each its own, made here, because their pins exclude each other."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks._common import REPOSITORY, status
+from stcompile.errors import InputError
+
+# The release every environment with torch gets: what the others allow, and the project's own constraints pin.
+_TORCH = "torch==2.13.0"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What to install.
+
+    Attributes:
+        packages: as pip takes them.
+        ours: whether the project's constraints.txt pins the rest.
+        without: removed again: required by a package, used by none, and not to be had for every build of torch.
+    """
+
+    packages: tuple[str, ...]
+    ours: bool = False
+    without: tuple[str, ...] = ()
+
+
+ENVIRONMENTS = {
+    "stcompile": Environment((f"{REPOSITORY}[cpu,openvino]",), ours=True),
+    "sentence-transformers": Environment(("sentence-transformers==6.2.0", _TORCH)),
+    # sentence-transformers 6 and optimum-onnx cannot be installed together: pip takes the newest that can.
+    "st-onnx": Environment(("sentence-transformers[onnx]", "onnxruntime==1.32.0", _TORCH)),
+    "st-openvino": Environment(
+        ("sentence-transformers[openvino]==6.2.0", "datasets", "huggingface-hub<1.22", _TORCH),
+        without=("torchvision",),
+    ),
+    "fastembed": Environment(("fastembed==0.9.1", "onnxruntime==1.32.0")),
+    "ctranslate2": Environment(("ctranslate2==4.8.5", "transformers", _TORCH)),
+    "openvino-genai": Environment(("openvino-genai==2026.4.1",)),
+    "light-embed": Environment(("light-embed==1.0.9", "onnxruntime==1.32.0")),
+    "infinity": Environment(("infinity-emb[optimum,torch]==0.0.78", "onnxruntime==1.32.0", _TORCH)),
+}
+
+
+def python_of(name: str, folder: Path) -> Path:
+    """The interpreter of an environment under `folder`, made if it is not there yet.
+
+    Raises:
+        InputError: pip could not install it; nothing of it is left.
+    """
+    wanted, root = ENVIRONMENTS[name], folder / name
+    python, done = root / "bin" / "python", root / "installed"
+    install = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    if wanted.ours:
+        install += ["-c", str(REPOSITORY / "constraints.txt")]
+    if done.is_file():
+        if wanted.ours:  # the tree that is measured is the one that lies here
+            _call([*install, "--force-reinstall", "--no-deps", *wanted.packages])
+        return python
+    status(f"Installing the environment of {name}")
+    try:
+        _call([sys.executable, "-m", "venv", str(root)])
+        _call([*install, *wanted.packages])
+        if wanted.without:
+            _call([str(python), "-m", "pip", "uninstall", "-q", "-y", *wanted.without])
+        done.touch()
+    except BaseException:
+        shutil.rmtree(root, ignore_errors=True)
+        raise
+    return python
+
+
+def _call(command: list[str]) -> None:
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        said = [line for line in done.stderr.strip().splitlines() if "WARNING" not in line][-1:] or ["no message"]
+        raise InputError(f"an environment could not be made ({said[0]}): see --only to leave its contenders out")

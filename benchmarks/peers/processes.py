@@ -1,0 +1,128 @@
+"""The contenders' processes, and jobs for them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stcompile.bench import Timing
+from stcompile.errors import InputError
+
+WORKER = Path(__file__).with_name("worker.py")
+
+
+class Process:
+    """One contender, loaded and waiting for jobs; idle while others work.
+
+    Args:
+        name: for errors.
+        python: interpreter of its environment.
+        settings: `adapter`, `model`, `threads`, `options` and `cpus`, as `worker.py` reads them.
+
+    Raises:
+        InputError: on the first job, if it did not start.
+    """
+
+    def __init__(self, name: str, python: Path, settings: dict[str, Any]) -> None:
+        self.name = name
+        # A file, not a pipe: nobody reads what it says until it fails.
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process lives
+        self._child = subprocess.Popen(
+            [str(python), str(WORKER)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            text=True,
+            env=_environment(settings["threads"]),
+        )
+
+        self._tell({"prepare": False, **settings})
+
+    def ask(self, do: str, texts: Path, **options: Any) -> dict[str, Any]:
+        """One job, see `worker.py`.
+
+        Raises:
+            InputError: the process ended instead; its last line says why.
+        """
+        assert self._child.stdout is not None
+        self._tell({"do": do, "texts": str(texts), **options})
+        line = self._child.stdout.readline()
+        if not line:
+            self._said.seek(0)
+            last = self._said.read().decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
+            raise InputError(f"{self.name} did not run: {last[0]}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _tell(self, what: dict[str, Any]) -> None:
+        assert self._child.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # `ask` finds no answer then, and says why
+            self._child.stdin.write(json.dumps(what) + "\n")
+            self._child.stdin.flush()
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._child.kill()
+        self._child.wait()
+        self._said.close()
+
+
+def prepare(name: str, python: Path, settings: dict[str, Any]) -> None:
+    """Runs an adapter's `prepare` in its environment.
+
+    Raises:
+        InputError: it failed; its last line says why.
+    """
+    done = subprocess.run(
+        [str(python), str(WORKER)],
+        input=json.dumps({"prepare": True, **settings}) + "\n",
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise InputError(f"{name} could not be made: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+
+
+def take_turns(processes: Sequence[Process], texts: Path, rounds: int) -> dict[str, Timing]:
+    """Seconds of every round of each process, the order rotating; one round before them is not counted."""
+    found: dict[str, list[dict[str, Any]]] = {process.name: [] for process in processes}
+    for number in range(rounds + 1):
+        turn = number % len(processes)
+        for process in (*processes[turn:], *processes[:turn]):
+            found[process.name].append(process.ask("encode", texts))
+    return {
+        name: Timing(tuple(item["wall"] for item in answers[1:]), tuple(item["cpu"] for item in answers[1:]))
+        for name, answers in found.items()
+    }
+
+
+def first_vector(name: str, python: Path, settings: dict[str, Any], text: Path) -> float:
+    """Seconds from the start of a fresh process to its first vector."""
+    started = time.perf_counter()
+    process = Process(name, python, settings)
+    try:
+        process.ask("single", text)
+        return time.perf_counter() - started
+    finally:
+        process.close()
+
+
+def _environment(threads: int) -> dict[str, str]:
+    count = str(threads)
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": count,
+        "MKL_NUM_THREADS": count,
+        "RAYON_NUM_THREADS": count,
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "true" if threads > 1 else "false",
+    }

@@ -1,0 +1,62 @@
+"""One contender in a process of its own environment, started as a file.
+
+Reads its settings and then one job a line from standard input, and answers each job with one line of JSON: `encode`
+times one pass over a file of texts, `single` times every text of it by itself, `vectors` writes the vectors of a file
+as `.npy`. Needs nothing but the contender's own packages and numpy.
+"""
+
+import importlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Encode = Callable[[list[str]], Any]
+
+
+def main() -> None:
+    settings = json.loads(sys.stdin.readline())
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what a library prints is no answer
+    if "cpus" in settings and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, settings["cpus"])
+    adapter = importlib.import_module(f"adapters.{settings['adapter']}")
+    if settings["prepare"]:
+        adapter.prepare(settings["source"], settings["model"], settings["options"])
+        return
+    encode = adapter.load(settings["model"], settings["threads"], settings["options"])
+    for line in sys.stdin:
+        job = json.loads(line)
+        texts = json.loads(Path(job["texts"]).read_text(encoding="utf-8"))
+        answers.write(json.dumps(JOBS[job["do"]](encode, texts, job)) + "\n")
+
+
+def _encode(encode: Encode, texts: list[str], job: dict[str, Any]) -> dict[str, Any]:
+    started, busy = time.perf_counter(), time.process_time()
+    encode(texts)
+    return {"cpu": time.process_time() - busy, "wall": time.perf_counter() - started}
+
+
+def _single(encode: Encode, texts: list[str], job: dict[str, Any]) -> dict[str, Any]:
+    seconds = []
+    for text in texts:
+        started = time.perf_counter()
+        encode([text])
+        seconds.append(time.perf_counter() - started)
+    return {"seconds": seconds}
+
+
+def _vectors(encode: Encode, texts: list[str], job: dict[str, Any]) -> dict[str, Any]:
+    import numpy as np  # noqa: PLC0415 - after the time of the first vector
+
+    np.save(job["save"], np.asarray(encode(texts), dtype=np.float32))
+    return {}
+
+
+JOBS = {"encode": _encode, "single": _single, "vectors": _vectors}
+
+if __name__ == "__main__":
+    main()

@@ -73,7 +73,9 @@ def add_model_option(to: argparse.ArgumentParser) -> None:
     )
 
 
-def add_artifact_option(to: argparse.ArgumentParser, targets: Sequence[str]) -> None:
+def add_artifact_option(
+    to: argparse.ArgumentParser, targets: Sequence[str], *, into: str = "a temporary folder"
+) -> None:
     to.add_argument(
         "--artifact",
         type=Path,
@@ -81,7 +83,7 @@ def add_artifact_option(to: argparse.ArgumentParser, targets: Sequence[str]) -> 
         default=[],
         metavar="DIR",
         help="what `stcompile export` made of the model; may be repeated "
-        f"(default: compile {', '.join(targets)} into a temporary folder)",
+        f"(default: compile {', '.join(targets)} into {into})",
     )
 
 
@@ -269,6 +271,11 @@ def save_plot(figure: Any, axes: Sequence[Any], title: str, path: Path) -> None:
 def spread_text(spread: Mapping[str, float]) -> str:
     """A ratio for a table: `1.25 (1.20-1.31)` of its median, smallest and largest."""
     return "{median:.2f} ({min:.2f}-{max:.2f})".format_map(spread)
+
+
+def last_line(said: str) -> str:
+    """What a failed process said at the end: its reason."""
+    return (said.strip().splitlines() or ["no message"])[-1]
 
 
 def _memory_gb() -> float | None:

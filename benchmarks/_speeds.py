@@ -14,6 +14,7 @@ from benchmarks._common import (
     pyplot,
     save_plot,
     some_texts,
+    spread_text,
 )
 from stcompile.bench import Spread, Timing, speedup
 from stcompile.errors import InputError
@@ -70,17 +71,13 @@ def print_speeds(results: Sequence[dict[str, Any]], against: str, threads: int, 
                 row["who"],
                 f"{row['texts_per_second']:.1f}",
                 f"{row['texts_per_cpu_second']:.1f}",
-                _ratio(row["ratio_wall"]),
-                _ratio(row["ratio_cpu"]),
+                spread_text(row["ratio_wall"]),
+                spread_text(row["ratio_cpu"]),
             )
             for row in chosen
         ]
         about = f"{chosen[0]['count']} {name} texts, mean {chosen[0]['mean_characters']:.0f} characters"
         print_table(f"{about}; threads: {threads}; medians of {rounds} interleaved rounds", columns, rows)
-
-
-def _ratio(spread: dict[str, float]) -> str:
-    return f"{spread['median']:.2f} ({spread['min']:.2f}-{spread['max']:.2f})"
 
 
 def plot_speeds(results: Sequence[dict[str, Any]], path: Path, subtitle: str) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 from benchmarks._common import (
     at_least_one,
+    last_line,
     machine_facts,
     parser,
     print_table,
@@ -86,8 +87,8 @@ def _start(python: str, artifact: Path) -> dict[str, Any]:
     command = [python, str(CHILD), repr(time.monotonic()), str(artifact)]
     done = _run(python, command)
     if done.returncode != 0:
-        reason = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise InputError(f"the interpreter of --python could not encode with this artifact: {reason[0]}")
+        reason = last_line(done.stderr)
+        raise InputError(f"the interpreter of --python could not encode with this artifact: {reason}")
     report: dict[str, Any] = json.loads(done.stdout)
     return report
 

@@ -27,6 +27,7 @@ from benchmarks._common import (
     run,
     save_plot,
     some_texts,
+    spread_text,
     status,
     write_json,
 )
@@ -167,8 +168,8 @@ def _print(results: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) ->
                 f"{row['megabytes']:.1f}",
                 "yes" if row["batch_invariant"] else "no",
                 f"{row['texts_per_cpu_second']:.1f}",
-                _ratio(row["ratio_cpu"]),
-                _ratio(row["ratio_wall"]),
+                spread_text(row["ratio_cpu"]),
+                spread_text(row["ratio_wall"]),
             )
             for row in chosen
         ]
@@ -180,10 +181,6 @@ def _print(results: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) ->
             rows,
             notes if name == names[-1] else (),
         )
-
-
-def _ratio(spread: Mapping[str, float]) -> str:
-    return f"{spread['median']:.2f} ({spread['min']:.2f}-{spread['max']:.2f})"
 
 
 def _plot(results: Sequence[Mapping[str, Any]], path: Path, subtitle: str) -> None:

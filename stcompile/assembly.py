@@ -84,8 +84,9 @@ def assembled(
         padding: how texts may share a run.
         distillation: what a distilled stack was distilled from.
     """
-    budgets = {item.route: item.token_budget for item in compiled}
-    graphs = tuple(dataclasses.replace(graph, token_budget=budgets[graph.route]) for graph in graphs)
+    graphs = tuple(
+        dataclasses.replace(graph, token_budget=item.token_budget) for graph, item in zip(graphs, compiled, strict=True)
+    )
     if len(graphs) > 1:
         graphs = tuple(
             dataclasses.replace(graph, text=texts[graph.route], dim=stack.routes[graph.route].dim) for graph in graphs

@@ -9,6 +9,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _CPUINFO = Path("/proc/cpuinfo")
 
@@ -86,13 +89,18 @@ def interleave(
     cpu: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
         tell(f"round {number + 1} of {rounds}")
-        turn = number % len(names)
-        for name in names[turn:] + names[:turn]:
+        for name in rotated(names, number):
             started, busy = time.perf_counter(), time.process_time()
             contenders[name]()
             cpu[name].append(max(time.process_time() - busy, _CPU_TICK))
             wall[name].append(time.perf_counter() - started)
     return {name: Timing(tuple(wall[name]), tuple(cpu[name])) for name in names}
+
+
+def rotated(items: Sequence[T], number: int) -> list[T]:
+    """The order of round `number`: everyone is first, second and last equally often."""
+    turn = number % len(items)
+    return [*items[turn:], *items[:turn]]
 
 
 def speedup(baseline: Sequence[float], contender: Sequence[float]) -> Spread:

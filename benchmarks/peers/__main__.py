@@ -31,8 +31,8 @@ from benchmarks._common import (
 )
 from benchmarks.peers.limits import int8_limit, operations_per_text
 from benchmarks.peers.measures import accuracy, bulk_rows, cold_starts, latencies, written
-from benchmarks.peers.preparation import Ready, chosen_contenders, made_ready
-from benchmarks.peers.processes import Process, take_turns
+from benchmarks.peers.preparation import Preparation, Ready, chosen_contenders
+from benchmarks.peers.processes import Process, timed_turns
 from benchmarks.peers.report import plot_bulk, print_bulk, print_others
 from stcompile.runtime.cpus import available_cpus
 from stcompile.stack.load import load_stack
@@ -48,9 +48,11 @@ def main() -> int:
     model = model_folder(arguments.model)
     arguments.work.mkdir(parents=True, exist_ok=True)
     compiled = {item.manifest.target: item.folder for item in given_artifacts(arguments.artifact, model)}
-    ready = made_ready(chosen_contenders(arguments.only), model, arguments.work.resolve(), compiled)
+    stack = load_stack(model)
+    preparation = Preparation(model, stack, arguments.work.resolve(), compiled)
+    ready = {name: preparation.ready(contender) for name, contender in chosen_contenders(arguments.only).items()}
     machine = machine_facts()
-    length = load_stack(model).routes[""].front.max_seq_length
+    length = stack.routes[""].front.max_seq_length
     needed = {name: operations_per_text(model, texts, length) for name, texts in sets.items()}
     limits = {"int8_operations_per_second": int8_limit(), "operations_per_text": needed}
     results: dict[str, Any] = {"limits": limits, "bulk": []}
@@ -60,7 +62,7 @@ def main() -> int:
             with _started(ready, cores) as processes:
                 for name in SETS:
                     status(f"Timing {len(sets[name])} {name} texts, {cores} core(s), {arguments.rounds} rounds")
-                    timings = take_turns(processes, files[name], arguments.rounds)
+                    timings = timed_turns(processes, files[name], arguments.rounds)
                     results["bulk"] += bulk_rows(name, len(sets[name]), cores, timings, limits)
                 if cores == available_cpus():
                     results["latency"] = latencies(processes, sets["short"], Path(folder), arguments.singles)
@@ -90,7 +92,7 @@ def _arguments() -> argparse.Namespace:
         "--sts stsb-test.csv --json peers.json --plot peers.png",
     )
     add_model_option(made)
-    add_artifact_option(made, ("onnx-fp32", "onnx-int8", "openvino-bf16 where the CPU has it"))
+    add_artifact_option(made, ("onnx-fp32", "onnx-int8", "openvino-bf16 where the CPU has it"), into="--work")
     made.add_argument("--work", type=Path, required=True, metavar="DIR", help="where environments and models are kept")
     for name, limit in zip(SETS, (512, 96, 48), strict=True):
         made.add_argument(

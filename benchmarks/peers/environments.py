@@ -6,9 +6,10 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from benchmarks._common import REPOSITORY, status
+from benchmarks._common import REPOSITORY, last_line, status
 from stcompile.errors import InputError
 
 # The release every environment with torch gets: what the others allow, and the project's own constraints pin.
@@ -47,6 +48,7 @@ ENVIRONMENTS = {
 }
 
 
+@cache  # once a run: ours is installed anew
 def python_of(name: str, folder: Path) -> Path:
     """The interpreter of an environment under `folder`, made if it is not there yet.
 
@@ -78,5 +80,7 @@ def python_of(name: str, folder: Path) -> Path:
 def _call(command: list[str]) -> None:
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        said = [line for line in done.stderr.strip().splitlines() if "WARNING" not in line][-1:] or ["no message"]
-        raise InputError(f"an environment could not be made ({said[0]}): see --only to leave its contenders out")
+        said = "\n".join(line for line in done.stderr.splitlines() if "WARNING" not in line)
+        raise InputError(
+            f"an environment could not be made ({last_line(said)}): see --only to leave its contenders out"
+        )

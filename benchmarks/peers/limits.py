@@ -29,9 +29,7 @@ def _operations_per_second(rows: int, inner: int, columns: int) -> float:
     random = np.random.default_rng(0)
     weight = ir.tensor(random.integers(-64, 64, (inner, columns), dtype=np.int8), name="w")
     x = ir.val("x", ir.DataType.UINT8, (rows, inner))
-    held = ir.Value(
-        name="w", const_value=weight, shape=ir.Shape((inner, columns)), type=ir.TensorType(ir.DataType.INT8)
-    )
+    held = ir.val("w", const_value=weight)
     node = ir.node("MatMulInteger", [x, held])
     node.outputs[0].name = "y"
     node.outputs[0].type = ir.TensorType(ir.DataType.INT32)

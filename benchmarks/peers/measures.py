@@ -12,10 +12,10 @@ import numpy as np
 from benchmarks._common import status
 from benchmarks.peers.contenders import CONTENDERS, DEFAULT_IS_BF16, REFERENCE
 from benchmarks.peers.preparation import Ready
-from benchmarks.peers.processes import Process, first_vector
+from benchmarks.peers.processes import Process, first_vector, take_turns
 from stcompile.bench import Spread, Timing, speedup
 from stcompile.cpu_features import computes_bfloat16
-from stcompile.metrics import spearman
+from stcompile.metrics import distance, spearman
 from stcompile.scored_pairs import read_scored_pairs
 
 _TURNS = 5
@@ -58,16 +58,11 @@ def _precision(name: str) -> str:
 def latencies(processes: Sequence[Process], texts: Sequence[str], folder: Path, singles: int) -> list[dict[str, Any]]:
     status(f"Timing {singles} single texts, {_TURNS} turns each")
     file = written(folder / "singles.json", list(texts)[:singles])
-    seconds: dict[str, list[float]] = {process.name: [] for process in processes}
-    for number in range(_TURNS + 1):
-        turn = number % len(processes)
-        for process in (*processes[turn:], *processes[:turn]):
-            found = process.ask("single", file)["seconds"]
-            seconds[process.name] += found if number else []
-    return [
-        {"who": name, "p50_ms": _percentile(values, 50), "p99_ms": _percentile(values, 99)}
-        for name, values in seconds.items()
-    ]
+    rows = []
+    for name, answers in take_turns(processes, "single", file, _TURNS).items():
+        seconds = [second for answer in answers for second in answer["seconds"]]
+        rows.append({"who": name, "p50_ms": _percentile(seconds, 50), "p99_ms": _percentile(seconds, 99)})
+    return rows
 
 
 def _percentile(seconds: Sequence[float], which: float) -> float:
@@ -84,11 +79,10 @@ def accuracy(
     vectors = {}
     for process in processes:
         process.ask("vectors", file, save=str(save))
-        found = np.load(save).astype(np.float64)
-        vectors[process.name] = found / np.linalg.norm(found, axis=1, keepdims=True)
+        vectors[process.name] = np.load(save)
     rows = []
     for name, found in vectors.items():
-        cosines = (found * vectors[REFERENCE]).sum(1)[: len(texts)]
+        cosines = distance(vectors[REFERENCE][: len(texts)], found[: len(texts)]).cosine
         row = {
             "who": name,
             "mean_cosine": round(float(cosines.mean()), 6),
@@ -96,8 +90,8 @@ def accuracy(
         }
         if pairs:
             half = len(texts) + len(pairs)
-            similarities = (found[len(texts) : half] * found[half:]).sum(1)
-            row["sts_spearman"] = round(100 * spearman(similarities, np.array([score for _, _, score in pairs])), 3)
+            similarities = distance(found[len(texts) : half], found[half:]).cosine
+            row["sts_spearman"] = round(100 * spearman(similarities, [score for _, _, score in pairs]), 3)
         rows.append(row)
     return rows
 

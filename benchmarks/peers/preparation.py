@@ -16,7 +16,7 @@ from benchmarks.peers.processes import prepare
 from stcompile.cpu_features import adds_int8_products, computes_bfloat16
 from stcompile.export import export_model
 from stcompile.quantize.calibration import default_set
-from stcompile.stack.load import load_stack
+from stcompile.stack.module_stack import ModuleStack
 
 
 @dataclass(frozen=True)
@@ -43,57 +43,62 @@ def chosen_contenders(words: Sequence[str]) -> dict[str, Contender]:
     return found
 
 
-def made_ready(
-    chosen: Mapping[str, Contender], model: Path, work: Path, compiled: Mapping[str, Path]
-) -> dict[str, Ready]:
-    """Installs and exports what is missing under `work`, and compiles each target that is not in `compiled`.
+@dataclass(frozen=True)
+class Preparation:
+    """Makes contenders ready; what it made once stays.
 
-    Raises:
-        InputError: pip or an export failed; its last line says why.
+    Attributes:
+        model: the model folder.
+        stack: the same, read.
+        work: where environments and models are kept.
+        compiled: target to its artifact, of those that need not be compiled.
     """
-    stack = load_stack(model)
-    options = {
-        "dim": stack.dim,
-        "max_seq_length": stack.routes[""].front.max_seq_length,
-        "int8": "avx512_vnni" if adds_int8_products() else "avx2",
-        "calibration": list(default_set().texts),
-    }
-    found = {}
-    for name, contender in chosen.items():
-        python = python_of(contender.environment, work / "environments")
-        folder = _model(contender, model, work, options, compiled)
-        given = {**{key: options[key] for key in ("dim", "max_seq_length")}, **contender.options}
-        found[name] = Ready(python, {"adapter": contender.adapter, "model": str(folder), "options": given})
-    return found
+
+    model: Path
+    stack: ModuleStack
+    work: Path
+    compiled: Mapping[str, Path]
+
+    def ready(self, contender: Contender) -> Ready:
+        """Installs, and exports or compiles, what is missing.
+
+        Raises:
+            InputError: pip or an export failed; its last line says why.
+        """
+        python = python_of(contender.environment, self.work / "environments")
+        folder = self._compiled(contender.model) if contender.is_ours else self._prepared(contender.model)
+        options = {**self._shape(), **contender.options}
+        return Ready(python, {"adapter": contender.adapter, "model": str(folder), "options": options})
+
+    def _shape(self) -> dict[str, Any]:
+        return {"dim": self.stack.dim, "max_seq_length": self.stack.routes[""].front.max_seq_length}
+
+    def _folder(self, name: str) -> Path:
+        return self.work / "models" / self.model.name / name
+
+    def _compiled(self, target: str) -> Path:
+        if target in self.compiled:
+            return self.compiled[target]
+        status(f"Compiling {target}")
+        return export_model(self.model, self._folder(target), target).folder
+
+    def _prepared(self, name: str) -> Path:
+        if name == SOURCE:
+            return self.model
+        folder, wanted = self._folder(name), PREPARED[name]
+        if not folder.is_dir():
+            source = self._prepared(wanted.of)
+            python = python_of(wanted.environment, self.work / "environments")
+            status(f"Making {name}")
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder.parent) as staged:
+                half = Path(staged) / name
+                settings = {"adapter": wanted.adapter, "source": str(source), "model": str(half)}
+                prepare(name, python, {**settings, "options": {**_export(), **self._shape(), **wanted.options}})
+                half.rename(folder)
+        return folder
 
 
-def _model(
-    contender: Contender, model: Path, work: Path, options: Mapping[str, Any], compiled: Mapping[str, Path]
-) -> Path:
-    if contender.model == SOURCE:
-        return model
-    folder = work / "models" / model.name / contender.model
-    if contender.is_ours and contender.model in compiled:
-        return compiled[contender.model]
-    if contender.is_ours:
-        status(f"Compiling {contender.model}")
-        return export_model(model, folder, contender.model).folder
-    return _prepared(contender.model, model, work, options)
-
-
-def _prepared(name: str, model: Path, work: Path, options: Mapping[str, Any]) -> Path:
-    if name == SOURCE:
-        return model
-    folder = work / "models" / model.name / name
-    wanted = PREPARED[name]
-    if not folder.is_dir():
-        source = _prepared(wanted.of, model, work, options)
-        python = python_of(wanted.environment, work / "environments")
-        status(f"Making {name}")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as staged:
-            half = Path(staged) / name
-            settings = {"adapter": wanted.adapter, "source": str(source), "model": str(half)}
-            prepare(name, python, {**settings, "options": {**options, **wanted.options}})
-            half.rename(folder)
-    return folder
+def _export() -> dict[str, Any]:
+    """What the peers' 8-bit exports ask for: the instructions of this machine, and texts to calibrate on."""
+    return {"int8": "avx512_vnni" if adds_int8_products() else "avx2", "calibration": list(default_set().texts)}

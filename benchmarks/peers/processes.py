@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stcompile.bench import Timing
+from benchmarks._common import last_line
+from stcompile.bench import Timing, rotated
 from stcompile.errors import InputError
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -40,9 +41,8 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=self._said,
             text=True,
-            env=_environment(settings["threads"]),
+            env={**_offline(), **_limits(settings["threads"])},
         )
-
         self._tell({"prepare": False, **settings})
 
     def ask(self, do: str, texts: Path, **options: Any) -> dict[str, Any]:
@@ -56,8 +56,7 @@ class Process:
         line = self._child.stdout.readline()
         if not line:
             self._said.seek(0)
-            last = self._said.read().decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
-            raise InputError(f"{self.name} did not run: {last[0]}")
+            raise InputError(f"{self.name} did not run: {last_line(self._said.read().decode(errors='replace'))}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -87,21 +86,28 @@ def prepare(name: str, python: Path, settings: dict[str, Any]) -> None:
         stderr=subprocess.PIPE,
         text=True,
         check=False,
+        env=_offline(),
     )
     if done.returncode:
-        raise InputError(f"{name} could not be made: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+        raise InputError(f"{name} could not be made: {last_line(done.stderr)}")
 
 
-def take_turns(processes: Sequence[Process], texts: Path, rounds: int) -> dict[str, Timing]:
-    """Seconds of every round of each process, the order rotating; one round before them is not counted."""
+def take_turns(processes: Sequence[Process], do: str, texts: Path, rounds: int) -> dict[str, list[dict[str, Any]]]:
+    """Each process's answers to one job in every round, the order rotating; one round before them is not counted."""
     found: dict[str, list[dict[str, Any]]] = {process.name: [] for process in processes}
     for number in range(rounds + 1):
-        turn = number % len(processes)
-        for process in (*processes[turn:], *processes[:turn]):
-            found[process.name].append(process.ask("encode", texts))
+        for process in rotated(processes, number):
+            answer = process.ask(do, texts)
+            if number:
+                found[process.name].append(answer)
+    return found
+
+
+def timed_turns(processes: Sequence[Process], texts: Path, rounds: int) -> dict[str, Timing]:
+    """Seconds of every round of each process."""
     return {
-        name: Timing(tuple(item["wall"] for item in answers[1:]), tuple(item["cpu"] for item in answers[1:]))
-        for name, answers in found.items()
+        name: Timing(tuple(answer["wall"] for answer in answers), tuple(answer["cpu"] for answer in answers))
+        for name, answers in take_turns(processes, "encode", texts, rounds).items()
     }
 
 
@@ -116,13 +122,12 @@ def first_vector(name: str, python: Path, settings: dict[str, Any], text: Path) 
         process.close()
 
 
-def _environment(threads: int) -> dict[str, str]:
-    count = str(threads)
+def _offline() -> dict[str, str]:
+    return {**os.environ, "HF_HUB_OFFLINE": "1"}
+
+
+def _limits(threads: int) -> dict[str, str]:
     return {
-        **os.environ,
-        "OMP_NUM_THREADS": count,
-        "MKL_NUM_THREADS": count,
-        "RAYON_NUM_THREADS": count,
-        "HF_HUB_OFFLINE": "1",
+        **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), str(threads)),
         "TOKENIZERS_PARALLELISM": "true" if threads > 1 else "false",
     }

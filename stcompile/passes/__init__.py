@@ -54,9 +54,9 @@ PIPELINES: Mapping[str, tuple[GraphPass, ...]] = MappingProxyType(
             # The one fusion that wins: 1.04, 1.04, 1.05, 1.10. It saves the transposes and the passes over
             # the scores, hence more at longer texts. MultiHeadAttention: 0.98, 1.01, 1.03, 1.08.
             FuseAttention(),
-            # After the attention, which it reaches through. For CLS pooling of the same model on one Zen-3 thread, short,
-            # mixed and long texts: 1.12, 1.13, 1.17 in float32, 1.15, 1.18, 1.18 in 8 bits. Of six layers' work it saves
-            # most of one's; nothing where pooling takes more than one row.
+            # After the attention, which it reaches through. For CLS pooling of the same model on one Zen-3 thread,
+            # short, mixed and long texts: 1.12, 1.13, 1.17 in float32, 1.15, 1.18, 1.18 in 8 bits. Of six layers'
+            # work it saves most of one's; nothing where pooling takes more than one row.
             PoolEarly(),
             # Last, so that names count the nodes that ship and one model is one file.
             CleanGraph(),

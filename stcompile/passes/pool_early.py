@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
 
 from stcompile.passes.base import PassResult
+from stcompile.passes.constants import integers
 from stcompile.passes.graph import Dim, NoMatch, constant, dims, finish, is_op, operand, swap
 
 # Each row of the output is made of the same row of the inputs alone.
@@ -15,7 +15,6 @@ _ELEMENTWISE = (
 )
 _SEQUENCE = 1  # the axis of the rows
 _MASK = 3  # the input of an Attention
-_AXIS = "pool_early_axis"
 
 
 class PoolEarly:
@@ -157,7 +156,7 @@ def _rewrite(graph: ir.Graph, gather: ir.Node, position: ir.Value, inner: set[ir
 
 def _mask_row(graph: ir.Graph, mask: ir.Value, position: ir.Value, before: ir.Node) -> ir.Value:
     """Of a mask `(batch, 1, sequence, sequence)` the row of the query that is left, `(batch, 1, 1, sequence)`."""
-    axis = _axis(graph)
+    axis = integers(graph, "pool_early_axis", [1])
     found = dims(mask) or ()
     flat = _inserted(graph, ir.node("Squeeze", [mask, axis]), mask, (found[0], found[2], found[3]), before)
     row = _taken(graph, flat, position, before)
@@ -176,12 +175,3 @@ def _inserted(graph: ir.Graph, node: ir.Node, like: ir.Value, shape: tuple[Dim, 
     made.type, made.shape = like.type, ir.Shape(shape)
     graph.insert_before(before, node)
     return made
-
-
-def _axis(graph: ir.Graph) -> ir.Value:
-    """The number of the axis of the heads in a mask, as an initializer."""
-    if _AXIS not in graph.initializers:
-        tensor = ir.tensor(np.array([1], np.int64), name=_AXIS)
-        shape, kind = ir.Shape([1]), ir.TensorType(ir.DataType.INT64)
-        graph.initializers[_AXIS] = ir.Value(name=_AXIS, shape=shape, type=kind, const_value=tensor)
-    return graph.initializers[_AXIS]

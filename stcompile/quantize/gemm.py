@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from stcompile.passes.constants import added, constant_named
 from stcompile.passes.graph import constant, is_op, operand, swap
-from stcompile.quantize.constants import added, constant_named
 
 
 def split_token_gemms(model: ir.Model) -> int:

@@ -16,8 +16,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from stcompile.passes.constants import added, constant_named, integers
 from stcompile.passes.graph import MICROSOFT, bias_add, swap
-from stcompile.quantize.constants import added, constant_named, integers
 from stcompile.quantize.plan import FLOAT32, PER_BATCH, PER_TOKEN, STATIC, WEIGHTS, LayerPlan
 from stcompile.quantize.rounded import Columns
 from stcompile.quantize.smoothing import smoothed_input

@@ -13,8 +13,8 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from stcompile.passes.constants import added, constant_named
 from stcompile.passes.graph import swap
-from stcompile.quantize.constants import added, constant_named
 from stcompile.quantize.plan import FLOAT32, PER_TOKEN, STATIC, WEIGHTS, LayerPlan
 from stcompile.quantize.rounded import Columns
 from stcompile.quantize.schemes import StaticRange

@@ -6,8 +6,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from stcompile.passes.constants import added, constant_named
 from stcompile.passes.graph import constant, is_op
-from stcompile.quantize.constants import added, constant_named
 from stcompile.quantize.layers import Layer
 
 Array = NDArray[np.float32]

@@ -6,8 +6,8 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from stcompile.passes.constants import constant_named
 from stcompile.passes.graph import constant, swap
-from stcompile.quantize.constants import constant_named
 from stcompile.quantize.weights import quantize_rows
 
 # Tables smaller than this (token types, relative positions) save nothing and are added to every token.

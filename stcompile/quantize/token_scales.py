@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from stcompile.quantize.constants import added, constant_named, integers
+from stcompile.passes.constants import added, constant_named, integers
 from stcompile.quantize.plan import LayerPlan
 from stcompile.quantize.schemes import TOP_LEVEL
 

@@ -72,7 +72,8 @@ class OpenRoute:
         self.pads_to_multiple = spec.length_multiple > 1
         self._spec = spec
         self._is_flat = "offsets" in [item.name for item in graph.inputs]
-        self._token_budget = self._budget(provider, graph.token_budget)
+        fills_gpu = provider == "cuda" and not self._is_flat
+        self._token_budget = GPU_TOKEN_BUDGET if fills_gpu else graph.token_budget or TOKEN_BUDGET
         self._text = FRONT_ENDS[spec.kind](folder, spec, [item.name for item in graph.inputs])
         self._engine = open_engine(folder, graph, manifest, provider, threads)
         # A run of a flat graph is over before a second thread is told of it; a GPU computes one run at a time anyway.
@@ -138,11 +139,6 @@ class OpenRoute:
         other = copy(self)
         other._engine, other._workers = self._shared_engine(), 1
         return other
-
-    def _budget(self, provider: str, compiled: int | None) -> int:
-        if self._is_flat or compiled is None:
-            compiled = TOKEN_BUDGET
-        return GPU_TOKEN_BUDGET if provider == "cuda" and not self._is_flat else compiled
 
     def _shared_engine(self) -> Engine:
         """An engine of as many runs at once as there are threads, opened when it is first needed."""

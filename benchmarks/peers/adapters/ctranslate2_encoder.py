@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-BATCH_SIZE = 32
+from .batches import by_length
 
 
 def prepare(source: str, destination: str, options: dict[str, Any]) -> None:
@@ -30,10 +30,8 @@ def load(model: str, threads: int, options: dict[str, Any]) -> Callable[[list[st
 
     def encode(texts: list[str]) -> Any:
         rows = [encoding.ids for encoding in tokenizer.encode_batch_fast(texts)]
-        order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
         found = np.empty((len(rows), options["dim"]), np.float32)
-        for start in range(0, len(order), BATCH_SIZE):
-            places = order[start : start + BATCH_SIZE]
+        for places in by_length([len(row) for row in rows]):
             batch = [rows[place] for place in places]
             states = np.array(encoder.forward_batch(batch).last_hidden_state)
             lengths = np.array([len(row) for row in batch])[:, None]

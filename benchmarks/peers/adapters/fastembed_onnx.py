@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-BATCH_SIZE = 32
+from .batches import BATCH_SIZE
+
 NAME = "peer/model"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-BATCH_SIZE = 32
+from .batches import BATCH_SIZE
 
 
 def prepare(source: str, destination: str, options: dict[str, Any]) -> None:
@@ -17,7 +17,7 @@ def prepare(source: str, destination: str, options: dict[str, Any]) -> None:
 
 
 def load(model: str, threads: int, options: dict[str, Any]) -> Callable[[list[str]], Any]:
-    os.environ.update(HF_HUB_OFFLINE="1", DO_NOT_TRACK="1", INFINITY_ANONYMOUS_USAGE_STATS="0")
+    os.environ.update(DO_NOT_TRACK="1", INFINITY_ANONYMOUS_USAGE_STATS="0")
     import numpy as np
     import torch
     from infinity_emb import AsyncEmbeddingEngine, EngineArgs

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-BATCH_SIZE = 32
+from .batches import BATCH_SIZE
 
 
 def load(model: str, threads: int, options: dict[str, Any]) -> Callable[[list[str]], Any]:

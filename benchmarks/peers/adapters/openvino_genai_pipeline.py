@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-BATCH_SIZE = 32
+from .batches import by_length
 
 
 def prepare(source: str, destination: str, options: dict[str, Any]) -> None:
@@ -38,10 +38,8 @@ def load(model: str, threads: int, options: dict[str, Any]) -> Callable[[list[st
     found = openvino_genai.TextEmbeddingPipeline(model, "CPU", config, INFERENCE_NUM_THREADS=threads)
 
     def encode(texts: list[str]) -> Any:
-        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         vectors = np.empty((len(texts), options["dim"]), np.float32)
-        for start in range(0, len(order), BATCH_SIZE):
-            places = order[start : start + BATCH_SIZE]
+        for places in by_length([len(text) for text in texts]):
             vectors[places] = found.embed_documents([texts[place] for place in places])
         return vectors
 

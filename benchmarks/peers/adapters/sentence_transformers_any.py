@@ -4,18 +4,16 @@ Options: `backend`; `dtype` of torch; `file` of the ONNX or OpenVINO model. Batc
 """
 
 import json
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-BATCH_SIZE = 32
+from .batches import BATCH_SIZE
 
 
 def prepare(source: str, destination: str, options: dict[str, Any]) -> None:
     """The float32 export of a backend, and beside it the 8-bit one that its documentation names for this CPU."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
     import sentence_transformers as st
 
     backend = options["backend"]
@@ -49,7 +47,6 @@ def _write_limit(path: Path, tokens: int) -> None:
 
 
 def load(model: str, threads: int, options: dict[str, Any]) -> Callable[[list[str]], Any]:
-    os.environ["HF_HUB_OFFLINE"] = "1"
     import torch
     from sentence_transformers import SentenceTransformer
 

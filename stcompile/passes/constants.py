@@ -1,4 +1,4 @@
-"""Initializers and nodes that recipes add to a graph."""
+"""Initializers and nodes that passes and recipes add to a graph."""
 
 from __future__ import annotations
 

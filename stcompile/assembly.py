@@ -114,7 +114,7 @@ def assembled(
         padding=padding,
         routing=stack.routing,
         distillation=distillation,
-        engine=EngineSpec(OPENVINO if target.is_openvino else ONNXRUNTIME, target.computes_in),
+        engine=EngineSpec(OPENVINO if target.is_openvino else ONNXRUNTIME, target.computes_in, target.is_fused),
     )
 
 

@@ -12,6 +12,9 @@ _CPUINFO = Path("/proc/cpuinfo")
 _BFLOAT16 = frozenset(("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"))
 _INT8_DOT = frozenset(("avx512_vnni", "avx_vnni", "amx_int8", "asimddp"))
 
+# All that the package's own operators are compiled with.
+_NATIVE = frozenset(("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16", "fma", "avx2"))
+
 
 def computes_bfloat16() -> bool | None:
     """Whether the CPU multiplies bfloat16; None where the system does not tell."""
@@ -21,6 +24,12 @@ def computes_bfloat16() -> bool | None:
 def adds_int8_products() -> bool | None:
     """Whether the CPU adds products of 8-bit numbers in one instruction (VNNI); None where the system does not tell."""
     return _has(_INT8_DOT)
+
+
+def runs_native_operators() -> bool | None:
+    """Whether the CPU has every instruction that `native/` is compiled with; None where the system does not tell."""
+    flags = _flags(_CPUINFO)
+    return flags >= _NATIVE if flags else None
 
 
 def _has(wanted: frozenset[str]) -> bool | None:

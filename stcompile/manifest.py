@@ -190,10 +190,12 @@ class EngineSpec:
         name: `onnxruntime` or `openvino`.
         precision: the number type that the engine computes in where the graph leaves it open: `float32`, or
             `bfloat16`, which a CPU without it must refuse.
+        native: whether the graphs have operators of the package's own, which not every CPU runs.
     """
 
     name: str = ONNXRUNTIME
     precision: str = "float32"
+    native: bool = False
 
 
 @dataclass(frozen=True)

@@ -83,8 +83,8 @@ def _check_runs_here(target: Target, provider: str) -> None:
     reasons = target.refusals()
     if reasons:
         raise TargetError(f"this machine cannot run {target.name}: {'; '.join(reasons)}")
-    if target.is_openvino and provider != "cpu":
-        raise TargetError(f"{target.name} runs on CPU, not on {provider}: choose an onnx target")
+    if (target.is_openvino or target.is_fused) and provider != "cpu":
+        raise TargetError(f"{target.name} runs on CPU, not on {provider}: choose another onnx target")
 
 
 def _checked_outputs(outputs: Sequence[str]) -> tuple[str, ...]:

@@ -18,6 +18,8 @@ NAMES = (
     "onnx-fp32",
     "onnx-fp16",
     "onnx-int8",
+    "onnx-int8-fused",
+    "onnx-bf16-fused",
     "onnx-int8-dynamic",
     "onnx-int8-weights",
     "onnx-int4-weights",
@@ -141,7 +143,7 @@ def test_a_target_this_machine_cannot_run_is_refused_before_any_work(
     monkeypatch.setattr(target_module, "computes_bfloat16", lambda: False)
     with pytest.raises(TargetError, match="cannot run openvino-bf16: this CPU does not compute in bfloat16"):
         export_model(MODELS / "nowhere", tmp_path / "artifact", "openvino-bf16")
-    with pytest.raises(TargetError, match="openvino-fp32 runs on CPU, not on cuda: choose an onnx target"):
+    with pytest.raises(TargetError, match="openvino-fp32 runs on CPU, not on cuda: choose another onnx target"):
         export_model(MODELS / "nowhere", tmp_path / "artifact", "openvino-fp32", provider="cuda")
     assert not any(tmp_path.iterdir())
 

@@ -78,6 +78,39 @@ def int8_options(layer: Layer, seen: Recording) -> tuple[LayerPlan, ...]:
     return dataclasses.replace(per_token, reason=why), exact
 
 
+def fused_options(layer: Layer, seen: Recording) -> tuple[LayerPlan, ...]:
+    """8 bits for one layer of a kernel that scales each token and smooths at no cost, on CPUs that never saturate.
+
+    Returns:
+        8 bits and float32; float32 alone where they make an outlier's error.
+    """
+    trial = _Trial(layer, seen)
+    weights = partial(restored_columns, pair_safe=False)
+    schemes = [PerToken(ZERO_POINTS[0])]
+    if trial.never_below is not None:
+        schemes += [PerToken(zero_point, trial.never_below) for zero_point in ZERO_POINTS[1:]]
+    unsmoothed = {scheme: trial.error(None, scheme.restored, weights) for scheme in schemes}
+    scheme = min(schemes, key=lambda choice: unsmoothed[choice])
+    # What a value never goes below is known of unsmoothed ones alone.
+    strengths = trial.strengths if scheme.never_below is None else (None,)
+    errors = {strength: trial.error(strength, scheme.restored, weights) for strength in strengths}
+    strength = min(errors, key=lambda choice: errors[choice])
+    exact = LayerPlan(layer, FLOAT32, error=0.0)
+    if errors[strength] > _OUTLIER_ERROR:
+        why = f"outliers: a relative error of {errors[strength]:.2f} in 8 bits"
+        return (dataclasses.replace(exact, reason=why),)
+    plan = LayerPlan(
+        layer,
+        PER_TOKEN,
+        smoothing=trial.smoothing(strength),
+        strength=strength,
+        per_token=scheme,
+        weights=trial.rounded(strength, scheme.restored, pair_safe=False),
+        error=errors[strength],
+    )
+    return plan, exact
+
+
 def column_options(layer: Layer, seen: Recording) -> tuple[LayerPlan, ...]:
     """Weights in 8 bits per output column, activations as they are; then float32."""
     trial = _Trial(layer, seen)

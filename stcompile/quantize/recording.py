@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from stcompile.native import DOMAIN
 from stcompile.quantize.calibration import Batch
 from stcompile.runtime.cpus import available_cpus
 from stcompile.runtime.engines.onnxruntime import OnnxRuntimeEngine
@@ -65,7 +66,8 @@ def opened(model: ir.Model) -> Iterator[OnnxRuntimeEngine]:
     """The graph as it is, ready to run on the CPUs this process may use."""
     with tempfile.TemporaryDirectory(prefix="stcompile-graph-") as folder:
         (spec,) = write_graphs({"": model}, Path(folder))
-        yield OnnxRuntimeEngine(Path(folder) / spec.file, "cpu", available_cpus(), "basic")
+        native = DOMAIN in model.graph.opset_imports
+        yield OnnxRuntimeEngine(Path(folder) / spec.file, "cpu", available_cpus(), "basic", native=native)
 
 
 @contextmanager

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from stcompile.passes.constants import constant_named
+from stcompile.passes.constants import added, constant_named
 from stcompile.passes.graph import constant, swap
 from stcompile.quantize.weights import quantize_rows
 
@@ -16,24 +17,56 @@ _MIN_TABLE_ROWS = 256
 
 def quantize_tables(model: ir.Model) -> int:
     """Rewrites every lookup in a large constant table, in place. Returns how many were rewritten."""
-    count = sum(_quantize(model.graph, node) for node in list(model.graph) if node.op_type == "Gather")
+    count = sum(_quantize(model.graph, node) for node in list(model.graph))
     if count:
         RemoveUnusedNodesPass()(model)
     return count
 
 
-def _quantize(graph: ir.Graph, node: ir.Node) -> bool:
+def halve_tables(model: ir.Model) -> int:
+    """Stores every large constant table that is looked up in float16, in place. Returns how many.
+
+    What a table holds is a float32 again behind the lookup: the rounding is 2^-11 of each number.
+    """
+    count = 0
+    for node in list(model.graph):
+        array = _table(node)
+        if array is None or np.abs(array).max() > np.finfo(np.float16).max:
+            continue
+        table, ids = node.inputs
+        assert table is not None
+        half = constant_named(model.graph, f"{table.name}_float16", array.astype(np.float16))
+        rows = added(model.graph, node, "Gather", [half, ids], f"{node.name}_half", {"axis": 0})
+        swap(model.graph, node, ir.node("Cast", [rows], {"to": ir.DataType.FLOAT}, name=f"{node.name}_wide"))
+        count += 1
+    if count:
+        RemoveUnusedNodesPass()(model)
+    return count
+
+
+def _table(node: ir.Node) -> NDArray[np.float32] | None:
+    """The large constant float32 table that a node looks rows up in; None for anything else."""
+    if node.op_type != "Gather":
+        return None
     table, ids = node.inputs
     array = constant(table)
     axis = node.attributes.get("axis")
     on_rows = axis is None or axis.as_int() == 0
     if array is None or ids is None or array.ndim != 2 or not on_rows or len(array) < _MIN_TABLE_ROWS:
-        return False
+        return None
     # With constant ids it is no lookup but weights in another order; a single column is smaller as it is.
     if constant(ids) is not None or array.shape[1] < 2 or array.dtype != np.float32:
+        return None
+    return array.astype(np.float32, copy=False)
+
+
+def _quantize(graph: ir.Graph, node: ir.Node) -> bool:
+    array = _table(node)
+    if array is None:
         return False
+    table, ids = node.inputs
     assert table is not None
-    levels, scale = quantize_rows(array.astype(np.float32, copy=False))
+    levels, scale = quantize_rows(array)
     parts = {
         "int8": constant_named(graph, f"{table.name}_int8", levels),
         "scale": constant_named(graph, f"{table.name}_scale", scale[:, None]),

@@ -22,6 +22,7 @@ from golden.generate.cases import (
     routers,
     static_models,
     transformer_options,
+    wide,
     word_models,
 )
 
@@ -32,6 +33,7 @@ GROUPS: dict[str, dict[str, Case]] = {
     "transformer options": transformer_options.CASES,
     "chat templates": chat_templates.CASES,
     "backbones": backbones.CASES,
+    "wide": wide.CASES,
     "plain": plain.CASES,
     "dense": dense.CASES,
     "after pooling": after_pooling.CASES,

@@ -53,4 +53,6 @@ def open_engine(
     older = manifest.schema_version < PAIR_SAFE_SINCE and recipe == _RECIPE_BEFORE
     if older and adds_int8_products() is False:
         level = UNSATURATED
-    return OnnxRuntimeEngine(folder / graph.file, provider, max(1, threads // concurrent_runs), level)
+    return OnnxRuntimeEngine(
+        folder / graph.file, provider, max(1, threads // concurrent_runs), level, native=manifest.engine.native
+    )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stcompile.errors import ArtifactError, ProviderError
 from stcompile.extras import require
+from stcompile.native import library
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -28,15 +29,18 @@ class OnnxRuntimeEngine:
         graph: the `.onnx` file.
         provider: `cpu` or `cuda`; a CUDA request never runs on CPU.
         threads: threads of one run; with 1 every caller computes on its own thread.
+        native: whether the graph has operators of the package's own.
         optimization_level: what the engine may rewrite at load. `basic` keeps what the passes chose:
             at the higher levels ONNX Runtime fuses SkipLayerNormalization back in, which costs 9-15% on CPU.
 
     Raises:
-        ProviderError: the provider is unknown or not available here.
+        ProviderError: the provider is unknown or not available here, or the CPU lacks what native operators need.
         ArtifactError: the engine cannot load the graph.
     """
 
-    def __init__(self, graph: Path, provider: str, threads: int, optimization_level: str) -> None:
+    def __init__(
+        self, graph: Path, provider: str, threads: int, optimization_level: str, *, native: bool = False
+    ) -> None:
         ort = _import_quietly("cuda" if provider == "cuda" else "cpu")
         wanted = _check_provider(ort, provider)
         options = ort.SessionOptions()
@@ -51,6 +55,13 @@ class OnnxRuntimeEngine:
         options.inter_op_num_threads = 1
         # Spinning workers burn the quota of a container and halved the speed of a busy machine.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if native:
+            if provider != "cpu":
+                raise ProviderError(
+                    f"the artifact's fused layers run on CPU, not on {provider}: load with provider='cpu', or export "
+                    "target onnx-fp16 with --provider cuda"
+                )
+            options.register_custom_ops_library(str(library()))
         # What goes wrong is raised as our own error; the engine's log would print it a second time.
         options.log_severity_level = _SEVERITY_FATAL
         names = [wanted] if provider == "cpu" else [wanted, PROVIDERS["cpu"]]

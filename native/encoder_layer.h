@@ -1,0 +1,151 @@
+// One layer of a BERT-like encoder (Devlin et al., 2018), post-norm, in three steps over blocks of tokens:
+//
+//   1. [q | k | v] = h Wqkv + b
+//   2. c = softmax(q k^T) v, text by text and head by head
+//   3. a = LN(h + c Wo + b);  h' = LN(a + gelu(a W1 + b) W2 + b)
+//
+// Tokens are those that the attention mask keeps; padding is neither multiplied nor attended to, and stays zero. Every
+// token's sums run in one order whatever stands beside it, so a text's rows are the same in every batch, bit by bit.
+
+#pragma once
+
+#include <algorithm>
+
+#include "attention.h"
+#include "linear.h"
+
+namespace stcompile {
+
+struct LayerWeights {
+    Linear qkv, out, up, down;
+    const float* gain_1 = nullptr;
+    const float* bias_1 = nullptr;
+    const float* gain_2 = nullptr;
+    const float* bias_2 = nullptr;
+    float epsilon_1 = 0, epsilon_2 = 0;
+    size_t heads = 0;
+
+    size_t hidden() const { return out.out; }
+};
+
+// The tokens of a batch behind each other: `place[i]` is the row of the i-th in the padded tensor, and text t has those
+// from start[t] up to start[t + 1].
+struct Tokens {
+    std::vector<size_t> place, start;
+
+    void read(const int64_t* mask, size_t texts, size_t width) {
+        place.clear();
+        start.assign(1, 0);
+        for (size_t text = 0; text < texts; ++text) {
+            for (size_t i = text * width; i < (text + 1) * width; ++i) {
+                if (mask[i] != 0) place.push_back(i);
+            }
+            start.push_back(place.size());
+        }
+    }
+    size_t count() const { return place.size(); }
+    size_t texts() const { return start.size() - 1; }
+};
+
+struct ThreadMemory {
+    AttentionMemory attention;
+    Buffer levels, wide, narrow, middle;
+    Tokens tokens;
+    Buffer qkv, context;
+};
+
+inline ThreadMemory& thread_memory() {
+    static thread_local ThreadMemory memory;
+    return memory;
+}
+
+// Tokens that one thread takes through the layer at once: enough to use each panel of weights from the cache several
+// times, few enough for their activations to stay there; and where there are few tokens, shares for several threads.
+constexpr size_t kMostRows = 48;
+
+inline size_t rows_of_block(size_t tokens) {
+    const size_t share = (tokens / 8 + kTileRows - 1) / kTileRows * kTileRows;
+    return std::clamp(share, kTileRows, kMostRows);
+}
+
+template <typename Number>
+class EncoderLayer {
+  public:
+    EncoderLayer(const LayerWeights& weights, const float* hidden, const Tokens& tokens, ThreadMemory& caller, float* to)
+        : w_(weights), hidden_(hidden), tokens_(tokens), to_(to), block_(rows_of_block(tokens.count())) {
+        qkv_ = caller.qkv.of<uint16_t>(tokens.count() * 3 * w_.hidden());
+        context_ = caller.context.of<float>(tokens.count() * w_.hidden());
+    }
+
+    size_t blocks() const { return (tokens_.count() + block_ - 1) / block_; }
+    size_t attentions() const { return tokens_.texts() * w_.heads; }
+
+    void project(size_t block) const {
+        ThreadMemory& memory = thread_memory();
+        const size_t first = block * block_, rows = rows_from(first), width = w_.hidden();
+        auto* x = memory.levels.of<Element>(rows * width);
+        float scales[kMostRows];
+        for (size_t r = 0; r < rows; ++r) {
+            scales[r] = Number::take(hidden_ + tokens_.place[first + r] * width, width, w_.qkv, x + r * width);
+        }
+        uint16_t* to = qkv_ + first * 3 * width;
+        multiply<Number>(x, scales, rows, w_.qkv, [&](size_t r, size_t at, __m512 value) {
+            store_bfloat16(to + r * 3 * width + at, value);
+        });
+    }
+
+    void attend_head(size_t index) const {
+        const size_t text = index / w_.heads, head = index % w_.heads, width = w_.hidden();
+        const size_t first = tokens_.start[text], count = tokens_.start[text + 1] - first;
+        if (count == 0) return;
+        const Heads heads{qkv_ + first * 3 * width, count, width, width / w_.heads};
+        attend(heads, head, thread_memory().attention, context_ + first * width + head * heads.size);
+    }
+
+    void finish(size_t block) const {
+        ThreadMemory& memory = thread_memory();
+        const size_t first = block * block_, rows = rows_from(first), width = w_.hidden(), wide = w_.up.out;
+        auto* x = memory.levels.of<Element>(rows * wide);
+        float* middle = memory.middle.of<float>(rows * width);
+        float* grown = memory.wide.of<float>(rows * wide);
+        float scales[kMostRows];
+
+        for (size_t r = 0; r < rows; ++r) {
+            scales[r] = Number::take(context_ + (first + r) * width, width, w_.out, x + r * width);
+        }
+        multiply<Number>(x, scales, rows, w_.out, [&](size_t r, size_t at, __m512 value) {
+            const float* residual = hidden_ + tokens_.place[first + r] * width + at;
+            _mm512_storeu_ps(middle + r * width + at, _mm512_add_ps(value, _mm512_loadu_ps(residual)));
+        });
+        for (size_t r = 0; r < rows; ++r) {
+            layer_norm(middle + r * width, width, w_.gain_1, w_.bias_1, w_.epsilon_1);
+            scales[r] = Number::take(middle + r * width, width, w_.up, x + r * width);
+        }
+        multiply<Number>(x, scales, rows, w_.up, [&](size_t r, size_t at, __m512 value) {
+            _mm512_storeu_ps(grown + r * wide + at, gelu(value));
+        });
+        for (size_t r = 0; r < rows; ++r) scales[r] = Number::take(grown + r * wide, wide, w_.down, x + r * wide);
+        multiply<Number>(x, scales, rows, w_.down, [&](size_t r, size_t at, __m512 value) {
+            const __m512 residual = _mm512_loadu_ps(middle + r * width + at);
+            _mm512_storeu_ps(to_ + tokens_.place[first + r] * width + at, _mm512_add_ps(value, residual));
+        });
+        for (size_t r = 0; r < rows; ++r) {
+            layer_norm(to_ + tokens_.place[first + r] * width, width, w_.gain_2, w_.bias_2, w_.epsilon_2);
+        }
+    }
+
+  private:
+    using Element = typename Number::Element;
+
+    size_t rows_from(size_t first) const { return std::min(block_, tokens_.count() - first); }
+
+    const LayerWeights& w_;
+    const float* hidden_;
+    const Tokens& tokens_;
+    float* to_;
+    size_t block_;
+    uint16_t* qkv_;
+    float* context_;
+};
+
+}  // namespace stcompile

@@ -1,0 +1,113 @@
+"""Encoder layers as one operator each, of the package's own: what `native/operators.cpp` computes.
+
+Weights are stored as its kernels read them, in panels of 64 columns; the scale of the scores, and the base 2 of the
+kernel's exponentials, are in those of the queries.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from stcompile.native import DOMAIN
+from stcompile.passes.constants import constant_named
+from stcompile.passes.encoder_layers import EncoderLayer, Linear, find_encoder_layers
+from stcompile.passes.graph import swap
+from stcompile.quantize.padding_mask import ATTENTION_MASK, is_padding_mask
+
+_PANEL = 64
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Packed:
+    """One linear layer for an operator: its inputs by name, and its attributes."""
+
+    inputs: Mapping[str, NDArray[np.generic] | ir.TensorProtocol]
+    attributes: Mapping[str, int | float]
+
+
+# A linear layer of an encoder layer, by the operator's name for it: one, or queries, keys and values side by side.
+Pack = Callable[[str, Sequence[Linear], NDArray[np.float32]], Packed]
+
+
+def fusable_layers(model: ir.Model) -> tuple[list[EncoderLayer], tuple[str, ...]]:
+    """The encoder layers of a float32 graph that one operator can compute, and why others are none.
+
+    Returns:
+        the layers in order, and one sentence for each reason that something nearly was one.
+    """
+    refusals: list[str] = []
+    found = list(find_encoder_layers(model.graph, refusals))
+    masks = {layer.mask: is_padding_mask(model, layer.mask) for layer in found}
+    if not all(masks.values()):
+        refusals.append("more than the padding mask is added to the scores (relative positions, or a window)")
+    if not found and not refusals:
+        refusals.append("it has no attention")
+    return [layer for layer in found if masks[layer.mask]], tuple(dict.fromkeys(refusals))
+
+
+def write_layer(model: ir.Model, layer: EncoderLayer, op_type: str, pack: Pack) -> None:
+    """Puts the operator in the place of a layer."""
+    graph = model.graph
+    ones = np.ones(layer.width, dtype=np.float32)
+    scores = np.float32(layer.scale * math.log2(math.e))
+    parts = {
+        "qkv": ([layer.query, layer.key, layer.value], np.concatenate([ones * scores, ones, ones])),
+        "output": ([layer.output], ones),
+        "up": ([layer.up], np.ones(len(layer.up.bias), dtype=np.float32)),
+        "down": ([layer.down], ones),
+    }
+    # Read from the node: the layer before may be another value than when this one was found.
+    hidden = layer.query.node.inputs[0]
+    inputs: list[ir.Value | None] = [hidden, _graph_input(graph, ATTENTION_MASK)]
+    attributes: dict[str, int | float] = {
+        "heads": layer.heads,
+        "hidden": layer.width,
+        "intermediate": len(layer.up.bias),
+        "epsilon_1": layer.norm_1.epsilon,
+        "epsilon_2": layer.norm_2.epsilon,
+    }
+    for name, (linears, factors) in parts.items():
+        weight = linears[0].node.inputs[1]
+        assert weight is not None
+        packed = pack(name, linears, factors)
+        attributes |= packed.attributes
+        inputs += [_initializer(graph, f"{weight.name}_{name}_{part}", array) for part, array in packed.inputs.items()]
+    for norm in (layer.norm_1, layer.norm_2):
+        inputs += [norm.gain, norm.bias]
+    node = ir.node(op_type, inputs, attributes, domain=DOMAIN, name=f"{layer.norm_2.node.name}_layer")
+    graph.opset_imports[DOMAIN] = _VERSION
+    swap(graph, layer.norm_2.node, node)
+
+
+def panels(weight: NDArray[np.generic], word: int) -> NDArray[np.generic]:
+    """`(in, out)` as `(out / 64, in / word, 64, word)`: `word` neighbours of each column behind each other."""
+    rows, columns = weight.shape
+    return np.ascontiguousarray(weight.reshape(rows // word, word, columns // _PANEL, _PANEL).transpose(2, 0, 3, 1))
+
+
+def biases(linears: Sequence[Linear], factors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`(out,)`, scaled."""
+    joined: NDArray[np.float32] = np.concatenate([linear.bias for linear in linears]) * factors
+    return joined
+
+
+def _initializer(graph: ir.Graph, name: str, array: NDArray[np.generic] | ir.TensorProtocol) -> ir.Value:
+    if isinstance(array, np.ndarray):
+        return constant_named(graph, name, array)
+    known = graph.initializers.get(name)
+    if known is not None:
+        return known
+    value = ir.val(name, const_value=array)
+    graph.register_initializer(value)
+    return value
+
+
+def _graph_input(graph: ir.Graph, name: str) -> ir.Value:
+    return next(value for value in graph.inputs if value.name == name)

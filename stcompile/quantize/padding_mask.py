@@ -1,0 +1,66 @@
+"""Whether what a graph adds to its scores is the padding mask and nothing else, proved by running it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from stcompile.quantize.recording import opened
+
+ATTENTION_MASK = "attention_mask"
+
+# Texts and positions of the masks that are tried. Longer than windows of local attention usually are; and what depends
+# on positions, as rotary or relative ones do, shows in the first few.
+_SHAPES = ((3, 7), (2, 600))
+
+# What hides a key: exp(-1e4) is 0 in every precision.
+_HIDDEN = -1e4
+
+
+def is_padding_mask(model: ir.Model, mask: ir.Value) -> bool:
+    """Whether `mask` is 0 for every key that `attention_mask` keeps and hides every other one, for every query alike.
+
+    Args:
+        model: a float32 graph; it is left as it was.
+        mask: `(batch, heads or 1, queries or 1, keys)`, added to scores.
+    """
+    part = _leading_to(model, str(mask.name))
+    if ATTENTION_MASK not in [item.name for item in part.graph.inputs]:
+        return False
+    try:
+        with opened(part) as engine:
+            return all(
+                _hides(engine.run(feeds, (str(mask.name),))[0], feeds[ATTENTION_MASK] != 0) for feeds in _trials(part)
+            )
+    except Exception:  # the engine's own, for shapes that the graph cannot take
+        return False
+
+
+def _hides(found: NDArray[np.float32], kept: NDArray[np.bool_]) -> bool:
+    if found.ndim != 4 or found.shape[0] != len(kept) or found.shape[-1] != kept.shape[-1]:
+        return False
+    wanted = np.broadcast_to(kept[:, None, None, :], found.shape)
+    return bool(np.all(found[wanted] == 0) and np.all(found[~wanted] <= _HIDDEN))
+
+
+def _leading_to(model: ir.Model, name: str) -> ir.Model:
+    """The part of the graph that makes one value."""
+    copy = model.clone()
+    copy.graph.outputs[:] = [next(out for node in copy.graph for out in node.outputs if out.name == name)]
+    RemoveUnusedNodesPass()(copy)
+    return copy
+
+
+def _trials(model: ir.Model) -> Iterator[dict[str, NDArray[np.int64]]]:
+    """Inputs of the graph, their masks with holes, no text without a token."""
+    random = np.random.default_rng(0)
+    for texts, length in _SHAPES:
+        kept = random.random((texts, length)) < 0.7
+        kept[:, 0] |= ~kept.any(axis=1)
+        kept[0] = True
+        inputs = {str(item.name): np.zeros((texts, length), dtype=np.int64) for item in model.graph.inputs}
+        yield {**inputs, ATTENTION_MASK: kept.astype(np.int64)}

@@ -1,10 +1,10 @@
-// Scaled dot-product attention of one head over the tokens of one text, in bfloat16 with float32 sums.
+// Scaled dot-product attention of one head over the tokens of one text, with float32 sums.
 
 #pragma once
 
 #include <vector>
 
-#include "vectors.h"
+#include "linear.h"
 
 namespace stcompile {
 
@@ -36,8 +36,9 @@ class Buffer {
 
 // Where the rows of queries, keys and values of one text lie: [query | key | value] a token, queries scaled by
 // log2(e) / sqrt(size).
+template <typename Number>
 struct Heads {
-    const uint16_t* rows;
+    const typename Number::Element* rows;
     size_t tokens;
     size_t hidden;
     size_t size;  // of one head: a multiple of 32
@@ -51,9 +52,9 @@ constexpr float kMasked = -1e30f;
 constexpr int kQueries = 6;
 
 // Scores of a few queries and 16 * blocks keys.
-template <int queries, int blocks>
+template <typename Number, int queries, int blocks>
 inline __attribute__((always_inline)) void score_tile(
-    const uint16_t* query, size_t stride, const int32_t* keys, size_t width, size_t words, const float* mask, float* to) {
+    const typename Number::Element* query, size_t stride, const int32_t* keys, size_t width, size_t words, const float* mask, float* to) {
     __m512 sum[queries][blocks];
     for (int b = 0; b < blocks; ++b) {
         const __m512 first = _mm512_loadu_ps(mask + b * kLanes);
@@ -66,11 +67,9 @@ inline __attribute__((always_inline)) void score_tile(
         for (int b = 0; b < blocks; ++b) key[b] = _mm512_loadu_si512(keys + b * kLanes);
 #pragma GCC unroll 6
         for (int q = 0; q < queries; ++q) {
-            const __m512i word = broadcast_word(query + q * stride + 2 * k);
+            const __m512i word = broadcast_word(query + q * stride + Number::kWord * k);
 #pragma GCC unroll 4
-            for (int b = 0; b < blocks; ++b) {
-                sum[q][b] = _mm512_dpbf16_ps(sum[q][b], (__m512bh)word, (__m512bh)key[b]);
-            }
+            for (int b = 0; b < blocks; ++b) sum[q][b] = Number::add(sum[q][b], word, key[b]);
         }
     }
 #pragma GCC unroll 6
@@ -81,16 +80,16 @@ inline __attribute__((always_inline)) void score_tile(
 }
 
 // Values weighed by the probabilities of a few queries, 16 * blocks columns of them.
-template <int queries, int blocks>
+template <typename Number, int queries, int blocks>
 inline __attribute__((always_inline)) void value_tile(
-    const uint16_t* weights, size_t width, const int32_t* values, size_t size, const float* sums, float* to,
+    const typename Number::Element* weights, size_t width, const int32_t* values, size_t size, const float* sums, float* to,
     size_t stride) {
     __m512 sum[queries][blocks];
 #pragma GCC unroll 6
     for (int q = 0; q < queries; ++q) {
         for (int b = 0; b < blocks; ++b) sum[q][b] = _mm512_setzero_ps();
     }
-    for (size_t k = 0; k < width; k += 2, values += size) {
+    for (size_t k = 0; k < width; k += Number::kWord, values += size) {
         __m512i value[blocks];
 #pragma GCC unroll 4
         for (int b = 0; b < blocks; ++b) value[b] = _mm512_loadu_si512(values + b * kLanes);
@@ -98,9 +97,7 @@ inline __attribute__((always_inline)) void value_tile(
         for (int q = 0; q < queries; ++q) {
             const __m512i word = broadcast_word(weights + q * width + k);
 #pragma GCC unroll 4
-            for (int b = 0; b < blocks; ++b) {
-                sum[q][b] = _mm512_dpbf16_ps(sum[q][b], (__m512bh)word, (__m512bh)value[b]);
-            }
+            for (int b = 0; b < blocks; ++b) sum[q][b] = Number::add(sum[q][b], word, value[b]);
         }
     }
 #pragma GCC unroll 6
@@ -113,93 +110,91 @@ inline __attribute__((always_inline)) void value_tile(
     }
 }
 
-// exp2(score - largest) of one row as bfloat16, and their sum.
-inline float soften(const float* scores, size_t width, uint16_t* weights) {
+// exp2(score - largest) of one row, and their sum.
+template <typename Number>
+inline float soften(const float* scores, size_t width, typename Number::Element* weights) {
     __m512 largest = _mm512_loadu_ps(scores);
     for (size_t i = kLanes; i < width; i += kLanes) largest = _mm512_max_ps(largest, _mm512_loadu_ps(scores + i));
     const __m512 most = _mm512_set1_ps(_mm512_reduce_max_ps(largest));
     __m512 sum = _mm512_setzero_ps();
     for (size_t i = 0; i < width; i += kLanes) {
-        const __m512 weight = exp2_of_negative(_mm512_sub_ps(_mm512_loadu_ps(scores + i), most));
+        const __m512 weight = Number::exp2(_mm512_sub_ps(_mm512_loadu_ps(scores + i), most));
         sum = _mm512_add_ps(sum, weight);
-        store_bfloat16(weights + i, weight);
+        Number::store(weights + i, weight);
     }
     return _mm512_reduce_add_ps(sum);
 }
 
-template <int queries>
+template <typename Number, int queries>
 inline void attend_queries(
-    const Heads& heads, const uint16_t* query, const int32_t* keys, const int32_t* values, const float* mask,
+    const Heads<Number>& heads, const typename Number::Element* query, const int32_t* keys, const int32_t* values, const float* mask,
     size_t width, AttentionMemory& memory, float* to) {
     float* scores = memory.scores.of<float>(kQueries * width);
-    uint16_t* weights = memory.weights.of<uint16_t>(kQueries * width);
-    const size_t stride = 3 * heads.hidden, words = heads.size / 2;
+    auto* weights = memory.weights.of<typename Number::Element>(kQueries * width);
+    const size_t stride = 3 * heads.hidden, words = heads.size / Number::kWord;
     size_t start = 0;
     for (; start + 64 <= width; start += 64) {
-        score_tile<queries, 4>(query, stride, keys + start, width, words, mask + start, scores + start);
+        score_tile<Number, queries, 4>(query, stride, keys + start, width, words, mask + start, scores + start);
     }
     switch ((width - start) / kLanes) {
-        case 1: score_tile<queries, 1>(query, stride, keys + start, width, words, mask + start, scores + start); break;
-        case 2: score_tile<queries, 2>(query, stride, keys + start, width, words, mask + start, scores + start); break;
-        case 3: score_tile<queries, 3>(query, stride, keys + start, width, words, mask + start, scores + start); break;
+        case 1: score_tile<Number, queries, 1>(query, stride, keys + start, width, words, mask + start, scores + start); break;
+        case 2: score_tile<Number, queries, 2>(query, stride, keys + start, width, words, mask + start, scores + start); break;
+        case 3: score_tile<Number, queries, 3>(query, stride, keys + start, width, words, mask + start, scores + start); break;
         default: break;
     }
     float sums[kQueries];
-    for (int q = 0; q < queries; ++q) sums[q] = soften(scores + q * width, width, weights + q * width);
+    for (int q = 0; q < queries; ++q) sums[q] = soften<Number>(scores + q * width, width, weights + q * width);
     size_t column = 0;
     for (; column + 64 <= heads.size; column += 64) {
-        value_tile<queries, 4>(weights, width, values + column, heads.size, sums, to + column, heads.hidden);
+        value_tile<Number, queries, 4>(weights, width, values + column, heads.size, sums, to + column, heads.hidden);
     }
     if (column < heads.size) {
-        value_tile<queries, 2>(weights, width, values + column, heads.size, sums, to + column, heads.hidden);
+        value_tile<Number, queries, 2>(weights, width, values + column, heads.size, sums, to + column, heads.hidden);
     }
 }
 
 // softmax(Q K^T) V of one head; `to` is the head's first column in rows of `hidden` floats.
-inline void attend(const Heads& heads, size_t head, AttentionMemory& memory, float* to) {
-    const size_t stride = 3 * heads.hidden, size = heads.size, words = size / 2;
+template <typename Number>
+inline void attend(const Heads<Number>& heads, size_t head, AttentionMemory& memory, float* to) {
+    const size_t stride = 3 * heads.hidden, size = heads.size, words = size / Number::kWord;
     const size_t width = (heads.tokens + kLanes - 1) / kLanes * kLanes;
-    const uint16_t* query = heads.rows + head * size;
-    const uint16_t* key = query + heads.hidden;
-    const uint16_t* value = key + heads.hidden;
+    const auto* query = heads.rows + head * size;
+    const auto* key = query + heads.hidden;
+    const auto* value = key + heads.hidden;
     int32_t* keys = memory.keys.of<int32_t>(words * width);
-    int32_t* values = memory.values.of<int32_t>(width / 2 * size);
+    int32_t* values = memory.values.of<int32_t>(width / Number::kWord * size);
     float* mask = memory.mask.of<float>(width);
 
     const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    const __m512i steps = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(static_cast<int>(stride * 2)));
+    const __m512i steps = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(static_cast<int>(stride * sizeof *key)));
     for (size_t start = 0; start < width; start += kLanes) {
         const size_t left = heads.tokens - start;
         const __mmask16 real = left >= kLanes ? 0xffff : static_cast<__mmask16>((1u << left) - 1);
         _mm512_storeu_ps(mask + start, _mm512_mask_blend_ps(real, _mm512_set1_ps(kMasked), _mm512_setzero_ps()));
-        const uint16_t* from = key + start * stride;
+        const auto* from = key + start * stride;
         for (size_t k = 0; k < words; ++k) {
             const __m512i column =
-                _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), real, steps, from + 2 * k, 1);
+                _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), real, steps, from + Number::kWord * k, 1);
             _mm512_storeu_si512(keys + k * width + start, column);
         }
     }
-    for (size_t token = 0; token < width; token += 2) {
-        int32_t* pairs = values + token / 2 * size;
+    for (size_t token = 0; token < width; token += Number::kWord) {
+        int32_t* words_of = values + token / Number::kWord * size;
+        const size_t left = token < heads.tokens ? heads.tokens - token : 0;
         for (size_t i = 0; i < size; i += kLanes) {
-            const auto at = [&](size_t t) {
-                if (t >= heads.tokens) return _mm512_setzero_si512();
-                const uint16_t* from = value + t * stride + i;
-                return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
-            };
-            _mm512_storeu_si512(pairs + i, _mm512_or_si512(at(token), _mm512_slli_epi32(at(token + 1), 16)));
+            _mm512_storeu_si512(words_of + i, Number::beside(value + token * stride + i, stride, left));
         }
     }
     for (size_t q = 0; q < heads.tokens; q += kQueries) {
-        const uint16_t* from = query + q * stride;
+        const auto* from = query + q * stride;
         float* into = to + q * heads.hidden;
         switch (heads.tokens - q) {
-            case 1: attend_queries<1>(heads, from, keys, values, mask, width, memory, into); break;
-            case 2: attend_queries<2>(heads, from, keys, values, mask, width, memory, into); break;
-            case 3: attend_queries<3>(heads, from, keys, values, mask, width, memory, into); break;
-            case 4: attend_queries<4>(heads, from, keys, values, mask, width, memory, into); break;
-            case 5: attend_queries<5>(heads, from, keys, values, mask, width, memory, into); break;
-            default: attend_queries<6>(heads, from, keys, values, mask, width, memory, into);
+            case 1: attend_queries<Number, 1>(heads, from, keys, values, mask, width, memory, into); break;
+            case 2: attend_queries<Number, 2>(heads, from, keys, values, mask, width, memory, into); break;
+            case 3: attend_queries<Number, 3>(heads, from, keys, values, mask, width, memory, into); break;
+            case 4: attend_queries<Number, 4>(heads, from, keys, values, mask, width, memory, into); break;
+            case 5: attend_queries<Number, 5>(heads, from, keys, values, mask, width, memory, into); break;
+            default: attend_queries<Number, 6>(heads, from, keys, values, mask, width, memory, into);
         }
     }
 }

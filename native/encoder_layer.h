@@ -73,7 +73,7 @@ class EncoderLayer {
   public:
     EncoderLayer(const LayerWeights& weights, const float* hidden, const Tokens& tokens, ThreadMemory& caller, float* to)
         : w_(weights), hidden_(hidden), tokens_(tokens), to_(to), block_(rows_of_block(tokens.count())) {
-        qkv_ = caller.qkv.of<uint16_t>(tokens.count() * 3 * w_.hidden());
+        qkv_ = caller.qkv.of<typename Attending::Element>(tokens.count() * 3 * w_.hidden());
         context_ = caller.context.of<float>(tokens.count() * w_.hidden());
     }
 
@@ -86,11 +86,11 @@ class EncoderLayer {
         auto* x = memory.levels.of<Element>(rows * width);
         float scales[kMostRows];
         for (size_t r = 0; r < rows; ++r) {
-            scales[r] = Number::take(hidden_ + tokens_.place[first + r] * width, width, w_.qkv, x + r * width);
+            scales[r] = take<Number>(hidden_ + tokens_.place[first + r] * width, w_.qkv, x + r * width);
         }
-        uint16_t* to = qkv_ + first * 3 * width;
+        auto* to = qkv_ + first * 3 * width;
         multiply<Number>(x, scales, rows, w_.qkv, [&](size_t r, size_t at, __m512 value) {
-            store_bfloat16(to + r * 3 * width + at, value);
+            Attending::store(to + r * 3 * width + at, value);
         });
     }
 
@@ -98,7 +98,7 @@ class EncoderLayer {
         const size_t text = index / w_.heads, head = index % w_.heads, width = w_.hidden();
         const size_t first = tokens_.start[text], count = tokens_.start[text + 1] - first;
         if (count == 0) return;
-        const Heads heads{qkv_ + first * 3 * width, count, width, width / w_.heads};
+        const Heads<Attending> heads{qkv_ + first * 3 * width, count, width, width / w_.heads};
         attend(heads, head, thread_memory().attention, context_ + first * width + head * heads.size);
     }
 
@@ -111,7 +111,7 @@ class EncoderLayer {
         float scales[kMostRows];
 
         for (size_t r = 0; r < rows; ++r) {
-            scales[r] = Number::take(context_ + (first + r) * width, width, w_.out, x + r * width);
+            scales[r] = take<Number>(context_ + (first + r) * width, w_.out, x + r * width);
         }
         multiply<Number>(x, scales, rows, w_.out, [&](size_t r, size_t at, __m512 value) {
             const float* residual = hidden_ + tokens_.place[first + r] * width + at;
@@ -119,12 +119,12 @@ class EncoderLayer {
         });
         for (size_t r = 0; r < rows; ++r) {
             layer_norm(middle + r * width, width, w_.gain_1, w_.bias_1, w_.epsilon_1);
-            scales[r] = Number::take(middle + r * width, width, w_.up, x + r * width);
+            scales[r] = take<Number>(middle + r * width, w_.up, x + r * width);
         }
         multiply<Number>(x, scales, rows, w_.up, [&](size_t r, size_t at, __m512 value) {
-            _mm512_storeu_ps(grown + r * wide + at, gelu(value));
+            _mm512_storeu_ps(grown + r * wide + at, value);
         });
-        for (size_t r = 0; r < rows; ++r) scales[r] = Number::take(grown + r * wide, wide, w_.down, x + r * wide);
+        for (size_t r = 0; r < rows; ++r) scales[r] = take_gelu<Number>(grown + r * wide, w_.down, x + r * wide);
         multiply<Number>(x, scales, rows, w_.down, [&](size_t r, size_t at, __m512 value) {
             const __m512 residual = _mm512_loadu_ps(middle + r * width + at);
             _mm512_storeu_ps(to_ + tokens_.place[first + r] * width + at, _mm512_add_ps(value, residual));
@@ -136,6 +136,7 @@ class EncoderLayer {
 
   private:
     using Element = typename Number::Element;
+    using Attending = typename Number::InAttention;
 
     size_t rows_from(size_t first) const { return std::min(block_, tokens_.count() - first); }
 
@@ -144,7 +145,7 @@ class EncoderLayer {
     const Tokens& tokens_;
     float* to_;
     size_t block_;
-    uint16_t* qkv_;
+    typename Attending::Element* qkv_;
     float* context_;
 };
 

@@ -1,6 +1,6 @@
-// Matrix products of a few rows with packed weights, in 8-bit integers (VNNI) and in bfloat16.
+// Matrix products of a few rows with packed weights, in 8-bit integers (VNNI), in bfloat16 and in float32.
 //
-// Weights are packed in panels of 64 columns: for each word of the inner axis (four int8 or two bfloat16), the words of
+// Weights are packed in panels of 64 columns: for each word of the inner axis (four int8, two bfloat16 or one float32), the words of
 // the 64 columns beside each other. A tile of 6 rows times 64 columns keeps its 24 sums in registers.
 
 #pragma once
@@ -30,13 +30,16 @@ struct Linear {
 struct Int8 {
     using Element = uint8_t;
     using Sum = __m512i;
+    using InAttention = struct Bfloat16;
     static constexpr size_t kWord = 4;
 
-    static float take(const float* from, size_t width, const Linear& layer, Element* to) {
+    // Rounds one row; `prepare(i)` gives its numbers from i on. Returns the row's scale.
+    template <typename Prepare>
+    static float take(const float* from, size_t width, const Linear& layer, Element* to, Prepare prepare) {
         const bool symmetric = layer.zero_point >= 128;
         __m512 largest = _mm512_setzero_ps();
         for (size_t i = 0; i < width; i += kLanes) {
-            const __m512 x = _mm512_mul_ps(_mm512_loadu_ps(from + i), _mm512_loadu_ps(layer.smooth + i));
+            const __m512 x = _mm512_mul_ps(prepare(i), _mm512_loadu_ps(layer.smooth + i));
             largest = _mm512_max_ps(largest, symmetric ? absolute(x) : x);
         }
         const float most = _mm512_reduce_max_ps(largest) / layer.above;
@@ -67,10 +70,12 @@ struct Int8 {
 struct Bfloat16 {
     using Element = uint16_t;
     using Sum = __m512;
+    using InAttention = Bfloat16;
     static constexpr size_t kWord = 2;
 
-    static float take(const float* from, size_t width, const Linear&, Element* to) {
-        for (size_t i = 0; i < width; i += kLanes) store_bfloat16(to + i, _mm512_loadu_ps(from + i));
+    template <typename Prepare>
+    static float take(const float*, size_t width, const Linear&, Element* to, Prepare prepare) {
+        for (size_t i = 0; i < width; i += kLanes) store_bfloat16(to + i, prepare(i));
         return 1.0f;
     }
     static Sum start(const Linear& layer, size_t column) { return _mm512_loadu_ps(layer.bias + column); }
@@ -78,7 +83,60 @@ struct Bfloat16 {
         return _mm512_dpbf16_ps(sum, (__m512bh)row, (__m512bh)column);
     }
     static __m512 finish(Sum sum, float, const Linear&, size_t) { return sum; }
+    static void store(Element* to, __m512 x) { store_bfloat16(to, x); }
+    // The words of sixteen columns of one token and the next; zeros for tokens from `left` on.
+    static __m512i beside(const Element* at, size_t stride, size_t left) {
+        const auto row = [&](size_t token) {
+            if (token >= left) return _mm512_setzero_si512();
+            return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at + token * stride)));
+        };
+        return _mm512_or_si512(row(0), _mm512_slli_epi32(row(1), 16));
+    }
+    static __m512 exp2(__m512 x) { return exp2_of_negative(x); }
+    static __m512 gelu(__m512 x) { return stcompile::gelu(x); }
 };
+
+// Everything in float32.
+struct Float32 {
+    using Element = float;
+    using Sum = __m512;
+    using InAttention = Float32;
+    static constexpr size_t kWord = 1;
+
+    template <typename Prepare>
+    static float take(const float*, size_t width, const Linear&, Element* to, Prepare prepare) {
+        for (size_t i = 0; i < width; i += kLanes) _mm512_storeu_ps(to + i, prepare(i));
+        return 1.0f;
+    }
+    static Sum start(const Linear& layer, size_t column) { return _mm512_loadu_ps(layer.bias + column); }
+    static Sum add(Sum sum, __m512i row, __m512i column) {
+        return _mm512_fmadd_ps(_mm512_castsi512_ps(row), _mm512_castsi512_ps(column), sum);
+    }
+    static __m512 finish(Sum sum, float, const Linear&, size_t) { return sum; }
+    static void store(Element* to, __m512 x) { _mm512_storeu_ps(to, x); }
+    static __m512i beside(const Element* at, size_t, size_t left) {
+        return left > 0 ? _mm512_castps_si512(_mm512_loadu_ps(at)) : _mm512_setzero_si512();
+    }
+    static __m512 exp2(__m512 x) { return exp2_of_negative_exactly(x); }
+    static __m512 gelu(__m512 x) { return gelu_exactly(x); }
+};
+
+// A row as the input of a layer.
+template <typename Number>
+inline float take(const float* row, const Linear& layer, typename Number::Element* to) {
+    return Number::take(row, layer.in, layer, to, [&](size_t i) { return _mm512_loadu_ps(row + i); });
+}
+
+// The GELU of a row as the input of a layer, and in the row's own place. Not where the row is multiplied: its constants
+// would push the sums out of the registers.
+template <typename Number>
+inline float take_gelu(float* row, const Linear& layer, typename Number::Element* to) {
+    return Number::take(row, layer.in, layer, to, [&](size_t i) {
+        const __m512 value = Number::InAttention::gelu(_mm512_loadu_ps(row + i));
+        _mm512_storeu_ps(row + i, value);
+        return value;
+    });
+}
 
 template <typename Number, int rows, typename Use>
 inline __attribute__((always_inline)) void tile(

@@ -1,4 +1,4 @@
-// The operators `EncoderLayerInt8` and `EncoderLayerBfloat16` of the domain `stcompile`, for ONNX Runtime.
+// The operators `EncoderLayerInt8`, `EncoderLayerBfloat16` and `EncoderLayerFloat32` of the domain `stcompile`.
 //
 // Inputs: hidden float32 (batch, sequence, hidden); attention mask int64 (batch, sequence); then constants: of each of
 // the linear layers [query | key | value], output, up, down its packed weights, bias and, in 8 bits, scales and
@@ -113,18 +113,27 @@ struct Int8Reader {
     }
 };
 
-struct Bfloat16Reader {
-    using Number = Bfloat16;
-    static constexpr const char* kName = "EncoderLayerBfloat16";
+template <typename Float>
+struct FloatReader {
+    using Number = Float;
     static constexpr size_t kPerLinear = 2;
-    static constexpr ort::ElementType kWeights = ort::kBfloat16;
 
     Linear read(Constants& constants, const ort::KernelInfo*, size_t in, size_t out, const std::string&) {
         Linear linear{in, out};
-        linear.weights = constants.next<uint16_t>(in * out);
+        linear.weights = constants.next<typename Float::Element>(in * out);
         linear.bias = constants.next<float>(out);
         return linear;
     }
+};
+
+struct Bfloat16Reader : FloatReader<Bfloat16> {
+    static constexpr const char* kName = "EncoderLayerBfloat16";
+    static constexpr ort::ElementType kWeights = ort::kBfloat16;
+};
+
+struct Float32Reader : FloatReader<Float32> {
+    static constexpr const char* kName = "EncoderLayerFloat32";
+    static constexpr ort::ElementType kWeights = ort::kFloat;
 };
 
 template <typename Reader>
@@ -240,14 +249,17 @@ extern "C" __attribute__((visibility("default"))) ort::Status* RegisterCustomOps
     using namespace stcompile;
     static const Operator<Int8Reader> int8;
     static const Operator<Bfloat16Reader> bfloat16;
+    static const Operator<Float32Reader> float32;
     const ort::Api* found = base->get(ort::kApiVersion);
     if (found == nullptr) return nullptr;
     api = found;
     static ort::Domain* domain = nullptr;  // lives as long as the process: sessions refer to it
     if (domain == nullptr) {
         if (ort::Status* status = api->new_domain("stcompile", &domain)) return status;
-        if (ort::Status* status = api->add_op(domain, &int8)) return status;
-        if (ort::Status* status = api->add_op(domain, &bfloat16)) return status;
+        const ort::CustomOp* const operators[] = {&int8, &bfloat16, &float32};
+        for (const ort::CustomOp* op : operators) {
+            if (ort::Status* status = api->add_op(domain, op)) return status;
+        }
     }
     return api->add_domain(options, domain);
 }

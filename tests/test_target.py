@@ -20,6 +20,7 @@ NAMES = (
     "onnx-int8",
     "onnx-int8-fused",
     "onnx-bf16-fused",
+    "onnx-fp32-fused",
     "onnx-int8-dynamic",
     "onnx-int8-weights",
     "onnx-int4-weights",

@@ -16,7 +16,7 @@ from stcompile.quantize.calibrated import (
     quantize_weights_openvino,
 )
 from stcompile.quantize.dynamic import quantize_dynamic
-from stcompile.quantize.fused_bfloat16 import convert_to_bfloat16
+from stcompile.quantize.fused_float import convert_to_bfloat16, fuse_float32
 from stcompile.quantize.fused_int8 import quantize_int8_fused
 from stcompile.quantize.half import convert_to_half
 from stcompile.quantize.job import QuantizationJob
@@ -37,6 +37,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "int8": quantize_int8,
         "int8-fused": quantize_int8_fused,
         "bf16-fused": convert_to_bfloat16,
+        "fp32-fused": fuse_float32,
         "int8-weights": quantize_weights_8,
         "int4-weights": quantize_weights_4,
         "int8-openvino": quantize_int8_openvino,

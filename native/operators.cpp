@@ -188,6 +188,10 @@ class Kernel {
 
     template <void (Layer::*step)(size_t) const>
     static void for_each(ort::KernelContext* context, const Layer& layer, size_t count) {
+        if (layer.blocks() == 1) {  // to wake other threads would take longer
+            for (size_t i = 0; i < count; ++i) (layer.*step)(i);
+            return;
+        }
         if (count == 0) return;
         const auto run = [](void* data, size_t index) { (static_cast<const Layer*>(data)->*step)(index); };
         check(api->parallel_for(context, run, count, 0, const_cast<Layer*>(&layer)));

@@ -17,6 +17,7 @@ from stcompile.cpu_features import adds_int8_products, computes_bfloat16
 from stcompile.export import export_model
 from stcompile.quantize.calibration import default_set
 from stcompile.stack.module_stack import ModuleStack
+from stcompile.target import Target
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ def chosen_contenders(words: Sequence[str]) -> dict[str, Contender]:
     found = {}
     for name, contender in CONTENDERS.items():
         wanted = not words or contender.is_ours or name == REFERENCE or any(word in name for word in words)
-        if wanted and (has_bf16 or contender.precision != "bf16"):
+        runs = not Target.parse(contender.model).refusals() if contender.is_ours else True
+        if wanted and runs and (has_bf16 or contender.precision != "bf16"):
             found[name] = contender
     return found
 

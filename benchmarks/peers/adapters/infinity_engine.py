@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from . import ort_threads
 from .batches import BATCH_SIZE
 
 
@@ -24,6 +25,7 @@ def load(model: str, threads: int, options: dict[str, Any]) -> Callable[[list[st
     from infinity_emb.primitives import PoolingMethod
 
     torch.set_num_threads(threads)
+    ort_threads.limit(threads)
     os.chdir(model)  # otherwise it looks for the graph under the name of the folder
     arguments = EngineArgs(
         model_name_or_path=".",

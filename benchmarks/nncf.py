@@ -50,6 +50,7 @@ from stcompile.errors import InputError, MissingExtraError
 from stcompile.manifest import OPENVINO, SENTENCE, EngineSpec
 from stcompile.metrics import distance, rounded
 from stcompile.runtime.cpus import available_cpus
+from stcompile.runtime.device import CPU, Device
 from stcompile.runtime.engines.openvino import OpenVinoEngine, import_openvino
 from stcompile.runtime.route import OpenRoute
 from stcompile.runtime.text.base import Feeds
@@ -254,14 +255,14 @@ def _contenders(ours: Mapping[str, Artifact], theirs: Mapping[str, Path], thread
     graphs |= {name: [xml, xml.with_suffix(".bin")] for name, xml in theirs.items()}
     found = []
     for name, paths in graphs.items():
-        engine = OpenVinoEngine(paths[0], "cpu", threads, EngineSpec(OPENVINO), (SENTENCE,))
+        engine = OpenVinoEngine(paths[0], threads, EngineSpec(OPENVINO), (SENTENCE,))
         size = sum(path.stat().st_size for path in paths)
         found.append(Contender(name, size / 1e6, partial(_encode, route, partial(_sentences, engine))))
     return found
 
 
 def _route(artifact: Artifact, threads: int) -> OpenRoute:
-    return OpenRoute(artifact.folder, artifact.manifest, artifact.manifest.graphs[0], "cpu", threads)
+    return OpenRoute(artifact.folder, artifact.manifest, artifact.manifest.graphs[0], Device(CPU), threads)
 
 
 def _graph_files(artifact: Artifact) -> list[Path]:

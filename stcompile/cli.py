@@ -83,7 +83,7 @@ MaxDropOption = Annotated[
 RevisionOption = Annotated[str | None, typer.Option(help="Revision of a hub model.")]
 CacheOption = Annotated[str | None, typer.Option(help="Where the hub's files are kept.")]
 TrustOption = Annotated[bool, typer.Option(help="Run Python code that comes with the model: network and modules.")]
-ProviderOption = Annotated[str, typer.Option(help="Execution provider: cpu or cuda. Never falls back.")]
+DeviceOption = Annotated[str, typer.Option(help="Where it runs: cpu, cuda or cuda:1. Never falls back.")]
 
 
 @app.command(epilog=_EPILOG)
@@ -258,7 +258,7 @@ def verify(
     against: Annotated[str, typer.Option(help="The model it was compiled from: folder or hub id.", show_default=False)],
     texts: TextsOption = None,
     min_cosine: MinCosineOption = None,
-    provider: ProviderOption = "cpu",
+    device: DeviceOption = "cpu",
     revision: RevisionOption = None,
     cache_dir: CacheOption = None,
     trust_remote_code: TrustOption = False,
@@ -277,7 +277,7 @@ def verify(
             against,
             texts=None if texts is None else read_texts(texts),
             min_cosine=min_cosine,
-            provider=provider,
+            device=device,
             revision=revision,
             cache_dir=cache_dir,
             trust_remote_code=trust_remote_code,
@@ -307,7 +307,7 @@ def encode(
     normalize: Annotated[bool, typer.Option("--normalize", help="Scale every vector to length 1.")] = False,
     truncate_dim: Annotated[int | None, typer.Option(help="Keep only the first so many dimensions.")] = None,
     precision: Annotated[str, typer.Option(help="float32, int8, uint8, binary or ubinary.")] = "float32",
-    provider: ProviderOption = "cpu",
+    device: DeviceOption = "cpu",
     threads: Annotated[int | None, typer.Option(help="Engine threads. Default: the CPUs this process may use.")] = None,
     task: Annotated[str | None, typer.Option(help="Which route of a Router: query, document, ...")] = None,
 ) -> None:
@@ -320,7 +320,7 @@ def encode(
     if output != STDIN and not output.endswith((".npy", ".jsonl")):
         raise InputError(f"cannot tell the format of {output}: name it .npy or .jsonl")
     found = read_texts(texts, field)
-    encoder = load(artifact, provider=provider, threads=threads)
+    encoder = load(artifact, device=device, threads=threads)
     vectors = encoder.encode(
         found,
         prompt_name=prompt_name,

@@ -129,9 +129,7 @@ def export_model(
             manifest = assembled(stack, chosen, provider, specs, graphs, compiled, padding, distillation)
             write_manifest(folder, manifest)
         with step("Proving it against torch"):
-            report = check_parity(
-                open_artifact(folder), stack, texts=texts, tolerance=request.tolerance, provider="cpu"
-            )
+            report = check_parity(open_artifact(folder), stack, texts=texts, tolerance=request.tolerance, device="cpu")
         if not report.passed:
             raise ParityError(_verdict(stack.name, chosen, report))
         (folder / PARITY_FILE).write_text(report.to_json(), encoding="utf-8")

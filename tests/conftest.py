@@ -175,9 +175,9 @@ class _Quick:
         return once[model]
 
 
-def _run_here(artifact: Path, texts: Sequence[str], runs: Any, *, provider: str) -> dict[str, npt.NDArray[np.float32]]:
+def _run_here(artifact: Path, texts: Sequence[str], runs: Any, *, device: str) -> dict[str, npt.NDArray[np.float32]]:
     """`run_shipped` without a process of its own."""
-    encoder = stcompile.load(artifact, provider=provider, threads=1)
+    encoder = stcompile.load(artifact, device=device, threads=1)
     found = {}
     for name, run in runs.items():
         vectors = encoder.encode([texts[index] for index in run.order], **run.options)

@@ -381,7 +381,7 @@ def test_verify_outside_the_tolerance(int8: Path, few: str, run: Run) -> None:
     [
         (["--against", MODELS / "pool_concat_all"], "it was compiled from another model"),
         (["--against", MODELS / "nowhere"], "there is no model folder"),
-        (["--against", _MODEL, "--provider", "tpu"], "unknown provider 'tpu'"),
+        (["--against", _MODEL, "--device", "tpu"], "unknown device 'tpu'"),
         (["--against", _MODEL, "--min-cosine", "0"], "between 0 and 1"),
     ],
 )
@@ -456,7 +456,7 @@ def test_encode_standard_input_as_a_user_starts_it(artifact: Path) -> None:
         (["--threads", "0"], "hello", "threads"),
         (["--batch-size", "0"], "hello", "batch_size"),
         (["--truncate-dim", "0"], "hello", "truncate_dim"),
-        (["--provider", "tpu"], "hello", "unknown provider 'tpu'"),
+        (["--device", "tpu"], "hello", "unknown device 'tpu'"),
         (["--field", "body"], '{"text": "hello"}', "field 'body'"),
     ],
 )
@@ -470,9 +470,9 @@ def test_encode_names_what_it_cannot_take(
 
 @pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="CUDA is here")
 def test_cuda_that_is_not_there_is_no_quiet_cpu_run(artifact: Path, run: Run) -> None:
-    done = run("encode", artifact, "--provider", "cuda", stdin="hello")
+    done = run("encode", artifact, "--device", "cuda", stdin="hello")
     assert (done.code, done.out) == (2, "")
-    assert "cuda was asked for" in done.sentence
+    assert "cuda:0 was asked for" in done.sentence
 
 
 @pytest.mark.parametrize("name", ["nowhere", "few.txt", "."])

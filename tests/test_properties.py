@@ -15,6 +15,7 @@ from hypothesis import strategies as some
 
 import stcompile
 from stcompile.artifact import Artifact, open_artifact
+from stcompile.runtime.device import CPU, Device
 from stcompile.runtime.engines import open_engine
 from stcompile.runtime.text.base import padded
 from stcompile.runtime.text.transformer import TransformerText
@@ -182,7 +183,7 @@ def taken_apart(folder: str) -> tuple[Artifact, TransformerText, Any]:
     artifact = open_artifact(folder)
     (graph,) = artifact.manifest.graphs
     front = TransformerText(artifact.folder, artifact.manifest.text, [item.name for item in graph.inputs])
-    return artifact, front, open_engine(artifact.folder, graph, artifact.manifest, "cpu", 1)
+    return artifact, front, open_engine(artifact.folder, graph, artifact.manifest, Device(CPU), 1)
 
 
 def test_the_comparison_can_fail(compiled: Compiled) -> None:

@@ -70,7 +70,9 @@ def plot_bulk(results: Mapping[str, Any], path: Path, subtitle: str) -> None:
             rows.sort(key=lambda row: row["texts_per_second"])
             speeds = [row["texts_per_second"] for row in rows]
             bars = axis.barh([row["who"] for row in rows], speeds, color=[_COLOURS[row["precision"]] for row in rows])
-            axis.bar_label(bars, [f"{speed:.3g}" for speed in speeds], padding=2, fontsize=6)
+            axis.bar_label(
+                bars, [f"{speed:.0f}" if speed >= 100 else f"{speed:.1f}" for speed in speeds], padding=2, fontsize=6
+            )
             axis.tick_params(axis="y", labelsize=6)
             for label in axis.get_yticklabels():
                 label.set_fontweight("bold" if label.get_text().startswith(_OURS) else "normal")

@@ -33,7 +33,7 @@ class Run:
 
 
 def run_shipped(
-    artifact: Path, texts: Sequence[str], runs: dict[str, Run], *, provider: str, threads: int | None = None
+    artifact: Path, texts: Sequence[str], runs: dict[str, Run], *, device: str, threads: int | None = None
 ) -> dict[str, NDArray[np.float32]]:
     """Encodes with the artifact in a fresh process that must not import torch.
 
@@ -48,7 +48,7 @@ def run_shipped(
         job = Path(scratch) / "job.json"
         content = {
             "artifact": str(artifact.resolve()),
-            "provider": provider,
+            "device": device,
             "threads": threads,
             "texts": list(texts),
             "runs": {name: {"order": list(run.order), "options": run.options} for name, run in runs.items()},

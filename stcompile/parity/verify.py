@@ -45,7 +45,7 @@ def verify_artifact(
     *,
     texts: Sequence[str] | None = None,
     min_cosine: float | None = None,
-    provider: str = "cpu",
+    device: str = "cpu",
     revision: str | None = None,
     cache_dir: str | None = None,
     trust_remote_code: bool = False,
@@ -57,7 +57,7 @@ def verify_artifact(
         against: the model: folder, hub id or SentenceTransformer.
         texts: what to encode; None takes the project's probe texts.
         min_cosine: replaces the target's smallest allowed cosine, and its largest absolute error.
-        provider: execution provider to run the artifact on.
+        device: where the artifact runs: `cpu`, `cuda` or `cuda:1`.
         revision: hub revision of the model.
         cache_dir: where the hub's files are kept.
         trust_remote_code: let the model's network run code that comes with it.
@@ -77,7 +77,7 @@ def verify_artifact(
         stack = distilled(stack, pca_dims=opened.manifest.distillation.pca_dims)
         target = dataclasses.replace(target, tolerance=AGAIN_DISTILLED)
     tolerance = tolerance_for(target, *_budget_of(opened.manifest, min_cosine))
-    return check_parity(opened, stack, texts=texts, tolerance=tolerance, provider=provider)
+    return check_parity(opened, stack, texts=texts, tolerance=tolerance, device=device)
 
 
 def tolerance_for(target: Target, min_cosine: float | None, max_drop: float | None = None) -> Tolerance:
@@ -120,7 +120,7 @@ def _budget_of(manifest: Manifest, min_cosine: float | None) -> tuple[float | No
 
 
 def check_parity(
-    artifact: Artifact, stack: ModuleStack, *, texts: Sequence[str] | None, tolerance: Tolerance, provider: str
+    artifact: Artifact, stack: ModuleStack, *, texts: Sequence[str] | None, tolerance: Tolerance, device: str
 ) -> ParityReport:
     """Encodes with both and compares. Arguments and errors as `verify_artifact`."""
     manifest = artifact.manifest
@@ -147,7 +147,7 @@ def check_parity(
         plan, reference = _planned(manifest, graph, route, chosen, f"route-{index}")
         plans.append(plan)
         references.append(reference)
-    compiled = _shipped(artifact, plans, provider)
+    compiled = _shipped(artifact, plans, device)
     pairs = list(zip(plans, references, compiled, strict=True))
     distances = [plan.distances(reference, found) for plan, reference, found in pairs]
     everything = Distance(
@@ -193,7 +193,7 @@ def _planned(
     return plan, plan.reference(route)
 
 
-def _shipped(artifact: Artifact, plans: Sequence[_Plan], provider: str) -> list[dict[str, Matrix]]:
+def _shipped(artifact: Artifact, plans: Sequence[_Plan], device: str) -> list[dict[str, Matrix]]:
     """The same runs of all routes by the runtime, in one process."""
     texts: list[str] = []
     runs = {}
@@ -201,7 +201,7 @@ def _shipped(artifact: Artifact, plans: Sequence[_Plan], provider: str) -> list[
         for name, run in plan.runs.items():
             runs[f"{plan.label}-{name}"] = Run([len(texts) + index for index in run.order], run.options)
         texts += plan.texts
-    found = run_shipped(artifact.folder, texts, runs, provider=provider)
+    found = run_shipped(artifact.folder, texts, runs, device=device)
     return [{name: found[f"{plan.label}-{name}"] for name in plan.runs} for plan in plans]
 
 

@@ -67,7 +67,7 @@ def opened(model: ir.Model) -> Iterator[OnnxRuntimeEngine]:
     with tempfile.TemporaryDirectory(prefix="stcompile-graph-") as folder:
         (spec,) = write_graphs({"": model}, Path(folder))
         native = DOMAIN in model.graph.opset_imports
-        yield OnnxRuntimeEngine(Path(folder) / spec.file, "cpu", available_cpus(), "basic", native=native)
+        yield OnnxRuntimeEngine(Path(folder) / spec.file, available_cpus(), "basic", native=native)
 
 
 @contextmanager

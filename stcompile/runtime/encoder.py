@@ -17,6 +17,7 @@ from stcompile.errors import InputError
 from stcompile.manifest import SENTENCE, TOKENS
 from stcompile.runtime import batching, postprocess
 from stcompile.runtime.cpus import available_cpus
+from stcompile.runtime.device import CPU, Device
 from stcompile.runtime.distinct import Distinct
 from stcompile.runtime.inputs import Sentences, at_least_one, checked_texts, listed, without_keys
 from stcompile.runtime.progress import progress
@@ -34,25 +35,23 @@ _MOST_THREADS = 1024
 _TOKEN_ROWS_BATCH = 32
 
 
-def load(
-    folder: str | Path, *, provider: str = "cpu", threads: int | None = None, check_integrity: bool = True
-) -> Encoder:
+def load(folder: str | Path, *, device: str = CPU, threads: int | None = None, check_integrity: bool = True) -> Encoder:
     """Opens an artifact for encoding.
 
     Args:
         folder: what `stcompile export` wrote.
-        provider: `cpu` or `cuda`. Asking for CUDA and not getting it is an error, never a CPU run.
+        device: `cpu`, `cuda` or `cuda:1`. Asking for a GPU and not getting it is an error, never a CPU run.
         threads: engine threads; None takes the CPUs this process may use (affinity and container quota).
         check_integrity: compare every file with its sha256 first (about 1 s per GB).
 
     Raises:
         ArtifactError: the folder is missing, corrupt, tampered with or of a newer schema.
-        ProviderError: the provider is not available.
+        ProviderError: the device is not available.
         MissingExtraError: the engine is not installed.
     """
     if threads is not None and (not isinstance(threads, int) or not 1 <= threads <= _MOST_THREADS):
         raise InputError(f"threads must be a whole number from 1 to {_MOST_THREADS} or None, got {threads!r}")
-    return Encoder(open_artifact(folder, check_integrity=check_integrity), provider=provider, threads=threads)
+    return Encoder(open_artifact(folder, check_integrity=check_integrity), device=device, threads=threads)
 
 
 class Encoder:
@@ -62,15 +61,17 @@ class Encoder:
 
     Attributes:
         artifact: what it was made from.
+        device: where it computes.
         threads: threads that it computes on.
     """
 
-    def __init__(self, artifact: Artifact, *, provider: str = "cpu", threads: int | None = None) -> None:
+    def __init__(self, artifact: Artifact, *, device: str = CPU, threads: int | None = None) -> None:
         self.artifact = artifact
         self._manifest = artifact.manifest
+        self.device = Device.parse(device)
         self.threads = available_cpus() if threads is None else threads
         self._routes = {
-            graph.route: OpenRoute(artifact.folder, self._manifest, graph, provider, self.threads)
+            graph.route: OpenRoute(artifact.folder, self._manifest, graph, self.device, self.threads)
             for graph in self._manifest.graphs
         }
 

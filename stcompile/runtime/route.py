@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
+from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -16,6 +18,7 @@ from stcompile.errors import ArtifactError, InputError, StcompileError
 from stcompile.manifest import NO_PADDING, GraphSpec, Manifest, RoutingSpec, TextSpec
 from stcompile.runtime import batching
 from stcompile.runtime.batching import Limits
+from stcompile.runtime.device import CUDA, Device
 from stcompile.runtime.engines import Engine, open_engine
 from stcompile.runtime.text.base import Feeds, Row, Text, TextFrontEnd, width_of
 from stcompile.runtime.text.bow import BowText
@@ -41,6 +44,9 @@ TOKEN_BUDGET = 512
 # A GPU is filled by large batches alone. Not measured: as many positions as 64 texts of 256 tokens take.
 GPU_TOKEN_BUDGET = 16_384
 
+# A GPU's matrix units take eight numbers at a time, and memory is kept for each length there is.
+GPU_LENGTH_MULTIPLE = 8
+
 # Batches a worker that make it worth to open a second engine for them.
 _MANY = 4
 
@@ -52,14 +58,14 @@ class OpenRoute:
         folder: the artifact.
         manifest: the artifact's.
         graph: which of its graphs.
-        provider: execution provider.
+        device: where it runs.
         threads: engine threads.
 
     Raises:
         ArtifactError, ProviderError, MissingExtraError: as `stcompile.load`.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, graph: GraphSpec, provider: str, threads: int) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, graph: GraphSpec, device: Device, threads: int) -> None:
         spec = manifest.text_of(graph)
         unknown = [item.name for item in graph.inputs if item.name not in _INPUTS]
         if spec.kind not in FRONT_ENDS or unknown:
@@ -70,18 +76,20 @@ class OpenRoute:
         self.outputs = tuple(output.name for output in graph.outputs)
         self.max_seq_length = spec.max_seq_length
         self.pads_to_multiple = spec.length_multiple > 1
-        self._spec = spec
         self._is_flat = "offsets" in [item.name for item in graph.inputs]
-        fills_gpu = provider == "cuda" and not self._is_flat
+        self._same_length_only = manifest.padding == NO_PADDING
+        fills_gpu = device.kind == CUDA and not self._is_flat
         self._token_budget = GPU_TOKEN_BUDGET if fills_gpu else graph.token_budget or TOKEN_BUDGET
+        if fills_gpu and not self._same_length_only:
+            spec = replace(spec, length_multiple=math.lcm(spec.length_multiple, GPU_LENGTH_MULTIPLE))
+        self._spec = spec
         self._text = FRONT_ENDS[spec.kind](folder, spec, [item.name for item in graph.inputs])
-        self._engine = open_engine(folder, graph, manifest, provider, threads)
+        self._engine = open_engine(folder, graph, manifest, device, threads)
         # A run of a flat graph is over before a second thread is told of it; a GPU computes one run at a time anyway.
-        self._workers = threads if provider == "cpu" and not self._is_flat else 1
-        self._open_shared = partial(open_engine, folder, graph, manifest, provider, self._workers, self._workers)
+        self._workers = threads if device.kind != CUDA and not self._is_flat else 1
+        self._open_shared = partial(open_engine, folder, graph, manifest, device, self._workers, self._workers)
         self._opening = Lock()
         self._shared: Engine | None = None
-        self._same_length_only = manifest.padding == NO_PADDING
 
     @property
     def takes_pairs(self) -> bool:

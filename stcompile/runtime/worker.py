@@ -1,6 +1,6 @@
 """Encodes texts in a process of its own, for parity: proves that no torch is needed to get the vectors.
 
-`python -m stcompile.runtime.worker JOB` reads a JSON job (`artifact`, `provider`, `threads`, `texts`, and
+`python -m stcompile.runtime.worker JOB` reads a JSON job (`artifact`, `device`, `threads`, `texts`, and
 `runs`: name to the keyword arguments of `encode` plus `order`, a list of positions) and writes one `.npy` per
 run beside it. It exits with 3 when a module that must stay out of the runtime was imported.
 """
@@ -27,7 +27,7 @@ def main(job_path: str) -> int:
     job_file = Path(job_path)
     job = json.loads(job_file.read_text(encoding="utf-8"))
     try:
-        encoder = load(job["artifact"], provider=job["provider"], threads=job["threads"])
+        encoder = load(job["artifact"], device=job["device"], threads=job["threads"])
         for name, run in job["runs"].items():
             texts = [job["texts"][index] for index in run["order"]]
             vectors = encoder.encode(texts, **run["options"])

@@ -1,4 +1,4 @@
-"""The ONNX Runtime engine: the provider that was asked for or an error, threads, and no second optimizer."""
+"""The ONNX Runtime engine on CPU: threads, and no second optimizer."""
 
 from __future__ import annotations
 
@@ -14,14 +14,11 @@ import onnxruntime
 import pytest
 
 import stcompile
-from stcompile.errors import ArtifactError, ProviderError
+from stcompile.errors import ArtifactError
 from stcompile.runtime import engines
 from stcompile.runtime.cpus import available_cpus
 from stcompile.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from tests.conftest import GOLDEN, Compiled
-
-_CUDA = "CUDAExecutionProvider"
-_CPU = "CPUExecutionProvider"
 
 _CASE = "pool_mean_with_prompt"
 
@@ -31,50 +28,10 @@ def artifact(compiled: Compiled) -> Path:
     return compiled(_CASE)
 
 
-@pytest.mark.parametrize("provider", ["gpu", "CPU", "CPUExecutionProvider", ""])
-def test_an_unknown_provider_names_the_known_ones(provider: str, artifact: Path) -> None:
-    with pytest.raises(ProviderError, match=r"unknown provider .*: choose one of cpu, cuda"):
-        stcompile.load(artifact, provider=provider)
-
-
-@pytest.mark.skipif(_CUDA in onnxruntime.get_available_providers(), reason="this onnxruntime has CUDA")
-def test_cuda_that_is_not_installed_is_an_error(artifact: Path) -> None:
-    with pytest.raises(ProviderError, match=r"pip install 'stcompile\[cuda\]'"):
-        stcompile.load(artifact, provider="cuda")
-
-
-@pytest.mark.parametrize(("got", "starts"), [((_CPU,), False), ((_CUDA, _CPU), True)])
-def test_cuda_that_falls_back_is_an_error(
-    got: tuple[str, ...], starts: bool, artifact: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Session:
-        """As ONNX Runtime without cuDNN: it warns, and hands out a session on CPU."""
-
-        def __init__(self, _: str, __: object, providers: list[str]) -> None:
-            assert providers == [_CUDA, _CPU]
-
-        def get_providers(self) -> list[str]:
-            return list(got)
-
-        def disable_fallback(self) -> None:
-            # a failing GPU may not move to CPU later either
-            disabled.append(True)
-
-    disabled: list[bool] = []
-    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [_CUDA, _CPU])
-    if starts:
-        stcompile.load(artifact, provider="cuda")
-    else:
-        with pytest.raises(ProviderError, match=r"could not start it .*provider='cpu'"):
-            stcompile.load(artifact, provider="cuda")
-    assert disabled == [True] * starts
-
-
 def test_a_graph_the_engine_cannot_load_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not a graph")
     with pytest.raises(ArtifactError, match=r"ONNX Runtime .* cannot load model\.onnx"):
-        OnnxRuntimeEngine(tmp_path / "model.onnx", "cpu", 1, "basic")
+        OnnxRuntimeEngine(tmp_path / "model.onnx", 1, "basic")
 
 
 @pytest.mark.parametrize("threads", [1, 3, None])
@@ -94,7 +51,7 @@ def test_the_engine_runs_what_the_passes_chose(
     shaped = _heavy(next(folder.glob("*.onnx")))
     _spy(monkeypatch, tmp_path / "run.onnx")
     # a graph that was shaped for CUDA still runs on CPU, and is not rewritten for it
-    stcompile.load(folder, provider="cpu")
+    stcompile.load(folder)
     assert _heavy(tmp_path / "run.onnx") == shaped
     # two layers; on CPU SkipLayerNormalization is slower than what it replaces
     attention, norms = "Attention" if provider == "cpu" else "MultiHeadAttention", "SkipLayerNormalization"

@@ -14,6 +14,7 @@ import stcompile
 from stcompile.artifact import Artifact
 from stcompile.errors import InputError
 from stcompile.runtime import batching
+from stcompile.runtime.device import CPU, Device
 from stcompile.runtime.engines import Engine, open_engine
 from stcompile.runtime.text.base import Feeds
 from tests.conftest import Case, Quick, load_case
@@ -138,19 +139,19 @@ def test_a_long_call_holds_few_token_ids(quick: Quick, monkeypatch: pytest.Monke
     assert done == 500
 
 
-@pytest.mark.parametrize("provider", ["cpu", "cuda"])
-def test_a_gpu_gets_large_batches_and_no_workers(provider: str, quick: Quick, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_gpu_gets_large_batches_and_no_workers(device: str, quick: Quick, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = quick(CASE, "onnx-fp32").folder
     ran: list[Watched] = []
 
     def on_cpu(folder: Any, graph: Any, manifest: Any, _: str, threads: int, runs: int = 1) -> Engine:
-        engine = Watched(open_engine(folder, graph, manifest, "cpu", threads, runs))
+        engine = Watched(open_engine(folder, graph, manifest, Device(CPU), threads, runs))
         ran.append(engine)
         return engine
 
     monkeypatch.setattr("stcompile.runtime.route.open_engine", on_cpu)
-    encoder = stcompile.load(folder, provider=provider, threads=4)
+    encoder = stcompile.load(folder, device=device, threads=4)
     encoder.encode([f"{'hello ' * 30}{index}" for index in range(256)])
     batches = sum(len(engine.callers) for engine in ran)
-    assert (len(ran), batches > 15) == ((2, True) if provider == "cpu" else (1, False))
-    assert provider == "cpu" or batches == 1
+    assert (len(ran), batches > 15) == ((2, True) if device == "cpu" else (1, False))
+    assert device == "cpu" or batches == 1

@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcompile.cpu_features import adds_int8_products
+from stcompile.errors import ProviderError
 from stcompile.manifest import OPENVINO, GraphSpec, Manifest
+from stcompile.runtime.device import CUDA, Device
 from stcompile.runtime.engines.onnxruntime import UNSATURATED, OnnxRuntimeEngine
+from stcompile.runtime.engines.onnxruntime_cuda import CudaEngine
 from stcompile.runtime.engines.openvino import OpenVinoEngine
 from stcompile.runtime.text.base import Feeds
 
@@ -28,15 +31,15 @@ class Engine(Protocol):
 
 
 def open_engine(
-    folder: Path, graph: GraphSpec, manifest: Manifest, provider: str, threads: int, concurrent_runs: int = 1
+    folder: Path, graph: GraphSpec, manifest: Manifest, device: Device, threads: int, concurrent_runs: int = 1
 ) -> Engine:
-    """The engine that runs `graph` on `provider`.
+    """The engine that runs `graph` on `device`.
 
     Args:
         folder: the artifact.
         graph: which of its graphs.
         manifest: the artifact's.
-        provider: `cpu` or `cuda`.
+        device: where.
         threads: of all runs together.
         concurrent_runs: how many callers run at once; they share the threads evenly.
 
@@ -46,13 +49,25 @@ def open_engine(
     """
     if manifest.engine.name == OPENVINO:
         names = tuple(output.name for output in graph.outputs)
-        return OpenVinoEngine(folder / graph.file, provider, threads, manifest.engine, names, concurrent_runs)
+        _check_on_cpu(device, "OpenVINO artifacts run")
+        return OpenVinoEngine(folder / graph.file, threads, manifest.engine, names, concurrent_runs)
     level = manifest.optimization_level
+    if manifest.engine.native:
+        _check_on_cpu(device, "the artifact's fused layers run")
+    if device.kind == CUDA:
+        return CudaEngine(folder / graph.file, device, level)
     # Without VNNI, sums of 8-bit products saturate where weights were not scaled for it.
     recipe = None if manifest.quantization is None else manifest.quantization.scheme
     older = manifest.schema_version < PAIR_SAFE_SINCE and recipe == _RECIPE_BEFORE
     if older and adds_int8_products() is False:
         level = UNSATURATED
     return OnnxRuntimeEngine(
-        folder / graph.file, provider, max(1, threads // concurrent_runs), level, native=manifest.engine.native
+        folder / graph.file, max(1, threads // concurrent_runs), level, native=manifest.engine.native
     )
+
+
+def _check_on_cpu(device: Device, what: str) -> None:
+    if device.kind == CUDA:
+        raise ProviderError(
+            f"{what} on CPU, not on {device}: load with device='cpu', or export target onnx-fp16 with --provider cuda"
+        )

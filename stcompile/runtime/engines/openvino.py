@@ -27,7 +27,6 @@ class OpenVinoEngine:
 
     Args:
         graph: the `.xml` file, its weights in the `.bin` beside it.
-        provider: only `cpu`.
         threads: threads of all runs together.
         spec: the number type to compute in.
             OpenVINO would by itself compute in bfloat16 where the CPU has it: the precision is always told.
@@ -35,23 +34,18 @@ class OpenVinoEngine:
         streams: runs at once, which share the threads; further callers wait.
 
     Raises:
-        ProviderError: another provider than the CPU, or a number type that this CPU does not have.
+        ProviderError: a number type that this CPU does not have.
         ArtifactError: the engine cannot load the graph.
     """
 
     def __init__(
         self,
         graph: Path,
-        provider: str,
         threads: int,
         spec: EngineSpec,
         outputs: tuple[str, ...],
         streams: int = 1,
     ) -> None:
-        if provider != "cpu":
-            raise ProviderError(
-                f"OpenVINO artifacts run on CPU, not on {provider}: load with provider='cpu', or export an onnx target"
-            )
         openvino = import_openvino("Running an OpenVINO artifact")
         precision = _PRECISIONS[spec.precision]
         options = {

@@ -1,0 +1,48 @@
+"""On a real GPU, with onnxruntime-gpu; skipped, with the reason, where there is none."""
+
+from __future__ import annotations
+
+import onnxruntime
+import pytest
+
+import stcompile
+from stcompile.errors import ProviderError, StcompileError
+from tests.conftest import Quick, load_case
+from tests.export.test_targets_on_architectures import cosines
+
+
+def _why_not() -> str:
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        return "this onnxruntime has no CUDAExecutionProvider: pip install onnxruntime-gpu"
+    try:
+        import torch
+
+        return "" if torch.cuda.is_available() else "there is no GPU, or its driver does not work"
+    except ImportError:
+        return ""
+
+
+pytestmark = pytest.mark.skipif(bool(_why_not()), reason=_why_not() or "a GPU is here")
+
+LEAST = {"onnx-fp32": 0.99999, "onnx-fp16": 0.9999}
+CASES = ("full_stack", "backbone_xlmr", "backbone_distilbert", "pool_cls", "pool_lasttoken", "wide_bert")
+
+
+@pytest.mark.parametrize("target", LEAST)
+@pytest.mark.parametrize("case", CASES)
+def test_it_is_near_sentence_transformers(case: str, target: str, quick: Quick) -> None:
+    folder = quick(case, target, provider="cuda").folder
+    known = load_case(case)
+    encoder = stcompile.load(folder, device="cuda")
+    for _ in range(2):  # the second time on memory that is there
+        assert cosines(known.expected(), encoder.encode(known.texts)).min() >= LEAST[target]
+
+
+def test_integers_have_no_kernels_there_and_are_refused(quick: Quick) -> None:
+    with pytest.raises(ProviderError, match="would run a part of the graph on the CPU"):
+        stcompile.load(quick("full_stack", "onnx-int8").folder, device="cuda")
+
+
+def test_a_gpu_that_is_not_there_is_an_error(quick: Quick) -> None:
+    with pytest.raises(StcompileError):
+        stcompile.load(quick("full_stack", "onnx-fp32", provider="cuda").folder, device="cuda:99")

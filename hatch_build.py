@@ -20,7 +20,16 @@ LIBRARY = Path("stcompile") / "_native.so"
 # Every instruction set that stcompile/cpu_features.py asks for before the library is loaded. The C++ library is linked
 # in: slim containers do not have one.
 FLAGS = (
-    *("-std=c++17", "-O3", "-fPIC", "-shared", "-fvisibility=hidden", "-static-libstdc++", "-static-libgcc"),
+    *(
+        "-std=c++17",
+        "-O3",
+        "-fPIC",
+        "-shared",
+        "-fvisibility=hidden",
+        "-static-libstdc++",
+        "-static-libgcc",
+        "-Wl,--exclude-libs,ALL",
+    ),
     *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni", "-mavx512bf16", "-mfma", "-mavx2"),
     "-Wno-maybe-uninitialized",  # what GCC 12 says of its own intrinsics
 )
@@ -39,6 +48,7 @@ class NativeBuildHook(BuildHookInterface[Any]):
         if problem is None:
             build_data["artifacts"].append(LIBRARY.as_posix())
             build_data["pure_python"] = False
+            # For an index, auditwheel makes it a manylinux wheel: nothing but the C library is needed.
             build_data["tag"] = "py3-none-linux_x86_64"
         elif wanted == "1":
             raise RuntimeError(problem)

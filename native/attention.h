@@ -2,6 +2,8 @@
 
 #pragma once
 
+#include <cstdlib>
+#include <new>
 #include <vector>
 
 #include "linear.h"

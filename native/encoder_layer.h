@@ -101,7 +101,7 @@ class EncoderLayer {
     void finish(size_t block) const {
         ThreadMemory& memory = thread_memory();
         const size_t first = block * kMostRows, rows = rows_from(first), width = w_.hidden(), wide = w_.up.out;
-        auto* x = memory.levels.of<Element>(rows * wide);
+        auto* x = memory.levels.of<Element>(rows * std::max(width, wide));
         float* middle = memory.middle.of<float>(rows * width);
         float* grown = memory.wide.of<float>(rows * wide);
         float scales[kMostRows];

@@ -5,12 +5,15 @@
 
 #pragma once
 
+#include <algorithm>
+
 #include "vectors.h"
 
 namespace stcompile {
 
 constexpr size_t kPanel = 64;
 constexpr size_t kTileRows = 6;
+constexpr int kMiddle = 128;  // zero point of levels that serve both signs alike
 constexpr size_t kVectors = kPanel / kLanes;
 
 // One linear layer, y = x W + b; the arrays are the graph's own initializers.
@@ -21,8 +24,7 @@ struct Linear {
     const float* bias = nullptr;     // (out)
     const float* smooth = nullptr;   // (in): what the input is multiplied by before it is rounded
     const int32_t* offset = nullptr; // (out): minus the zero point times the column's sum
-    float zero_point = 128;          // level of 0
-    float above = 127;               // levels above it
+    int zero_point = 128;            // level of 0, which leaves 255 less that above it
     float smallest = 1e-12f;         // least scale
 };
 
@@ -36,16 +38,17 @@ struct Int8 {
     // Rounds one row; `prepare(i)` gives its numbers from i on. Returns the row's scale.
     template <typename Prepare>
     static float take(const float* from, size_t width, const Linear& layer, Element* to, Prepare prepare) {
-        const bool symmetric = layer.zero_point >= 128;
-        __m512 largest = _mm512_setzero_ps();
+        __m512 largest = _mm512_setzero_ps(), least = _mm512_setzero_ps();
         for (size_t i = 0; i < width; i += kLanes) {
             const __m512 x = _mm512_mul_ps(prepare(i), _mm512_loadu_ps(layer.smooth + i));
-            largest = _mm512_max_ps(largest, symmetric ? absolute(x) : x);
+            largest = _mm512_max_ps(largest, x);
+            least = _mm512_min_ps(least, x);
         }
-        const float most = _mm512_reduce_max_ps(largest) / layer.above;
-        const float scale = most > layer.smallest ? most : layer.smallest;
+        float scale = std::max(layer.smallest, _mm512_reduce_max_ps(largest) / (255.0f - layer.zero_point));
+        // Where the middle is not the zero point, `smallest` covers what values may go down to.
+        if (layer.zero_point == kMiddle) scale = std::max(scale, -_mm512_reduce_min_ps(least) / kMiddle);
         const __m512 inverse = _mm512_set1_ps(1.0f / scale);
-        const __m512i zero = _mm512_set1_epi32(static_cast<int>(layer.zero_point));
+        const __m512i zero = _mm512_set1_epi32(layer.zero_point);
         for (size_t i = 0; i < width; i += kLanes) {
             const __m512 x = _mm512_mul_ps(_mm512_loadu_ps(from + i), _mm512_loadu_ps(layer.smooth + i));
             const __m512i level = _mm512_add_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(x, inverse)), zero);

@@ -4,8 +4,10 @@
 // the linear layers [query | key | value], output, up, down its packed weights, bias and, in 8 bits, scales and
 // smoothing; gain and bias of both layer normalizations. Output: float32 (batch, sequence, hidden).
 
+#include <atomic>
 #include <exception>
 #include <memory>
+#include <new>
 #include <stdexcept>
 #include <string>
 
@@ -25,13 +27,14 @@ void check(ort::Status* status) {
 }
 
 std::vector<int64_t> shape_of(const ort::Value* value) {
-    ort::ShapeInfo* info = nullptr;
-    check(api->shape_info(value, &info));
+    ort::ShapeInfo* found = nullptr;
+    check(api->shape_info(value, &found));
+    const auto release = [](ort::ShapeInfo* info) { api->release(info); };
+    const std::unique_ptr<ort::ShapeInfo, decltype(release)> info(found, release);
     size_t rank = 0;
-    check(api->rank(info, &rank));
+    check(api->rank(info.get(), &rank));
     std::vector<int64_t> dims(rank);
-    check(api->dims(info, dims.data(), rank));
-    api->release(info);
+    check(api->dims(info.get(), dims.data(), rank));
     return dims;
 }
 
@@ -96,8 +99,8 @@ struct Int8Reader {
         linear.scale = constants.next<float>(out);
         linear.smooth = constants.next<float>(in);
         const auto zero_point = attribute<int64_t>(info, (name + "_zero_point").c_str());
-        linear.zero_point = static_cast<float>(zero_point);
-        linear.above = zero_point >= 128 ? 127.0f : static_cast<float>(255 - zero_point);
+        if (zero_point < 0 || zero_point > kMiddle) throw std::runtime_error(name + "_zero_point is not from 0 to 128");
+        linear.zero_point = static_cast<int>(zero_point);
         linear.smallest = attribute<float>(info, (name + "_smallest_scale").c_str());
         auto& offset = offsets.emplace_back(out, 0);
         for (size_t column = 0; column < out; ++column) {
@@ -186,6 +189,11 @@ class Kernel {
   private:
     using Layer = EncoderLayer<typename Reader::Number>;
 
+    struct Shared {
+        const Layer& layer;
+        std::atomic<bool> failed{false};
+    };
+
     template <void (Layer::*step)(size_t) const>
     static void for_each(ort::KernelContext* context, const Layer& layer, size_t count) {
         if (layer.blocks() == 1) {  // to wake other threads would take longer
@@ -193,8 +201,17 @@ class Kernel {
             return;
         }
         if (count == 0) return;
-        const auto run = [](void* data, size_t index) { (static_cast<const Layer*>(data)->*step)(index); };
-        check(api->parallel_for(context, run, count, 0, const_cast<Layer*>(&layer)));
+        Shared shared{layer};
+        const auto run = [](void* data, size_t index) {
+            auto& job = *static_cast<Shared*>(data);
+            try {
+                (job.layer.*step)(index);
+            } catch (...) {  // out of memory; an exception must not leave another thread
+                job.failed = true;
+            }
+        };
+        check(api->parallel_for(context, run, count, 0, &shared));
+        if (shared.failed) throw std::bad_alloc();
     }
 
     Reader reader_;
@@ -251,19 +268,24 @@ struct Operator : ort::CustomOp {
 extern "C" __attribute__((visibility("default"))) ort::Status* RegisterCustomOps(
     ort::SessionOptions* options, const ort::ApiBase* base) {
     using namespace stcompile;
+    // Made once, by whichever session is first; they live as long as the process, for sessions refer to them.
     static const Operator<Int8Reader> int8;
     static const Operator<Bfloat16Reader> bfloat16;
     static const Operator<Float32Reader> float32;
-    const ort::Api* found = base->get(ort::kApiVersion);
-    if (found == nullptr) return nullptr;
-    api = found;
-    static ort::Domain* domain = nullptr;  // lives as long as the process: sessions refer to it
-    if (domain == nullptr) {
-        if (ort::Status* status = api->new_domain("stcompile", &domain)) return status;
+    static ort::Status* failure = nullptr;
+    static ort::Domain* const domain = [&]() -> ort::Domain* {
+        ort::Domain* made = nullptr;
+        api = base->get(ort::kApiVersion);
+        if (api == nullptr) {  // older than the functions that are needed; the first table has what makes an error
+            failure = base->get(1)->error("the fused operators need ONNX Runtime 1.17 or later");
+            return nullptr;
+        }
+        if ((failure = api->new_domain("stcompile", &made)) != nullptr) return nullptr;
         const ort::CustomOp* const operators[] = {&int8, &bfloat16, &float32};
         for (const ort::CustomOp* op : operators) {
-            if (ort::Status* status = api->add_op(domain, op)) return status;
+            if ((failure = api->add_op(made, op)) != nullptr) return nullptr;
         }
-    }
-    return api->add_domain(options, domain);
+        return made;
+    }();
+    return domain == nullptr ? failure : api->add_domain(options, domain);
 }

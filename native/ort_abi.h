@@ -11,7 +11,6 @@
 namespace ort {
 
 struct Status;
-struct Session;
 struct SessionOptions;
 struct Domain;
 struct KernelInfo;
@@ -37,7 +36,6 @@ struct Api {
     Status* add_op(Domain* domain, const void* op) const { return call<27, Status*>(domain, op); }
     Status* add_domain(SessionOptions* options, Domain* domain) const { return call<28, Status*>(options, domain); }
     Status* data(Value* value, void** out) const { return call<51, Status*>(value, out); }
-    Status* element_type(const ShapeInfo* info, int* out) const { return call<60, Status*>(info, out); }
     Status* rank(const ShapeInfo* info, size_t* out) const { return call<61, Status*>(info, out); }
     Status* dims(const ShapeInfo* info, int64_t* out, size_t count) const { return call<62, Status*>(info, out, count); }
     Status* shape_info(const Value* value, ShapeInfo** out) const { return call<65, Status*>(value, out); }

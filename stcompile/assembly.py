@@ -25,6 +25,7 @@ from stcompile.manifest import (
     Source,
     TextSpec,
 )
+from stcompile.native import DOMAIN
 from stcompile.parity.padding import REFERENCE_INVARIANT
 from stcompile.parity.report import ParityReport
 from stcompile.passes import PassRecord
@@ -91,6 +92,7 @@ def assembled(
         graphs = tuple(
             dataclasses.replace(graph, text=texts[graph.route], dim=stack.routes[graph.route].dim) for graph in graphs
         )
+    native = any(DOMAIN in item.graph.graph.opset_imports for item in compiled)
     return Manifest(
         schema_version=SCHEMA_VERSION,
         target=target.name,
@@ -114,7 +116,7 @@ def assembled(
         padding=padding,
         routing=stack.routing,
         distillation=distillation,
-        engine=EngineSpec(OPENVINO if target.is_openvino else ONNXRUNTIME, target.computes_in, target.is_fused),
+        engine=EngineSpec(OPENVINO if target.is_openvino else ONNXRUNTIME, target.computes_in, native),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import onnx_ir as ir
 from stcompile.artifact import Artifact, check_destination, open_artifact, staged, write_manifest
 from stcompile.assembly import CompiledRoute, assembled, judged
 from stcompile.errors import ParityError, UnsupportedError
-from stcompile.manifest import NO_PADDING, SENTENCE, TOKENS, GraphSpec
+from stcompile.manifest import NO_PADDING, SENTENCE, TOKENS, GraphSpec, TextSpec
 from stcompile.parity.padding import padding_for
 from stcompile.parity.quality import Quality
 from stcompile.parity.report import ParityReport
@@ -119,6 +119,7 @@ def export_model(
     with step("Preparing its routes"):
         padding = padding_for(stack)
         specs, tokenizers = front_ends(stack.routes, length_multiple=_length_multiple(chosen, padding))
+        _check_padding(stack, request, specs)
     compiled = [_compiled(stack, name, request, texts, step) for name in stack.routes]
     _check_gains(stack, chosen, compiled)
     with staged(Path(destination)) as folder:
@@ -170,6 +171,18 @@ def _write(target: Target, graphs: dict[str, ir.Model], folder: Path, name: str)
     if target.is_openvino:
         return write_openvino_graphs(graphs, folder, half_weights=target.half_weights, name=name)
     return write_graphs(graphs, folder)
+
+
+def _check_padding(stack: ModuleStack, request: ExportRequest, specs: Mapping[str, TextSpec]) -> None:
+    on_the_left = any(spec.padding_side == "left" for spec in specs.values())
+    if request.target.is_fused and TOKENS in request.outputs and on_the_left:
+        raise UnsupportedError(
+            stack.name,
+            [
+                f"its texts are padded on the left, where {TOKENS} have rows that fused layers do not make: leave them "
+                "out of --outputs, or use a target that is not fused"
+            ],
+        )
 
 
 def _check_makes(stack: ModuleStack, outputs: tuple[str, ...]) -> None:

@@ -25,8 +25,8 @@ def refusals() -> tuple[str, ...]:
         )
     if not _LIBRARY.is_file():
         reasons.append(
-            "this installation has no fused operators: install the wheel for x86-64 Linux, or from source with a C++ "
-            f"compiler (g++ 12 or later); or {_INSTEAD}"
+            "this installation has no fused operators: install stcompile again where there is a C++ compiler (g++ 12 "
+            f"or later); or {_INSTEAD}"
         )
     return tuple(reasons)
 

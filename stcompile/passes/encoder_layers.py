@@ -22,8 +22,11 @@ from stcompile.passes.graph import NoMatch, bias_add, constant, is_op, only_user
 Array = NDArray[np.float32]
 
 # What the operators' kernels take at once: columns of a panel of weights, and numbers of a head.
-_PANEL = 64
+PANEL = 64
 _HEAD_STEP = 32
+
+# What an Attention may be told.
+_PLAIN = frozenset(("q_num_heads", "kv_num_heads", "scale"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +102,8 @@ def _match(attention: ir.Node) -> EncoderLayer:
     mask = operand(attention, 3)
     if mask is None or len(attention.inputs) > 4 or len(attention.outputs) > 1:
         raise NoMatch("the attention has no mask, or more inputs and outputs than one layer's")
+    if set(attention.attributes) - _PLAIN:
+        raise NoMatch(f"the attention has {', '.join(sorted(set(attention.attributes) - _PLAIN))}")
     output = _linear_on(attention.outputs[0], "attention")
     norm_1 = _norm_of_sum(output.result, hidden, "attention")
     middle = norm_1.node.outputs[0]
@@ -138,9 +143,9 @@ def _check_sizes(layer: EncoderLayer, attention: ir.Node) -> None:
     if layer.up.weight.shape != (width, wide) or layer.down.weight.shape != (wide, width):
         raise NoMatch("the feed-forward network does not lead back to the hidden size")
     if attention.attributes.get_int("kv_num_heads", 0) != layer.heads or layer.scale <= 0:
-        raise NoMatch("query and key have different numbers of heads")
-    if width % _PANEL or wide % _PANEL:
-        raise NoMatch(f"the sizes {width} and {wide} are not both multiples of {_PANEL}")
+        raise NoMatch("query and key have different numbers of heads, or the scores no scale")
+    if width % PANEL or wide % PANEL:
+        raise NoMatch(f"the sizes {width} and {wide} are not both multiples of {PANEL}")
     if width % layer.heads or width // layer.heads % _HEAD_STEP:
         raise NoMatch(f"{layer.heads} heads of {width} numbers are not of a multiple of {_HEAD_STEP} each")
 

@@ -89,15 +89,16 @@ def fused_options(layer: Layer, seen: Recording) -> tuple[LayerPlan, ...]:
     schemes = [PerToken(ZERO_POINTS[0])]
     if trial.never_below is not None:
         schemes += [PerToken(zero_point, trial.never_below) for zero_point in ZERO_POINTS[1:]]
-    unsmoothed = {scheme: trial.error(None, scheme.restored, weights) for scheme in schemes}
-    scheme = min(schemes, key=lambda choice: unsmoothed[choice])
-    # What a value never goes below is known of unsmoothed ones alone.
-    strengths = trial.strengths if scheme.never_below is None else (None,)
-    errors = {strength: trial.error(strength, scheme.restored, weights) for strength in strengths}
-    strength = min(errors, key=lambda choice: errors[choice])
+    errors = {
+        (scheme, strength): trial.error(strength, scheme.restored, weights)
+        for scheme in schemes
+        # What a value never goes below is known of unsmoothed ones alone.
+        for strength in (trial.strengths if scheme.never_below is None else (None,))
+    }
+    scheme, strength = best = min(errors, key=lambda choice: errors[choice])
     exact = LayerPlan(layer, FLOAT32, error=0.0)
-    if errors[strength] > _OUTLIER_ERROR:
-        why = f"outliers: a relative error of {errors[strength]:.2f} in 8 bits"
+    if errors[best] > _OUTLIER_ERROR:
+        why = f"outliers: a relative error of {errors[best]:.2f} in 8 bits"
         return (dataclasses.replace(exact, reason=why),)
     plan = LayerPlan(
         layer,
@@ -106,7 +107,7 @@ def fused_options(layer: Layer, seen: Recording) -> tuple[LayerPlan, ...]:
         strength=strength,
         per_token=scheme,
         weights=trial.rounded(strength, scheme.restored, pair_safe=False),
-        error=errors[strength],
+        error=errors[best],
     )
     return plan, exact
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -54,7 +55,7 @@ def checked_layers(model: ir.Model, instead: str) -> tuple[list[EncoderLayer], t
 def unfused(model: ir.Model, refusals: Sequence[str]) -> tuple[str, ...]:
     """What the manifest says of layers that stayed as they were."""
     left = sum(node.op_type == "Attention" for node in model.graph)
-    why = "; ".join(refusals) or "a layer of it is kept in float32"
+    why = "; ".join(refusals) or "a linear layer of it is kept in float32, or read elsewhere too"
     return (f"{left} encoder layers not fused: {why}",) if left else ()
 
 
@@ -64,20 +65,17 @@ def _write(model: ir.Model, plans: Sequence[LayerPlan]) -> None:
     for layer in fusable_layers(model)[0]:
         own = _plans_of(layer, by_node)
         if own is not None:
-            write_layer(
-                model,
-                layer,
-                "EncoderLayerInt8",
-                lambda name, linears, factors: _packed(
-                    name,
-                    linears,
-                    factors,
-                    own,  # noqa: B023 # called at once
-                ),
-            )
+            write_layer(model, layer, "EncoderLayerInt8", partial(_packed, own))
             fused.update(own.values())
     RemoveUnusedNodesPass()(model)
-    write_integer_layers(model, [plan for plan in plans if plan not in fused])
+    write_integer_layers(model, [_again(plan) for plan in plans if plan not in fused])
+
+
+def _again(plan: LayerPlan) -> LayerPlan:
+    """The plan with what its layer reads now: a fused layer before it made another value of it."""
+    data = plan.layer.nodes[0].inputs[0]
+    assert data is not None  # a MatMul has it
+    return dataclasses.replace(plan, layer=dataclasses.replace(plan.layer, data=data))
 
 
 def _plans_of(layer: EncoderLayer, by_node: dict[ir.Node, LayerPlan]) -> dict[ir.Node, LayerPlan] | None:
@@ -94,7 +92,7 @@ def _plans_of(layer: EncoderLayer, by_node: dict[ir.Node, LayerPlan]) -> dict[ir
 
 
 def _packed(
-    name: str, linears: Sequence[Linear], factors: NDArray[np.float32], plans: dict[ir.Node, LayerPlan]
+    plans: dict[ir.Node, LayerPlan], name: str, linears: Sequence[Linear], factors: NDArray[np.float32]
 ) -> Packed:
     plan = plans[linears[0].node]
     assert plan.weights is not None

@@ -15,12 +15,10 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from stcompile.native import DOMAIN
-from stcompile.passes.constants import constant_named
-from stcompile.passes.encoder_layers import EncoderLayer, Linear, find_encoder_layers
+from stcompile.passes.encoder_layers import PANEL, EncoderLayer, Linear, find_encoder_layers
 from stcompile.passes.graph import swap
 from stcompile.quantize.padding_mask import ATTENTION_MASK, is_padding_mask
 
-_PANEL = 64
 _VERSION = 1
 
 
@@ -78,7 +76,8 @@ def write_layer(model: ir.Model, layer: EncoderLayer, op_type: str, pack: Pack) 
         assert weight is not None
         packed = pack(name, linears, factors)
         attributes |= packed.attributes
-        inputs += [_initializer(graph, f"{weight.name}_{name}_{part}", array) for part, array in packed.inputs.items()]
+        label = f"{weight.name}_{name}"
+        inputs += [_initializer(graph, f"{label}_{part}", array, layer) for part, array in packed.inputs.items()]
     for norm in (layer.norm_1, layer.norm_2):
         inputs += [norm.gain, norm.bias]
     node = ir.node(op_type, inputs, attributes, domain=DOMAIN, name=f"{layer.norm_2.node.name}_layer")
@@ -89,7 +88,7 @@ def write_layer(model: ir.Model, layer: EncoderLayer, op_type: str, pack: Pack) 
 def panels(weight: NDArray[np.generic], word: int) -> NDArray[np.generic]:
     """`(in, out)` as `(out / 64, in / word, 64, word)`: `word` neighbours of each column behind each other."""
     rows, columns = weight.shape
-    return np.ascontiguousarray(weight.reshape(rows // word, word, columns // _PANEL, _PANEL).transpose(2, 0, 3, 1))
+    return np.ascontiguousarray(weight.reshape(rows // word, word, columns // PANEL, PANEL).transpose(2, 0, 3, 1))
 
 
 def biases(linears: Sequence[Linear], factors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -98,13 +97,17 @@ def biases(linears: Sequence[Linear], factors: NDArray[np.float32]) -> NDArray[n
     return joined
 
 
-def _initializer(graph: ir.Graph, name: str, array: NDArray[np.generic] | ir.TensorProtocol) -> ir.Value:
-    if isinstance(array, np.ndarray):
-        return constant_named(graph, name, array)
+def _initializer(
+    graph: ir.Graph, name: str, array: NDArray[np.generic] | ir.TensorProtocol, layer: EncoderLayer
+) -> ir.Value:
+    """The initializer of that name where it is the same, as in networks whose layers are one; otherwise a new one."""
+    tensor = ir.tensor(array) if isinstance(array, np.ndarray) else array
     known = graph.initializers.get(name)
-    if known is not None:
-        return known
-    value = ir.val(name, const_value=array)
+    if known is not None and known.const_value is not None:
+        if np.array_equal(known.const_value.numpy(), tensor.numpy()):
+            return known
+        name = f"{name}_of_{layer.norm_2.node.name}"
+    value = ir.val(name, const_value=tensor)
     graph.register_initializer(value)
     return value
 

@@ -75,7 +75,6 @@ class OpenRoute:
         self.dim = manifest.dim_of(graph)
         self.outputs = tuple(output.name for output in graph.outputs)
         self.max_seq_length = spec.max_seq_length
-        self.pads_to_multiple = spec.length_multiple > 1
         self._is_flat = "offsets" in [item.name for item in graph.inputs]
         self._same_length_only = manifest.padding == NO_PADDING
         fills_gpu = device.kind == CUDA and not self._is_flat
@@ -83,6 +82,7 @@ class OpenRoute:
         if fills_gpu and not self._same_length_only:
             spec = replace(spec, length_multiple=math.lcm(spec.length_multiple, GPU_LENGTH_MULTIPLE))
         self._spec = spec
+        self.pads_to_multiple = spec.length_multiple > 1
         self._text = FRONT_ENDS[spec.kind](folder, spec, [item.name for item in graph.inputs])
         self._engine = open_engine(folder, graph, manifest, device, threads)
         # A run of a flat graph is over before a second thread is told of it; a GPU computes one run at a time anyway.

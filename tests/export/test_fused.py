@@ -95,6 +95,22 @@ def test_what_cannot_be_fused_is_refused_by_name(target: str, case: str, reason:
 
 
 @here
+def test_tokens_of_texts_padded_on_the_left_are_refused(quick: Quick, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match=r"padded on the left.*leave them out of --outputs"):
+        quick("bert_padding_side_left", "onnx-fp32-fused", tmp_path / "left", outputs=(SENTENCE, TOKENS))
+
+
+@here
+@pytest.mark.parametrize("target", FUSED)
+def test_a_dense_for_each_token_reads_what_the_last_layer_makes(target: str, quick: Quick) -> None:
+    artifact = quick("wide_bert_dense", target)
+    known = load_case("wide_bert_dense")
+    assert fused_of(artifact.folder) == 3
+    vectors = stcompile.load(artifact.folder, threads=1).encode(known.texts)
+    assert cosines(known.expected(), vectors).min() >= LEAST[target]
+
+
+@here
 def test_a_budget_takes_layers_out_of_the_fusion(quick: Quick, tmp_path: Path) -> None:
     cheap = quick("wide_bert", "onnx-int8-fused")
     assert cheap.manifest.parity is not None
@@ -127,4 +143,4 @@ def test_an_installation_without_the_library_says_so(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(native, "runs_native_operators", lambda: True)
     monkeypatch.setattr(native, "_LIBRARY", tmp_path / "none.so")
     (reason,) = native.refusals()
-    assert "install the wheel" in reason
+    assert "where there is a C++ compiler" in reason

@@ -191,6 +191,19 @@ def test_a_text_comes_out_the_same_bit_by_bit_whatever_stands_beside_it(operator
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
+def test_several_threads_take_many_tokens_through_a_narrow_network(operator: str) -> None:
+    """Blocks of threads that did nothing else before, with an intermediate size below the hidden size."""
+    layer = Layer(256, 64, 2)
+    feeds = inputs(layer, 7, 40)
+    (together,) = layer.session(operator, 4).run(None, feeds)
+    (alone,) = layer.session(operator).run(None, feeds)
+    assert np.array_equal(together, alone)
+    kept = feeds["mask"] != 0
+    expected = layer.expected(**feeds)[kept]
+    assert np.linalg.norm(together[kept] - expected) / np.linalg.norm(expected) <= LARGEST_ERROR[operator]
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
 def test_nothing_but_padding_is_zeros(operator: str) -> None:
     layer = Layer(64, 128, 2)
     session = layer.session(operator)
@@ -214,6 +227,12 @@ def test_nothing_but_padding_is_zeros(operator: str) -> None:
 def test_other_sizes_are_refused_at_load(operator: str, changed: dict[str, int], reason: str) -> None:
     with pytest.raises(Exception, match=reason):
         Layer(128, 128, 2).session(operator, **changed)
+
+
+@pytest.mark.parametrize("zero_point", [-1, 129, 255])
+def test_a_zero_point_beyond_the_middle_is_refused_at_load(zero_point: int) -> None:
+    with pytest.raises(Exception, match="up_zero_point is not from 0 to 128"):
+        Layer(64, 128, 2).session("EncoderLayerInt8", up_zero_point=zero_point)
 
 
 @pytest.mark.parametrize("operator", OPERATORS)

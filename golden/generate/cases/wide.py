@@ -46,11 +46,17 @@ def tokens(builder: FolderBuilder) -> None:
     builder.run("tokens", output_value="token_embeddings", ragged=True)
 
 
+def dense(builder: FolderBuilder) -> None:
+    per_token = builder.dense(WIDTH, WIDTH, module_input_name="token_embeddings", module_output_name="token_embeddings")
+    builder.save([_transformer(builder, "bert"), per_token, builder.pooling("mean", WIDTH)])
+
+
 CASES: dict[str, Case] = {
     **{
         f"wide_{kind}": Case(f"{kind} encoder of width {WIDTH}, mean pooling, Normalize", partial(encoder, kind=kind))
         for kind in FAMILY_NAMES
     },
     "wide_bert_cls": Case("the same with CLS pooling, which takes one row of the last layer", cls),
+    "wide_bert_dense": Case("a Dense for each token behind the last layer", dense),
     "wide_bert_tokens": Case("mean and max pooling, and token embeddings", tokens),
 }

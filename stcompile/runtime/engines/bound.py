@@ -51,7 +51,7 @@ class BoundRuns:
                 bound = self._bind(feeds, outputs)
             else:
                 for name, array in feeds.items():
-                    bound.inputs[name].update_inplace(np.ascontiguousarray(array))
+                    bound.inputs[name].update_inplace(np.asarray(array, order="C"))
             self._known[shape] = bound
             if len(self._known) > _SHAPES:
                 self._known.popitem(last=False)
@@ -62,7 +62,7 @@ class BoundRuns:
         binding = self._session.io_binding()
         inputs = {}
         for name, array in feeds.items():
-            inputs[name] = self._ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), *self._place)
+            inputs[name] = self._ort.OrtValue.ortvalue_from_numpy(np.asarray(array, order="C"), *self._place)
             binding.bind_ortvalue_input(name, inputs[name])
         for name in outputs:
             binding.bind_output(name, *self._place)

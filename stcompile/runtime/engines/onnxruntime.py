@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stcompile.errors import ProviderError
 from stcompile.native import library
 from stcompile.runtime.engines.sessions import LEVELS, import_onnxruntime, opened
 
@@ -28,7 +29,7 @@ class OnnxRuntimeEngine:
         native: whether the graph has operators of the package's own.
 
     Raises:
-        ProviderError: the CPU lacks what native operators need.
+        ProviderError: native operators cannot run here.
         ArtifactError: the engine cannot load the graph.
     """
 
@@ -43,10 +44,19 @@ class OnnxRuntimeEngine:
         # Spinning workers burn the quota of a container and halved the speed of a busy machine.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if native:
-            options.register_custom_ops_library(str(library()))
+            _register(options, library())
         self._session: Any = opened(ort, graph, options, ["CPUExecutionProvider"])
 
     def run(self, feeds: dict[str, NDArray[np.int64]], outputs: tuple[str, ...]) -> list[NDArray[np.float32]]:
         """Computes the named outputs, `(batch, dim)` or `(batch, sequence, hidden)` float32."""
         results: list[NDArray[np.float32]] = self._session.run(list(outputs), feeds)
         return results
+
+
+def _register(options: Any, operators: Path) -> None:
+    try:
+        options.register_custom_ops_library(str(operators))
+    except Exception as error:  # ONNX Runtime's own
+        raise ProviderError(
+            f"the fused operators cannot be loaded ({error}): install stcompile again on this machine, or use onnx-int8"
+        ) from error

@@ -1,0 +1,77 @@
+"""The proof that a mask hides padding and does nothing else, on masks that do and masks that nearly do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from stcompile.passes.constants import added, constant_named, integers
+from stcompile.quantize.padding_mask import is_padding_mask
+
+Build = Callable[[ir.Graph, ir.Node], ir.Value]
+
+
+def number(graph: ir.Graph, name: str, value: float) -> ir.Value:
+    return constant_named(graph, name, np.array(value, dtype=np.float32))
+
+
+def padding(graph: ir.Graph, end: ir.Node, hidden: float = -3e38) -> ir.Value:
+    mask = next(value for value in graph.inputs if value.name == "attention_mask")
+    kept = added(graph, end, "Cast", [mask], "kept", {"to": ir.DataType.BOOL})
+    wide = added(graph, end, "Unsqueeze", [kept, integers(graph, "axes", [1, 2])], "wide")
+    return added(graph, end, "Where", [wide, number(graph, "zero", 0), number(graph, "hidden", hidden)], "where")
+
+
+def weak(graph: ir.Graph, end: ir.Node) -> ir.Value:
+    return padding(graph, end, hidden=-10)
+
+
+def shifted(graph: ir.Graph, end: ir.Node) -> ir.Value:
+    return added(graph, end, "Add", [padding(graph, end), number(graph, "one", 1)], "shifted")
+
+
+def by_id(graph: ir.Graph, end: ir.Node) -> ir.Value:
+    """Hides the tokens of id 1 as well."""
+    ids = next(value for value in graph.inputs if value.name == "input_ids")
+    floats = added(graph, end, "Cast", [ids], "floats", {"to": ir.DataType.FLOAT})
+    wide = added(graph, end, "Unsqueeze", [floats, integers(graph, "axes", [1, 2])], "wide_ids")
+    scaled = added(graph, end, "Mul", [wide, number(graph, "far", -1e9)], "far_ids")
+    return added(graph, end, "Add", [padding(graph, end), scaled], "by_id")
+
+
+def by_position(graph: ir.Graph, end: ir.Node) -> ir.Value:
+    """Hides what is far from the start: as a window does."""
+    mask = padding(graph, end)
+    length = added(graph, end, "Shape", [mask], "length", {"start": 3})
+    scalar = added(graph, end, "Squeeze", [length], "scalar")
+    zero, one = (constant_named(graph, f"int_{value}", np.array(value, dtype=np.int64)) for value in (0, 1))
+    places = added(graph, end, "Range", [zero, scalar, one], "places")
+    limit = constant_named(graph, "limit", np.array(128, dtype=np.int64))
+    far = added(graph, end, "Greater", [places, limit], "beyond")
+    window = added(graph, end, "Where", [far, number(graph, "hidden", -3e38), number(graph, "zero", 0)], "window")
+    return added(graph, end, "Add", [mask, window], "windowed")
+
+
+def model(build: Build) -> tuple[ir.Model, ir.Value]:
+    inputs = [ir.val(name, ir.DataType.INT64, ["batch", "sequence"]) for name in ("input_ids", "attention_mask")]
+    end = ir.node("Identity", [inputs[0]], name="end")
+    end.outputs[0].name = "out"
+    end.outputs[0].dtype, end.outputs[0].shape = ir.DataType.INT64, ir.Shape(["batch", "sequence"])
+    graph = ir.Graph(inputs, [end.outputs[0]], nodes=[end], opset_imports={"": 20}, name="masks")
+    mask = build(graph, end)
+    mask.dtype = ir.DataType.FLOAT
+    return ir.Model(graph, ir_version=10), mask
+
+
+def test_the_padding_mask_is_one() -> None:
+    made, mask = model(padding)
+    assert is_padding_mask(made, mask)
+    assert [value.name for value in made.graph.outputs] == ["out"]
+
+
+@pytest.mark.parametrize("build", [weak, shifted, by_id, by_position])
+def test_anything_more_or_less_is_not(build: Build) -> None:
+    assert not is_padding_mask(*model(build))

@@ -52,7 +52,7 @@ class AsyncEncoder:
         encoder: what encodes.
         max_wait_ms: how long an idle worker waits for company for a text; 0 takes only what is there already.
         max_tokens: about how many tokens a worker takes at once, where they are enough for all; a caller with more is
-            taken alone. Larger runs of the engine are no faster.
+            taken alone. Larger runs are no faster, and leave nothing for the next worker to begin with.
         max_pending: texts that may wait or run; callers beyond that wait at the door, and nothing grows.
         workers: batches that run at once, each on one thread; None takes as many as the encoder has threads.
 
@@ -65,7 +65,7 @@ class AsyncEncoder:
         encoder: Encoder,
         *,
         max_wait_ms: float = 1.0,
-        max_tokens: int = 512,
+        max_tokens: int = 256,
         max_pending: int = 4096,
         workers: int | None = None,
     ) -> None:

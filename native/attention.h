@@ -4,7 +4,7 @@
 
 #include <cstdlib>
 #include <new>
-#include <vector>
+#include <type_traits>
 
 #include "linear.h"
 
@@ -46,22 +46,35 @@ struct Heads {
     size_t size;  // of one head: a multiple of 32
 };
 
-struct AttentionMemory {
-    Buffer keys, values, scores, weights, mask;
+// What is added to the scores of one head: a row of `width` numbers for each position. Null where nothing is.
+struct Bias {
+    const float* rows;
+    size_t width;
+    const int32_t* positions;  // of the text's tokens
 };
+
+constexpr float kLog2E = 1.44269504f;
+
+struct AttentionMemory {
+    Buffer keys, values, scores, weights, mask, bias;
+};
+
+template <int value>
+using Count = std::integral_constant<int, value>;
 
 constexpr float kMasked = -1e30f;
 constexpr int kQueries = 6;
 
-// Scores of a few queries and 16 * blocks keys.
+// Scores of a few queries and 16 * blocks keys, on top of `mask`, whose rows are `mask_step` apart.
 template <typename Number, int queries, int blocks>
 inline __attribute__((always_inline)) void score_tile(
-    const typename Number::Element* query, size_t stride, const int32_t* keys, size_t width, size_t words, const float* mask, float* to) {
+    const typename Number::Element* query, size_t stride, const int32_t* keys, size_t width, size_t words,
+    const float* mask, size_t mask_step, float* to) {
     __m512 sum[queries][blocks];
-    for (int b = 0; b < blocks; ++b) {
-        const __m512 first = _mm512_loadu_ps(mask + b * kLanes);
 #pragma GCC unroll 6
-        for (int q = 0; q < queries; ++q) sum[q][b] = first;
+    for (int q = 0; q < queries; ++q) {
+#pragma GCC unroll 4
+        for (int b = 0; b < blocks; ++b) sum[q][b] = _mm512_loadu_ps(mask + q * mask_step + b * kLanes);
     }
     for (size_t k = 0; k < words; ++k, keys += width) {
         __m512i key[blocks];
@@ -84,8 +97,8 @@ inline __attribute__((always_inline)) void score_tile(
 // Values weighed by the probabilities of a few queries, 16 * blocks columns of them.
 template <typename Number, int queries, int blocks>
 inline __attribute__((always_inline)) void value_tile(
-    const typename Number::Element* weights, size_t width, const int32_t* values, size_t size, const float* sums, float* to,
-    size_t stride) {
+    const typename Number::Element* weights, size_t width, const int32_t* values, size_t size, const float* sums,
+    float* to, size_t stride) {
     __m512 sum[queries][blocks];
 #pragma GCC unroll 6
     for (int q = 0; q < queries; ++q) {
@@ -127,21 +140,43 @@ inline float soften(const float* scores, size_t width, typename Number::Element*
     return _mm512_reduce_add_ps(sum);
 }
 
+// The bias of a few queries from the `first` on, in base 2, and the mask where there is no key. Tokens are mostly
+// neighbours; where padding stands between them, their columns are gathered.
+template <int queries>
+inline const float* bias_rows(const Bias& bias, size_t first, size_t tokens, size_t width, float* to) {
+    const __m512 factor = _mm512_set1_ps(kLog2E), masked = _mm512_set1_ps(kMasked);
+    const bool neighbours = bias.positions[tokens - 1] - bias.positions[0] == static_cast<int32_t>(tokens) - 1;
+    for (int q = 0; q < queries; ++q) {
+        const float* row = bias.rows + bias.positions[first + q] * bias.width;
+        for (size_t i = 0; i < width; i += kLanes) {
+            const __mmask16 real = lanes_up_to(tokens - i);
+            const __m512 found =
+                neighbours ? _mm512_maskz_loadu_ps(real, row + bias.positions[0] + i)
+                           : _mm512_mask_i32gather_ps(
+                                 masked, real, _mm512_maskz_loadu_epi32(real, bias.positions + i), row, sizeof *row);
+            _mm512_storeu_ps(to + q * width + i, _mm512_mask_mul_ps(masked, real, found, factor));
+        }
+    }
+    return to;
+}
+
 template <typename Number, int queries>
 inline void attend_queries(
-    const Heads<Number>& heads, const typename Number::Element* query, const int32_t* keys, const int32_t* values, const float* mask,
-    size_t width, AttentionMemory& memory, float* to) {
+    const Heads<Number>& heads, const typename Number::Element* query, const int32_t* keys, const int32_t* values,
+    const float* mask, size_t mask_step, size_t width, AttentionMemory& memory, float* to) {
     float* scores = memory.scores.of<float>(kQueries * width);
     auto* weights = memory.weights.of<typename Number::Element>(kQueries * width);
     const size_t stride = 3 * heads.hidden, words = heads.size / Number::kWord;
     size_t start = 0;
-    for (; start + 64 <= width; start += 64) {
-        score_tile<Number, queries, 4>(query, stride, keys + start, width, words, mask + start, scores + start);
-    }
+    const auto score = [&](auto blocks) {
+        score_tile<Number, queries, decltype(blocks)::value>(
+            query, stride, keys + start, width, words, mask + start, mask_step, scores + start);
+    };
+    for (; start + 64 <= width; start += 64) score(Count<4>{});
     switch ((width - start) / kLanes) {
-        case 1: score_tile<Number, queries, 1>(query, stride, keys + start, width, words, mask + start, scores + start); break;
-        case 2: score_tile<Number, queries, 2>(query, stride, keys + start, width, words, mask + start, scores + start); break;
-        case 3: score_tile<Number, queries, 3>(query, stride, keys + start, width, words, mask + start, scores + start); break;
+        case 1: score(Count<1>{}); break;
+        case 2: score(Count<2>{}); break;
+        case 3: score(Count<3>{}); break;
         default: break;
     }
     float sums[kQueries];
@@ -157,7 +192,7 @@ inline void attend_queries(
 
 // softmax(Q K^T) V of one head; `to` is the head's first column in rows of `hidden` floats.
 template <typename Number>
-inline void attend(const Heads<Number>& heads, size_t head, AttentionMemory& memory, float* to) {
+inline void attend(const Heads<Number>& heads, size_t head, const Bias& bias, AttentionMemory& memory, float* to) {
     const size_t stride = 3 * heads.hidden, size = heads.size, words = size / Number::kWord;
     const size_t width = (heads.tokens + kLanes - 1) / kLanes * kLanes;
     const auto* query = heads.rows + head * size;
@@ -170,8 +205,7 @@ inline void attend(const Heads<Number>& heads, size_t head, AttentionMemory& mem
     const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
     const __m512i steps = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(static_cast<int>(stride * sizeof *key)));
     for (size_t start = 0; start < width; start += kLanes) {
-        const size_t left = heads.tokens - start;
-        const __mmask16 real = left >= kLanes ? 0xffff : static_cast<__mmask16>((1u << left) - 1);
+        const __mmask16 real = lanes_up_to(heads.tokens - start);
         _mm512_storeu_ps(mask + start, _mm512_mask_blend_ps(real, _mm512_set1_ps(kMasked), _mm512_setzero_ps()));
         const auto* from = key + start * stride;
         for (size_t k = 0; k < words; ++k) {
@@ -187,16 +221,23 @@ inline void attend(const Heads<Number>& heads, size_t head, AttentionMemory& mem
             _mm512_storeu_si512(words_of + i, Number::beside(value + token * stride + i, stride, left));
         }
     }
+    float* strip = bias.rows == nullptr ? nullptr : memory.bias.of<float>(kQueries * width);
     for (size_t q = 0; q < heads.tokens; q += kQueries) {
         const auto* from = query + q * stride;
         float* into = to + q * heads.hidden;
+        const auto run = [&](auto count) {
+            constexpr int queries = decltype(count)::value;
+            const float* added = strip == nullptr ? mask : bias_rows<queries>(bias, q, heads.tokens, width, strip);
+            const size_t step = strip == nullptr ? 0 : width;
+            attend_queries<Number, queries>(heads, from, keys, values, added, step, width, memory, into);
+        };
         switch (heads.tokens - q) {
-            case 1: attend_queries<Number, 1>(heads, from, keys, values, mask, width, memory, into); break;
-            case 2: attend_queries<Number, 2>(heads, from, keys, values, mask, width, memory, into); break;
-            case 3: attend_queries<Number, 3>(heads, from, keys, values, mask, width, memory, into); break;
-            case 4: attend_queries<Number, 4>(heads, from, keys, values, mask, width, memory, into); break;
-            case 5: attend_queries<Number, 5>(heads, from, keys, values, mask, width, memory, into); break;
-            default: attend_queries<Number, 6>(heads, from, keys, values, mask, width, memory, into);
+            case 1: run(Count<1>{}); break;
+            case 2: run(Count<2>{}); break;
+            case 3: run(Count<3>{}); break;
+            case 4: run(Count<4>{}); break;
+            case 5: run(Count<5>{}); break;
+            default: run(Count<6>{});
         }
     }
 }

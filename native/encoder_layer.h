@@ -10,6 +10,7 @@
 #pragma once
 
 #include <algorithm>
+#include <vector>
 
 #include "attention.h"
 #include "linear.h"
@@ -32,19 +33,34 @@ struct LayerWeights {
 // from start[t] up to start[t + 1].
 struct Tokens {
     std::vector<size_t> place, start;
+    std::vector<int32_t> position;  // of each token in its text, padding counted
 
     void read(const int64_t* mask, size_t texts, size_t width) {
         place.clear();
+        position.clear();
         start.assign(1, 0);
         for (size_t text = 0; text < texts; ++text) {
             for (size_t i = text * width; i < (text + 1) * width; ++i) {
-                if (mask[i] != 0) place.push_back(i);
+                if (mask[i] == 0) continue;
+                place.push_back(i);
+                position.push_back(static_cast<int32_t>(i - text * width));
             }
             start.push_back(place.size());
         }
     }
     size_t count() const { return place.size(); }
     size_t texts() const { return start.size() - 1; }
+};
+
+// What is added to the scores: (texts, heads, sequence, sequence), or one for all texts; null where there is none.
+struct ScoreBias {
+    const float* data;
+    size_t texts, heads, sequence;
+
+    const float* of(size_t text, size_t head) const {
+        const size_t matrix = sequence * sequence;
+        return data == nullptr ? nullptr : data + ((texts > 1 ? text * heads : 0) + head) * matrix;
+    }
 };
 
 struct ThreadMemory {
@@ -67,8 +83,10 @@ constexpr size_t kMostRows = 4 * kTileRows;
 template <typename Number>
 class EncoderLayer {
   public:
-    EncoderLayer(const LayerWeights& weights, const float* hidden, const Tokens& tokens, ThreadMemory& caller, float* to)
-        : w_(weights), hidden_(hidden), tokens_(tokens), to_(to) {
+    EncoderLayer(
+        const LayerWeights& weights, const float* hidden, const Tokens& tokens, const ScoreBias& bias,
+        ThreadMemory& caller, float* to)
+        : w_(weights), hidden_(hidden), tokens_(tokens), bias_(bias), to_(to) {
         qkv_ = caller.qkv.of<typename Attending::Element>(tokens.count() * 3 * w_.hidden());
         context_ = caller.context.of<float>(tokens.count() * w_.hidden());
     }
@@ -95,7 +113,8 @@ class EncoderLayer {
         const size_t first = tokens_.start[text], count = tokens_.start[text + 1] - first;
         if (count == 0) return;
         const Heads<Attending> heads{qkv_ + first * 3 * width, count, width, width / w_.heads};
-        attend(heads, head, thread_memory().attention, context_ + first * width + head * heads.size);
+        const Bias bias{bias_.of(text, head), bias_.sequence, tokens_.position.data() + first};
+        attend(heads, head, bias, thread_memory().attention, context_ + first * width + head * heads.size);
     }
 
     void finish(size_t block) const {
@@ -139,6 +158,7 @@ class EncoderLayer {
     const LayerWeights& w_;
     const float* hidden_;
     const Tokens& tokens_;
+    const ScoreBias& bias_;
     float* to_;
     typename Attending::Element* qkv_;
     float* context_;

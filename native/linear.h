@@ -1,7 +1,7 @@
 // Matrix products of a few rows with packed weights, in 8-bit integers (VNNI), in bfloat16 and in float32.
 //
-// Weights are packed in panels of 64 columns: for each word of the inner axis (four int8, two bfloat16 or one float32), the words of
-// the 64 columns beside each other. A tile of 6 rows times 64 columns keeps its 24 sums in registers.
+// Weights are packed in panels of 64 columns: for each word of the inner axis (four int8, two bfloat16 or one float32),
+// the words of the 64 columns beside each other. A tile of 6 rows times 64 columns keeps its 24 sums in registers.
 
 #pragma once
 

@@ -2,7 +2,8 @@
 //
 // Inputs: hidden float32 (batch, sequence, hidden); attention mask int64 (batch, sequence); then constants: of each of
 // the linear layers [query | key | value], output, up, down its packed weights, bias and, in 8 bits, scales and
-// smoothing; gain and bias of both layer normalizations. Output: float32 (batch, sequence, hidden).
+// smoothing; gain and bias of both layer normalizations; and where there is one, what is added to the scores, float32
+// (batch or 1, heads, sequence, sequence). Output: float32 (batch, sequence, hidden).
 
 #include <atomic>
 #include <exception>
@@ -83,10 +84,14 @@ size_t checked(int64_t value, size_t multiple, const char* what) {
     return static_cast<size_t>(value);
 }
 
+// The place of the optional last input.
+constexpr size_t bias_after(size_t per_linear) { return 2 + 4 * per_linear + 4; }
+
 struct Int8Reader {
     using Number = Int8;
     static constexpr const char* kName = "EncoderLayerInt8";
     static constexpr size_t kPerLinear = 4;
+    static constexpr size_t kBias = bias_after(kPerLinear);
     static constexpr ort::ElementType kWeights = ort::kInt8;
 
     std::vector<std::vector<int32_t>> offsets;
@@ -120,6 +125,7 @@ template <typename Float>
 struct FloatReader {
     using Number = Float;
     static constexpr size_t kPerLinear = 2;
+    static constexpr size_t kBias = bias_after(kPerLinear);
 
     Linear read(Constants& constants, const ort::KernelInfo*, size_t in, size_t out, const std::string&) {
         Linear linear{in, out};
@@ -180,13 +186,31 @@ class Kernel {
         if (memory.tokens.count() < texts * width) {
             std::fill_n(to, texts * width * weights_.hidden(), 0.0f);
         }
-        const Layer layer(weights_, data_of<const float>(hidden), memory.tokens, memory, to);
+        const ScoreBias bias = bias_of(context, dims[0], dims[1]);
+        const Layer layer(weights_, data_of<const float>(hidden), memory.tokens, bias, memory, to);
         for_each<&Layer::project>(context, layer, layer.blocks());
         for_each<&Layer::attend_head>(context, layer, layer.attentions());
         for_each<&Layer::finish>(context, layer, layer.blocks());
     }
 
   private:
+    ScoreBias bias_of(const ort::KernelContext* context, int64_t texts, int64_t sequence) const {
+        size_t count = 0;
+        check(api->input_count(context, &count));
+        const ort::Value* bias = nullptr;
+        if (count > Reader::kBias) check(api->input(context, Reader::kBias, &bias));
+        if (bias == nullptr) return {nullptr, 1, weights_.heads, 0};
+        const std::vector<int64_t> dims = shape_of(bias);
+        const auto heads = static_cast<int64_t>(weights_.heads);
+        const bool fits = dims.size() == 4 && (dims[0] == 1 || dims[0] == texts) && dims[1] == heads &&
+                          dims[2] == sequence && dims[3] == sequence;
+        if (!fits) {
+            throw std::runtime_error("what is added to the scores is not (batch or 1, heads, sequence, sequence)");
+        }
+        const auto given = static_cast<size_t>(dims[0]), width = static_cast<size_t>(sequence);
+        return {data_of<const float>(bias), given, weights_.heads, width};
+    }
+
     using Layer = EncoderLayer<typename Reader::Number>;
 
     struct Shared {
@@ -220,7 +244,7 @@ class Kernel {
 
 template <typename Reader>
 struct Operator : ort::CustomOp {
-    static constexpr size_t kInputs = 2 + 4 * Reader::kPerLinear + 4;
+    static constexpr size_t kInputs = Reader::kBias + 1;
 
     Operator() : ort::CustomOp{} {
         version = ort::kApiVersion;
@@ -236,8 +260,10 @@ struct Operator : ort::CustomOp {
                 index >= 2 && linear < 4 * Reader::kPerLinear && linear % Reader::kPerLinear == 0;
             return is_weights ? Reader::kWeights : ort::kFloat;
         };
-        input_characteristic = [](const ort::CustomOp*, size_t) { return 0; };
-        output_characteristic = [](const ort::CustomOp*, size_t) { return 0; };
+        input_characteristic = [](const ort::CustomOp*, size_t index) {
+            return index == Reader::kBias ? ort::kOptional : ort::kRequired;
+        };
+        output_characteristic = [](const ort::CustomOp*, size_t) { return ort::kRequired; };
         input_memory = [](const ort::CustomOp*, size_t) { return 0; };
         create_checked = [](const ort::CustomOp*, const ort::Api* given, const ort::KernelInfo* info, void** out) {
             return guarded([&] { *out = new Kernel<Reader>(info); }, given);

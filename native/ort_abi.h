@@ -23,6 +23,8 @@ constexpr uint32_t kApiVersion = 17;
 
 enum ElementType { kUndefined = 0, kFloat = 1, kUint8 = 2, kInt8 = 3, kInt64 = 7, kBfloat16 = 16 };
 
+constexpr int kRequired = 0, kOptional = 1;
+
 struct Api {
     void* table[288];
 
@@ -37,7 +39,9 @@ struct Api {
     Status* add_domain(SessionOptions* options, Domain* domain) const { return call<28, Status*>(options, domain); }
     Status* data(Value* value, void** out) const { return call<51, Status*>(value, out); }
     Status* rank(const ShapeInfo* info, size_t* out) const { return call<61, Status*>(info, out); }
-    Status* dims(const ShapeInfo* info, int64_t* out, size_t count) const { return call<62, Status*>(info, out, count); }
+    Status* dims(const ShapeInfo* info, int64_t* out, size_t count) const {
+        return call<62, Status*>(info, out, count);
+    }
     Status* shape_info(const Value* value, ShapeInfo** out) const { return call<65, Status*>(value, out); }
     Status* attribute(const KernelInfo* info, const char* name, float* out) const {
         return call<85, Status*>(info, name, out);
@@ -45,6 +49,7 @@ struct Api {
     Status* attribute(const KernelInfo* info, const char* name, int64_t* out) const {
         return call<86, Status*>(info, name, out);
     }
+    Status* input_count(const KernelContext* context, size_t* out) const { return call<88, Status*>(context, out); }
     Status* input(const KernelContext* context, size_t index, const Value** out) const {
         return call<90, Status*>(context, index, out);
     }

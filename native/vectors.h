@@ -16,6 +16,11 @@ inline __m512 absolute(__m512 x) {
     return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fffffff)));
 }
 
+// The first `count` lanes; all where there are more.
+inline __mmask16 lanes_up_to(size_t count) {
+    return count >= kLanes ? 0xffff : static_cast<__mmask16>((1u << count) - 1);
+}
+
 // Bits of two bfloat16 or four bytes, in every lane.
 inline __m512i broadcast_word(const void* at) {
     int32_t word;
@@ -55,8 +60,8 @@ inline __m512 exp2_of_negative_exactly(__m512 x) {
     return _mm512_scalef_ps(y, whole);
 }
 
-// x Phi(x), the GELU of Hendrycks & Gimpel (2016) with the error function; absolute error 4e-5 up to |x| = 7. A minimax polynomial of
-// x (Phi(x) - 1/2), odd in x, over [-4.4, 4.4]; beyond, Phi is 0 or 1 to 5e-6.
+// x Phi(x), the GELU of Hendrycks & Gimpel (2016) with the error function; absolute error 4e-5 up to |x| = 7. A minimax
+// polynomial of x (Phi(x) - 1/2), odd in x, over [-4.4, 4.4]; beyond, Phi is 0 or 1 to 5e-6.
 inline __m512 gelu(__m512 x) {
     const __m512 limit = _mm512_set1_ps(4.4f);
     const __m512 near = _mm512_max_ps(_mm512_min_ps(x, limit), _mm512_sub_ps(_mm512_setzero_ps(), limit));

@@ -57,6 +57,8 @@ class EncoderLayer:
         query, key, value, output, up, down: its linear layers; the first three read what the layer reads.
         norm_1, norm_2: its layer normalizations; what the second makes is what the layer makes.
         mask: what is added to the scores.
+        bias: the part of it that is no padding, `(batch or 1, heads, queries, keys)`; None where there is none, or
+            before it is known.
         heads: number of heads.
         scale: of the scores.
     """
@@ -72,6 +74,7 @@ class EncoderLayer:
     mask: ir.Value
     heads: int
     scale: float
+    bias: ir.Value | None = None
 
     @property
     def width(self) -> int:

@@ -6,6 +6,7 @@ kernel's exponentials, are in those of the queries.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from stcompile.native import DOMAIN
 from stcompile.passes.encoder_layers import PANEL, EncoderLayer, Linear, find_encoder_layers
 from stcompile.passes.graph import swap
-from stcompile.quantize.padding_mask import ATTENTION_MASK, is_padding_mask
+from stcompile.quantize.padding_mask import ATTENTION_MASK, is_padding_mask, position_bias
 
 _VERSION = 1
 
@@ -42,12 +43,17 @@ def fusable_layers(model: ir.Model) -> tuple[list[EncoderLayer], tuple[str, ...]
     """
     refusals: list[str] = []
     found = list(find_encoder_layers(model.graph, refusals))
-    masks = {layer.mask: is_padding_mask(model, layer.mask) for layer in found}
-    if not all(masks.values()):
-        refusals.append("more than the padding mask is added to the scores (relative positions, or a window)")
+    added: dict[ir.Value, tuple[bool, ir.Value | None]] = {}
+    for layer in found:
+        if layer.mask not in added:
+            bias = position_bias(layer.mask)
+            added[layer.mask] = is_padding_mask(model, layer.mask, bias), bias
+    if not all(proved for proved, _ in added.values()):
+        refusals.append("more than padding and relative positions is added to the scores (a window, for one)")
     if not found and not refusals:
         refusals.append("it has no attention")
-    return [layer for layer in found if masks[layer.mask]], tuple(dict.fromkeys(refusals))
+    layers = [dataclasses.replace(layer, bias=added[layer.mask][1]) for layer in found if added[layer.mask][0]]
+    return layers, tuple(dict.fromkeys(refusals))
 
 
 def write_layer(model: ir.Model, layer: EncoderLayer, op_type: str, pack: Pack) -> None:
@@ -80,6 +86,7 @@ def write_layer(model: ir.Model, layer: EncoderLayer, op_type: str, pack: Pack) 
         inputs += [_initializer(graph, f"{label}_{part}", array, layer) for part, array in packed.inputs.items()]
     for norm in (layer.norm_1, layer.norm_2):
         inputs += [norm.gain, norm.bias]
+    inputs += [] if layer.bias is None else [layer.bias]
     node = ir.node(op_type, inputs, attributes, domain=DOMAIN, name=f"{layer.norm_2.node.name}_layer")
     graph.opset_imports[DOMAIN] = _VERSION
     swap(graph, layer.norm_2.node, node)

@@ -9,6 +9,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from stcompile.passes.graph import constant, is_op
 from stcompile.quantize.recording import opened
 
 ATTENTION_MASK = "attention_mask"
@@ -21,40 +22,75 @@ _SHAPES = ((3, 7), (2, 48), (2, 600))
 _HIDDEN = -1e4
 
 
-def is_padding_mask(model: ir.Model, mask: ir.Value) -> bool:
+def is_padding_mask(model: ir.Model, mask: ir.Value, bias: ir.Value | None = None) -> bool:
     """Whether `mask` is 0 for every key that `attention_mask` keeps and hides every other one, for every query alike.
 
     Args:
         model: a float32 graph; it is left as it was.
         mask: `(batch, heads or 1, queries or 1, keys)`, added to scores.
+        bias: what the mask is in place of 0, `(batch or 1, heads, queries, keys)`.
     """
-    part = _leading_to(model, str(mask.name))
+    values = [mask] if bias is None else [mask, bias]
+    names = tuple(str(value.name) for value in values)
+    part = _leading_to(model, names)
     if ATTENTION_MASK not in [item.name for item in part.graph.inputs]:
         return False
     seen = 0
     with opened(part) as engine:
         for feeds in _trials(part):
             try:
-                (found,) = engine.run(feeds, (str(mask.name),))
+                found = engine.run(feeds, names)
             except Exception:  # the engine's own, for more positions than there are
                 break
-            if not _hides(found, feeds[ATTENTION_MASK] != 0):
+            if not _hides(
+                found[0], np.zeros(1, dtype=np.float32) if bias is None else found[1], feeds[ATTENTION_MASK] != 0
+            ):
                 return False
             seen += 1
     return seen > 0
 
 
-def _hides(found: NDArray[np.float32], kept: NDArray[np.bool_]) -> bool:
+def position_bias(mask: ir.Value) -> ir.Value | None:
+    """The one of two addends of a mask that no input but the number of positions makes; None where there is none.
+
+    Behind the sum may stand a factor next to 1, as FuseAttention puts it there.
+    """
+    node = mask.producer()
+    if is_op(node, "Mul") and node is not None:
+        node = next((value.producer() for value in node.inputs if value is not None and constant(value) is None), None)
+    if node is None or not is_op(node, "Add"):
+        return None
+    # A constant is no bias: it would have one number of positions.
+    made = [value for value in node.inputs if value is not None and value.producer() is not None]
+    found = [value for value in made if not _depends_on_inputs(value)]
+    return found[0] if len(found) == 1 else None
+
+
+def _depends_on_inputs(value: ir.Value) -> bool:
+    """Whether what an input holds, more than its shape, takes part in a value."""
+    if value.is_graph_input():
+        return True
+    node = value.producer()
+    return (
+        node is not None
+        and not is_op(node, "Shape")
+        and any(_depends_on_inputs(v) for v in node.inputs if v is not None)
+    )
+
+
+def _hides(found: NDArray[np.float32], bias: NDArray[np.float32], kept: NDArray[np.bool_]) -> bool:
     if found.ndim != 4 or found.shape[0] != len(kept) or found.shape[-1] != kept.shape[-1]:
         return False
     wanted = np.broadcast_to(kept[:, None, None, :], found.shape)
-    return bool(np.all(found[wanted] == 0) and np.all(found[~wanted] <= _HIDDEN))
+    expected = np.broadcast_to(bias, found.shape)
+    return bool(np.allclose(found[wanted], expected[wanted], rtol=1e-6, atol=0) and np.all(found[~wanted] <= _HIDDEN))
 
 
-def _leading_to(model: ir.Model, name: str) -> ir.Model:
-    """The part of the graph that makes one value."""
+def _leading_to(model: ir.Model, names: tuple[str, ...]) -> ir.Model:
+    """The part of the graph that makes some values."""
     copy = model.clone()
-    copy.graph.outputs[:] = [next(out for node in copy.graph for out in node.outputs if out.name == name)]
+    made = {out.name: out for node in copy.graph for out in node.outputs}
+    copy.graph.outputs[:] = [made[name] for name in names]
     RemoveUnusedNodesPass()(copy)
     return copy
 

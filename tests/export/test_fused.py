@@ -17,7 +17,7 @@ from tests.conftest import Quick, load_case
 from tests.export.test_targets_on_architectures import cosines
 
 FUSED = [name for name, target in TARGETS.items() if target.is_fused]
-CASES = ("wide_bert", "wide_distilbert", "wide_electra", "wide_xlmr", "wide_bert_cls", "wide_bert_tokens")
+CASES = ("wide_bert", "wide_distilbert", "wide_electra", "wide_xlmr", "wide_mpnet", "wide_bert_cls", "wide_bert_tokens")
 
 # Smallest cosine of any text with the vector of sentence-transformers; behind each, what was measured over all cases.
 LEAST = {"onnx-int8-fused": 0.999, "onnx-bf16-fused": 0.9999, "onnx-fp32-fused": 0.9999999}
@@ -82,7 +82,6 @@ def test_a_text_has_the_same_vector_in_every_batch(target: str, case: str, quick
 @pytest.mark.parametrize(
     ("case", "reason"),
     [
-        ("wide_mpnet", "more than the padding mask is added to the scores"),
         ("full_stack", "the sizes 32 and 64 are not both multiples of 64"),
         ("backbone_modernbert", "no encoder layer can be fused"),
         ("bow_dense_normalize", "it has no attention"),

@@ -63,7 +63,9 @@ class Layer:
         random = np.random.default_rng(7)
         return [(random.standard_normal(self.hidden) * 0.1 + (1 - i % 2)).astype(np.float32) for i in range(4)]
 
-    def expected(self, hidden: Array, mask: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    def expected(
+        self, hidden: Array, mask: npt.NDArray[np.int64], bias: Array | None = None
+    ) -> npt.NDArray[np.float64]:
         weights = {name: [torch.from_numpy(part).double() for part in parts] for name, parts in self.weights().items()}
         gain_1, bias_1, gain_2, bias_2 = (torch.from_numpy(part).double() for part in self.norms())
         x = torch.from_numpy(hidden).double()
@@ -76,14 +78,16 @@ class Layer:
             part.reshape(batch, length, self.heads, -1).transpose(1, 2) for part in linear("qkv", x).chunk(3, dim=-1)
         )
         kept = torch.from_numpy(mask).bool()[:, None, None, :]
-        context = functional.scaled_dot_product_attention(query, key, value, attn_mask=kept)
+        added = torch.zeros(()).double() if bias is None else torch.from_numpy(bias).double()
+        scores = torch.where(kept, added, -torch.inf)
+        context = functional.scaled_dot_product_attention(query, key, value, attn_mask=scores)
         context = context.transpose(1, 2).reshape(batch, length, width)
         middle = functional.layer_norm(x + linear("output", context), (width,), gain_1, bias_1, 1e-12)
         grown = functional.gelu(linear("up", middle))
         made = functional.layer_norm(middle + linear("down", grown), (width,), gain_2, bias_2, 1e-6)
         return made.numpy()
 
-    def session(self, operator: str, threads: int = 1, **changed: Any) -> ort.InferenceSession:
+    def session(self, operator: str, threads: int = 1, *, biased: bool = False, **changed: Any) -> ort.InferenceSession:
         """One node; a size in `changed` replaces what the node is told, not its weights."""
         factors = np.ones(3 * self.hidden, dtype=np.float32)
         factors[: self.hidden] = math.log2(math.e) / math.sqrt(self.hidden / self.heads)
@@ -113,7 +117,9 @@ class Layer:
                     numpy_helper.from_array(bias * by, f"{name}_b"),
                 ]
         constants += [numpy_helper.from_array(part, f"norm_{index}") for index, part in enumerate(self.norms())]
-        inputs = ["hidden", "mask", *(constant.name for constant in constants)]
+        inputs = ["hidden", "mask", *(constant.name for constant in constants), *(["bias"] if biased else [])]
+        shape: list[str | int | None] = ["texts", "heads", "sequence", "sequence"]
+        extra = [helper.make_tensor_value_info("bias", TensorProto.FLOAT, shape)] if biased else []
         node = helper.make_node(operator, inputs, ["out"], domain=native.DOMAIN, **{**attributes, **changed})
         graph = helper.make_graph(
             [node],
@@ -121,6 +127,7 @@ class Layer:
             [
                 helper.make_tensor_value_info("hidden", TensorProto.FLOAT, ["batch", "sequence", self.hidden]),
                 helper.make_tensor_value_info("mask", TensorProto.INT64, ["batch", "sequence"]),
+                *extra,
             ],
             [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["batch", "sequence", self.hidden])],
             constants,
@@ -162,6 +169,26 @@ def test_it_is_the_layer(operator: str, sizes: tuple[int, int, int]) -> None:
         error = np.linalg.norm(found[kept] - expected) / np.linalg.norm(expected)
         assert error <= LARGEST_ERROR[operator], length
         assert not found[~kept].any()
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("holes", [False, True])
+def test_what_is_added_to_the_scores_is_of_the_positions(operator: str, holes: bool) -> None:
+    """Behind each other, and with padding between them."""
+    layer = Layer(128, 64, 2)
+    session = layer.session(operator, biased=True)
+    for number, length in enumerate(LENGTHS):
+        feeds = inputs(layer, 3, length)
+        if not holes:
+            feeds["mask"] = np.sort(feeds["mask"], axis=1)[:, ::-1].copy()
+        kept = feeds["mask"] != 0
+        bias = np.random.default_rng(length).standard_normal((1 + number % 2 * 2, 2, length, length))
+        bias = (bias * 3).astype(np.float32)
+        (found,) = session.run(None, {**feeds, "bias": bias})
+        expected = layer.expected(**feeds, bias=bias)[kept]
+        assert np.linalg.norm(found[kept] - expected) / np.linalg.norm(expected) <= LARGEST_ERROR[operator], length
+    with pytest.raises(Exception, match=r"is not \(batch or 1, heads, sequence, sequence\)"):
+        session.run(None, {**feeds, "bias": bias[:, :1]})
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
@@ -224,7 +251,7 @@ def test_nothing_but_padding_is_zeros(operator: str) -> None:
         ({"intermediate": 192}, "input .* is not of the size its layer needs"),
     ],
 )
-def test_other_sizes_are_refused_at_load(operator: str, changed: dict[str, int], reason: str) -> None:
+def test_other_sizes_are_refused_at_load(operator: str, changed: dict[str, Any], reason: str) -> None:
     with pytest.raises(Exception, match=reason):
         Layer(128, 128, 2).session(operator, **changed)
 

@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from stcompile.passes.constants import added, constant_named, integers
-from stcompile.quantize.padding_mask import is_padding_mask
+from stcompile.quantize.padding_mask import is_padding_mask, position_bias
 
 Build = Callable[[ir.Graph, ir.Node], ir.Value]
 
@@ -55,6 +55,22 @@ def by_position(graph: ir.Graph, end: ir.Node) -> ir.Value:
     return added(graph, end, "Add", [mask, window], "windowed")
 
 
+def with_bias(graph: ir.Graph, end: ir.Node) -> ir.Value:
+    """Minus the distance of the positions, for one head, and the factor that FuseAttention puts behind."""
+    mask = padding(graph, end)
+    length = added(graph, end, "Shape", [mask], "length", {"start": 3})
+    scalar = added(graph, end, "Squeeze", [length], "scalar")
+    zero, one = (constant_named(graph, f"int_{value}", np.array(value, dtype=np.int64)) for value in (0, 1))
+    places = added(graph, end, "Range", [zero, scalar, one], "places")
+    row = added(graph, end, "Unsqueeze", [places, integers(graph, "row", [0])], "as_row")
+    column = added(graph, end, "Unsqueeze", [places, integers(graph, "column", [1])], "as_column")
+    distance = added(graph, end, "Sub", [row, column], "distance")
+    floats = added(graph, end, "Cast", [distance], "distances", {"to": ir.DataType.FLOAT})
+    bias = added(graph, end, "Unsqueeze", [floats, integers(graph, "heads", [0, 1])], "bias")
+    total = added(graph, end, "Add", [bias, mask], "total")
+    return added(graph, end, "Mul", [total, number(graph, "below_one", float(np.nextafter(np.float32(1), 0)))], "all")
+
+
 def model(build: Build) -> tuple[ir.Model, ir.Value]:
     inputs = [ir.val(name, ir.DataType.INT64, ["batch", "sequence"]) for name in ("input_ids", "attention_mask")]
     end = ir.node("Identity", [inputs[0]], name="end")
@@ -75,3 +91,17 @@ def test_the_padding_mask_is_one() -> None:
 @pytest.mark.parametrize("build", [weak, shifted, by_id, by_position])
 def test_anything_more_or_less_is_not(build: Build) -> None:
     assert not is_padding_mask(*model(build))
+
+
+def test_what_only_positions_make_is_told_from_the_mask() -> None:
+    made, mask = model(with_bias)
+    bias = position_bias(mask)
+    assert bias is not None
+    assert bias.name == "bias_output"
+    assert is_padding_mask(made, mask, bias)
+    assert not is_padding_mask(made, mask)
+
+
+@pytest.mark.parametrize("build", [padding, by_id, shifted])
+def test_nothing_else_is_taken_for_a_bias(build: Build) -> None:
+    assert position_bias(model(build)[1]) is None

@@ -149,7 +149,6 @@ def test_targets_for_a_machine(run: Run) -> None:
     assert (done.code, done.err) == (0, "")
     assert [row["name"] for row in rows] == list(TARGETS)
     assert all(row["min_cosine"] > 0 and row["purpose"] for row in rows)
-
     # What needs a CPU that is not everywhere.
     picky = {"openvino-bf16", *(name for name, target in TARGETS.items() if target.is_fused)}
     assert all(row["refusals"] == [] for row in rows if row["name"] not in picky)

@@ -182,8 +182,8 @@ def test_what_is_added_to_the_scores_is_of_the_positions(operator: str, holes: b
         if not holes:
             feeds["mask"] = np.sort(feeds["mask"], axis=1)[:, ::-1].copy()
         kept = feeds["mask"] != 0
-        bias = np.random.default_rng(length).standard_normal((1 + number % 2 * 2, 2, length, length))
-        bias = (bias * 3).astype(np.float32)
+        shape = (1 + number % 2 * 2, 2, length, length)
+        bias: Array = (3 * np.random.default_rng(length).standard_normal(shape)).astype(np.float32)
         (found,) = session.run(None, {**feeds, "bias": bias})
         expected = layer.expected(**feeds, bias=bias)[kept]
         assert np.linalg.norm(found[kept] - expected) / np.linalg.norm(expected) <= LARGEST_ERROR[operator], length

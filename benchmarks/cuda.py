@@ -108,7 +108,9 @@ def _contenders(model: Path, folder: Path, device: str) -> dict[str, Encode]:
     for target in TARGETS:
         status(f"Compiling {target}")
         artifact = export_model(model, folder / target, target, provider="cuda")
-        found[f"stcompile {target}"] = stcompile.load(artifact.folder, device=device).encode
+        for graphs, label in ((False, ""), (True, ", CUDA graphs")):
+            encoder = stcompile.load(artifact.folder, device=device, cuda_graphs=graphs)
+            found[f"stcompile {target}{label}"] = encoder.encode
     return found
 
 

@@ -35,23 +35,35 @@ _MOST_THREADS = 1024
 _TOKEN_ROWS_BATCH = 32
 
 
-def load(folder: str | Path, *, device: str = CPU, threads: int | None = None, check_integrity: bool = True) -> Encoder:
+def load(
+    folder: str | Path,
+    *,
+    device: str = CPU,
+    threads: int | None = None,
+    cuda_graphs: bool = False,
+    check_integrity: bool = True,
+) -> Encoder:
     """Opens an artifact for encoding.
 
     Args:
         folder: what `stcompile export` wrote.
         device: `cpu`, `cuda` or `cuda:1`. Asking for a GPU and not getting it is an error, never a CPU run.
         threads: engine threads; None takes the CPUs this process may use (affinity and container quota).
+        cuda_graphs: capture small runs on a GPU as CUDA graphs, one for each length and power of two of texts: fewer
+            launches, more memory. Not measured yet.
         check_integrity: compare every file with its sha256 first (about 1 s per GB).
 
     Raises:
         ArtifactError: the folder is missing, corrupt, tampered with or of a newer schema.
         ProviderError: the device is not available.
         MissingExtraError: the engine is not installed.
+        InputError: a number is out of range, or graphs are asked for on a CPU.
     """
     if threads is not None and (not isinstance(threads, int) or not 1 <= threads <= _MOST_THREADS):
         raise InputError(f"threads must be a whole number from 1 to {_MOST_THREADS} or None, got {threads!r}")
-    return Encoder(open_artifact(folder, check_integrity=check_integrity), device=device, threads=threads)
+    return Encoder(
+        open_artifact(folder, check_integrity=check_integrity), device=device, threads=threads, cuda_graphs=cuda_graphs
+    )
 
 
 class Encoder:
@@ -65,10 +77,12 @@ class Encoder:
         threads: threads that it computes on.
     """
 
-    def __init__(self, artifact: Artifact, *, device: str = CPU, threads: int | None = None) -> None:
+    def __init__(
+        self, artifact: Artifact, *, device: str = CPU, threads: int | None = None, cuda_graphs: bool = False
+    ) -> None:
         self.artifact = artifact
         self._manifest = artifact.manifest
-        self.device = Device.parse(device)
+        self.device = Device.parse(device, graphs=cuda_graphs)
         self.threads = available_cpus() if threads is None else threads
         self._routes = {
             graph.route: OpenRoute(artifact.folder, self._manifest, graph, self.device, self.threads)

@@ -12,9 +12,10 @@ import pytest
 
 import stcompile
 from stcompile.artifact import open_artifact
-from stcompile.errors import ProviderError
+from stcompile.errors import InputError, ProviderError
 from stcompile.runtime.device import Device
-from stcompile.runtime.engines.bound import _SHAPES, BoundRuns
+from stcompile.runtime.engines.bound import BoundRuns
+from stcompile.runtime.engines.buckets import bucketed
 from stcompile.runtime.route import GPU_LENGTH_MULTIPLE
 from tests.conftest import Compiled, Quick, load_case
 
@@ -160,14 +161,27 @@ def test_what_must_not_be_padded_is_not_padded_for_a_gpu(unpadded: Path, session
     assert all(feeds["attention_mask"].all() for feeds in batches)
 
 
-def bound(folder: Path) -> tuple[BoundRuns, Any]:
+@pytest.mark.parametrize("asked", [True, False])
+def test_cuda_graphs_are_off_unless_asked_for(asked: bool, artifact: Path, session: type[Session]) -> None:
+    stcompile.load(artifact, device="cuda", cuda_graphs=asked)
+    (made,) = session.opened
+    assert made.asked[0][1]["enable_cuda_graph"] == str(int(asked))
+
+
+def test_cuda_graphs_on_a_cpu_are_refused(artifact: Path) -> None:
+    with pytest.raises(InputError, match="cuda_graphs is for cuda, not for cpu: leave it out"):
+        stcompile.load(artifact, cuda_graphs=True)
+
+
+def bound(folder: Path, *, graphs: bool = False) -> tuple[BoundRuns, Any]:
     real = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=[_CPU])
-    return BoundRuns(onnxruntime, real, "cpu", 0), real
+    return BoundRuns(onnxruntime, real, "cpu", 0, graphs=graphs), real
 
 
-def test_bound_runs_are_the_plain_ones_for_every_shape(artifact: Path) -> None:
+@pytest.mark.parametrize("graphs", [False, True])
+def test_bound_runs_are_the_plain_ones_for_every_shape(graphs: bool, artifact: Path) -> None:
     """The same memory again and again, on the only device there is everywhere."""
-    runs, real = bound(artifact)
+    runs, real = bound(artifact, graphs=graphs)
     encoder = stcompile.load(artifact, threads=1)
     texts = [text for text in load_case(_CASE).texts if isinstance(text, str)]
     batches = [feeds for size in (1, 3, 7, 1, 3) for _, feeds in encoder._routes[""].batches(texts, None, size)]
@@ -175,16 +189,52 @@ def test_bound_runs_are_the_plain_ones_for_every_shape(artifact: Path) -> None:
     for feeds in batches:
         (found,) = runs.run(feeds, ("sentence_embedding",))
         (expected,) = real.run(["sentence_embedding"], feeds)
-        assert np.array_equal(found, expected)
+        assert np.abs(found - expected).max() <= 1e-6
         kept.append((found, found.copy()))
     # What was handed out is the caller's, whatever runs after it.
     assert all(np.array_equal(*pair) for pair in kept)
 
 
-def test_memory_is_kept_for_so_many_shapes_and_no_more(artifact: Path) -> None:
-    runs, _ = bound(artifact)
+@pytest.mark.parametrize("graphs", [False, True])
+def test_memory_is_kept_for_so_many_shapes_and_no_more(
+    graphs: bool, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stcompile.runtime.engines.bound._SHAPES", 5)
+    runs, real = bound(artifact, graphs=graphs)
+    released: list[int] = []
+    monkeypatch.setattr(real, "release_captured_graph", released.append)
     names = [item.name for item in open_artifact(artifact).manifest.graphs[0].inputs]
-    for texts in range(1, _SHAPES + 10):
-        ids = {name: np.ones((texts, 4), dtype=np.int64) for name in names}
-        assert runs.run(ids, ("sentence_embedding",))[0].shape[0] == texts
-    assert len(runs._known) == _SHAPES
+    for length in range(2, 12):
+        ids = {name: np.ones((3, length), dtype=np.int64) for name in names}
+        assert runs.run(ids, ("sentence_embedding",))[0].shape[0] == 3
+    assert len(runs._known) == 5
+    assert released == ([1, 2, 3, 4, 5] if graphs else [])
+
+
+def test_a_captured_run_has_an_id_of_its_own_from_the_second_time_on(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, real = bound(artifact, graphs=True)
+    ids: list[str] = []
+    run = real.run_with_iobinding
+
+    def watched(binding: Any, options: Any) -> None:
+        ids.append(options.get_run_config_entry("gpu_graph_id"))
+        run(binding)
+
+    monkeypatch.setattr(real, "run_with_iobinding", watched)
+    names = [item.name for item in open_artifact(artifact).manifest.graphs[0].inputs]
+    # Three and four texts are one shape; so many tokens are computed for longer than they are launched.
+    for texts, length in ((3, 4), (4, 4), (4, 4), (1, 4), (1, 4), (200, 40), (200, 40)):
+        runs.run({name: np.ones((texts, length), dtype=np.int64) for name in names}, ("sentence_embedding",))
+    assert ids == ["-1", "1", "1", "-1", "2", "-1", "-1"]
+
+
+def test_buckets_repeat_the_last_text() -> None:
+    feeds = {"input_ids": np.arange(6).reshape(3, 2), "attention_mask": np.ones((3, 2), dtype=np.int64)}
+    found = bucketed({**feeds, "prompt_length": np.array(2)})
+    assert found is not None
+    assert found["input_ids"].tolist() == [[0, 1], [2, 3], [4, 5], [4, 5]]
+    assert found["attention_mask"].shape == (4, 2)
+    assert found["prompt_length"].shape == ()
+    assert bucketed({"input_ids": np.arange(6), "offsets": np.array([0, 2])}) is None

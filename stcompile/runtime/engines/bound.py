@@ -10,16 +10,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stcompile.runtime.engines.buckets import bucketed
+
 # Shapes whose memory is kept. Lengths are padded to multiples of 8, so texts of up to 512 tokens have 64 lengths.
 _SHAPES = 64
 
 
+# The run that no CUDA graph is captured of.
+_UNCAPTURED = -1
+
+
 @dataclass(frozen=True)
 class _Bound:
-    """The memory of one shape: inputs that are written anew for each run, and where the outputs go."""
+    """The memory of one shape: inputs that are written anew for each run, where the outputs go, and its graph's id."""
 
     inputs: dict[str, Any]
     binding: Any
+    graph: int
 
 
 class BoundRuns:
@@ -33,30 +40,61 @@ class BoundRuns:
         session: an open session.
         kind: `cuda` or `cpu`.
         index: which device of that kind.
+        graphs: capture the runs of each shape as a CUDA graph, from the second run on; the session must have been
+            opened for it.
     """
 
-    def __init__(self, ort: Any, session: Any, kind: str, index: int) -> None:
+    def __init__(self, ort: Any, session: Any, kind: str, index: int, *, graphs: bool = False) -> None:
         self._ort = ort
         self._session = session
         self._place = (kind, index)
+        self._graphs = graphs
+        self._bound = 0
         self._known: OrderedDict[tuple[Any, ...], _Bound] = OrderedDict()
         self._turn = Lock()
 
     def run(self, feeds: dict[str, NDArray[np.int64]], outputs: tuple[str, ...]) -> list[NDArray[np.float32]]:
         """Computes the named outputs, `(batch, dim)` or `(batch, sequence, hidden)` float32."""
-        shape = (outputs, *((name, array.shape) for name, array in feeds.items()))
         with self._turn:
+            captured = bucketed(feeds) if self._graphs else None
+            arrays = feeds if captured is None else captured
+            shape = (outputs, *((name, array.shape) for name, array in arrays.items()))
             bound = self._known.pop(shape, None)
+            graph = _UNCAPTURED if bound is None or captured is None else bound.graph
             if bound is None:
-                bound = self._bind(feeds, outputs)
+                bound = self._bind(arrays, outputs)
             else:
-                for name, array in feeds.items():
+                for name, array in arrays.items():
                     bound.inputs[name].update_inplace(np.asarray(array, order="C"))
             self._known[shape] = bound
-            if len(self._known) > _SHAPES:
-                self._known.popitem(last=False)
-            self._session.run_with_iobinding(bound.binding)
-            return [np.array(value) for value in bound.binding.copy_outputs_to_cpu()]
+            self._forget()
+            self._session.run_with_iobinding(bound.binding, self._run_options(graph))
+            found = [np.array(value) for value in bound.binding.copy_outputs_to_cpu()]
+            if captured is None:
+                return found
+            if graph == _UNCAPTURED:
+                self._keep_outputs(bound, outputs, found)
+            texts = len(feeds["attention_mask"])
+            return [value[:texts].copy() for value in found]
+
+    def _run_options(self, graph: int) -> Any:
+        if not self._graphs:
+            return None
+        options = self._ort.RunOptions()
+        options.add_run_config_entry("gpu_graph_id", str(graph))
+        return options
+
+    def _keep_outputs(self, bound: _Bound, outputs: tuple[str, ...], found: list[NDArray[np.float32]]) -> None:
+        """Where the outputs go from now on: a captured graph writes to the same place every time."""
+        for name, value in zip(outputs, found, strict=True):
+            held = self._ort.OrtValue.ortvalue_from_shape_and_type(list(value.shape), np.float32, *self._place)
+            bound.binding.bind_ortvalue_output(name, held)
+
+    def _forget(self) -> None:
+        if len(self._known) > _SHAPES:
+            _, oldest = self._known.popitem(last=False)
+            if self._graphs:
+                self._session.release_captured_graph(oldest.graph)
 
     def _bind(self, feeds: dict[str, NDArray[np.int64]], outputs: tuple[str, ...]) -> _Bound:
         binding = self._session.io_binding()
@@ -66,4 +104,5 @@ class BoundRuns:
             binding.bind_ortvalue_input(name, inputs[name])
         for name in outputs:
             binding.bind_output(name, *self._place)
-        return _Bound(inputs, binding)
+        self._bound += 1
+        return _Bound(inputs, binding, self._bound)

@@ -58,6 +58,7 @@ class CudaEngine:
             "use_tf32": "0",
             # Twice what is needed, at every growth, is a lot of a GPU that others share.
             "arena_extend_strategy": "kSameAsRequested",
+            "enable_cuda_graph": str(int(device.graphs)),
         }
         self._session: Any = opened(ort, graph, options, [(PROVIDER, settings), _ON_CPU])
         if self._session.get_providers()[0] != PROVIDER:
@@ -66,7 +67,7 @@ class CudaEngine:
                 "libraries are missing or of another version): fix the installation, or load with device='cpu'"
             )
         _check_places(device, ort, self._session)
-        self._runs = BoundRuns(ort, self._session, device.kind, device.index)
+        self._runs = BoundRuns(ort, self._session, device.kind, device.index, graphs=device.graphs)
 
     def run(self, feeds: dict[str, NDArray[np.int64]], outputs: tuple[str, ...]) -> list[NDArray[np.float32]]:
         """Computes the named outputs, `(batch, dim)` or `(batch, sequence, hidden)` float32."""

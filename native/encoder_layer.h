@@ -65,7 +65,7 @@ struct ScoreBias {
 
 struct ThreadMemory {
     AttentionMemory attention;
-    Buffer levels, wide, narrow, middle;
+    Buffer levels, wide, middle;
     Tokens tokens;
     Buffer qkv, context;
 };

@@ -69,23 +69,29 @@ struct Int8 {
     }
 };
 
-// Activations rounded to bfloat16; sums stay float32.
-struct Bfloat16 {
-    using Element = uint16_t;
+// What numbers without scales have in common: sums in float32 that begin with the bias.
+template <typename Number, typename Stored>
+struct Floating {
+    using Element = Stored;
     using Sum = __m512;
-    using InAttention = Bfloat16;
-    static constexpr size_t kWord = 2;
+    using InAttention = Number;
 
     template <typename Prepare>
     static float take(const float*, size_t width, const Linear&, Element* to, Prepare prepare) {
-        for (size_t i = 0; i < width; i += kLanes) store_bfloat16(to + i, prepare(i));
+        for (size_t i = 0; i < width; i += kLanes) Number::store(to + i, prepare(i));
         return 1.0f;
     }
     static Sum start(const Linear& layer, size_t column) { return _mm512_loadu_ps(layer.bias + column); }
+    static __m512 finish(Sum sum, float, const Linear&, size_t) { return sum; }
+};
+
+// Activations rounded to bfloat16; sums stay float32.
+struct Bfloat16 : Floating<Bfloat16, uint16_t> {
+    static constexpr size_t kWord = 2;
+
     static Sum add(Sum sum, __m512i row, __m512i column) {
         return _mm512_dpbf16_ps(sum, (__m512bh)row, (__m512bh)column);
     }
-    static __m512 finish(Sum sum, float, const Linear&, size_t) { return sum; }
     static void store(Element* to, __m512 x) { store_bfloat16(to, x); }
     // The words of sixteen columns of one token and the next; zeros for tokens from `left` on.
     static __m512i beside(const Element* at, size_t stride, size_t left) {
@@ -100,22 +106,12 @@ struct Bfloat16 {
 };
 
 // Everything in float32.
-struct Float32 {
-    using Element = float;
-    using Sum = __m512;
-    using InAttention = Float32;
+struct Float32 : Floating<Float32, float> {
     static constexpr size_t kWord = 1;
 
-    template <typename Prepare>
-    static float take(const float*, size_t width, const Linear&, Element* to, Prepare prepare) {
-        for (size_t i = 0; i < width; i += kLanes) _mm512_storeu_ps(to + i, prepare(i));
-        return 1.0f;
-    }
-    static Sum start(const Linear& layer, size_t column) { return _mm512_loadu_ps(layer.bias + column); }
     static Sum add(Sum sum, __m512i row, __m512i column) {
         return _mm512_fmadd_ps(_mm512_castsi512_ps(row), _mm512_castsi512_ps(column), sum);
     }
-    static __m512 finish(Sum sum, float, const Linear&, size_t) { return sum; }
     static void store(Element* to, __m512 x) { _mm512_storeu_ps(to, x); }
     static __m512i beside(const Element* at, size_t, size_t left) {
         return left > 0 ? _mm512_castps_si512(_mm512_loadu_ps(at)) : _mm512_setzero_si512();

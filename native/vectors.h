@@ -33,62 +33,55 @@ inline void store_bfloat16(uint16_t* to, __m512 x) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), (__m256i)_mm512_cvtneps_pbh(x));
 }
 
-// 2^x for x <= 0; relative error 4e-5, a hundredth of a bfloat16's rounding. The series of exp(x ln 2) around the
-// nearest whole number.
-inline __m512 exp2_of_negative(__m512 x) {
+// A polynomial by Horner's rule, its factors from the highest power down.
+template <size_t count>
+inline __m512 polynomial(__m512 x, const float (&factors)[count]) {
+    __m512 y = _mm512_set1_ps(factors[0]);
+#pragma GCC unroll 16
+    for (size_t i = 1; i < count; ++i) y = _mm512_fmadd_ps(y, x, _mm512_set1_ps(factors[i]));
+    return y;
+}
+
+// 2^x for x <= 0: the series of exp(x ln 2) around the nearest whole number.
+template <size_t count>
+inline __m512 exp2_by_series(__m512 x, const float (&factors)[count]) {
     const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    const __m512 rest = _mm512_sub_ps(x, whole);
-    __m512 y = _mm512_set1_ps(0.00961813f);
-    y = _mm512_fmadd_ps(y, rest, _mm512_set1_ps(0.05550411f));
-    y = _mm512_fmadd_ps(y, rest, _mm512_set1_ps(0.24022651f));
-    y = _mm512_fmadd_ps(y, rest, _mm512_set1_ps(0.69314718f));
-    y = _mm512_fmadd_ps(y, rest, _mm512_set1_ps(1.0f));
-    return _mm512_scalef_ps(y, whole);
+    return _mm512_scalef_ps(polynomial(_mm512_sub_ps(x, whole), factors), whole);
+}
+
+// Relative error 4e-5, a hundredth of a bfloat16's rounding.
+inline __m512 exp2_of_negative(__m512 x) {
+    static constexpr float factors[] = {0.00961813f, 0.05550411f, 0.24022651f, 0.69314718f, 1.0f};
+    return exp2_by_series(x, factors);
 }
 
 // The same to float32's own precision: two more terms.
 inline __m512 exp2_of_negative_exactly(__m512 x) {
-    const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    const __m512 rest = _mm512_sub_ps(x, whole);
-    __m512 y = _mm512_set1_ps(0.000154035304f);
-    y = _mm512_fmadd_ps(y, rest, _mm512_set1_ps(0.00133335581f));
-    y = _mm512_fmadd_ps(y, rest, _mm512_set1_ps(0.00961812911f));
-    y = _mm512_fmadd_ps(y, rest, _mm512_set1_ps(0.0555041087f));
-    y = _mm512_fmadd_ps(y, rest, _mm512_set1_ps(0.240226507f));
-    y = _mm512_fmadd_ps(y, rest, _mm512_set1_ps(0.693147181f));
-    y = _mm512_fmadd_ps(y, rest, _mm512_set1_ps(1.0f));
-    return _mm512_scalef_ps(y, whole);
+    static constexpr float factors[] = {
+        0.000154035304f, 0.00133335581f, 0.00961812911f, 0.0555041087f, 0.240226507f, 0.693147181f, 1.0f};
+    return exp2_by_series(x, factors);
 }
 
 // x Phi(x), the GELU of Hendrycks & Gimpel (2016) with the error function; absolute error 4e-5 up to |x| = 7. A minimax
 // polynomial of x (Phi(x) - 1/2), odd in x, over [-4.4, 4.4]; beyond, Phi is 0 or 1 to 5e-6.
 inline __m512 gelu(__m512 x) {
+    static constexpr float factors[] = {
+        3.572635590143314e-11f, -3.756635447160761e-09f,  1.7417103492789465e-07f,
+        -4.726407041744096e-06f, 8.430882007814944e-05f,  -0.0010550862643867731f,
+        0.009643333032727242f,  -0.06607690453529358f,    0.3987618684768677f};
     const __m512 limit = _mm512_set1_ps(4.4f);
     const __m512 near = _mm512_max_ps(_mm512_min_ps(x, limit), _mm512_sub_ps(_mm512_setzero_ps(), limit));
-    const __m512 square = _mm512_mul_ps(near, near);
-    __m512 y = _mm512_set1_ps(3.572635590143314e-11f);
-    y = _mm512_fmadd_ps(y, square, _mm512_set1_ps(-3.756635447160761e-09f));
-    y = _mm512_fmadd_ps(y, square, _mm512_set1_ps(1.7417103492789465e-07f));
-    y = _mm512_fmadd_ps(y, square, _mm512_set1_ps(-4.726407041744096e-06f));
-    y = _mm512_fmadd_ps(y, square, _mm512_set1_ps(8.430882007814944e-05f));
-    y = _mm512_fmadd_ps(y, square, _mm512_set1_ps(-0.0010550862643867731f));
-    y = _mm512_fmadd_ps(y, square, _mm512_set1_ps(0.009643333032727242f));
-    y = _mm512_fmadd_ps(y, square, _mm512_set1_ps(-0.06607690453529358f));
-    y = _mm512_fmadd_ps(y, square, _mm512_set1_ps(0.3987618684768677f));
-    y = _mm512_fmadd_ps(y, near, _mm512_set1_ps(0.5f));
-    return _mm512_mul_ps(x, y);
+    const __m512 y = polynomial(_mm512_mul_ps(near, near), factors);
+    return _mm512_mul_ps(x, _mm512_fmadd_ps(y, near, _mm512_set1_ps(0.5f)));
 }
 
 // The same to float32's own precision. Phi by formula 7.1.26 of Abramowitz & Stegun (1964), absolute error 1e-7.
 inline __m512 gelu_exactly(__m512 x) {
+    static constexpr float factors[] = {1.061405429f, -1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f};
     const __m512 z = _mm512_mul_ps(absolute(x), _mm512_set1_ps(0.707106781f));
     const __m512 one = _mm512_set1_ps(1.0f);
     const __m512 t = _mm512_div_ps(one, _mm512_fmadd_ps(z, _mm512_set1_ps(0.3275911f), one));
-    __m512 y = _mm512_set1_ps(1.061405429f);
-    y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(-1.453152027f));
-    y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(1.421413741f));
-    y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(-0.284496736f));
-    y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(0.254829592f));
+    const __m512 y = polynomial(t, factors);
     const __m512 square = _mm512_mul_ps(_mm512_mul_ps(z, z), _mm512_set1_ps(-1.44269504f));
     // Half of 1 - erf(z): what Phi lacks to 1 where x is positive, and what it is where x is negative.
     const __m512 tail = _mm512_mul_ps(

@@ -19,7 +19,7 @@ import onnx_ir as ir
 
 from stcompile.passes._attention import Attention
 from stcompile.passes._attention_bias import broadcast
-from stcompile.passes.graph import Dim, NoMatch, dims, is_op, only_user, operand, same, scalar
+from stcompile.passes.graph import Dim, NoMatch, dims, is_op, matches, only_user, operand, same, scalar
 
 _HEADS_SECOND = (0, 2, 1, 3)
 _HEADS_SECOND_SIZE_THIRD = (0, 2, 3, 1)
@@ -40,14 +40,7 @@ def find_attention(graph: ir.Graph, refusals: list[str]) -> Iterator[Attention]:
 
     Subgraphs are left alone. `refusals` collects, in sentences, why near misses are none.
     """
-    for node in tuple(graph):
-        if is_op(node, "Softmax"):
-            try:
-                match = _match(node)
-            except NoMatch as reason:
-                refusals.append(str(reason))
-            else:
-                yield match
+    return matches(graph, "Softmax", _match, refusals)
 
 
 def _match(softmax: ir.Node) -> Attention:

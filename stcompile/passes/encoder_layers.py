@@ -17,7 +17,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from stcompile.passes.graph import NoMatch, bias_add, constant, is_op, only_user, operand
+from stcompile.passes.graph import NoMatch, bias_add, constant, is_op, matches, only_user, operand
 
 Array = NDArray[np.float32]
 
@@ -87,14 +87,7 @@ def find_encoder_layers(graph: ir.Graph, refusals: list[str]) -> Iterator[Encode
 
     `refusals` collects, in sentences, why near misses are none.
     """
-    for node in tuple(graph):
-        if is_op(node, "Attention"):
-            try:
-                layer = _match(node)
-            except NoMatch as reason:
-                refusals.append(str(reason))
-            else:
-                yield layer
+    return matches(graph, "Attention", _match, refusals)
 
 
 def _match(attention: ir.Node) -> EncoderLayer:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,8 @@ from stcompile.passes.base import PassResult
 MICROSOFT = "com.microsoft"
 
 Dim = int | str | None
+
+Match = TypeVar("Match")
 
 
 class NoMatch(Exception):
@@ -89,6 +92,21 @@ def swap(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
     """Put `new` in the place of `old`: its one output takes the name, type, shape and users of old's."""
     graph.insert_before(old, new)
     ir.convenience.replace_nodes_and_values(graph, new, [old], [], old.outputs, new.outputs)
+
+
+def matches(graph: ir.Graph, op_type: str, match: Callable[[ir.Node], Match], refusals: list[str]) -> Iterator[Match]:
+    """What `match` makes of each node of that type, in order, found one by one, so that each may be rewritten at once.
+
+    Subgraphs are left alone. `refusals` collects the sentences of near misses, which `match` raises as `NoMatch`.
+    """
+    for node in tuple(graph):
+        if is_op(node, op_type):
+            try:
+                found = match(node)
+            except NoMatch as reason:
+                refusals.append(str(reason))
+            else:
+                yield found
 
 
 def finish(model: ir.Model, rewrites: int, refusals: Iterable[str], absent: str) -> PassResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import ml_dtypes
@@ -12,8 +13,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from stcompile.manifest import QuantizationSummary
 from stcompile.passes.encoder_layers import Linear
-from stcompile.quantize.fused_int8 import checked_layers, unfused
-from stcompile.quantize.fused_layers import Pack, Packed, biases, panels, write_layer
+from stcompile.quantize.fused_layers import Pack, Packed, biases, checked_layers, panels, unfused, write_layer
 from stcompile.quantize.gemm import split_token_gemms
 from stcompile.quantize.job import QuantizationJob
 from stcompile.quantize.tables import halve_tables
@@ -36,7 +36,8 @@ def convert_to_bfloat16(model: ir.Model, job: QuantizationJob) -> QuantizationSu
     Raises:
         UnsupportedError: no encoder layer can be fused.
     """
-    return _fused(model, "bf16-fused", "EncoderLayerBfloat16", _rounded, "openvino-bf16 or onnx-fp32")
+    summary = _fused(model, "bf16-fused", "EncoderLayerBfloat16", _rounded, "openvino-bf16 or onnx-fp32")
+    return dataclasses.replace(summary, embeddings=halve_tables(model))
 
 
 def _fused(model: ir.Model, scheme: str, op_type: str, pack: Pack, instead: str) -> QuantizationSummary:
@@ -45,8 +46,7 @@ def _fused(model: ir.Model, scheme: str, op_type: str, pack: Pack, instead: str)
     for layer in layers:
         write_layer(model, layer, op_type, pack)
     RemoveUnusedNodesPass()(model)
-    tables = halve_tables(model) if pack is _rounded else 0
-    return QuantizationSummary(scheme, _MATMULS * len(layers), tables, unfused(model, refusals))
+    return QuantizationSummary(scheme, _MATMULS * len(layers), 0, unfused(model, refusals))
 
 
 def _as_they_are(name: str, linears: Sequence[Linear], factors: NDArray[np.float32]) -> Packed:

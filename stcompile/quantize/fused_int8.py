@@ -11,12 +11,11 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from stcompile.errors import UnsupportedError
 from stcompile.manifest import QuantizationSummary
 from stcompile.passes.encoder_layers import EncoderLayer, Linear
 from stcompile.quantize.calibrated import Calibrated
 from stcompile.quantize.choose import fused_options
-from stcompile.quantize.fused_layers import Packed, biases, fusable_layers, panels, write_layer
+from stcompile.quantize.fused_layers import Packed, biases, checked_layers, fusable_layers, panels, unfused, write_layer
 from stcompile.quantize.gemm import split_token_gemms
 from stcompile.quantize.integer_graph import write_integer_layers
 from stcompile.quantize.job import QuantizationJob
@@ -36,27 +35,6 @@ def quantize_int8_fused(model: ir.Model, job: QuantizationJob) -> QuantizationSu
     _, refusals = checked_layers(model, "onnx-int8")
     summary = Calibrated("int8-fused", fused_options, _write)(model, job)
     return dataclasses.replace(summary, kept=(*summary.kept, *unfused(model, refusals)))
-
-
-def checked_layers(model: ir.Model, instead: str) -> tuple[list[EncoderLayer], tuple[str, ...]]:
-    """`fusable_layers`, at least one.
-
-    Raises:
-        UnsupportedError: there is none.
-    """
-    layers, refusals = fusable_layers(model)
-    if not layers:
-        raise UnsupportedError(
-            str(model.graph.name), [f"no encoder layer can be fused ({why}): use {instead}" for why in refusals]
-        )
-    return layers, refusals
-
-
-def unfused(model: ir.Model, refusals: Sequence[str]) -> tuple[str, ...]:
-    """What the manifest says of layers that stayed as they were."""
-    left = sum(node.op_type == "Attention" for node in model.graph)
-    why = "; ".join(refusals) or "a linear layer of it is kept in float32, or read elsewhere too"
-    return (f"{left} encoder layers not fused: {why}",) if left else ()
 
 
 def _write(model: ir.Model, plans: Sequence[LayerPlan]) -> None:

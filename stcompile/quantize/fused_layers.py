@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from stcompile.errors import UnsupportedError
 from stcompile.native import DOMAIN
 from stcompile.passes.encoder_layers import PANEL, EncoderLayer, Linear, find_encoder_layers
 from stcompile.passes.graph import swap
@@ -54,6 +55,27 @@ def fusable_layers(model: ir.Model) -> tuple[list[EncoderLayer], tuple[str, ...]
         refusals.append("it has no attention")
     layers = [dataclasses.replace(layer, bias=added[layer.mask][1]) for layer in found if added[layer.mask][0]]
     return layers, tuple(dict.fromkeys(refusals))
+
+
+def checked_layers(model: ir.Model, instead: str) -> tuple[list[EncoderLayer], tuple[str, ...]]:
+    """`fusable_layers`, at least one.
+
+    Raises:
+        UnsupportedError: there is none.
+    """
+    layers, refusals = fusable_layers(model)
+    if not layers:
+        raise UnsupportedError(
+            str(model.graph.name), [f"no encoder layer can be fused ({why}): use {instead}" for why in refusals]
+        )
+    return layers, refusals
+
+
+def unfused(model: ir.Model, refusals: Sequence[str]) -> tuple[str, ...]:
+    """What the manifest says of layers that stayed as they were."""
+    left = sum(node.op_type == "Attention" for node in model.graph)
+    why = "; ".join(refusals) or "a linear layer of it is kept in float32, or read elsewhere too"
+    return (f"{left} encoder layers not fused: {why}",) if left else ()
 
 
 def write_layer(model: ir.Model, layer: EncoderLayer, op_type: str, pack: Pack) -> None:

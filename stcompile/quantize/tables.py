@@ -1,6 +1,8 @@
-"""Embedding tables in 8 bits: int8 rows with a scale each, scaled after the lookup."""
+"""Embedding tables in fewer bits: int8 rows with a scale each, scaled after the lookup, or float16."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import onnx_ir as ir
@@ -17,10 +19,7 @@ _MIN_TABLE_ROWS = 256
 
 def quantize_tables(model: ir.Model) -> int:
     """Rewrites every lookup in a large constant table, in place. Returns how many were rewritten."""
-    count = sum(_quantize(model.graph, node) for node in list(model.graph))
-    if count:
-        RemoveUnusedNodesPass()(model)
-    return count
+    return _rewritten(model, _quantize)
 
 
 def halve_tables(model: ir.Model) -> int:
@@ -28,20 +27,26 @@ def halve_tables(model: ir.Model) -> int:
 
     What a table holds is a float32 again behind the lookup: the rounding is 2^-11 of each number.
     """
-    count = 0
-    for node in list(model.graph):
-        array = _table(node)
-        if array is None or np.abs(array).max() > np.finfo(np.float16).max:
-            continue
-        table, ids = node.inputs
-        assert table is not None
-        half = constant_named(model.graph, f"{table.name}_float16", array.astype(np.float16))
-        rows = added(model.graph, node, "Gather", [half, ids], f"{node.name}_half", {"axis": 0})
-        swap(model.graph, node, ir.node("Cast", [rows], {"to": ir.DataType.FLOAT}, name=f"{node.name}_wide"))
-        count += 1
+    return _rewritten(model, _halve)
+
+
+def _rewritten(model: ir.Model, rewrite: Callable[[ir.Graph, ir.Node], bool]) -> int:
+    count = sum(rewrite(model.graph, node) for node in list(model.graph))
     if count:
         RemoveUnusedNodesPass()(model)
     return count
+
+
+def _halve(graph: ir.Graph, node: ir.Node) -> bool:
+    array = _table(node)
+    if array is None or np.abs(array).max() > np.finfo(np.float16).max:
+        return False
+    table, ids = node.inputs
+    assert table is not None
+    half = constant_named(graph, f"{table.name}_float16", array.astype(np.float16))
+    rows = added(graph, node, "Gather", [half, ids], f"{node.name}_half", {"axis": 0})
+    swap(graph, node, ir.node("Cast", [rows], {"to": ir.DataType.FLOAT}, name=f"{node.name}_wide"))
+    return True
 
 
 def _table(node: ir.Node) -> NDArray[np.float32] | None:

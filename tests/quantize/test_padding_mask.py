@@ -25,6 +25,14 @@ def padding(graph: ir.Graph, end: ir.Node, hidden: float = -3e38) -> ir.Value:
     return added(graph, end, "Where", [wide, number(graph, "zero", 0), number(graph, "hidden", hidden)], "where")
 
 
+def positions(graph: ir.Graph, end: ir.Node, mask: ir.Value) -> ir.Value:
+    """0, 1, 2, ... for each key of a mask."""
+    length = added(graph, end, "Shape", [mask], "length", {"start": 3})
+    scalar = added(graph, end, "Squeeze", [length], "scalar")
+    zero, one = (constant_named(graph, f"int_{value}", np.array(value, dtype=np.int64)) for value in (0, 1))
+    return added(graph, end, "Range", [zero, scalar, one], "places")
+
+
 def weak(graph: ir.Graph, end: ir.Node) -> ir.Value:
     return padding(graph, end, hidden=-10)
 
@@ -45,10 +53,7 @@ def by_id(graph: ir.Graph, end: ir.Node) -> ir.Value:
 def by_position(graph: ir.Graph, end: ir.Node) -> ir.Value:
     """Hides what is far from the start: as a window does."""
     mask = padding(graph, end)
-    length = added(graph, end, "Shape", [mask], "length", {"start": 3})
-    scalar = added(graph, end, "Squeeze", [length], "scalar")
-    zero, one = (constant_named(graph, f"int_{value}", np.array(value, dtype=np.int64)) for value in (0, 1))
-    places = added(graph, end, "Range", [zero, scalar, one], "places")
+    places = positions(graph, end, mask)
     limit = constant_named(graph, "limit", np.array(128, dtype=np.int64))
     far = added(graph, end, "Greater", [places, limit], "beyond")
     window = added(graph, end, "Where", [far, number(graph, "hidden", -3e38), number(graph, "zero", 0)], "window")
@@ -58,10 +63,7 @@ def by_position(graph: ir.Graph, end: ir.Node) -> ir.Value:
 def with_bias(graph: ir.Graph, end: ir.Node) -> ir.Value:
     """Minus the distance of the positions, for one head, and the factor that FuseAttention puts behind."""
     mask = padding(graph, end)
-    length = added(graph, end, "Shape", [mask], "length", {"start": 3})
-    scalar = added(graph, end, "Squeeze", [length], "scalar")
-    zero, one = (constant_named(graph, f"int_{value}", np.array(value, dtype=np.int64)) for value in (0, 1))
-    places = added(graph, end, "Range", [zero, scalar, one], "places")
+    places = positions(graph, end, mask)
     row = added(graph, end, "Unsqueeze", [places, integers(graph, "row", [0])], "as_row")
     column = added(graph, end, "Unsqueeze", [places, integers(graph, "column", [1])], "as_column")
     distance = added(graph, end, "Sub", [row, column], "distance")

@@ -24,8 +24,8 @@ _OF_SHAPES = frozenset(
     )
 )
 
-# Added to the graph by ONNX Runtime itself, between devices.
-_COPIES = frozenset(("MemcpyFromHost", "MemcpyToHost"))
+# With the copies between devices that ONNX Runtime adds to the graph itself.
+_MAY_STAY = _OF_SHAPES | {"MemcpyFromHost", "MemcpyToHost"}
 
 
 class CudaEngine:
@@ -85,7 +85,7 @@ def _check_places(device: Device, ort: Any, session: Any) -> None:
         for part in session.get_provider_graph_assignment_info()
         if part.ep_name != PROVIDER
         for node in part.get_nodes()
-        if node.op_type not in _OF_SHAPES | _COPIES
+        if node.op_type not in _MAY_STAY
     )
     if elsewhere:
         which = ", ".join(f"{count} {name}" for name, count in sorted(elsewhere.items()))

@@ -23,7 +23,7 @@ from stcompile.quantize.calibration import Batch, Calibration
 from stcompile.quantize.layers import find_layers
 from stcompile.quantize.measures import Measure, lost
 from stcompile.quantize.plan import FLOAT32, PER_BATCH, PER_TOKEN, STATIC, WEIGHTS, LayerPlan
-from stcompile.quantize.recording import opened
+from stcompile.trace.running import opened
 
 Matrix = NDArray[np.float32]
 

@@ -19,7 +19,7 @@ from stcompile.errors import UnsupportedError
 from stcompile.native import DOMAIN
 from stcompile.passes.encoder_layers import PANEL, EncoderLayer, Linear, find_encoder_layers
 from stcompile.passes.graph import swap
-from stcompile.quantize.padding_mask import ATTENTION_MASK, is_padding_mask, position_bias
+from stcompile.passes.padding_mask import ATTENTION_MASK, is_padding_mask, position_bias
 
 _VERSION = 1
 

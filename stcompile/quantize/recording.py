@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from stcompile.native import DOMAIN
 from stcompile.quantize.calibration import Batch
-from stcompile.runtime.cpus import available_cpus
 from stcompile.runtime.engines.onnxruntime import OnnxRuntimeEngine
-from stcompile.trace.serialize import write_graphs
+from stcompile.trace.running import opened
 
 Array = NDArray[np.float32]
 
@@ -59,15 +55,6 @@ def record(model: ir.Model, values: Sequence[ir.Value], batches: Sequence[Batch]
             for name, array in zip(names, arrays, strict=True):
                 found[name].add(array.reshape(-1, array.shape[-1]), len(batch.rows), texts)
     return {value: found[name].recording() for value, name in zip(values, names, strict=True)}
-
-
-@contextmanager
-def opened(model: ir.Model) -> Iterator[OnnxRuntimeEngine]:
-    """The graph as it is, ready to run on the CPUs this process may use."""
-    with tempfile.TemporaryDirectory(prefix="stcompile-graph-") as folder:
-        (spec,) = write_graphs({"": model}, Path(folder))
-        native = DOMAIN in model.graph.opset_imports
-        yield OnnxRuntimeEngine(Path(folder) / spec.file, available_cpus(), "basic", native=native)
 
 
 @contextmanager

@@ -10,7 +10,8 @@ import pytest
 from stcompile.errors import ArtifactError
 from stcompile.quantize.calibration import Batch
 from stcompile.quantize.layers import find_layers
-from stcompile.quantize.recording import Recording, opened, record
+from stcompile.quantize.recording import Recording, record
+from stcompile.trace.running import opened
 from tests.quantize.graphs import NORM_BIAS, NORM_WEIGHT, OTHER_WEIGHT, OUT, WIDTH, parsed, states
 
 Array = npt.NDArray[np.float32]

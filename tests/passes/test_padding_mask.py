@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from stcompile.passes.constants import added, constant_named, integers
-from stcompile.quantize.padding_mask import is_padding_mask, position_bias
+from stcompile.passes.padding_mask import is_padding_mask, position_bias
 
 Build = Callable[[ir.Graph, ir.Node], ir.Value]
 

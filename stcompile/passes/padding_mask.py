@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from stcompile.passes.graph import constant, is_op
-from stcompile.quantize.recording import opened
+from stcompile.trace.running import opened
 
 ATTENTION_MASK = "attention_mask"
 

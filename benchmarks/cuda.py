@@ -108,8 +108,13 @@ def _contenders(model: Path, folder: Path, device: str) -> dict[str, Encode]:
     for target in TARGETS:
         status(f"Compiling {target}")
         artifact = export_model(model, folder / target, target, provider="cuda")
-        for graphs, label in ((False, ""), (True, ", CUDA graphs")):
-            encoder = stcompile.load(artifact.folder, device=device, cuda_graphs=graphs)
+        packed = export_model(model, folder / f"{target}-packed", target, provider="cuda", packed=True)
+        for made, graphs, label in (
+            (artifact, False, ""),
+            (artifact, True, ", CUDA graphs"),
+            (packed, False, ", packed"),
+        ):
+            encoder = stcompile.load(made.folder, device=device, cuda_graphs=graphs)
             found[f"stcompile {target}{label}"] = encoder.encode
     return found
 

@@ -96,6 +96,12 @@ def export(
         str, typer.Option("--target", "-t", help="What to compile for; see `stcompile targets`.")
     ] = "onnx-int8",
     provider: Annotated[str, typer.Option(help="Shape the graph for this execution provider: cpu or cuda.")] = "cpu",
+    packed: Annotated[
+        bool,
+        typer.Option(
+            "--packed", help="With --provider cuda: leave padding out of the network. Needs a GPU, to prove the result."
+        ),
+    ] = False,
     outputs: Annotated[
         str, typer.Option(help="Graph outputs: sentence_embedding, or sentence_embedding,token_embeddings.")
     ] = "sentence_embedding",
@@ -142,6 +148,7 @@ def export(
         destination,
         target,
         provider=provider,
+        packed=packed,
         outputs=[name.strip() for name in outputs.split(",")],
         texts=None if texts is None else read_texts(texts),
         min_cosine=min_cosine,

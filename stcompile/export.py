@@ -17,7 +17,7 @@ from stcompile.parity.padding import padding_for
 from stcompile.parity.quality import Quality
 from stcompile.parity.report import ParityReport
 from stcompile.parity.verify import check_parity
-from stcompile.passes import run_pipeline
+from stcompile.passes import PackTokens, run_pipeline
 from stcompile.quantize import RECIPES, QuantizationJob
 from stcompile.quantize.calibration import Calibration, CalibrationSet
 from stcompile.request import ExportRequest, checked_request
@@ -47,6 +47,7 @@ def export_model(
     target: str = "onnx-int8",
     *,
     provider: str = "cpu",
+    packed: bool = False,
     outputs: Sequence[str] = (SENTENCE,),
     texts: Sequence[str] | None = None,
     min_cosine: float | None = None,
@@ -67,6 +68,8 @@ def export_model(
             after a failure or an interruption it is still what it was.
         target: one of `stcompile targets`.
         provider: the execution provider the graph is shaped for, `cpu` or `cuda`. Parity is judged on CPU.
+        packed: for `cuda`, leave padding out between embeddings and pooling. Only a GPU has the operators, so parity is
+            judged on one.
         outputs: `sentence_embedding`, and `token_embeddings` if they are wanted too.
         texts: what parity is judged on; None takes the project's probe texts.
         min_cosine: replaces the target's smallest allowed cosine, and its largest absolute error. For a target that
@@ -86,7 +89,7 @@ def export_model(
         the published artifact.
 
     Raises:
-        InputError, TargetError: an argument is wrong, or this machine cannot run the target.
+        InputError, TargetError, ProviderError: an argument is wrong, or this machine cannot run the target.
         ModelFolderError: the model is missing, half-written or malformed.
         UnsupportedError: something in the stack cannot be compiled; names everything found.
         ArtifactError: the destination cannot be written.
@@ -97,6 +100,7 @@ def export_model(
     request = checked_request(
         target,
         provider=provider,
+        packed=packed,
         outputs=outputs,
         min_cosine=min_cosine,
         max_drop=max_drop,
@@ -122,6 +126,8 @@ def export_model(
         _check_padding(stack, request, specs)
     compiled = [_compiled(stack, name, request, texts, step) for name in stack.routes]
     _check_gains(stack, chosen, compiled)
+    if packed:
+        _check_packed(stack, compiled)
     with staged(Path(destination)) as folder:
         with step("Writing the artifact"):
             for file, content in tokenizers.items():
@@ -130,7 +136,9 @@ def export_model(
             manifest = assembled(stack, chosen, provider, specs, graphs, compiled, padding, distillation)
             write_manifest(folder, manifest)
         with step("Proving it against torch"):
-            report = check_parity(open_artifact(folder), stack, texts=texts, tolerance=request.tolerance, device="cpu")
+            report = check_parity(
+                open_artifact(folder), stack, texts=texts, tolerance=request.tolerance, device=request.device
+            )
         if not report.passed:
             raise ParityError(_verdict(stack.name, chosen, report))
         (folder / PARITY_FILE).write_text(report.to_json(), encoding="utf-8")
@@ -183,6 +191,11 @@ def _check_padding(stack: ModuleStack, request: ExportRequest, specs: Mapping[st
                 "out of --outputs, or use a target that is not fused"
             ],
         )
+    if request.packed and on_the_left:
+        raise UnsupportedError(
+            stack.name,
+            ["its texts are padded on the left, where packed graphs want padding on the right: leave packed out"],
+        )
 
 
 def _check_makes(stack: ModuleStack, outputs: tuple[str, ...]) -> None:
@@ -203,6 +216,16 @@ def _check_gains(stack: ModuleStack, target: Target, compiled: Sequence[Compiled
                 f"it has nothing that {target.name} makes smaller, no matrix multiplication over tokens and no large "
                 f"table of embeddings: use target {target.runtime}-fp32"
             ],
+        )
+
+
+def _check_packed(stack: ModuleStack, compiled: Sequence[CompiledRoute]) -> None:
+    """A packed graph that packed nothing would only be a name."""
+    records = [record for item in compiled for record in item.passes if record.name == PackTokens.name]
+    if not any(record.rewrites for record in records):
+        refusals = dict.fromkeys(refusal for record in records for refusal in record.refusals)
+        raise UnsupportedError(
+            stack.name, [f"it cannot be packed, {refusal}: leave packed out" for refusal in refusals]
         )
 
 

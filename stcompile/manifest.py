@@ -191,11 +191,13 @@ class EngineSpec:
         precision: the number type that the engine computes in where the graph leaves it open: `float32`, or
             `bfloat16`, which a CPU without it must refuse.
         native: whether the graphs have operators of the package's own, which not every CPU runs.
+        packed: whether the graphs leave padding out, with operators that only a GPU has.
     """
 
     name: str = ONNXRUNTIME
     precision: str = "float32"
     native: bool = False
+    packed: bool = False
 
 
 @dataclass(frozen=True)

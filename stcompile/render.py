@@ -181,7 +181,7 @@ def _artifact(found: dict[str, Any]) -> Group:
         "module stack": stack,
         "recipe": manifest["recipe"],
         "engine": f"{manifest['engine']['name']}, {manifest['engine']['precision']}",
-        "shaped for": manifest["provider"],
+        "shaped for": manifest["provider"] + (", packed" if manifest["engine"]["packed"] else ""),
         "dimensions": manifest["truncate_dim"] or manifest["dim"],
         "max sequence length": text["max_seq_length"] or "unlimited",
         "similarity": manifest["similarity"],

@@ -6,15 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stcompile.budgets import AskedBudget, asked_budget
-from stcompile.errors import InputError, TargetError
+from stcompile.errors import InputError, ProviderError, TargetError
 from stcompile.manifest import SENTENCE, TOKENS
 from stcompile.parity.verify import tolerance_for
 from stcompile.passes import GraphPass, pipeline_for
 from stcompile.quantize.calibration import CalibrationSet, calibration_set
+from stcompile.runtime.device import CPU, CUDA
+from stcompile.runtime.engines.onnxruntime_cuda import why_no_cuda
 from stcompile.scored_pairs import ScoredPair
 from stcompile.target import PCA_DIMS, Target, Tolerance
 
 OUTPUTS = (SENTENCE, TOKENS)
+
+# What the operators for packed tokens compute in.
+PACKED_TARGETS = ("onnx-fp32", "onnx-fp16")
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,7 @@ class ExportRequest:
         target: what for.
         provider: the execution provider the graph is shaped for.
         passes: what shapes it.
+        packed: whether padding is left out of it, with operators that only a GPU has.
         outputs: the graph's outputs, in order.
         tolerance: how far from torch the result may be.
         budget: the accuracy to trade speed against; None where the recipe's own is taken.
@@ -34,16 +40,23 @@ class ExportRequest:
     target: Target
     provider: str
     passes: tuple[GraphPass, ...]
+    packed: bool
     outputs: tuple[str, ...]
     tolerance: Tolerance
     budget: AskedBudget | None
     calibration: CalibrationSet | None
+
+    @property
+    def device(self) -> str:
+        """Where parity is judged."""
+        return CUDA if self.packed else CPU
 
 
 def checked_request(
     target: str,
     *,
     provider: str,
+    packed: bool,
     outputs: Sequence[str],
     min_cosine: float | None,
     max_drop: float | None,
@@ -58,8 +71,10 @@ def checked_request(
             the target.
     """
     chosen = Target.parse(target)
-    passes = pipeline_for(provider, openvino=chosen.is_openvino)
+    passes = pipeline_for(provider, openvino=chosen.is_openvino, packed=packed and provider == CUDA)
     _check_runs_here(chosen, provider)
+    if packed:
+        _check_packed(chosen, provider)
     budget = asked_budget(chosen, min_cosine=min_cosine, max_drop=max_drop, evaluation=evaluation)
     if not chosen.distills and pca_dims != PCA_DIMS:
         raise InputError("pca_dims is about distillation: it goes with target static alone")
@@ -71,6 +86,7 @@ def checked_request(
         chosen,
         provider,
         passes,
+        packed,
         _checked_outputs(outputs),
         tolerance_for(chosen, min_cosine, None if evaluation is not None else max_drop),
         budget,
@@ -85,6 +101,16 @@ def _check_runs_here(target: Target, provider: str) -> None:
         raise TargetError(f"this machine cannot run {target.name}: {'; '.join(reasons)}")
     if (target.is_openvino or target.is_fused) and provider != "cpu":
         raise TargetError(f"{target.name} runs on CPU, not on {provider}: choose another onnx target")
+
+
+def _check_packed(target: Target, provider: str) -> None:
+    if provider != CUDA:
+        raise InputError(f"packed is for provider {CUDA}, whose batches are large: leave it out for {provider}")
+    if target.name not in PACKED_TARGETS:
+        raise TargetError(f"{target.name} cannot be packed: choose one of {', '.join(PACKED_TARGETS)}")
+    reason = why_no_cuda()
+    if reason:
+        raise ProviderError(f"packed graphs run on NVIDIA GPUs alone, and parity runs the graph: {reason}")
 
 
 def _checked_outputs(outputs: Sequence[str]) -> tuple[str, ...]:

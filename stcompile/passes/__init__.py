@@ -22,7 +22,9 @@ from stcompile.passes.attention import FuseAttention
 from stcompile.passes.base import GraphPass, PassResult
 from stcompile.passes.bias_gelu import FuseBiasGelu
 from stcompile.passes.clean import CleanGraph
+from stcompile.passes.gpu_kernels import UseGpuKernels
 from stcompile.passes.multi_head_attention import FuseMultiHeadAttention
+from stcompile.passes.pack_tokens import PackTokens
 from stcompile.passes.packed_qkv import PackQKV
 from stcompile.passes.pool_early import PoolEarly
 from stcompile.passes.skip_layer_norm import FuseSkipLayerNorm
@@ -36,14 +38,36 @@ __all__ = [
     "FuseSkipLayerNorm",
     "GraphPass",
     "PackQKV",
+    "PackTokens",
     "PassRecord",
     "PassResult",
     "PoolEarly",
+    "UseGpuKernels",
     "pipeline_for",
     "run_pipeline",
 ]
 
 PROVIDERS = ("cpu", "cuda")
+
+# The operators onnxruntime has CUDA kernels for; no GPU was there to measure them. On CPU they keep the numbers and
+# lose time, all together 0.84, 0.88, 0.88, 0.94, so none is shared with the other pipelines.
+_CUDA: tuple[GraphPass, ...] = (
+    # First, for the same reasons as on CPU.
+    CleanGraph(),
+    # Before the other fusions only because it matters most; they touch different nodes.
+    FuseMultiHeadAttention(),
+    # Before the norms and biases around the pooled row are fused into operators that it does not read.
+    PoolEarly(),
+    # One kernel in place of three memory-bound ones. On CPU 0.89, 0.85, 0.91, 0.93.
+    FuseSkipLayerNorm(),
+    # One kernel in place of two. On CPU 0.98, 0.98, 0.99, 0.99.
+    FuseBiasGelu(),
+    # One launch in place of three, for the small batches where launches count. On CPU over the CPU
+    # pipeline 0.97, 1.01, 0.97, 0.97.
+    PackQKV(),
+    # What would run on the CPU in between: the CLS token's place, CLIP's, and one activation.
+    UseGpuKernels(),
+)
 
 PIPELINES: Mapping[str, tuple[GraphPass, ...]] = MappingProxyType(
     {
@@ -67,22 +91,16 @@ PIPELINES: Mapping[str, tuple[GraphPass, ...]] = MappingProxyType(
             # First, for the same reasons as above; nothing else to do.
             CleanGraph(),
         ),
-        # The operators onnxruntime has CUDA kernels for; no GPU was there to measure them. On CPU they keep
-        # the numbers and lose time, all together 0.84, 0.88, 0.88, 0.94, so none is shared with the list above.
         "cuda": (
-            # First, for the same reasons as above.
+            *_CUDA,
+            # Last, for the same reasons as above.
             CleanGraph(),
-            # Before the other fusions only because it matters most; they touch different nodes.
-            FuseMultiHeadAttention(),
-            # Before the norms and biases around the pooled row are fused into operators that it does not read.
-            PoolEarly(),
-            # One kernel in place of three memory-bound ones. On CPU 0.89, 0.85, 0.91, 0.93.
-            FuseSkipLayerNorm(),
-            # One kernel in place of two. On CPU 0.98, 0.98, 0.99, 0.99.
-            FuseBiasGelu(),
-            # One launch in place of three, for the small batches where launches count. On CPU over the CPU
-            # pipeline 0.97, 1.01, 0.97, 0.97.
-            PackQKV(),
+        ),
+        # For texts of different lengths: of 512 short texts in batches of 16,384 positions more than half is padding.
+        "cuda-packed": (
+            *_CUDA,
+            # Behind the fusions, whose operators it packs.
+            PackTokens(),
             # Last, for the same reasons as above.
             CleanGraph(),
         ),
@@ -105,11 +123,22 @@ class PassRecord:
     refusals: tuple[str, ...]
 
 
-def pipeline_for(provider: str, *, openvino: bool = False) -> tuple[GraphPass, ...]:
-    """The passes for `cpu` or `cuda`, or for OpenVINO, in order. Raises `ProviderError` for any other provider."""
+def pipeline_for(provider: str, *, openvino: bool = False, packed: bool = False) -> tuple[GraphPass, ...]:
+    """The passes for `cpu` or `cuda`, or for OpenVINO, in order.
+
+    Args:
+        provider: `cpu` or `cuda`.
+        openvino: for OpenVINO, whatever the provider.
+        packed: for `cuda`, leave padding out.
+
+    Raises:
+        ProviderError: there is no such provider.
+    """
     if provider not in PROVIDERS:
         raise ProviderError(f"no pipeline for provider {provider!r}: choose one of {', '.join(PROVIDERS)}")
-    return PIPELINES["openvino" if openvino else provider]
+    if openvino:
+        return PIPELINES["openvino"]
+    return PIPELINES[f"{provider}-packed" if packed else provider]
 
 
 def run_pipeline(model: ir.Model, passes: Iterable[GraphPass]) -> tuple[ir.Model, list[PassRecord]]:

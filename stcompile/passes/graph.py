@@ -15,6 +15,12 @@ from stcompile.passes.base import PassResult
 
 MICROSOFT = "com.microsoft"
 
+# Operators whose outputs are made number by number, apart from broadcasting.
+ELEMENTWISE = (
+    *("Abs", "Add", "Cast", "Div", "Elu", "Erf", "Exp", "Gelu", "LeakyRelu", "Mul", "Neg", "Pow", "Reciprocal", "Relu"),
+    *("Sigmoid", "Softplus", "Sqrt", "Sub", "Tanh"),
+)
+
 Dim = int | str | None
 
 Match = TypeVar("Match")
@@ -27,6 +33,11 @@ class NoMatch(Exception):
 def is_op(node: ir.Node | None, *op_types: str) -> bool:
     """Whether `node` is one of these operators of the default ONNX domain."""
     return node is not None and node.domain == "" and node.op_type in op_types
+
+
+def is_contributed(node: ir.Node, *op_types: str) -> bool:
+    """Whether `node` is one of these operators of ONNX Runtime's own domain."""
+    return node.domain == MICROSOFT and node.op_type in op_types
 
 
 def operand(node: ir.Node, index: int) -> ir.Value | None:

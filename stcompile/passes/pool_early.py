@@ -6,13 +6,8 @@ import onnx_ir as ir
 
 from stcompile.passes.base import PassResult
 from stcompile.passes.constants import integers
-from stcompile.passes.graph import Dim, NoMatch, constant, dims, finish, is_op, operand, swap
+from stcompile.passes.graph import ELEMENTWISE, Dim, NoMatch, constant, dims, finish, is_op, operand, swap
 
-# Each row of the output is made of the same row of the inputs alone.
-_ELEMENTWISE = (
-    *("Abs", "Add", "Cast", "Div", "Elu", "Erf", "Exp", "Gelu", "LeakyRelu", "Mul", "Neg", "Pow", "Reciprocal", "Relu"),
-    *("Sigmoid", "Softplus", "Sqrt", "Sub", "Tanh"),
-)
 _SEQUENCE = 1  # the axis of the rows
 _MASK = 3  # the input of an Attention
 
@@ -108,7 +103,7 @@ def _is_rowwise(node: ir.Node, shape: tuple[Dim, Dim]) -> bool:
         return axes is not None and axes.tolist() in ([-1], [2]) and node.attributes.get_int("keepdims", 1) == 1
     if is_op(node, "Attention"):
         return _takes_one_query(node, shape)
-    return is_op(node, *_ELEMENTWISE) and all(_has_rows(value, shape) or _is_row(value) for value in node.inputs)
+    return is_op(node, *ELEMENTWISE) and all(_has_rows(value, shape) or _is_row(value) for value in node.inputs)
 
 
 def _is_row(value: ir.Value | None) -> bool:

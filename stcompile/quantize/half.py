@@ -32,6 +32,7 @@ _HALF_OPS = frozenset(
         "LayerNormalization",
         "Attention",
         "MultiHeadAttention",
+        "PackedMultiHeadAttention",
         "SkipLayerNormalization",
         "BiasGelu",
         "FastGelu",
@@ -44,7 +45,10 @@ _HALF_OPS = frozenset(
 
 # What moves numbers without computing: it keeps them as they are, for a length clamped at 1e-12 is zero in float16.
 _MOVES = frozenset(
-    ("Transpose", "Reshape", "Split", "Concat", "Slice", "Gather", "Expand", "Unsqueeze", "Squeeze", "Identity")
+    (
+        *("Transpose", "Reshape", "Split", "Concat", "Slice", "Gather", "Expand", "Unsqueeze", "Squeeze", "Identity"),
+        *("RemovePadding", "RestorePadding"),
+    )
 )
 
 

@@ -79,7 +79,7 @@ class OpenRoute:
         self._same_length_only = manifest.padding == NO_PADDING
         fills_gpu = device.kind == CUDA and not self._is_flat
         self._token_budget = GPU_TOKEN_BUDGET if fills_gpu else graph.token_budget or TOKEN_BUDGET
-        if fills_gpu and not self._same_length_only:
+        if fills_gpu and not self._same_length_only and not manifest.engine.packed:
             spec = replace(spec, length_multiple=math.lcm(spec.length_multiple, GPU_LENGTH_MULTIPLE))
         self._spec = spec
         self.pads_to_multiple = spec.length_multiple > 1

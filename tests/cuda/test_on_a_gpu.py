@@ -25,6 +25,7 @@ def _why_not() -> str:
 pytestmark = pytest.mark.skipif(bool(_why_not()), reason=_why_not() or "a GPU is here")
 
 LEAST = {"onnx-fp32": 0.99999, "onnx-fp16": 0.9999}
+PACKED = ("full_stack", "backbone_albert", "backbone_t5", "backbone_mpnet", "backbone_xlmr", "pool_cls", "wide_bert")
 CASES = ("full_stack", "backbone_xlmr", "backbone_distilbert", "pool_cls", "pool_lasttoken", "wide_bert")
 
 
@@ -36,6 +37,15 @@ def test_it_is_near_sentence_transformers(case: str, target: str, graphs: bool, 
     known = load_case(case)
     encoder = stcompile.load(folder, device="cuda", cuda_graphs=graphs)
     for _ in range(3):  # the second time on memory that is there, the third by a graph that was captured
+        assert cosines(known.expected(), encoder.encode(known.texts)).min() >= LEAST[target]
+
+
+@pytest.mark.parametrize("target", LEAST)
+@pytest.mark.parametrize("case", PACKED)
+def test_packed_it_is_near_them_too(case: str, target: str, quick: Quick) -> None:
+    known = load_case(case)
+    encoder = stcompile.load(quick(case, target, provider="cuda", packed=True).folder, device="cuda")
+    for _ in range(2):
         assert cosines(known.expected(), encoder.encode(known.texts)).min() >= LEAST[target]
 
 

@@ -54,6 +54,8 @@ def open_engine(
     level = manifest.optimization_level
     if manifest.engine.native:
         _check_on_cpu(device, "the artifact's fused layers run")
+    if manifest.engine.packed:
+        _check_packed(device)
     if device.kind == CUDA:
         return CudaEngine(folder / graph.file, device, level)
     # Without VNNI, sums of 8-bit products saturate where weights were not scaled for it.
@@ -64,6 +66,19 @@ def open_engine(
     return OnnxRuntimeEngine(
         folder / graph.file, max(1, threads // concurrent_runs), level, native=manifest.engine.native
     )
+
+
+def _check_packed(device: Device) -> None:
+    if device.kind != CUDA:
+        raise ProviderError(
+            f"the artifact was exported packed, whose operators only GPUs have, not {device}: load with device='cuda', "
+            "or export it without --packed"
+        )
+    if device.graphs:
+        raise ProviderError(
+            "the artifact was exported packed: how many tokens a run has is read from the GPU in its middle, which no "
+            "CUDA graph can hold. Load without cuda_graphs, or export it without --packed"
+        )
 
 
 def _check_on_cpu(device: Device, what: str) -> None:

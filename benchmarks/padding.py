@@ -1,0 +1,96 @@
+"""How much of a GPU's arithmetic is padding, which `stcompile export --packed` leaves out?
+
+Counts, and times nothing: the texts are cut and tokenized as an artifact does it and put into the batches that the
+runtime makes for a GPU; the multiplications of all rows are divided by those of the rows that hold tokens. A layer is
+taken to be a BERT layer: 12 matrices of hidden x hidden for a token, and two products with every token of its row.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+from benchmarks._common import (
+    add_artifact_option,
+    add_model_option,
+    artifacts,
+    machine_facts,
+    model_folder,
+    parser,
+    print_table,
+    run,
+    some_texts,
+    write_json,
+)
+from stcompile.artifact import Artifact
+from stcompile.errors import InputError
+from stcompile.runtime.batching import WINDOW, Limits, by_length
+from stcompile.runtime.route import GPU_LENGTH_MULTIPLE, GPU_TOKEN_BUDGET
+from stcompile.runtime.text.transformer import TransformerText
+
+TARGETS = ("onnx-fp32",)
+
+# Texts of one call, repeated up to it.
+CALLS = (64, 512, WINDOW)
+
+_MATRICES = 12
+
+
+def main() -> int:
+    arguments = _arguments()
+    given = {"short": arguments.short, "mixed": arguments.mixed, "long": arguments.long}
+    sets = {name: some_texts(path, WINDOW) for name, path in given.items() if path is not None}
+    if not sets:
+        raise InputError("nothing to count: pass --short FILE, --mixed FILE, --long FILE, or several")
+    model = model_folder(arguments.model)
+    results: list[dict[str, Any]] = []
+    with artifacts(arguments.artifact, model, TARGETS) as made:
+        for name, texts in sets.items():
+            lengths = _lengths(made[0], texts)
+            for count in CALLS:
+                call = list(islice(cycle(lengths), count))
+                results.append({"texts": name, "call": count, "ratio": _ratio(call, made[0].manifest.dim)})
+    rows = [(name, *(f"{row['ratio']:.2f}" for row in results if row["texts"] == name)) for name in sets]
+    header = ("texts", *(f"{count} a call" for count in CALLS))
+    print_table("multiplications with padding, over those without", header, rows)
+    settings = {"model": model.name, "positions": GPU_TOKEN_BUDGET, "multiple": GPU_LENGTH_MULTIPLE}
+    write_json(arguments.json, "padding", machine_facts(), settings, results)
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    made = parser(__doc__, "python -m benchmarks.padding --short short.jsonl --long long.jsonl --json padding.json")
+    add_model_option(made)
+    add_artifact_option(made, TARGETS)
+    for name in ("short", "mixed", "long"):
+        made.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"{name} texts: one a line, or .jsonl")
+    return made.parse_args()
+
+
+def _lengths(artifact: Artifact, texts: Sequence[str]) -> list[int]:
+    rows = TransformerText(artifact.folder, artifact.manifest.text, ()).tokenize(texts, None)
+    return [len(row) for row in rows]
+
+
+def _ratio(lengths: Sequence[int], hidden: int) -> float:
+    """Multiplications of the batches as the runtime pads them, over those of the tokens alone."""
+    padded = 0
+    for batch in by_length(lengths, _padded, Limits(None, GPU_TOKEN_BUDGET)):
+        padded += len(batch) * _multiplications(max(_padded(lengths[index]) for index in batch), hidden)
+    return round(padded / sum(_multiplications(length, hidden) for length in lengths), 3)
+
+
+def _padded(length: int) -> int:
+    return -(-length // GPU_LENGTH_MULTIPLE) * GPU_LENGTH_MULTIPLE
+
+
+def _multiplications(length: int, hidden: int) -> int:
+    """Of one text in one layer."""
+    return length * hidden * (_MATRICES * hidden + 2 * length)
+
+
+if __name__ == "__main__":
+    run(main)

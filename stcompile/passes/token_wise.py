@@ -1,0 +1,65 @@
+"""Which nodes compute each token for itself, whatever stands around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container
+
+import onnx_ir as ir
+
+from stcompile.passes.graph import ELEMENTWISE, MICROSOFT, constant, operand
+
+Tokens = Container[ir.Value | None]
+
+
+def is_token_wise(node: ir.Node, tokens: Tokens) -> bool:
+    """Whether each token's row of the outputs is made of the same token's rows of the inputs, and of constants.
+
+    Args:
+        node: the node.
+        tokens: values with a row for each token, `(batch, sequence, width)`.
+    """
+    rule = _RULES.get((node.domain, node.op_type))
+    return rule is not None and any(value in tokens for value in node.inputs) and rule(node, tokens)
+
+
+def over_last_axis(node: ir.Node) -> None:
+    """Names the last axis of a token-wise node so that it is the last one of `(tokens, width)` too."""
+    if "axis" in node.attributes:
+        node.attributes["axis"] = ir.AttrInt64("axis", -1)
+
+
+def _by_matrix(node: ir.Node, tokens: Tokens) -> bool:
+    weight = constant(operand(node, 1))
+    return operand(node, 0) in tokens and weight is not None and weight.ndim == 2
+
+
+def _along_last_axis(node: ir.Node, tokens: Tokens) -> bool:
+    default = -1 if node.op_type == "LayerNormalization" else 0
+    return operand(node, 0) in tokens and node.attributes.get_int("axis", default) in (-1, 2)
+
+
+def _mean_of_last_axis(node: ir.Node, tokens: Tokens) -> bool:
+    axes = constant(operand(node, 1))
+    keeps = node.attributes.get_int("keepdims", 1) == 1
+    return operand(node, 0) in tokens and keeps and axes is not None and axes.tolist() == [-1]
+
+
+def _number_by_number(node: ir.Node, tokens: Tokens) -> bool:
+    return all(value is None or value in tokens or _is_row(value) for value in node.inputs)
+
+
+def _is_row(value: ir.Value) -> bool:
+    """Whether it is a constant that is the same for every token: a number, or a vector."""
+    array = constant(value)
+    return array is not None and array.ndim < 2
+
+
+_RULES: dict[tuple[str, str], Callable[[ir.Node, Tokens], bool]] = {
+    **{("", name): _number_by_number for name in ELEMENTWISE},
+    ("", "MatMul"): _by_matrix,
+    ("", "LayerNormalization"): _along_last_axis,
+    ("", "Split"): _along_last_axis,
+    ("", "ReduceMean"): _mean_of_last_axis,
+    (MICROSOFT, "SkipLayerNormalization"): _number_by_number,
+    (MICROSOFT, "BiasGelu"): _number_by_number,
+}

@@ -1,0 +1,131 @@
+"""Packed artifacts from export to vector, with stand-ins for the operators that only a GPU has; and every refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import pytest
+
+import stcompile
+from stcompile import request
+from stcompile.artifact import open_artifact
+from stcompile.errors import InputError, ParityError, ProviderError, TargetError, UnsupportedError
+from stcompile.runtime import engines
+from tests.conftest import Quick, load_case
+from tests.cuda.stand_ins import evaluator
+
+# Largest difference to sentence-transformers; measured: 6e-7.
+WITHIN = 2e-6
+
+CASES = ("full_stack", "backbone_albert", "backbone_t5", "backbone_mpnet", "backbone_xlmr", "pool_cls", "pool_max")
+
+
+class StandIn:
+    """An engine that has a GPU's operators, from their documentation."""
+
+    def __init__(self, graph: Path, device: Any, optimization_level: str) -> None:
+        assert device.kind == "cuda"
+        self._evaluator = evaluator(onnx.load(str(graph)))
+
+    def run(self, feeds: dict[str, npt.NDArray[np.int64]], outputs: tuple[str, ...]) -> list[npt.NDArray[np.float32]]:
+        return list(self._evaluator.run(list(outputs), feeds))
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(engines, "CudaEngine", StandIn)
+    monkeypatch.setattr(request, "why_no_cuda", lambda: "")
+    return iter(())
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("case", CASES)
+def test_texts_to_the_vectors_of_sentence_transformers(case: str, quick: Quick, tmp_path: Path) -> None:
+    known = load_case(case)
+    artifact = quick(case, "onnx-fp32", tmp_path / "packed", provider="cuda", packed=True)
+
+    assert artifact.manifest.engine.packed
+    record = {item.name: item for item in artifact.manifest.passes}["pack-tokens"]
+    assert record.rewrites
+    encoder = stcompile.load(artifact.folder, device="cuda")
+    np.testing.assert_allclose(encoder.encode(known.texts), known.expected(), rtol=0, atol=WITHIN)
+    # no text is padded to a multiple that the network will not see
+    assert not encoder._routes[""].pads_to_multiple
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_wrong_graph_is_not_published(quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parity runs what is packed: here on an engine that forgets the scale of the scores."""
+    from tests.cuda import stand_ins
+
+    whole = stand_ins.PackedMultiHeadAttention._run
+    monkeypatch.setattr(
+        stand_ins.PackedMultiHeadAttention,
+        "_run",
+        lambda self, *inputs, num_heads, scale: whole(self, *inputs, num_heads=num_heads, scale=2 * scale),
+    )
+    with pytest.raises(ParityError):
+        quick("full_stack", "onnx-fp32", tmp_path / "wrong", provider="cuda", packed=True)
+    assert not (tmp_path / "wrong").exists()
+
+
+@pytest.mark.usefixtures("gpu")
+def test_what_a_packed_artifact_cannot_do(quick: Quick, tmp_path: Path) -> None:
+    folder = quick("full_stack", "onnx-fp32", tmp_path / "packed", provider="cuda", packed=True).folder
+    with pytest.raises(ProviderError, match=r"exported packed.*only GPUs have, not cpu.*device='cuda'"):
+        stcompile.load(folder)
+    with pytest.raises(ProviderError, match=r"exported packed.*no CUDA graph can hold"):
+        stcompile.load(folder, device="cuda", cuda_graphs=True)
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize(
+    ("case", "sentence"),
+    [
+        ("backbone_modernbert", "it cannot be packed, no fused attention occurs: leave packed out"),
+        ("pool_cls_leftpad", "padded on the left"),
+        ("static", "it cannot be packed, no fused attention occurs"),
+        ("clip_text", "it cannot be packed, the attention hides more than padding"),
+    ],
+)
+def test_a_model_that_cannot_be_packed_is_refused(case: str, sentence: str, quick: Quick, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match=sentence):
+        quick(case, "onnx-fp32", tmp_path / "refused", provider="cuda", packed=True)
+    assert not (tmp_path / "refused").exists()
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize(
+    ("target", "provider", "error", "sentence"),
+    [
+        ("onnx-fp32", "cpu", InputError, "packed is for provider cuda"),
+        ("onnx-int8", "cuda", TargetError, "onnx-int8 cannot be packed: choose one of onnx-fp32, onnx-fp16"),
+    ],
+)
+def test_what_does_not_go_with_packed_is_said_at_once(
+    target: str, provider: str, error: type[Exception], sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=sentence):
+        stcompile.export_model("no-such-model", tmp_path / "out", target, provider=provider, packed=True)
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="this onnxruntime has CUDA"
+)
+def test_without_cuda_it_is_refused_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(ProviderError, match=r"run on NVIDIA GPUs alone.*pip install 'stcompile\[cuda\]'"):
+        stcompile.export_model("no-such-model", tmp_path / "out", "onnx-fp16", provider="cuda", packed=True)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_older_manifests_are_not_packed(quick: Quick) -> None:
+    manifest = open_artifact(quick("full_stack", "onnx-fp32", provider="cuda").folder).manifest
+    assert not manifest.engine.packed
+    assert replace(manifest.engine, packed=False) == manifest.engine

@@ -91,7 +91,7 @@ def _arguments() -> argparse.Namespace:
     made.add_argument("--limit", type=at_least_one, default=1000, help="take the first N texts (default: 1000)")
     made.add_argument("--callers", type=at_least_one, default=64, help="concurrent callers (default: 64)")
     made.add_argument("--threads", type=at_least_one, help="engine threads (default: the CPUs there are)")
-    made.add_argument("--max-wait-ms", type=float, default=1.0, help="see AsyncEncoder (default: 1)")
+    made.add_argument("--max-wait-ms", type=float, default=0.0, help="see AsyncEncoder (default: 0)")
     made.add_argument("--rounds", type=at_least_one, default=5, help="timed rounds (default: 5)")
     return made.parse_args()
 

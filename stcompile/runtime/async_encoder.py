@@ -42,15 +42,16 @@ class _Call:
 class AsyncEncoder:
     """Encodes for callers of one event loop; their texts are collected and run together.
 
-    While every worker is busy, what arrives is collected for the next free one, so batches grow with the load; on an
-    idle encoder a text waits `max_wait_ms` at most. A caller who is cancelled before his texts run costs nothing.
+    While every worker is busy, what arrives is collected for the next free one, so batches grow with the load; an idle
+    encoder begins at once, or after `max_wait_ms`. A caller who is cancelled before his texts run costs nothing.
 
         async with AsyncEncoder(stcompile.load(folder)) as encoder:
             vector = await encoder.encode("a text")
 
     Args:
         encoder: what encodes.
-        max_wait_ms: how long an idle worker waits for company for a text; 0 takes only what is there already.
+        max_wait_ms: how long an idle worker waits for company for a text; 0 takes only what is there already. Waiting is
+            for runs that cost much to start: here 1 ms made 64 callers 5% slower.
         max_tokens: about how many tokens a worker takes at once, where they are enough for all; a caller with more is
             taken alone. Larger runs are no faster, and leave nothing for the next worker to begin with.
         max_pending: texts that may wait or run; callers beyond that wait at the door, and nothing grows.
@@ -64,7 +65,7 @@ class AsyncEncoder:
         self,
         encoder: Encoder,
         *,
-        max_wait_ms: float = 1.0,
+        max_wait_ms: float = 0.0,
         max_tokens: int = 256,
         max_pending: int = 4096,
         workers: int | None = None,

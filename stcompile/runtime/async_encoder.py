@@ -50,8 +50,8 @@ class AsyncEncoder:
 
     Args:
         encoder: what encodes.
-        max_wait_ms: how long an idle worker waits for company for a text; 0 takes only what is there already. Waiting is
-            for runs that cost much to start: here 1 ms made 64 callers 5% slower.
+        max_wait_ms: how long an idle worker waits for company for a text; 0 takes only what is there already. 1 ms
+            made 64 callers 5% slower.
         max_tokens: about how many tokens a worker takes at once, where they are enough for all; a caller with more is
             taken alone. Larger runs are no faster, and leave nothing for the next worker to begin with.
         max_pending: texts that may wait or run; callers beyond that wait at the door, and nothing grows.

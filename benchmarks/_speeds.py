@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks._common import (
     at_least_one,
     limit_threads,
@@ -20,6 +22,12 @@ from stcompile.bench import Spread, Timing, speedup
 from stcompile.errors import InputError
 
 _COLOURS = ("#9a9a9a", "#4878a8", "#2a9d6f", "#c98a3d")
+
+
+def latency(seconds: Sequence[float]) -> dict[str, float]:
+    """Median and 99th percentile of single waits, in milliseconds."""
+    p50, p99 = 1000 * np.percentile(seconds, (50, 99))
+    return {"p50_ms": round(float(p50), 3), "p99_ms": round(float(p99), 3)}
 
 
 def add_speed_options(to: argparse.ArgumentParser, *, rounds: int, limit: int) -> None:

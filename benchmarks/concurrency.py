@@ -13,8 +13,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks._common import (
     at_least_one,
     machine_facts,
@@ -26,6 +24,7 @@ from benchmarks._common import (
     status,
     write_json,
 )
+from benchmarks._speeds import latency
 from stcompile.bench import Spread, interleave, speedup
 from stcompile.runtime.async_encoder import AsyncEncoder
 from stcompile.runtime.encoder import Encoder, load
@@ -52,8 +51,7 @@ def main() -> int:
             "who": name,
             "texts_per_second": round(len(texts) / Spread.of(timing.wall).median, 1),
             "ratio_wall": speedup(timings[ALONE].wall, timing.wall).to_dict(3),
-            "p50_ms": round(1000 * float(np.percentile(waited[name], 50)), 2),
-            "p99_ms": round(1000 * float(np.percentile(waited[name], 99)), 2),
+            **latency(waited[name]),
         }
         for name, timing in timings.items()
     ]

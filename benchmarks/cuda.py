@@ -30,7 +30,7 @@ from benchmarks._common import (
     status,
     write_json,
 )
-from benchmarks._speeds import print_speeds, speed_rows
+from benchmarks._speeds import latency, print_speeds, speed_rows
 from stcompile.bench import interleave
 from stcompile.errors import InputError
 from stcompile.export import export_model
@@ -128,8 +128,7 @@ def _singles(contenders: Mapping[str, Encode], texts: Sequence[str]) -> dict[str
             started = time.perf_counter()
             encode([text])
             seconds.append(time.perf_counter() - started)
-        p50, p99 = 1000 * np.percentile(seconds[20:], (50, 99))
-        found[who] = {"p50_ms": round(float(p50), 3), "p99_ms": round(float(p99), 3)}
+        found[who] = latency(seconds[20:])
     return found
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks._common import status
+from benchmarks._speeds import latency
 from benchmarks.peers.contenders import CONTENDERS, DEFAULT_IS_BF16, REFERENCE
 from benchmarks.peers.preparation import Ready
 from benchmarks.peers.processes import Process, first_vector, take_turns
@@ -61,12 +62,8 @@ def latencies(processes: Sequence[Process], texts: Sequence[str], folder: Path, 
     rows = []
     for name, answers in take_turns(processes, "single", file, _TURNS).items():
         seconds = [second for answer in answers for second in answer["seconds"]]
-        rows.append({"who": name, "p50_ms": _percentile(seconds, 50), "p99_ms": _percentile(seconds, 99)})
+        rows.append({"who": name, **latency(seconds)})
     return rows
-
-
-def _percentile(seconds: Sequence[float], which: float) -> float:
-    return round(1000 * float(np.percentile(seconds, which)), 3)
 
 
 def accuracy(

@@ -65,7 +65,7 @@ _CUDA: tuple[GraphPass, ...] = (
     # One launch in place of three, for the small batches where launches count. On CPU over the CPU
     # pipeline 0.97, 1.01, 0.97, 0.97.
     PackQKV(),
-    # What would run on the CPU in between: the CLS token's place, CLIP's, and one activation.
+    # What would run on the CPU in between: the place of the CLS token, CLIP's, two activations.
     UseGpuKernels(),
 )
 

@@ -47,7 +47,7 @@ def _mish(graph: ir.Graph, node: ir.Node) -> None:
 
 def _celu(graph: ir.Graph, node: ir.Node) -> None:
     alpha = node.attributes.get_float("alpha", 1.0)
-    scale = constant_named(graph, f"celu_alpha_{alpha}", np.array(alpha, dtype=np.float32))
+    scale = constant_named(graph, f"celu_alpha_of_{node.name}", np.array(alpha, dtype=np.float32))
     scaled = _like(node, added(graph, node, "Div", [node.inputs[0], scale], f"{node.name}_scaled"))
     bent = _like(node, added(graph, node, "Elu", [scaled], f"{node.name}_elu"))
     swap(graph, node, ir.node("Mul", [bent, scale]))

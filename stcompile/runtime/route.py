@@ -44,7 +44,8 @@ TOKEN_BUDGET = 512
 # A GPU is filled by large batches alone. Not measured: as many positions as 64 texts of 256 tokens take.
 GPU_TOKEN_BUDGET = 16_384
 
-# A GPU's matrix units take eight numbers at a time, and memory is kept for each length there is.
+# A GPU's matrix units take eight numbers at a time, and memory is kept for each length there is. Packed graphs take it
+# too, since a bias of positions is read in eights.
 GPU_LENGTH_MULTIPLE = 8
 
 # Batches a worker that make it worth to open a second engine for them.
@@ -79,7 +80,7 @@ class OpenRoute:
         self._same_length_only = manifest.padding == NO_PADDING
         fills_gpu = device.kind == CUDA and not self._is_flat
         self._token_budget = GPU_TOKEN_BUDGET if fills_gpu else graph.token_budget or TOKEN_BUDGET
-        if fills_gpu and not self._same_length_only and not manifest.engine.packed:
+        if fills_gpu and not self._same_length_only:
             spec = replace(spec, length_multiple=math.lcm(spec.length_multiple, GPU_LENGTH_MULTIPLE))
         self._spec = spec
         self.pads_to_multiple = spec.length_multiple > 1

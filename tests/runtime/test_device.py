@@ -168,6 +168,11 @@ def test_cuda_graphs_are_off_unless_asked_for(asked: bool, artifact: Path, sessi
     assert made.asked[0][1]["enable_cuda_graph"] == str(int(asked))
 
 
+def test_cuda_graphs_of_texts_behind_each_other_are_refused(compiled: Compiled) -> None:
+    with pytest.raises(ProviderError, match=r"lie behind each other.*no CUDA graph can hold: load without cuda_graphs"):
+        stcompile.load(compiled("static"), device="cuda", cuda_graphs=True)
+
+
 def test_cuda_graphs_on_a_cpu_are_refused(artifact: Path) -> None:
     with pytest.raises(InputError, match="cuda_graphs is for cuda, not for cpu: leave it out"):
         stcompile.load(artifact, cuda_graphs=True)

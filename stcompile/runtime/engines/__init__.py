@@ -54,8 +54,13 @@ def open_engine(
     level = manifest.optimization_level
     if manifest.engine.native:
         _check_on_cpu(device, "the artifact's fused layers run")
-    if manifest.engine.packed:
-        _check_packed(device)
+    if manifest.engine.packed and device.kind != CUDA:
+        raise ProviderError(
+            f"the artifact was exported packed, whose operators only GPUs have, not {device}: load with device='cuda', "
+            "or export it without --packed"
+        )
+    if device.graphs:
+        _check_graphs(graph, manifest)
     if device.kind == CUDA:
         return CudaEngine(folder / graph.file, device, level)
     # Without VNNI, sums of 8-bit products saturate where weights were not scaled for it.
@@ -68,16 +73,17 @@ def open_engine(
     )
 
 
-def _check_packed(device: Device) -> None:
-    if device.kind != CUDA:
+def _check_graphs(graph: GraphSpec, manifest: Manifest) -> None:
+    """A CUDA graph holds no copy between CPU and GPU, and some runs need one in their middle."""
+    if manifest.engine.packed:
         raise ProviderError(
-            f"the artifact was exported packed, whose operators only GPUs have, not {device}: load with device='cuda', "
-            "or export it without --packed"
+            "the artifact was exported packed, and a run reads from the GPU how many tokens it has, which no CUDA graph "
+            "can hold: load without cuda_graphs, or export it without --packed"
         )
-    if device.graphs:
+    if "offsets" in [item.name for item in graph.inputs]:
         raise ProviderError(
-            "the artifact was exported packed: how many tokens a run has is read from the GPU in its middle, which no "
-            "CUDA graph can hold. Load without cuda_graphs, or export it without --packed"
+            "the artifact's texts lie behind each other, and a run tells the GPU how many they are, which no CUDA graph "
+            "can hold: load without cuda_graphs"
         )
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -27,8 +29,10 @@ from benchmarks._common import (
 )
 from stcompile.artifact import Artifact
 from stcompile.errors import InputError
+from stcompile.manifest import TextSpec
 from stcompile.runtime.batching import WINDOW, Limits, by_length
 from stcompile.runtime.route import GPU_LENGTH_MULTIPLE, GPU_TOKEN_BUDGET
+from stcompile.runtime.text.base import width_of
 from stcompile.runtime.text.transformer import TransformerText
 
 TARGETS = ("onnx-fp32",)
@@ -48,11 +52,13 @@ def main() -> int:
     model = model_folder(arguments.model)
     results: list[dict[str, Any]] = []
     with artifacts(arguments.artifact, model, TARGETS) as made:
+        manifest = made[0].manifest
+        spec = replace(manifest.text, length_multiple=GPU_LENGTH_MULTIPLE)
         for name, texts in sets.items():
             lengths = _lengths(made[0], texts)
             for count in CALLS:
                 call = list(islice(cycle(lengths), count))
-                results.append({"texts": name, "call": count, "ratio": _ratio(call, made[0].manifest.dim)})
+                results.append({"texts": name, "call": count, "ratio": _ratio(call, spec, manifest.dim)})
     rows = [(name, *(f"{row['ratio']:.2f}" for row in results if row["texts"] == name)) for name in sets]
     header = ("texts", *(f"{count} a call" for count in CALLS))
     print_table("multiplications with padding, over those without", header, rows)
@@ -75,16 +81,13 @@ def _lengths(artifact: Artifact, texts: Sequence[str]) -> list[int]:
     return [len(row) for row in rows]
 
 
-def _ratio(lengths: Sequence[int], hidden: int) -> float:
+def _ratio(lengths: Sequence[int], spec: TextSpec, hidden: int) -> float:
     """Multiplications of the batches as the runtime pads them, over those of the tokens alone."""
+    width = partial(width_of, spec=spec)
     padded = 0
-    for batch in by_length(lengths, _padded, Limits(None, GPU_TOKEN_BUDGET)):
-        padded += len(batch) * _multiplications(max(_padded(lengths[index]) for index in batch), hidden)
+    for batch in by_length(lengths, width, Limits(None, GPU_TOKEN_BUDGET)):
+        padded += len(batch) * _multiplications(max(width(lengths[index]) for index in batch), hidden)
     return round(padded / sum(_multiplications(length, hidden) for length in lengths), 3)
-
-
-def _padded(length: int) -> int:
-    return -(-length // GPU_LENGTH_MULTIPLE) * GPU_LENGTH_MULTIPLE
 
 
 def _multiplications(length: int, hidden: int) -> int:

@@ -28,7 +28,7 @@ from stcompile.manifest import (
 from stcompile.native import DOMAIN
 from stcompile.parity.padding import REFERENCE_INVARIANT
 from stcompile.parity.report import ParityReport
-from stcompile.passes import PackTokens, PassRecord
+from stcompile.passes import PassRecord, packs
 from stcompile.stack.module_stack import ModuleStack
 from stcompile.target import Target
 
@@ -93,7 +93,7 @@ def assembled(
             dataclasses.replace(graph, text=texts[graph.route], dim=stack.routes[graph.route].dim) for graph in graphs
         )
     native = any(DOMAIN in item.graph.graph.opset_imports for item in compiled)
-    packed = any(record.rewrites for item in compiled for record in item.passes if record.name == PackTokens.name)
+    packed = any(packs(item.passes) for item in compiled)
     return Manifest(
         schema_version=SCHEMA_VERSION,
         target=target.name,

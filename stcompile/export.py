@@ -17,7 +17,7 @@ from stcompile.parity.padding import padding_for
 from stcompile.parity.quality import Quality
 from stcompile.parity.report import ParityReport
 from stcompile.parity.verify import check_parity
-from stcompile.passes import PackTokens, run_pipeline
+from stcompile.passes import packs, run_pipeline, why_not_packed
 from stcompile.quantize import RECIPES, QuantizationJob
 from stcompile.quantize.calibration import Calibration, CalibrationSet
 from stcompile.request import ExportRequest, checked_request
@@ -220,13 +220,12 @@ def _check_gains(stack: ModuleStack, target: Target, compiled: Sequence[Compiled
 
 
 def _check_packed(stack: ModuleStack, compiled: Sequence[CompiledRoute]) -> None:
-    """A packed graph that packed nothing would only be a name."""
-    records = [record for item in compiled for record in item.passes if record.name == PackTokens.name]
-    if not any(record.rewrites for record in records):
-        refusals = dict.fromkeys(refusal for record in records for refusal in record.refusals)
-        raise UnsupportedError(
-            stack.name, [f"it cannot be packed, {refusal}: leave packed out" for refusal in refusals]
-        )
+    """All attentions are packed, or the name would promise too much; a route without any has nothing to pack."""
+    reasons = list(dict.fromkeys(reason for item in compiled for reason in why_not_packed(item.passes)))
+    if not reasons and not any(packs(item.passes) for item in compiled):
+        reasons = ["it has no attention"]
+    if reasons:
+        raise UnsupportedError(stack.name, [f"it cannot be packed, {reason}: leave packed out" for reason in reasons])
 
 
 def _verdict(name: str, target: Target, report: ParityReport) -> str:

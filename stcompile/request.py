@@ -12,9 +12,9 @@ from stcompile.parity.verify import tolerance_for
 from stcompile.passes import GraphPass, pipeline_for
 from stcompile.quantize.calibration import CalibrationSet, calibration_set
 from stcompile.runtime.device import CPU, CUDA
-from stcompile.runtime.engines.onnxruntime_cuda import why_no_cuda
 from stcompile.scored_pairs import ScoredPair
 from stcompile.target import PCA_DIMS, Target, Tolerance
+from stcompile.trace.running import why_no_gpu
 
 OUTPUTS = (SENTENCE, TOKENS)
 
@@ -71,10 +71,10 @@ def checked_request(
             the target.
     """
     chosen = Target.parse(target)
-    passes = pipeline_for(provider, openvino=chosen.is_openvino, packed=packed and provider == CUDA)
+    passes = pipeline_for(provider, openvino=chosen.is_openvino, packed=packed)
     _check_runs_here(chosen, provider)
     if packed:
-        _check_packed(chosen, provider)
+        _check_packed(chosen)
     budget = asked_budget(chosen, min_cosine=min_cosine, max_drop=max_drop, evaluation=evaluation)
     if not chosen.distills and pca_dims != PCA_DIMS:
         raise InputError("pca_dims is about distillation: it goes with target static alone")
@@ -103,14 +103,12 @@ def _check_runs_here(target: Target, provider: str) -> None:
         raise TargetError(f"{target.name} runs on CPU, not on {provider}: choose another onnx target")
 
 
-def _check_packed(target: Target, provider: str) -> None:
-    if provider != CUDA:
-        raise InputError(f"packed is for provider {CUDA}, whose batches are large: leave it out for {provider}")
+def _check_packed(target: Target) -> None:
     if target.name not in PACKED_TARGETS:
         raise TargetError(f"{target.name} cannot be packed: choose one of {', '.join(PACKED_TARGETS)}")
-    reason = why_no_cuda()
+    reason = why_no_gpu()
     if reason:
-        raise ProviderError(f"packed graphs run on NVIDIA GPUs alone, and parity runs the graph: {reason}")
+        raise ProviderError(f"packed graphs are proved on a GPU: {reason}. Leave packed out, or export where one is")
 
 
 def _checked_outputs(outputs: Sequence[str]) -> tuple[str, ...]:

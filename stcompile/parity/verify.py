@@ -19,6 +19,7 @@ from stcompile.parity.padding import REFERENCE_INVARIANT
 from stcompile.parity.probes import over_length_text, probe_texts, texts_sha256
 from stcompile.parity.report import ParityReport, shortened
 from stcompile.parity.runner import Run, run_shipped
+from stcompile.runtime.encoder import Encoder
 from stcompile.stack.distill import distilled
 from stcompile.stack.load import load_stack
 from stcompile.stack.module_stack import ModuleStack
@@ -67,10 +68,13 @@ def verify_artifact(
 
     Raises:
         ArtifactError: the artifact cannot be opened.
+        ProviderError: it does not run on that device.
         ModelFolderError: the model cannot be read, or has another width.
         UnsupportedError: the model cannot be loaded as a module stack.
     """
     opened = open_artifact(artifact)
+    # Before torch has worked for minutes: what cannot run there says so here.
+    Encoder(opened, device=device)
     stack = load_stack(against, revision=revision, cache_dir=cache_dir, trust_remote_code=trust_remote_code)
     target = Target.parse(opened.manifest.target)
     if opened.manifest.distillation is not None:

@@ -43,8 +43,10 @@ __all__ = [
     "PassResult",
     "PoolEarly",
     "UseGpuKernels",
+    "packs",
     "pipeline_for",
     "run_pipeline",
+    "why_not_packed",
 ]
 
 PROVIDERS = ("cpu", "cuda")
@@ -132,10 +134,12 @@ def pipeline_for(provider: str, *, openvino: bool = False, packed: bool = False)
         packed: for `cuda`, leave padding out.
 
     Raises:
-        ProviderError: there is no such provider.
+        ProviderError: there is no such provider, or packed is for another one.
     """
     if provider not in PROVIDERS:
         raise ProviderError(f"no pipeline for provider {provider!r}: choose one of {', '.join(PROVIDERS)}")
+    if packed and provider != "cuda":
+        raise ProviderError(f"packed is for provider cuda, whose batches are large: leave it out for {provider}")
     if openvino:
         return PIPELINES["openvino"]
     return PIPELINES[f"{provider}-packed" if packed else provider]
@@ -149,3 +153,19 @@ def run_pipeline(model: ir.Model, passes: Iterable[GraphPass]) -> tuple[ir.Model
         model = result.model
         records.append(PassRecord(graph_pass.name, result.rewrites, result.refusals))
     return model, records
+
+
+def packs(records: Iterable[PassRecord]) -> bool:
+    """Whether a pipeline left padding out."""
+    return any(record.rewrites for record in records if record.name == PackTokens.name)
+
+
+def why_not_packed(records: Iterable[PassRecord]) -> list[str]:
+    """Why some attention of a graph is not packed, in sentences; empty where all are, or where there is none."""
+    absent = {FuseMultiHeadAttention.name: FuseMultiHeadAttention.absent, PackTokens.name: PackTokens.absent}
+    return [
+        refusal
+        for record in records
+        for refusal in record.refusals
+        if record.name in absent and refusal != absent[record.name]
+    ]

@@ -21,6 +21,7 @@ class FuseMultiHeadAttention:
     """
 
     name = "fuse-multi-head-attention"
+    absent = "no eager attention occurs"
 
     def __call__(self, model: ir.Model) -> PassResult:
         rewrites = 0
@@ -38,4 +39,4 @@ class FuseMultiHeadAttention:
             swap(model.graph, match.merge, fused)
             model.graph.opset_imports.setdefault(MICROSOFT, 1)
             rewrites += 1
-        return finish(model, rewrites, refusals, "no eager attention occurs")
+        return finish(model, rewrites, refusals, self.absent)

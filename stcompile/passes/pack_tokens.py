@@ -32,6 +32,7 @@ class PackTokens:
     """
 
     name = "pack-tokens"
+    absent = "no fused attention occurs"
 
     def __call__(self, model: ir.Model) -> PassResult:
         refusals: list[str] = []
@@ -40,11 +41,11 @@ class PackTokens:
         if biases:
             root = _root(next(iter(biases)))
             inner = _inner(model.graph, root, biases)
-            refusals += ["query, key and value do not come from the same tokens"] * bool(biases.keys() - inner)
+            refusals += ["query, key and value are not made token by token of one value"] * bool(biases.keys() - inner)
             rewrites = len(biases.keys() & inner)
             if rewrites:
                 _rewrite(model.graph, root, inner, biases)
-        return finish(model, rewrites, refusals, "no fused attention occurs")
+        return finish(model, rewrites, refusals, self.absent)
 
 
 _Biases = dict[ir.Node, ir.Value | None]
@@ -61,15 +62,32 @@ def _packable(model: ir.Model, refusals: list[str]) -> _Biases:
         if mask is not None and mask not in proved:
             proved[mask] = _kept(model, mask)
         kept = NoMatch("the attention hides nothing: padding takes part in it") if mask is None else proved[mask]
-        if isinstance(kept, NoMatch):
-            refusals.append(str(kept))
-        else:
-            found[node] = kept
+        try:
+            found[node] = _fitting(node, kept)
+        except NoMatch as reason:
+            refusals.append(str(reason))
     return found
+
+
+def _fitting(node: ir.Node, bias: ir.Value | NoMatch | None) -> ir.Value | None:
+    """The bias that an attention keeps, of the shape that the operator takes."""
+    if isinstance(bias, NoMatch):
+        raise bias
+    rows = _rows(node.inputs[0])
+    if rows is None:
+        raise NoMatch("the query is not known to be (batch, sequence, hidden)")
+    if bias is not None:
+        batch, heads, queries, keys = dims(bias) or (None,) * 4
+        expected = (node.attributes.get_int("num_heads"), rows[1], rows[1])
+        if batch not in (1, rows[0]) or (heads, queries, keys) != expected:
+            raise NoMatch("the bias of positions is not known to be (1 or batch, heads, sequence, sequence)")
+    return bias
 
 
 def _kept(model: ir.Model, mask: ir.Value) -> ir.Value | NoMatch | None:
     """What is left of a mask without the padding it hides: nothing, or the bias of positions."""
+    if mask.producer() is None:
+        return NoMatch("what is added to the scores is constant, or fed from outside")
     if is_padding_mask(model, mask):
         return None
     bias = position_bias(mask)

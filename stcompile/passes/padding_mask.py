@@ -15,8 +15,8 @@ from stcompile.trace.running import opened
 ATTENTION_MASK = "attention_mask"
 
 # Texts and positions of the masks that are tried. What depends on positions, as relative ones do, shows in the first
-# few; the longest is longer than most windows of local attention, and left out where the network has fewer positions.
-_SHAPES = ((3, 7), (2, 48), (2, 600))
+# few; windows of local attention show where a text is longer. What the network has no positions for is left out.
+_SHAPES = ((3, 7), (2, 48), (2, 130), (2, 260), (2, 510), (2, 600))
 
 # What hides a key: exp(-1e4) is 0 in every precision.
 _HIDDEN = -1e4

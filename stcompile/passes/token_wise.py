@@ -48,6 +48,10 @@ def _number_by_number(node: ir.Node, tokens: Tokens) -> bool:
     return all(value is None or value in tokens or _is_row(value) for value in node.inputs)
 
 
+def _to_floats(node: ir.Node, _: Tokens) -> bool:
+    return node.attributes.get_int("to") in (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+
+
 def _is_row(value: ir.Value) -> bool:
     """Whether it is a constant that is the same for every token: a number, or a vector."""
     array = constant(value)
@@ -56,6 +60,7 @@ def _is_row(value: ir.Value) -> bool:
 
 _RULES: dict[tuple[str, str], Callable[[ir.Node, Tokens], bool]] = {
     **{("", name): _number_by_number for name in ELEMENTWISE},
+    ("", "Cast"): _to_floats,
     ("", "MatMul"): _by_matrix,
     ("", "LayerNormalization"): _along_last_axis,
     ("", "Split"): _along_last_axis,

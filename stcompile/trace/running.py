@@ -9,9 +9,12 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from stcompile.errors import StcompileError
 from stcompile.native import DOMAIN
 from stcompile.runtime.cpus import available_cpus
+from stcompile.runtime.device import CUDA, Device
 from stcompile.runtime.engines.onnxruntime import OnnxRuntimeEngine
+from stcompile.runtime.engines.onnxruntime_cuda import CudaEngine
 from stcompile.trace.serialize import write_graphs
 
 
@@ -22,3 +25,17 @@ def opened(model: ir.Model) -> Iterator[OnnxRuntimeEngine]:
         (spec,) = write_graphs({"": model}, Path(folder))
         native = DOMAIN in model.graph.opset_imports
         yield OnnxRuntimeEngine(Path(folder) / spec.file, available_cpus(), "basic", native=native)
+
+
+def why_no_gpu() -> str:
+    """Why no graph can run on a GPU here, tried with the smallest one; empty where it can."""
+    x, y = (ir.val(name, ir.DataType.FLOAT, ["batch"]) for name in ("x", "y"))
+    node = ir.node("Neg", [x], outputs=[y])
+    model = ir.Model(ir.Graph([x], [y], nodes=[node], opset_imports={"": 20}), ir_version=10)
+    with tempfile.TemporaryDirectory(prefix="stcompile-graph-") as folder:
+        (spec,) = write_graphs({"": model}, Path(folder))
+        try:
+            CudaEngine(Path(folder) / spec.file, Device(CUDA), "basic")
+        except StcompileError as error:
+            return str(error)
+    return ""

@@ -65,7 +65,7 @@ _OUT_OF_SHAPES = ("Shape", "Size")
 
 @dataclass(frozen=True)
 class Placement:
-    """Nodes that stay on the CPU, and those among them that a GPU's node reads in its own memory: copies."""
+    """Nodes that stay on the CPU, those without a kernel on a GPU, and values that are copied from one to the other."""
 
     on_cpu: tuple[ir.Node, ...]
     without_kernel: tuple[ir.Node, ...]
@@ -90,9 +90,10 @@ def placed(model: ir.Model) -> Placement:
     copied = {
         value: None
         for node in model.graph
-        if node not in cpu_nodes and (kernel := _kernel(node)) is not None
         for index, value in enumerate(node.inputs)
-        if value is not None and value in cpu_values and index not in kernel.on_cpu
+        if value is not None
+        and value.producer() is not None
+        and (value in cpu_values) != _reads_on_cpu(node, index, cpu_nodes)
     }
     return Placement(tuple(on_cpu), tuple(without), tuple(copied))
 
@@ -103,6 +104,11 @@ def _kernel(node: ir.Node) -> Kernel | None:
     if known is None or first is None or first.dtype is None:
         return known
     return known if first.dtype.name in known.types else None
+
+
+def _reads_on_cpu(node: ir.Node, index: int, cpu_nodes: set[ir.Node]) -> bool:
+    kernel = _kernel(node)
+    return node in cpu_nodes or (kernel is not None and index in kernel.on_cpu)
 
 
 def _prefers_cpu(node: ir.Node, kernel: Kernel, cpu_values: set[ir.Value]) -> bool:

@@ -62,7 +62,8 @@ class PackedMultiHeadAttention(OpRun):
             q, k, v = (part[start:end].reshape(end - start, num_heads, -1) for part in (query, key, value))
             scores = np.einsum("qhd,khd->hqk", q, k) * np.float32(scale)
             if bias is not None:
-                assert bias.shape[2:] == (offsets.shape[1], offsets.shape[1])
+                assert bias.shape[0] in (1, offsets.shape[0])
+                assert bias.shape[1:] == (num_heads, offsets.shape[1], offsets.shape[1])
                 scores = scores + bias[text % len(bias), :, : end - start, : end - start]
             weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
             weights /= weights.sum(axis=-1, keepdims=True)

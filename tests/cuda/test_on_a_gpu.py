@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import onnxruntime
 import pytest
 
 import stcompile
 from stcompile.errors import ProviderError, StcompileError
+from stcompile.trace.running import why_no_gpu
 from tests.conftest import Quick, load_case
+from tests.cuda.test_packed import CASES as PACKED
 from tests.export.test_targets_on_architectures import cosines
 
+_WHY_NOT = why_no_gpu()
 
-def _why_not() -> str:
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        return "this onnxruntime has no CUDAExecutionProvider: pip install onnxruntime-gpu"
-    try:
-        import torch
-
-        return "" if torch.cuda.is_available() else "there is no GPU, or its driver does not work"
-    except ImportError:
-        return ""
-
-
-pytestmark = pytest.mark.skipif(bool(_why_not()), reason=_why_not() or "a GPU is here")
+pytestmark = pytest.mark.skipif(bool(_WHY_NOT), reason=_WHY_NOT or "a GPU is here")
 
 LEAST = {"onnx-fp32": 0.99999, "onnx-fp16": 0.9999}
-PACKED = ("full_stack", "backbone_albert", "backbone_t5", "backbone_mpnet", "backbone_xlmr", "pool_cls", "wide_bert")
 CASES = ("full_stack", "backbone_xlmr", "backbone_distilbert", "pool_cls", "pool_lasttoken", "wide_bert")
 
 
@@ -41,7 +31,7 @@ def test_it_is_near_sentence_transformers(case: str, target: str, graphs: bool, 
 
 
 @pytest.mark.parametrize("target", LEAST)
-@pytest.mark.parametrize("case", PACKED)
+@pytest.mark.parametrize("case", [*PACKED, "wide_bert"])
 def test_packed_it_is_near_them_too(case: str, target: str, quick: Quick) -> None:
     known = load_case(case)
     encoder = stcompile.load(quick(case, target, provider="cuda", packed=True).folder, device="cuda")

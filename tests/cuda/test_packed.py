@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,15 @@ import pytest
 import stcompile
 from stcompile import request
 from stcompile.artifact import open_artifact
-from stcompile.errors import InputError, ParityError, ProviderError, TargetError, UnsupportedError
+from stcompile.errors import ParityError, ProviderError, TargetError, UnsupportedError
 from stcompile.runtime import engines
-from tests.conftest import Quick, load_case
+from tests.conftest import MODELS, Quick, load_case
 from tests.cuda.stand_ins import evaluator
 
 # Largest difference to sentence-transformers; measured: 6e-7.
 WITHIN = 2e-6
+
+ARTIFACTS = MODELS.parent / "artifacts"
 
 CASES = ("full_stack", "backbone_albert", "backbone_t5", "backbone_mpnet", "backbone_xlmr", "pool_cls", "pool_max")
 
@@ -41,7 +42,7 @@ class StandIn:
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(engines, "CudaEngine", StandIn)
-    monkeypatch.setattr(request, "why_no_cuda", lambda: "")
+    monkeypatch.setattr(request, "why_no_gpu", lambda: "")
     return iter(())
 
 
@@ -87,9 +88,9 @@ def test_what_a_packed_artifact_cannot_do(quick: Quick, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("case", "sentence"),
     [
-        ("backbone_modernbert", "it cannot be packed, no fused attention occurs: leave packed out"),
+        ("backbone_modernbert", "it cannot be packed, rotary position embeddings turn .*: leave packed out"),
         ("pool_cls_leftpad", "padded on the left"),
-        ("static", "it cannot be packed, no fused attention occurs"),
+        ("static", "it cannot be packed, it has no attention: leave packed out"),
         ("clip_text", "it cannot be packed, the attention hides more than padding"),
     ],
 )
@@ -103,7 +104,7 @@ def test_a_model_that_cannot_be_packed_is_refused(case: str, sentence: str, quic
 @pytest.mark.parametrize(
     ("target", "provider", "error", "sentence"),
     [
-        ("onnx-fp32", "cpu", InputError, "packed is for provider cuda"),
+        ("onnx-fp32", "cpu", ProviderError, "packed is for provider cuda"),
         ("onnx-int8", "cuda", TargetError, "onnx-int8 cannot be packed: choose one of onnx-fp32, onnx-fp16"),
     ],
 )
@@ -118,12 +119,43 @@ def test_what_does_not_go_with_packed_is_said_at_once(
     "CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="this onnxruntime has CUDA"
 )
 def test_without_cuda_it_is_refused_before_any_work(tmp_path: Path) -> None:
-    with pytest.raises(ProviderError, match=r"run on NVIDIA GPUs alone.*pip install 'stcompile\[cuda\]'"):
+    with pytest.raises(ProviderError, match=r"proved on a GPU.*pip install 'stcompile\[cuda\]'.*Leave packed out"):
         stcompile.export_model("no-such-model", tmp_path / "out", "onnx-fp16", provider="cuda", packed=True)
 
 
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="this onnxruntime has CUDA"
+)
+def test_verify_says_where_it_runs_before_torch_begins(quick: Quick, tmp_path: Path) -> None:
+    artifact = quick("full_stack", "onnx-fp32").folder
+    with pytest.raises(ProviderError, match="cuda:0 was asked for"):
+        stcompile.verify_artifact(artifact, "no-such-model", device="cuda")
+
+
 @pytest.mark.usefixtures("gpu")
-def test_older_manifests_are_not_packed(quick: Quick) -> None:
-    manifest = open_artifact(quick("full_stack", "onnx-fp32", provider="cuda").folder).manifest
-    assert not manifest.engine.packed
-    assert replace(manifest.engine, packed=False) == manifest.engine
+def test_routes_are_packed_one_by_one(quick: Quick, tmp_path: Path) -> None:
+    """One has no attention, and nothing to pack; the other's vectors are those of the same graph with padding."""
+    plain = quick("router_first_static_query", "onnx-fp32").folder
+    packed = quick("router_first_static_query", "onnx-fp32", tmp_path / "packed", provider="cuda", packed=True).folder
+    texts = ["a text", "", "another one, which is a good deal longer than that"]
+    encoders = stcompile.load(plain), stcompile.load(packed, device="cuda")
+    for task in ("query", "document"):
+        expected, found = (encoder.encode(texts, task=task) for encoder in encoders)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=WITHIN)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_token_embeddings_have_their_padding_back(quick: Quick, tmp_path: Path) -> None:
+    outputs = ("sentence_embedding", "token_embeddings")
+    plain = quick("full_stack", "onnx-fp32", outputs=outputs).folder
+    packed = quick("full_stack", "onnx-fp32", tmp_path / "packed", provider="cuda", packed=True, outputs=outputs).folder
+    texts = ["a text", "another one, which is a good deal longer than that"]
+    encoders = stcompile.load(plain), stcompile.load(packed, device="cuda")
+    rows = (encoder.encode(texts, output_value="token_embeddings") for encoder in encoders)
+    for expected, found in zip(*rows, strict=True):
+        np.testing.assert_allclose(found, expected[: len(found)], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("folder", sorted((ARTIFACTS / "v3").iterdir()), ids=lambda path: str(path.name))
+def test_older_manifests_are_not_packed(folder: Path) -> None:
+    assert not open_artifact(folder).manifest.engine.packed

@@ -11,6 +11,7 @@ from stcompile.quantize import RECIPES, QuantizationJob
 from stcompile.runtime.engines.onnxruntime_cuda import _MAY_STAY
 from tests.conftest import Quick
 from tests.cuda.placement import Placement, placed
+from tests.cuda.test_packed import CASES as PACKED
 
 CASES = (
     *("full_stack", "backbone_albert", "backbone_t5", "backbone_modernbert", "backbone_qwen3_lasttoken"),
@@ -22,15 +23,6 @@ CASES = (
 )
 # Texts behind each other: a number of shapes is copied to the GPU, which no CUDA graph could hold.
 FLAT = ("static", "static_normalize", "bow_dense_normalize", "model2vec_folder_int8")
-PACKED = (
-    "full_stack",
-    "backbone_albert",
-    "backbone_t5",
-    "backbone_mpnet",
-    "backbone_xlmr",
-    "pool_cls",
-    "pool_lasttoken",
-)
 
 
 def _graph(case: str, quick: Quick) -> ir.Model:
@@ -75,6 +67,20 @@ def test_the_table_can_fail() -> None:
     node = ir.node("ArgMax", [x], attributes={"axis": 1, "keepdims": 0}, outputs=[y])
     found = placed(ir.Model(ir.Graph([x], [y], nodes=[node], opset_imports={"": 20}), ir_version=10))
     assert found.without_kernel == found.on_cpu == (node,)
+
+
+def test_what_a_gpu_makes_and_the_cpu_needs_is_copied() -> None:
+    """As a length that is counted on the GPU and then the end of a Range."""
+    x = ir.val("x", ir.DataType.INT64, ["batch"])
+    zero, one = (ir.val(f"i{n}", const_value=ir.tensor(np.array(n), name=f"i{n}")) for n in (0, 1))
+    for value in (zero, one):
+        value.dtype = ir.DataType.INT64
+    total = ir.node("ReduceSum", [x], attributes={"keepdims": 0})
+    places = ir.node("Range", [zero, total.outputs[0], one])
+    for made in (*total.outputs, *places.outputs):
+        made.dtype = ir.DataType.INT64
+    graph = ir.Graph([x], places.outputs, nodes=[total, places], initializers=[zero, one], opset_imports={"": 20})
+    assert placed(ir.Model(graph, ir_version=10)).copied == tuple(total.outputs)
 
 
 def test_what_reads_shapes_alone_stays_and_is_copied() -> None:

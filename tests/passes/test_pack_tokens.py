@@ -13,6 +13,7 @@ import pytest
 
 from stcompile.passes import PIPELINES, PackTokens, run_pipeline
 from stcompile.passes.graph import is_contributed
+from stcompile.quantize import RECIPES, QuantizationJob
 from tests.cuda.stand_ins import evaluator
 
 Feeds = Mapping[str, npt.NDArray[Any]]
@@ -94,10 +95,14 @@ def test_the_tokens_keep_their_numbers(
         assert not found[beyond_first].any()
 
 
+@pytest.mark.parametrize("recipe", ["float32", "float16"])
 @pytest.mark.parametrize("architecture", _PACKED)
-def test_onnxruntime_takes_the_types_and_lacks_the_kernels(architecture: str, trace: Callable[[str], ir.Model]) -> None:
-    """It checks every operator's inputs first: on a GPU nothing else would be in the way."""
+def test_onnxruntime_takes_the_types_and_lacks_the_kernels(
+    architecture: str, recipe: str, trace: Callable[[str], ir.Model]
+) -> None:
+    """It checks the type of every operator's inputs first."""
     model, _, _ = _packed(trace(architecture))
+    RECIPES[recipe](model, QuantizationJob("", None, None, lambda _: None))
     with pytest.raises(Exception, match=r"NOT_IMPLEMENTED.*RemovePadding"):
         ort.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
 
@@ -177,16 +182,29 @@ def test_what_is_not_token_wise_reads_padded_values(from_text: Callable[..., ir.
     np.testing.assert_allclose(after[1, :2], before[1, :2], rtol=0, atol=1e-5)
 
 
+# A bias that is the same for every query, as a slope over the positions of the keys.
+_SLOPE = """  count = Squeeze (length)
+  start = Constant <value_int = 0> ()
+  step = Constant <value_int = 1> ()
+  far = Range (start, count, step)
+  near = Cast <to = 1> (far)
+  front = Constant <value_ints = [0, 1, 2]> ()
+  slope = Unsqueeze (near, front)
+  sloping = Add (mask, slope)
+  mixed ="""
+
+
 @pytest.mark.parametrize(
     ("edits", "sentence"),
     [
+        ([("  mixed =", _SLOPE), (", , mask)", ", , sloping)")], "the bias of positions is not known to be"),
         ([(", , mask)", ")")], "hides nothing: padding takes part"),
         ([("-1e30", "-3.0")], "or padding only in part"),
         ([("mask = Expand (padding, square)", "wider = Expand (padding, square)\n  mask = Trilu <upper = 0> (wider)")],
          "hides more than padding"),
         ([("(q, q, q, , , mask)", "(q, other, other, , , mask)"),
           ("  mixed =", "  flipped = CumSum (hidden, place)\n  other = MatMul (flipped, weight)\n  mixed =")],
-         "do not come from the same tokens"),
+         "are not made token by token of one value"),
         ([("com.microsoft.MultiHeadAttention <num_heads = 2, scale = 0.5> (q, q, q, , , mask)", "Neg (q)")],
          "no fused attention occurs"),
     ],

@@ -8,7 +8,17 @@ import onnx_ir as ir
 import pytest
 
 from stcompile.errors import ProviderError
-from stcompile.passes import PIPELINES, CleanGraph, PassRecord, pipeline_for, run_pipeline
+from stcompile.passes import (
+    PIPELINES,
+    CleanGraph,
+    FuseMultiHeadAttention,
+    PackTokens,
+    PassRecord,
+    packs,
+    pipeline_for,
+    run_pipeline,
+    why_not_packed,
+)
 
 _ROTARY = "rotary position embeddings turn the query heads before the product"
 _DISENTANGLED = "Where stands between the scores and the softmax"
@@ -74,6 +84,30 @@ def test_a_provider_has_its_pipeline_and_openvino_one_of_its_own(provider: str) 
 def test_packing_comes_last_of_all_passes_for_cuda() -> None:
     plain, packed = pipeline_for("cuda"), pipeline_for("cuda", packed=True)
     assert [item.name for item in packed] == [*(item.name for item in plain[:-1]), "pack-tokens", plain[-1].name]
+
+
+def test_packed_is_for_cuda() -> None:
+    with pytest.raises(ProviderError, match="packed is for provider cuda"):
+        pipeline_for("cpu", packed=True)
+
+
+@pytest.mark.parametrize(
+    ("fused", "packed", "why", "is_packed"),
+    [
+        ((2, ()), (2, ()), [], True),
+        ((2, ("two",)), (2, ()), ["two"], True),
+        ((2, ()), (1, ("half",)), ["half"], True),
+        ((0, ("rotary",)), (0, (PackTokens.absent,)), ["rotary"], False),
+        ((0, (FuseMultiHeadAttention.absent,)), (0, (PackTokens.absent,)), [], False),
+    ],
+)
+def test_why_not_everything_is_packed(
+    fused: tuple[int, tuple[str, ...]], packed: tuple[int, tuple[str, ...]], why: list[str], is_packed: bool
+) -> None:
+    other = PassRecord("pool-early", 0, ("of no concern",))
+    records = [PassRecord("fuse-multi-head-attention", *fused), other, PassRecord("pack-tokens", *packed)]
+    assert why_not_packed(records) == why
+    assert packs(records) == is_packed
 
 
 def test_an_unknown_provider_is_refused() -> None:

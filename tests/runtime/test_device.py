@@ -80,6 +80,9 @@ class Session:
         # a failing GPU may not move to CPU later either
         self.fallback = False
 
+    def release_captured_graph(self, _: int) -> None:
+        """As every version that lets go of graphs has it."""
+
     def get_provider_graph_assignment_info(self) -> list[Any]:
         def part(provider: str, names: list[str]) -> Any:
             return SimpleNamespace(
@@ -168,6 +171,15 @@ def test_cuda_graphs_are_off_unless_asked_for(asked: bool, artifact: Path, sessi
     assert made.asked[0][1]["enable_cuda_graph"] == str(int(asked))
 
 
+def test_graphs_that_are_never_let_go_of_are_refused(
+    artifact: Path, session: type[Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(Session, "release_captured_graph")
+    with pytest.raises(ProviderError, match=r"never lets go of a CUDA graph.*pip install --upgrade onnxruntime-gpu"):
+        stcompile.load(artifact, device="cuda", cuda_graphs=True)
+    stcompile.load(artifact, device="cuda")
+
+
 def test_cuda_graphs_of_texts_behind_each_other_are_refused(compiled: Compiled) -> None:
     with pytest.raises(ProviderError, match=r"lie behind each other.*no CUDA graph can hold: load without cuda_graphs"):
         stcompile.load(compiled("static"), device="cuda", cuda_graphs=True)
@@ -211,9 +223,11 @@ def test_memory_is_kept_for_so_many_shapes_and_no_more(
     names = [item.name for item in open_artifact(artifact).manifest.graphs[0].inputs]
     for length in range(2, 12):
         ids = {name: np.ones((3, length), dtype=np.int64) for name in names}
-        assert runs.run(ids, ("sentence_embedding",))[0].shape[0] == 3
+        # A graph is captured the second time: every other shape has none that could be let go of.
+        for _ in range(1 + length % 2):
+            assert runs.run(ids, ("sentence_embedding",))[0].shape[0] == 3
     assert len(runs._known) == 5
-    assert released == ([1, 2, 3, 4, 5] if graphs else [])
+    assert released == ([2, 4] if graphs else [])
 
 
 def test_a_captured_run_has_an_id_of_its_own_from_the_second_time_on(

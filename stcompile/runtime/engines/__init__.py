@@ -77,13 +77,13 @@ def _check_graphs(graph: GraphSpec, manifest: Manifest) -> None:
     """A CUDA graph holds no copy between CPU and GPU, and some runs need one in their middle."""
     if manifest.engine.packed:
         raise ProviderError(
-            "the artifact was exported packed, and a run reads from the GPU how many tokens it has, which no CUDA graph "
-            "can hold: load without cuda_graphs, or export it without --packed"
+            "the artifact was exported packed, and a run reads from the GPU how many tokens it has, which no CUDA "
+            "graph can hold: load without cuda_graphs, or export it without --packed"
         )
     if "offsets" in [item.name for item in graph.inputs]:
         raise ProviderError(
-            "the artifact's texts lie behind each other, and a run tells the GPU how many they are, which no CUDA graph "
-            "can hold: load without cuda_graphs"
+            "the artifact's texts lie behind each other, and a run tells the GPU how many they are, which no CUDA "
+            "graph can hold: load without cuda_graphs"
         )
 
 

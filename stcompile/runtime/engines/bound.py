@@ -50,6 +50,7 @@ class BoundRuns:
         self._place = (kind, index)
         self._graphs = graphs
         self._bound = 0
+        self._captured: set[int] = set()
         self._known: OrderedDict[tuple[Any, ...], _Bound] = OrderedDict()
         self._turn = Lock()
 
@@ -74,6 +75,8 @@ class BoundRuns:
                 return found
             if graph == _UNCAPTURED:
                 self._keep_outputs(bound, outputs, found)
+            else:
+                self._captured.add(graph)
             texts = len(feeds["attention_mask"])
             return [value[:texts].copy() for value in found]
 
@@ -93,7 +96,8 @@ class BoundRuns:
     def _forget(self) -> None:
         if len(self._known) > _SHAPES:
             _, oldest = self._known.popitem(last=False)
-            if self._graphs:
+            if oldest.graph in self._captured:
+                self._captured.remove(oldest.graph)
                 self._session.release_captured_graph(oldest.graph)
 
     def _bind(self, feeds: dict[str, NDArray[np.int64]], outputs: tuple[str, ...]) -> _Bound:

@@ -44,9 +44,11 @@ class CudaEngine:
 
     def __init__(self, graph: Path, device: Device, optimization_level: str) -> None:
         ort = import_onnxruntime("cuda")
-        reason = why_no_cuda()
-        if reason:
-            raise ProviderError(f"{device} was asked for, but {reason}, or load with device='cpu'")
+        if PROVIDER not in ort.get_available_providers():
+            raise ProviderError(
+                f"{device} was asked for, but this onnxruntime has no {PROVIDER}: "
+                "pip uninstall -y onnxruntime && pip install 'stcompile[cuda]', or load with device='cpu'"
+            )
         options = ort.SessionOptions()
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[optimization_level])
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
@@ -65,18 +67,16 @@ class CudaEngine:
                 "libraries are missing or of another version): fix the installation, or load with device='cpu'"
             )
         _check_places(device, ort, self._session)
+        if device.graphs and not hasattr(self._session, "release_captured_graph"):
+            raise ProviderError(
+                f"onnxruntime {ort.__version__} never lets go of a CUDA graph, so memory would grow with every length: "
+                "pip install --upgrade onnxruntime-gpu, or load without cuda_graphs"
+            )
         self._runs = BoundRuns(ort, self._session, device.kind, device.index, graphs=device.graphs)
 
     def run(self, feeds: dict[str, NDArray[np.int64]], outputs: tuple[str, ...]) -> list[NDArray[np.float32]]:
         """Computes the named outputs, `(batch, dim)` or `(batch, sequence, hidden)` float32."""
         return self._runs.run(feeds, outputs)
-
-
-def why_no_cuda() -> str:
-    """Why this onnxruntime has no CUDA, and the remedy; empty where it has, be there a GPU or not."""
-    if PROVIDER in import_onnxruntime("cuda").get_available_providers():
-        return ""
-    return f"this onnxruntime has no {PROVIDER}: pip uninstall -y onnxruntime && pip install 'stcompile[cuda]'"
 
 
 def _check_places(device: Device, ort: Any, session: Any) -> None:

@@ -72,6 +72,9 @@ class BoundRuns:
             self._session.run_with_iobinding(bound.binding, self._run_options(graph))
             found = [np.array(value) for value in bound.binding.copy_outputs_to_cpu()]
             if captured is None:
+                # It has been copied: kept for 64 shapes, token embeddings would be gigabytes.
+                bound.binding.clear_binding_outputs()
+                self._bind_outputs(bound.binding, outputs)
                 return found
             if graph == _UNCAPTURED:
                 self._keep_outputs(bound, outputs, found)
@@ -106,7 +109,11 @@ class BoundRuns:
         for name, array in feeds.items():
             inputs[name] = self._ort.OrtValue.ortvalue_from_numpy(np.asarray(array, order="C"), *self._place)
             binding.bind_ortvalue_input(name, inputs[name])
-        for name in outputs:
-            binding.bind_output(name, *self._place)
+        self._bind_outputs(binding, outputs)
         self._bound += 1
         return _Bound(inputs, binding, self._bound)
+
+    def _bind_outputs(self, binding: Any, outputs: tuple[str, ...]) -> None:
+        """Lets the outputs be made on the device, wherever there is room."""
+        for name in outputs:
+            binding.bind_output(name, *self._place)

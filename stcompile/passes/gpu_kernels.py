@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import onnx_ir as ir
 
 from stcompile.passes.base import PassResult
 from stcompile.passes.constants import added, constant_named, integers
-from stcompile.passes.graph import NoMatch, finish, is_op, matches, operand, swap
+from stcompile.passes.graph import NoMatch, finish, matches, operand, swap
 
 _INTEGERS = (ir.DataType.INT32, ir.DataType.INT64)
 
@@ -26,17 +29,33 @@ class UseGpuKernels:
     name = "use-gpu-kernels"
 
     def __call__(self, model: ir.Model) -> PassResult:
-        graph = model.graph
         refusals: list[str] = []
-        found = list(matches(graph, "ArgMax", _of_integers, refusals))
-        for node in found:
-            _count_before_first(graph, node)
-        rewrites = len(found)
-        for node in tuple(graph):
-            if is_op(node, *_ACTIVATIONS):
-                _ACTIVATIONS[node.op_type](graph, node)
-                rewrites += 1
+        rewrites = 0
+        for op_type, rewrite in _REWRITES.items():
+            rewrites += sum(1 for _ in matches(model.graph, op_type, partial(rewrite, model.graph), refusals))
         return finish(model, rewrites, refusals, "every operator has a kernel there")
+
+
+def _argmax(graph: ir.Graph, node: ir.Node) -> None:
+    x, axis = operand(node, 0), node.attributes.get_int("axis", 0)
+    if x is None or x.dtype not in _INTEGERS:
+        raise NoMatch("the ArgMax is of floats, which a GPU has")
+    if node.attributes.get_int("select_last_index", 0):
+        raise NoMatch("the ArgMax wants the last of the largest")
+    axes = integers(graph, f"axes_{axis}", [axis])
+    place = constant_named(graph, f"axis_{axis}", np.array(axis, dtype=np.int64))
+    zero = constant_named(graph, "int64_0", np.array(0, dtype=np.int64))
+    largest = added(graph, node, "ReduceMax", [x, axes], f"{node.name}_largest", {"keepdims": 1})
+    hit = added(graph, node, "Equal", [x, largest], f"{node.name}_hit")
+    ones = added(graph, node, "Cast", [hit], f"{node.name}_ones", {"to": ir.DataType.INT64})
+    hits = added(graph, node, "CumSum", [ones, place], f"{node.name}_hits")
+    before = added(graph, node, "Equal", [hits, zero], f"{node.name}_before")
+    counted = added(graph, node, "Cast", [before], f"{node.name}_counted", {"to": ir.DataType.INT64})
+    largest.type = x.type
+    hit.dtype = before.dtype = ir.DataType.BOOL
+    ones.dtype = hits.dtype = counted.dtype = ir.DataType.INT64
+    keep = node.attributes.get_int("keepdims", 1)
+    swap(graph, node, ir.node("ReduceSum", [counted, axes], attributes={"keepdims": keep}))
 
 
 def _mish(graph: ir.Graph, node: ir.Node) -> None:
@@ -53,36 +72,9 @@ def _celu(graph: ir.Graph, node: ir.Node) -> None:
     swap(graph, node, ir.node("Mul", [bent, scale]))
 
 
-_ACTIVATIONS = {"Mish": _mish, "Celu": _celu}
+_REWRITES: dict[str, Callable[[ir.Graph, ir.Node], None]] = {"ArgMax": _argmax, "Mish": _mish, "Celu": _celu}
 
 
 def _like(node: ir.Node, value: ir.Value) -> ir.Value:
     value.type, value.shape = node.outputs[0].type, node.outputs[0].shape
     return value
-
-
-def _of_integers(node: ir.Node) -> ir.Node:
-    x = operand(node, 0)
-    if x is None or x.dtype not in _INTEGERS:
-        raise NoMatch("the ArgMax is of floats, which a GPU has")
-    if node.attributes.get_int("select_last_index", 0):
-        raise NoMatch("the ArgMax wants the last of the largest")
-    return node
-
-
-def _count_before_first(graph: ir.Graph, node: ir.Node) -> None:
-    x, axis = node.inputs[0], node.attributes.get_int("axis", 0)
-    axes = integers(graph, f"axes_{axis}", [axis])
-    place = constant_named(graph, f"axis_{axis}", np.array(axis, dtype=np.int64))
-    zero = constant_named(graph, "int64_0", np.array(0, dtype=np.int64))
-    largest = added(graph, node, "ReduceMax", [x, axes], f"{node.name}_largest", {"keepdims": 1})
-    hit = added(graph, node, "Equal", [x, largest], f"{node.name}_hit")
-    ones = added(graph, node, "Cast", [hit], f"{node.name}_ones", {"to": ir.DataType.INT64})
-    hits = added(graph, node, "CumSum", [ones, place], f"{node.name}_hits")
-    before = added(graph, node, "Equal", [hits, zero], f"{node.name}_before")
-    counted = added(graph, node, "Cast", [before], f"{node.name}_counted", {"to": ir.DataType.INT64})
-    largest.type = None if x is None else x.type
-    hit.dtype = before.dtype = ir.DataType.BOOL
-    ones.dtype = hits.dtype = counted.dtype = ir.DataType.INT64
-    keep = node.attributes.get_int("keepdims", 1)
-    swap(graph, node, ir.node("ReduceSum", [counted, axes], attributes={"keepdims": keep}))

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from stcompile.passes.base import PassResult
 from stcompile.passes.constants import added, constant_named, integers
 from stcompile.passes.graph import MICROSOFT, Dim, NoMatch, dims, finish, is_contributed, operand, swap
-from stcompile.passes.padding_mask import ATTENTION_MASK, is_padding_mask, position_bias
+from stcompile.passes.padding_mask import ATTENTION_MASK, MaskProof, proofs
 from stcompile.passes.token_wise import is_token_wise, over_last_axis
 
 _SCORES_BIAS = 5  # the input of a MultiHeadAttention that is added to its scores
@@ -53,47 +53,32 @@ _Biases = dict[ir.Node, ir.Value | None]
 
 def _packable(model: ir.Model, refusals: list[str]) -> _Biases:
     """The self-attentions that hide nothing but padding, and the position bias that each keeps."""
+    masks = {node: operand(node, _SCORES_BIAS) for node in model.graph if is_contributed(node, "MultiHeadAttention")}
+    proved = proofs(model, [mask for mask in masks.values() if mask is not None])
     found: _Biases = {}
-    proved: dict[ir.Value, ir.Value | NoMatch | None] = {}
-    for node in model.graph:
-        if not is_contributed(node, "MultiHeadAttention"):
-            continue
-        mask = operand(node, _SCORES_BIAS)
-        if mask is not None and mask not in proved:
-            proved[mask] = _kept(model, mask)
-        kept = NoMatch("the attention hides nothing: padding takes part in it") if mask is None else proved[mask]
+    for node, mask in masks.items():
         try:
-            found[node] = _fitting(node, kept)
+            found[node] = _kept(node, None if mask is None else proved[mask])
         except NoMatch as reason:
             refusals.append(str(reason))
     return found
 
 
-def _fitting(node: ir.Node, bias: ir.Value | NoMatch | None) -> ir.Value | None:
-    """The bias that an attention keeps, of the shape that the operator takes."""
-    if isinstance(bias, NoMatch):
-        raise bias
+def _kept(node: ir.Node, proof: MaskProof | None) -> ir.Value | None:
+    """The bias of positions that an attention keeps without its padding, of the shape that the operator takes."""
+    if proof is None:
+        raise NoMatch("the attention hides nothing: padding takes part in it")
+    if not proof.hides_padding:
+        raise NoMatch("the attention hides more than padding (causal or local attention), or padding only in part")
     rows = _rows(node.inputs[0])
     if rows is None:
         raise NoMatch("the query is not known to be (batch, sequence, hidden)")
-    if bias is not None:
-        batch, heads, queries, keys = dims(bias) or (None,) * 4
+    if proof.bias is not None:
+        batch, heads, queries, keys = dims(proof.bias) or (None,) * 4
         expected = (node.attributes.get_int("num_heads"), rows[1], rows[1])
         if batch not in (1, rows[0]) or (heads, queries, keys) != expected:
             raise NoMatch("the bias of positions is not known to be (1 or batch, heads, sequence, sequence)")
-    return bias
-
-
-def _kept(model: ir.Model, mask: ir.Value) -> ir.Value | NoMatch | None:
-    """What is left of a mask without the padding it hides: nothing, or the bias of positions."""
-    if mask.producer() is None:
-        return NoMatch("what is added to the scores is constant, or fed from outside")
-    if is_padding_mask(model, mask):
-        return None
-    bias = position_bias(mask)
-    if bias is None or not is_padding_mask(model, mask, bias):
-        return NoMatch("the attention hides more than padding (causal or local attention), or padding only in part")
-    return bias
+    return proof.bias
 
 
 def _rows(value: ir.Value | None) -> tuple[Dim, ...] | None:
@@ -125,8 +110,10 @@ def _makes(root: ir.Value, value: ir.Value) -> bool:
     """Whether a value is made of `root` and of nothing beside it, token by token."""
     seen = [value]
     for item in seen:
-        found = [] if item is root else _sources(item, _rows(value))
-        if item is not root and not found:
+        if item is root:
+            continue
+        found = _sources(item, _rows(value))
+        if not found:
             return False
         seen += [source for source in found if source not in seen]
     return True

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -22,6 +23,25 @@ _SHAPES = ((3, 7), (2, 48), (2, 130), (2, 260), (2, 510), (2, 600))
 _HIDDEN = -1e4
 
 
+@dataclass(frozen=True)
+class MaskProof:
+    """What a mask was proved to be.
+
+    Attributes:
+        hides_padding: whether it hides padding, and nothing else, behind what it adds.
+        bias: what it adds to every score of a token, `(batch or 1, heads, queries, keys)`; None where that is nothing.
+    """
+
+    hides_padding: bool
+    bias: ir.Value | None
+
+
+def proofs(model: ir.Model, masks: Iterable[ir.Value]) -> dict[ir.Value, MaskProof]:
+    """Each mask and what it was proved to be; one that layers share is proved once."""
+    biases = {mask: position_bias(mask) for mask in masks}
+    return {mask: MaskProof(is_padding_mask(model, mask, bias), bias) for mask, bias in biases.items()}
+
+
 def is_padding_mask(model: ir.Model, mask: ir.Value, bias: ir.Value | None = None) -> bool:
     """Whether `mask` is 0 for every key that `attention_mask` keeps and hides every other one, for every query alike.
 
@@ -30,6 +50,8 @@ def is_padding_mask(model: ir.Model, mask: ir.Value, bias: ir.Value | None = Non
         mask: `(batch, heads or 1, queries or 1, keys)`, added to scores.
         bias: what the mask is in place of 0, `(batch or 1, heads, queries, keys)`.
     """
+    if mask.producer() is None:  # a constant knows of no padding
+        return False
     values = [mask] if bias is None else [mask, bias]
     names = tuple(str(value.name) for value in values)
     part = _leading_to(model, names)

@@ -19,7 +19,7 @@ from stcompile.errors import UnsupportedError
 from stcompile.native import DOMAIN
 from stcompile.passes.encoder_layers import PANEL, EncoderLayer, Linear, find_encoder_layers
 from stcompile.passes.graph import swap
-from stcompile.passes.padding_mask import ATTENTION_MASK, is_padding_mask, position_bias
+from stcompile.passes.padding_mask import ATTENTION_MASK, proofs
 
 _VERSION = 1
 
@@ -44,16 +44,14 @@ def fusable_layers(model: ir.Model) -> tuple[list[EncoderLayer], tuple[str, ...]
     """
     refusals: list[str] = []
     found = list(find_encoder_layers(model.graph, refusals))
-    added: dict[ir.Value, tuple[bool, ir.Value | None]] = {}
-    for layer in found:
-        if layer.mask not in added:
-            bias = position_bias(layer.mask)
-            added[layer.mask] = is_padding_mask(model, layer.mask, bias), bias
-    if not all(proved for proved, _ in added.values()):
+    proved = proofs(model, [layer.mask for layer in found])
+    if not all(proof.hides_padding for proof in proved.values()):
         refusals.append("more than padding and relative positions is added to the scores (a window, for one)")
     if not found and not refusals:
         refusals.append("it has no attention")
-    layers = [dataclasses.replace(layer, bias=added[layer.mask][1]) for layer in found if added[layer.mask][0]]
+    layers = [
+        dataclasses.replace(layer, bias=proved[layer.mask].bias) for layer in found if proved[layer.mask].hides_padding
+    ]
     return layers, tuple(dict.fromkeys(refusals))
 
 

@@ -21,21 +21,26 @@ from stcompile.trace.serialize import write_graphs
 @contextmanager
 def opened(model: ir.Model) -> Iterator[OnnxRuntimeEngine]:
     """The graph as it is, ready to run on the CPUs this process may use."""
-    with tempfile.TemporaryDirectory(prefix="stcompile-graph-") as folder:
-        (spec,) = write_graphs({"": model}, Path(folder))
-        native = DOMAIN in model.graph.opset_imports
-        yield OnnxRuntimeEngine(Path(folder) / spec.file, available_cpus(), "basic", native=native)
+    native = DOMAIN in model.graph.opset_imports
+    with _written(model) as file:
+        yield OnnxRuntimeEngine(file, available_cpus(), "basic", native=native)
 
 
 def why_no_gpu() -> str:
     """Why no graph can run on a GPU here, tried with the smallest one; empty where it can."""
     x, y = (ir.val(name, ir.DataType.FLOAT, ["batch"]) for name in ("x", "y"))
     node = ir.node("Neg", [x], outputs=[y])
-    model = ir.Model(ir.Graph([x], [y], nodes=[node], opset_imports={"": 20}), ir_version=10)
-    with tempfile.TemporaryDirectory(prefix="stcompile-graph-") as folder:
-        (spec,) = write_graphs({"": model}, Path(folder))
+    with _written(ir.Model(ir.Graph([x], [y], nodes=[node], opset_imports={"": 20}), ir_version=10)) as file:
         try:
-            CudaEngine(Path(folder) / spec.file, Device(CUDA), "basic")
+            CudaEngine(file, Device(CUDA), "basic")
         except StcompileError as error:
             return str(error)
     return ""
+
+
+@contextmanager
+def _written(model: ir.Model) -> Iterator[Path]:
+    """The graph's file, for as long as it is needed."""
+    with tempfile.TemporaryDirectory(prefix="stcompile-graph-") as folder:
+        (spec,) = write_graphs({"": model}, Path(folder))
+        yield Path(folder) / spec.file

@@ -15,7 +15,6 @@ from stcompile.runtime.engines.buckets import bucketed
 # Shapes whose memory is kept. Lengths are padded to multiples of 8, so texts of up to 512 tokens have 64 lengths.
 _SHAPES = 64
 
-
 # The run that no CUDA graph is captured of.
 _UNCAPTURED = -1
 
@@ -32,8 +31,8 @@ class _Bound:
 class BoundRuns:
     """One run at a time on one device; safe to call from several threads.
 
-    The inputs of a run are copied into memory that stays, the outputs stay on the device until they are copied back:
-    no run allocates what an earlier one of the same shape had.
+    The inputs of a run are copied into memory that stays for the next one of its shape. Outputs are let go of once they
+    are copied back, but for those of a captured CUDA graph, which writes to the same place every time.
 
     Args:
         ort: onnxruntime.
@@ -91,7 +90,7 @@ class BoundRuns:
         return options
 
     def _keep_outputs(self, bound: _Bound, outputs: tuple[str, ...], found: list[NDArray[np.float32]]) -> None:
-        """Where the outputs go from now on: a captured graph writes to the same place every time."""
+        """Where the outputs go from now on."""
         for name, value in zip(outputs, found, strict=True):
             held = self._ort.OrtValue.ortvalue_from_shape_and_type(list(value.shape), np.float32, *self._place)
             bound.binding.bind_ortvalue_output(name, held)

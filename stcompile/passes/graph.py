@@ -15,12 +15,6 @@ from stcompile.passes.base import PassResult
 
 MICROSOFT = "com.microsoft"
 
-# Operators whose outputs are made number by number, apart from broadcasting.
-ELEMENTWISE = (
-    *("Abs", "Add", "Cast", "Div", "Elu", "Erf", "Exp", "Gelu", "LeakyRelu", "Mul", "Neg", "Pow", "Reciprocal", "Relu"),
-    *("Sigmoid", "Softplus", "Sqrt", "Sub", "Tanh"),
-)
-
 Dim = int | str | None
 
 Match = TypeVar("Match")

@@ -155,7 +155,7 @@ def _rewrite(graph: ir.Graph, root: ir.Value, inner: set[ir.Node], biases: _Bias
             if value is root:
                 node.replace_input_with(index, packed.tokens)
         kept = _attention(graph, node, packed, biases[node]) if node in biases else node
-        over_last_axis(kept)
+        over_last_axis(graph, kept)
         done.add(kept)
         made.extend(kept.outputs)
     for value in made:

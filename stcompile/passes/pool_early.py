@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+from dataclasses import dataclass
+
 import onnx_ir as ir
 
 from stcompile.passes.base import PassResult
 from stcompile.passes.constants import integers
-from stcompile.passes.graph import ELEMENTWISE, Dim, NoMatch, constant, dims, finish, is_op, operand, swap
+from stcompile.passes.graph import Dim, NoMatch, dims, finish, is_op, operand, swap
+from stcompile.passes.token_wise import is_token_wise
 
 _SEQUENCE = 1  # the axis of the rows
 _MASK = 3  # the input of an Attention
@@ -93,17 +97,19 @@ def _row_inputs(node: ir.Node, shape: tuple[Dim, Dim]) -> list[int]:
 def _is_rowwise(node: ir.Node, shape: tuple[Dim, Dim]) -> bool:
     if any(output.uses() or output.is_graph_output() for output in node.outputs[1:]):
         return False
-    if is_op(node, "MatMul"):
-        weight = constant(operand(node, 1))
-        return weight is not None and weight.ndim == 2 and _has_rows(operand(node, 0), shape)
-    if is_op(node, "LayerNormalization"):
-        return node.attributes.get_int("axis", -1) in (-1, 2)
-    if is_op(node, "ReduceMean"):
-        axes = constant(operand(node, 1))
-        return axes is not None and axes.tolist() in ([-1], [2]) and node.attributes.get_int("keepdims", 1) == 1
     if is_op(node, "Attention"):
         return _takes_one_query(node, shape)
-    return is_op(node, *ELEMENTWISE) and all(_has_rows(value, shape) or _is_row(value) for value in node.inputs)
+    return is_token_wise(node, _Rows(shape), _is_row)
+
+
+@dataclass(frozen=True)
+class _Rows(Container[ir.Value | None]):
+    """The values with a row for each token."""
+
+    shape: tuple[Dim, Dim]
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, ir.Value) and _has_rows(value, self.shape)
 
 
 def _is_row(value: ir.Value | None) -> bool:

@@ -87,6 +87,14 @@ def add_artifact_option(
     )
 
 
+def add_text_options(to: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    """One option for each set of texts, e.g. `--short FILE`."""
+    for name in names:
+        to.add_argument(
+            f"--{name}", type=Path, metavar="FILE", help=f"{name} texts: one a line, or .jsonl with a field text"
+        )
+
+
 def at_least_one(text: str) -> int:
     """Argument type: a whole number of at least 1."""
     number = int(text)
@@ -123,6 +131,15 @@ def require_file(path: Path, what: str) -> Path:
 def some_texts(path: Path, limit: int) -> list[str]:
     """The first `limit` texts of a file: JSONL with the field `text`, or one text a line."""
     return read_texts(str(require_file(path, "the text file")))[:limit]
+
+
+def text_sets(arguments: argparse.Namespace, names: Sequence[str], limit: int) -> dict[str, list[str]]:
+    """The first `limit` texts of each set that was given. Raises `InputError` where none was."""
+    given = {name: path for name in names if (path := getattr(arguments, name)) is not None}
+    if not given:
+        options = ", ".join(f"--{name} FILE" for name in names)
+        raise InputError(f"nothing to encode: pass {options}, or {'both' if len(names) == 2 else 'several of them'}")
+    return {name: some_texts(path, limit) for name, path in given.items()}
 
 
 def model_folder(given: Path | None) -> Path:

@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 
 from benchmarks._common import (
+    add_text_options,
     at_least_one,
     limit_threads,
     print_table,
     pyplot,
     save_plot,
-    some_texts,
     spread_text,
+    text_sets,
 )
 from stcompile.bench import Spread, Timing, speedup
-from stcompile.errors import InputError
+
+SETS = ("short", "long")
 
 _COLOURS = ("#9a9a9a", "#4878a8", "#2a9d6f", "#c98a3d")
 
@@ -30,10 +32,9 @@ def latency(seconds: Sequence[float]) -> dict[str, float]:
     return {"p50_ms": round(float(p50), 3), "p99_ms": round(float(p99), 3)}
 
 
-def add_speed_options(to: argparse.ArgumentParser, *, rounds: int, limit: int) -> None:
+def add_speed_options(to: argparse.ArgumentParser, *, rounds: int, limit: int, sets: Sequence[str] = SETS) -> None:
     """The texts to encode, and how often."""
-    to.add_argument("--short", type=Path, metavar="FILE", help="short texts: one a line, or .jsonl with a field text")
-    to.add_argument("--long", type=Path, metavar="FILE", help="long texts, in the same format")
+    add_text_options(to, sets)
     to.add_argument("--threads", type=at_least_one, default=1, help="threads of every contender (default: 1)")
     to.add_argument("--rounds", type=at_least_one, default=rounds, help=f"timed rounds (default: {rounds})")
     to.add_argument("--limit", type=at_least_one, default=limit, help=f"take the first N texts (default: {limit})")
@@ -42,13 +43,11 @@ def add_speed_options(to: argparse.ArgumentParser, *, rounds: int, limit: int) -
 
 def prepared(arguments: argparse.Namespace) -> dict[str, list[str]]:
     """The sets of texts that were asked for, with everything that could be missing checked before any work."""
-    if arguments.short is None and arguments.long is None:
-        raise InputError("nothing to encode: pass --short FILE, --long FILE, or both")
+    sets = text_sets(arguments, SETS, arguments.limit)
     if arguments.plot is not None:
         pyplot()
     limit_threads(arguments.threads)
-    given = (("short", arguments.short), ("long", arguments.long))
-    return {name: some_texts(path, arguments.limit) for name, path in given if path is not None}
+    return sets
 
 
 def speed_rows(name: str, texts: list[str], timings: dict[str, Timing], against: str) -> list[dict[str, Any]]:

@@ -20,17 +20,18 @@ import numpy as np
 import stcompile
 from benchmarks._common import (
     add_model_option,
+    add_text_options,
     at_least_one,
     machine_facts,
     model_folder,
     parser,
     print_table,
     run,
-    some_texts,
     status,
+    text_sets,
     write_json,
 )
-from benchmarks._speeds import latency, print_speeds, speed_rows
+from benchmarks._speeds import SETS, latency, print_speeds, speed_rows
 from stcompile.bench import interleave
 from stcompile.errors import InputError, StcompileError
 from stcompile.export import export_model
@@ -46,10 +47,7 @@ Encode = Callable[[list[str]], Any]
 
 def main() -> int:
     arguments = _arguments()
-    given = {"short": arguments.short, "long": arguments.long}
-    sets = {name: some_texts(path, arguments.limit) for name, path in given.items() if path is not None}
-    if not sets:
-        raise InputError("nothing to encode: pass --short FILE, --long FILE, or both")
+    sets = text_sets(arguments, SETS, arguments.limit)
     gpu = _gpu(arguments.device)
     machine = {**machine_facts(), "gpu": gpu}
     model = model_folder(arguments.model)
@@ -77,8 +75,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     made = parser(__doc__, "python -m benchmarks.cuda --short short.jsonl --long long.jsonl --json cuda.json")
     add_model_option(made)
-    made.add_argument("--short", type=Path, metavar="FILE", help="short texts: one a line, or .jsonl with a field text")
-    made.add_argument("--long", type=Path, metavar="FILE", help="long texts, in the same format")
+    add_text_options(made, SETS)
     made.add_argument("--device", default="cuda", help="cuda, or cuda:1 for the second GPU (default: cuda)")
     made.add_argument("--rounds", type=at_least_one, default=7, help="timed rounds (default: 7)")
     made.add_argument("--limit", type=at_least_one, default=4096, help="take the first N texts (default: 4096)")

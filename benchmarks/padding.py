@@ -12,23 +12,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import cycle, islice
-from pathlib import Path
 from typing import Any
 
 from benchmarks._common import (
     add_artifact_option,
     add_model_option,
+    add_text_options,
     artifacts,
     machine_facts,
     model_folder,
     parser,
     print_table,
     run,
-    some_texts,
+    text_sets,
     write_json,
 )
 from stcompile.artifact import Artifact
-from stcompile.errors import InputError
 from stcompile.manifest import TextSpec
 from stcompile.runtime.batching import WINDOW, Limits, by_length
 from stcompile.runtime.route import GPU_LENGTH_MULTIPLE, GPU_TOKEN_BUDGET
@@ -36,6 +35,7 @@ from stcompile.runtime.text.base import width_of
 from stcompile.runtime.text.transformer import TransformerText
 
 TARGETS = ("onnx-fp32",)
+SETS = ("short", "mixed", "long")
 
 # Texts of one call, repeated up to it.
 CALLS = (64, 512, WINDOW)
@@ -45,10 +45,7 @@ _MATRICES = 12
 
 def main() -> int:
     arguments = _arguments()
-    given = {"short": arguments.short, "mixed": arguments.mixed, "long": arguments.long}
-    sets = {name: some_texts(path, WINDOW) for name, path in given.items() if path is not None}
-    if not sets:
-        raise InputError("nothing to count: pass --short FILE, --mixed FILE, --long FILE, or several")
+    sets = text_sets(arguments, SETS, WINDOW)
     model = model_folder(arguments.model)
     results: list[dict[str, Any]] = []
     with artifacts(arguments.artifact, model, TARGETS) as made:
@@ -71,8 +68,7 @@ def _arguments() -> argparse.Namespace:
     made = parser(__doc__, "python -m benchmarks.padding --short short.jsonl --long long.jsonl --json padding.json")
     add_model_option(made)
     add_artifact_option(made, TARGETS)
-    for name in ("short", "mixed", "long"):
-        made.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"{name} texts: one a line, or .jsonl")
+    add_text_options(made, SETS)
     return made.parse_args()
 
 

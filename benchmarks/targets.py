@@ -26,9 +26,9 @@ from benchmarks._common import (
     pyplot,
     run,
     save_plot,
-    some_texts,
     spread_text,
     status,
+    text_sets,
     write_json,
 )
 from benchmarks._speeds import add_speed_options, speed_rows
@@ -47,7 +47,7 @@ _COLOURS = ("#4878a8", "#2a9d6f", "#c98a3d")
 
 def main() -> int:
     arguments = _arguments()
-    sets = _sets(arguments)
+    sets = text_sets(arguments, _SETS, arguments.limit)
     names, refused = chosen_targets(arguments.targets, arguments.artifact)
     if arguments.plot is not None:
         pyplot()
@@ -121,21 +121,13 @@ def _arguments() -> argparse.Namespace:
     add_artifact_option(made, EVERY_TARGET)
     add_targets_option(made)
     add_model_option(made)
-    add_speed_options(made, rounds=7, limit=128)
-    made.add_argument("--mixed", type=Path, metavar="FILE", help="texts of mixed length, in the same format")
+    add_speed_options(made, rounds=7, limit=128, sets=_SETS)
     made.add_argument(
         "--batch-size",
         type=at_least_one,
         help="texts of a batch (default: the runtime's own batches of so many tokens)",
     )
     return made.parse_args()
-
-
-def _sets(arguments: argparse.Namespace) -> dict[str, list[str]]:
-    given = {name: path for name in _SETS if (path := getattr(arguments, name)) is not None}
-    if not given:
-        raise InputError("nothing to encode: pass --short FILE, --mixed FILE or --long FILE, or several of them")
-    return {name: some_texts(path, arguments.limit) for name, path in given.items()}
 
 
 def _by_target(compiled: Sequence[Artifact]) -> dict[str, Artifact]:

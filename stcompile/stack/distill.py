@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 
+from tokenizers import Tokenizer
+
 from stcompile.errors import InputError, UnsupportedError
 from stcompile.extras import require
 from stcompile.modules import Dropout, Normalize, Pooling, StaticEmbedding, Transformer
@@ -24,8 +26,8 @@ def distilled(stack: ModuleStack, *, pca_dims: int | None = PCA_DIMS) -> ModuleS
     """Static token embeddings that imitate a model: a table of what its network makes of each token alone.
 
     The result has no prompts: a static model has no context that could read them. It keeps `truncate_dim`, since
-    principal components come in the order of what they carry. The network of `stack` is used up: its table of tokens
-    is rearranged.
+    principal components come in the order of what they carry, and the length limit. The network of `stack` is used up:
+    its table of tokens is rearranged.
 
     Args:
         stack: a Transformer with mean, cls or lasttoken pooling.
@@ -58,8 +60,18 @@ def distilled(stack: ModuleStack, *, pca_dims: int | None = PCA_DIMS) -> ModuleS
     except Exception as error:  # of model2vec, transformers or scikit-learn
         detail = " ".join(str(error).split())[:300]
         raise UnsupportedError(stack.name, [f"model2vec cannot distill its network ({detail})"]) from error
-    embedding = StaticEmbedding(found.tokenizer, table_of(found))
+    embedding = StaticEmbedding(_limited(found.tokenizer, transformer), table_of(found))
     return ModuleStack([embedding, Normalize()], truncate_dim=stack.truncate_dim, name=stack.name)
+
+
+def _limited(tokenizer: Tokenizer, transformer: Transformer) -> Tokenizer:
+    """Cuts texts where the model itself does: releases of model2vec leave different limits in the tokenizer."""
+    own = Tokenizer.from_str(tokenizer.to_str())
+    if transformer.max_seq_length is None:
+        own.no_truncation()
+    else:
+        own.enable_truncation(transformer.max_seq_length, direction=transformer.tokenizer.truncation_side)
+    return own
 
 
 def _checked(stack: ModuleStack) -> tuple[Transformer, str]:

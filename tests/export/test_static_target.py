@@ -21,7 +21,7 @@ from stcompile.export import export_model
 from stcompile.parity.probes import probe_texts
 from stcompile.stack.distill import distilled
 from stcompile.stack.load import load_stack
-from tests.conftest import MODELS, Compiled, load_case
+from tests.conftest import MODELS, Compiled, load_case, transformer_of
 
 MODEL = "pool_mean"
 TEXTS = ["hello", "The quick brown fox jumps over the lazy dog."]
@@ -53,6 +53,24 @@ def test_it_is_what_sentence_transformers_distills(tmp_path: Path) -> None:
     assert np.array_equal(some, np.linalg.norm(vectors, axis=1) > 0)
     assert some.sum() > 20
     assert (expected[some] * vectors[some]).sum(axis=1).min() >= SAME_COMPONENTS
+
+
+@pytest.mark.parametrize("left", [None, 7])
+def test_its_length_limit_is_the_models(left: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Releases of model2vec leave different limits in the tokenizer: 0.8 none of its own, 0.10 512."""
+    distill = importlib.import_module("model2vec.distill")
+    real = distill.distill_from_model
+
+    def other_release(**options: Any) -> Any:
+        found = real(**options)
+        tokenizer = found.tokenizer
+        tokenizer.no_truncation() if left is None else tokenizer.enable_truncation(left)
+        return found
+
+    monkeypatch.setattr(distill, "distill_from_model", other_release)
+    model = load_stack(MODELS / MODEL)
+    front = distilled(model, pca_dims=8).routes[""].front
+    assert front.max_seq_length == transformer_of(model).max_seq_length == 64
 
 
 def test_it_needs_no_torch(compiled: Compiled) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stcompile.errors import ArtifactError, ProviderError
+from stcompile.errors import ArtifactError, MissingExtraError, ProviderError
 from stcompile.extras import require
 from stcompile.manifest import EngineSpec
 
@@ -20,6 +20,9 @@ from stcompile.manifest import EngineSpec
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 _TELEMETRY = "openvino_telemetry"
+
+# Releases before 2026.0 answer an empty text of a static model with NaN; those before 2026.3 crash on some networks.
+_OLDEST = (2026, 3)
 
 
 class OpenVinoEngine:
@@ -99,13 +102,21 @@ def import_openvino(purpose: str) -> Any:
     is not installed, and takes the stub it has for that.
 
     Raises:
-        MissingExtraError: openvino is not installed.
+        MissingExtraError: openvino is not installed, or a release that does not compute rightly.
     """
     hidden = _TELEMETRY not in sys.modules
     if hidden:
         sys.modules[_TELEMETRY] = None  # type: ignore[assignment] # how Python marks what must not be found
     try:
-        return require("openvino", purpose)
+        openvino = require("openvino", purpose)
     finally:
         if hidden:
             del sys.modules[_TELEMETRY]
+    found = str(openvino.__version__).partition("-")[0]
+    if tuple(int(part) for part in found.split(".")[:2]) < _OLDEST:
+        oldest = ".".join(map(str, _OLDEST))
+        raise MissingExtraError(
+            f"{purpose} needs openvino {oldest} or later, and {found} is installed: pip install --upgrade "
+            "'stcompile[openvino]'"
+        )
+    return openvino

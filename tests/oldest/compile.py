@@ -1,0 +1,34 @@
+"""Compiles golden models for many targets into a folder: what `encode.py` loads where every dependency is the oldest.
+
+python -m tests.oldest.compile FOLDER
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from stcompile.target import TARGETS
+from tests.conftest import _Quick
+
+# Every kind of front end and of graph. `wide_bert` alone has layers that fused targets take.
+EVERY_TARGET = "wide_bert"
+EXACT = ("static_normalize", "wordemb_mean", "bow_dense_normalize", "clip_text", "router_two_encoders")
+EIGHT_BITS = ("backbone_t5", "backbone_modernbert", "backbone_qwen3_lasttoken")
+
+
+def main(folder: Path) -> None:
+    """Exports each pair of a case and a target to `FOLDER/CASE/TARGET`."""
+    here = [target.name for target in TARGETS.values() if not target.distills and not target.refusals()]
+    pairs = [
+        *((EVERY_TARGET, target) for target in here),
+        *((case, target) for case in EXACT for target in ("onnx-fp32", "openvino-fp32")),
+        *((case, target) for case in EIGHT_BITS for target in ("onnx-int8", "openvino-int8")),
+    ]
+    quick = _Quick(folder)
+    for case, target in pairs:
+        quick(case, target, folder / case / target)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

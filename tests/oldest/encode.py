@@ -1,0 +1,61 @@
+"""Encodes with artifacts that `compile.py` made, and compares with the vectors of sentence-transformers.
+
+    python -m tests.oldest.encode FOLDER
+
+It runs where the runtime's dependencies alone are installed, each in the oldest version that is declared.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import stcompile
+from stcompile.metrics import distance
+from stcompile.target import Target
+
+EXPECTED = Path(__file__).parents[2] / "golden" / "expected"
+
+FORBIDDEN = ("torch", "transformers", "onnx")
+
+# Less than this is no text's vector, whatever the recipe; what a float32 graph computes is exact but for rounding.
+# Measured: fp32 0.9999999, 8 bits 0.997, 4 bits 0.98.
+EXACT, LEAST = 0.999999, 0.97
+
+
+def main(folder: Path) -> int:
+    """Encodes with every artifact; prints a line for each, and returns how many are wrong."""
+    wrong = 0
+    for artifact in sorted(path.parent for path in folder.glob("*/*/manifest.json")):
+        name = f"{artifact.parent.name} {artifact.name}"
+        needed = "openvino" if Target.parse(artifact.name).is_openvino else "onnxruntime"
+        try:
+            cosine = _cosine(artifact)
+        except Exception as error:  # whatever an old release raises is what is looked for
+            cosine, needed = float("nan"), f"{needed}: {type(error).__name__}: {error}"
+        right = cosine >= (EXACT if "fp32" in artifact.name else LEAST)
+        wrong += not right
+        print(f"{'right' if right else 'WRONG'} {name}: cosine {cosine:.7f} {'' if right else needed}")  # noqa: T201
+    loaded = [name for name in FORBIDDEN if name in sys.modules]
+    print(", ".join(f"{name} {version(name)}" for name in ("numpy", "tokenizers", "onnxruntime", "openvino")))  # noqa: T201
+    return wrong + len(loaded)
+
+
+def _cosine(artifact: Path) -> float:
+    """The smallest of any golden text to its vector by sentence-transformers; NaN where a vector has one."""
+    expected = EXPECTED / artifact.parent.name
+    about: dict[str, Any] = json.loads((expected / "case.json").read_text(encoding="utf-8"))
+    texts = json.loads((EXPECTED / about["inputs"]).read_text(encoding="utf-8"))
+    run = next(run for run in about["runs"] if run["method"] == "encode" and "output_value" not in run["kwargs"])
+    # One by one: the dynamic recipe gives a text another vector in another batch.
+    found = stcompile.load(artifact, threads=1).encode(texts, **{**run["kwargs"], "batch_size": 1})
+    return float(distance(np.load(expected / run["file"]), found).cosine.min())
+
+
+if __name__ == "__main__":
+    sys.exit(bool(main(Path(sys.argv[1]))))

@@ -1,0 +1,79 @@
+"""The oldest declared versions are those that are tried, and no graph has an operator that they cannot run."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+import pytest
+import tomllib
+
+from stcompile.native import DOMAIN
+from tests.conftest import Quick
+
+HERE = Path(__file__)
+ROOT = HERE.parents[2]
+
+# `domain::operator` to the versions of it that the oldest onnxruntime has a CPU kernel for; `kernels.py` wrote it.
+KERNELS: dict[str, list[list[int]]] = json.loads(HERE.with_name("kernels.json").read_text(encoding="utf-8"))
+
+# What production may install.
+RUNTIME_EXTRAS = ("cpu", "openvino", "cli", "phrases")
+
+
+def test_the_oldest_declared_versions_are_those_that_are_tried() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [line for extra in RUNTIME_EXTRAS for line in project["optional-dependencies"][extra]]
+    declared = dict(line.split(">=") for line in [*project["dependencies"], *extras])
+    pins = re.findall(r"^([\w-]+)==([\d.]+)$", (ROOT / "constraints-oldest.txt").read_text(), re.MULTILINE)
+    assert {name: release(version) for name, version in pins} == {
+        name: release(version) for name, version in declared.items()
+    }
+
+
+def release(version: str) -> tuple[int, ...]:
+    """`1.26` and `1.26.0` are one."""
+    numbers = tuple(int(part) for part in version.split("."))
+    return (*numbers, 0, 0)[:3]
+
+
+def lacking(model: ir.Model) -> set[str]:
+    """The operators of a graph that the oldest onnxruntime has no kernel for."""
+    found = set()
+    for node in model.graph:
+        version = 1
+        if not node.domain:
+            opset = model.graph.opset_imports[""]
+            version = onnx.defs.get_schema(node.op_type, opset, "").since_version
+        name = f"{node.domain}::{node.op_type}"
+        if node.domain != DOMAIN and not any(first <= version <= last for first, last in KERNELS.get(name, [])):
+            found.add(f"{name} {version}")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("case", "target"),
+    [
+        ("full_stack", "onnx-fp32"),
+        ("full_stack", "onnx-fp16"),
+        ("full_stack", "onnx-int8"),
+        ("full_stack", "onnx-int8-dynamic"),
+        ("full_stack", "onnx-int4-weights"),
+        ("wide_bert", "onnx-int8-fused"),
+        ("backbone_qwen3_lasttoken", "onnx-int8"),
+        ("static_normalize", "onnx-fp32"),
+    ],
+)
+def test_the_oldest_onnxruntime_has_every_operator(case: str, target: str, quick: Quick) -> None:
+    assert not lacking(ir.load(quick(case, target).folder / "model.onnx"))
+
+
+def test_an_operator_it_lacks_is_seen() -> None:
+    """Of opset 23, onnxruntime has QuantizeLinear since 1.24."""
+    x, scale, zero, y = (ir.val(name) for name in ("x", "scale", "zero", "y"))
+    node = ir.node("QuantizeLinear", [x, scale, zero], outputs=[y])
+    graph = ir.Graph([x, scale, zero], [y], nodes=[node], opset_imports={"": 23})
+    assert lacking(ir.Model(graph, ir_version=10)) == {"::QuantizeLinear 23"}

@@ -15,8 +15,9 @@ from stcompile.errors import ParityError, UnsupportedError
 from stcompile.manifest import NO_PADDING, SENTENCE, TOKENS, GraphSpec, TextSpec
 from stcompile.parity.padding import padding_for
 from stcompile.parity.quality import Quality
+from stcompile.parity.reference import Origin, check_installed
 from stcompile.parity.report import ParityReport
-from stcompile.parity.verify import check_parity
+from stcompile.parity.verify import Proof
 from stcompile.passes import packs, run_pipeline, why_not_packed
 from stcompile.quantize import RECIPES, QuantizationJob
 from stcompile.quantize.calibration import Calibration, CalibrationSet
@@ -60,7 +61,7 @@ def export_model(
     pca_dims: int | None = PCA_DIMS,
     step: Step | None = None,
 ) -> Artifact:
-    """Compiles a model, proves the result against torch, and publishes it at `destination`.
+    """Compiles a model, proves the result against sentence-transformers, and publishes it at `destination`.
 
     Args:
         model: a model folder, a hub id, or a live SentenceTransformer.
@@ -93,7 +94,8 @@ def export_model(
         ModelFolderError: the model is missing, half-written or malformed.
         UnsupportedError: something in the stack cannot be compiled; names everything found.
         ArtifactError: the destination cannot be written.
-        ParityError: the compiled graph is not within the target's tolerance of torch; nothing was published.
+        ParityError: the compiled graph is not within the target's tolerance of sentence-transformers; nothing was
+            published.
         BudgetError: no plan is within the budget; nothing was published.
     """
     step = step or (lambda _: nullcontext(_silent))
@@ -109,6 +111,7 @@ def export_model(
         pca_dims=pca_dims,
     )
     chosen = request.target
+    check_installed()
     check_destination(Path(destination))
     with step("Reading the module stack"):
         stack = load_stack(model, revision=revision, cache_dir=cache_dir, trust_remote_code=trust_remote_code)
@@ -135,12 +138,16 @@ def export_model(
             graphs = _write(chosen, {item.route: item.graph for item in compiled}, folder, stack.name)
             manifest = assembled(stack, chosen, provider, specs, graphs, compiled, padding, distillation)
             write_manifest(folder, manifest)
-        with step("Proving it against torch"):
-            report = check_parity(
-                open_artifact(folder), stack, texts=texts, tolerance=request.tolerance, device=request.device
+        with step("Proving it against sentence-transformers"):
+            proof = Proof(
+                open_artifact(folder), stack, Origin(model, revision, cache_dir, trust_remote_code), texts=texts
             )
+            name = stack.name
+            # They would lie in memory beside the reference's own network.
+            del stack, compiled
+            report = proof.judge(request.tolerance, request.device)
         if not report.passed:
-            raise ParityError(_verdict(stack.name, chosen, report))
+            raise ParityError(_verdict(name, chosen, report))
         (folder / PARITY_FILE).write_text(report.to_json(), encoding="utf-8")
         write_manifest(folder, judged(manifest, report))
     return open_artifact(destination, check_integrity=False)
@@ -229,7 +236,12 @@ def _check_packed(stack: ModuleStack, compiled: Sequence[CompiledRoute]) -> None
 
 
 def _verdict(name: str, target: Target, report: ParityReport) -> str:
+    advice = (
+        "No tolerance mends that: please report it, with the model's name"
+        if report.misread
+        else "Choose a target of higher precision, or accept it with --min-cosine"
+    )
     return (
-        f"{name} as {target.name} is not within tolerance of torch: {'; '.join(report.failures)}. Nothing was "
-        "published. Choose a target of higher precision, or accept it with --min-cosine"
+        f"{name} as {target.name} is not within tolerance of {report.reference}: {'; '.join(report.failures)}. Nothing "
+        f"was published. {advice}"
     )

@@ -14,6 +14,7 @@ _EXTRA_OF = {
     "rich": "cli",
     "torch": "compile",
     "transformers": "compile",
+    "sentence_transformers": "compile",
     "huggingface_hub": "compile",
     "safetensors": "compile",
     "onnx": "compile",

@@ -284,7 +284,11 @@ class QuantizationSummary:
 
 @dataclass(frozen=True)
 class ParitySummary:
-    """The verdict that let the artifact be published; the whole report is in `parity.json`."""
+    """The verdict that let the artifact be published; the whole report is in `parity.json`.
+
+    Its fields are those of `ParityReport`; `reference` is empty in artifacts of before there was a choice: our own
+    modules judged them.
+    """
 
     num_texts: int
     max_abs_error: float
@@ -293,6 +297,7 @@ class ParitySummary:
     neighbour_overlap: float
     batch_invariance: float
     reference_batch_invariance: float
+    reference: str = ""
 
 
 @dataclass(frozen=True)

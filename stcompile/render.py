@@ -23,7 +23,8 @@ def parity(target: str, report: dict[str, Any]) -> Table:
     """The parity table: measure, value, what was allowed."""
     allowed = report["tolerance"]
     verdict = "passed" if report["passed"] else "FAILED"
-    table = _table(f"{target} against torch: {verdict}", "measure", "value", "allowed")
+    table = _table(f"{target} against sentence-transformers: {verdict}", "measure", "value", "allowed")
+    table.add_row("reference", escape(report["reference"]), "")
     table.add_row("texts", str(report["num_texts"]), "")
     table.add_row("max abs error", f"{report['max_abs_error']:.2e}", _bound("<=", allowed["max_abs_error"]))
     table.add_row("min cosine", f"{report['min_cosine']:.6f}", _bound(">=", allowed["min_cosine"]))
@@ -31,7 +32,7 @@ def parity(target: str, report: dict[str, Any]) -> Table:
     table.add_row("top-10 neighbour overlap", f"{report['neighbour_overlap']:.4f}", "")
     invariance = _bound(">=", allowed["batch_invariance"])
     table.add_row("batch invariance (cosine)", f"{report['batch_invariance']:.6f}", invariance)
-    table.add_row("  the same in torch", f"{report['reference_batch_invariance']:.6f}", "")
+    table.add_row("  the same of the reference", f"{report['reference_batch_invariance']:.6f}", "")
     table.add_row("worst text", escape(shortened(report["worst_text"])), "")
     return table
 

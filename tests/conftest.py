@@ -116,9 +116,9 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
 class _Quick:
     """`export_model` of golden cases, for tests of many targets: what does not depend on the target is done once.
 
-    A model is read, traced and tokenized for calibration once a session, and parity is judged in this process.
-    Everything else is done anew: passes, recipe, writing, the verdict, the manifest. The texts of parity are the case's
-    own. Without a destination an artifact is made once a session and never written to.
+    A model is read, traced, tokenized for calibration and encoded by sentence-transformers once a session, and parity
+    is judged in this process. Everything else is done anew: passes, recipe, writing, the verdict, the manifest. The
+    texts of parity are the case's own. Without a destination an artifact is made once a session and never written to.
     """
 
     def __init__(self, base: Path) -> None:
@@ -131,6 +131,7 @@ class _Quick:
         self._once: dict[str, dict[Any, Any]] = {"load_stack": {}, "padding_for": {}, "trace": {}, "Calibration": {}}
         self._real: dict[str, Any] = {name: getattr(export, name) for name in self._once}
         self._made: dict[str, Artifact | StcompileError] = {}
+        self._references: dict[Any, Any] = {}
 
     def __call__(self, case: str, target: str, destination: Path | None = None, **options: Any) -> Artifact:
         if destination is not None:
@@ -160,6 +161,7 @@ class _Quick:
             # recipes work in place
             patch.setattr(export, "trace", lambda *arguments: self._first("trace", arguments).clone())
             patch.setattr(verify, "run_shipped", _run_here)
+            patch.setattr(verify, "open_reference", self._reference)
             return export.export_model(known.model, destination, target, **options)
 
     def _first(self, name: str, arguments: tuple[Any, ...]) -> Any:
@@ -168,11 +170,45 @@ class _Quick:
             once[arguments] = self._real[name](*arguments)
         return once[arguments]
 
+    def _reference(self, origin: Any) -> Any:
+        """sentence-transformers' answers, asked for once a session."""
+        from stcompile.parity.reference import open_reference
+
+        if origin.distilled:
+            return open_reference(origin)
+        if origin not in self._references:
+            self._references[origin] = _Remembering(open_reference(origin))
+        return self._references[origin]
+
     def _load_stack(self, model: Path, **options: Any) -> Any:
         once = self._once["load_stack"]
         if model not in once:
             once[model] = self._real["load_stack"](model, **options)
         return once[model]
+
+
+class _Remembering:
+    """A `Reference` that answers the same question once."""
+
+    def __init__(self, reference: Any) -> None:
+        self._reference = reference
+        self._known: dict[Any, Any] = {}
+
+    @property
+    def about(self) -> str:
+        return str(self._reference.about)
+
+    def encode(self, texts: Sequence[str], **options: Any) -> Any:
+        return self._asked("encode", texts, options)
+
+    def tokens(self, texts: Sequence[str], **options: Any) -> Any:
+        return self._asked("tokens", texts, options)
+
+    def _asked(self, name: str, texts: Sequence[str], options: dict[str, Any]) -> Any:
+        key = (name, *texts, *sorted(options.items(), key=str))
+        if key not in self._known:
+            self._known[key] = getattr(self._reference, name)(texts, **options)
+        return self._known[key]
 
 
 def _run_here(artifact: Path, texts: Sequence[str], runs: Any, *, device: str) -> dict[str, npt.NDArray[np.float32]]:

@@ -13,19 +13,22 @@ from stcompile.target import Tolerance
 
 @dataclass(frozen=True)
 class ParityReport:
-    """How a compiled artifact compares with torch.
+    """How a compiled artifact compares with sentence-transformers.
 
     Attributes:
         target: the artifact's target.
+        reference: what it was compared with: `sentence-transformers` and its release, or our own modules and why.
         num_texts: texts compared, counting a text once per prompt it ran with.
-        max_abs_error: largest absolute difference of a component, on rows scaled to the torch row's length.
+        max_abs_error: largest absolute difference of a component, on rows scaled to the reference row's length.
         min_cosine: smallest cosine similarity between a text's two vectors.
         mean_cosine: mean of those.
         neighbour_overlap: share of the ten nearest texts that both agree on.
         batch_invariance: smallest cosine between a text's vector alone and in a mixed batch, compiled.
-        reference_batch_invariance: the same for torch; below 1 the model itself depends on padding.
+        reference_batch_invariance: the same for the reference; below 1 the model itself depends on padding.
         worst_text: the text with the largest error.
         tolerance: what was allowed.
+        misread: whether our own modules, which were traced, already give other vectors than the reference: a bug of
+            stcompile, whatever the target.
         failures: what was not within tolerance, one sentence each; empty when it passed.
         texts_sha256: hash of the texts, so that two reports can be compared.
     """
@@ -42,6 +45,8 @@ class ParityReport:
     tolerance: Tolerance
     failures: tuple[str, ...]
     texts_sha256: str
+    reference: str
+    misread: bool = False
 
     @property
     def passed(self) -> bool:

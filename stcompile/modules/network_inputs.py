@@ -1,4 +1,4 @@
-"""What sentence-transformers hands a network of all that its tokenizer makes, and whether the network has room for it."""
+"""What of a tokenizer's output sentence-transformers hands a network, and whether the network has room for it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class NetworkInputs:
         self._is_forward = method == "forward"
         self._is_open = any(item.kind is item.VAR_KEYWORD for item in self._parameters.values())
         made = _made(tokenizer, source)
-        self.names = tuple(name for name in made if self._is_handed_over(name))
+        self.names = tuple(name for name in made if self.hands_over(name))
         self.takes_task = "task" in self._parameters
         reasons = list(self._problems(made))
         if reasons:
@@ -70,7 +70,8 @@ class NetworkInputs:
         self.reads_types = TYPES in self.names and (TYPES in self._parameters or self._types_matter())
         self.takes_pairs = not self.reads_types or not self._runs_out({TYPES: _row(_pair_type(tokenizer))})
 
-    def _is_handed_over(self, name: str) -> bool:
+    def hands_over(self, name: str) -> bool:
+        """Whether the method is given a feature, or a keyword, of this name."""
         if name in self._parameters:
             return True
         if not self._is_forward:
@@ -134,9 +135,9 @@ class NetworkInputs:
         rows = getattr(_input_embeddings(network), "num_embeddings", None)
         table = "its network has no row for it" if rows is None else f"its network's table has {rows} rows"
         return (
-            f"its tokenizer makes ids up to {self.largest_id} ({token!r}), and {table}, so that a text with such a token "
-            f"cannot be encoded: call resize_token_embeddings({self.largest_id + 1}), train and save it, or take the "
-            "added tokens out of the tokenizer"
+            f"its tokenizer makes ids up to {self.largest_id} ({token!r}), and {table}, so that a text with such a "
+            f"token cannot be encoded: call resize_token_embeddings({self.largest_id + 1}), train and save it, or "
+            "take the added tokens out of the tokenizer"
         )
 
 

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from stcompile.errors import ModelFolderError, UnsupportedError
 from stcompile.manifest import TOKENS, TextSpec
 from stcompile.modules.backbone import load_config, load_network, quiet_transformers, usable_positions
-from stcompile.modules.base import Example, Features, InputModule
+from stcompile.modules.base import Example, Features, InputModule, named_tasks
 from stcompile.modules.chat import ChatRenderer, guess_format
 from stcompile.modules.network_inputs import NetworkInputs
 from stcompile.runtime.text.base import Text
@@ -146,12 +146,32 @@ class Transformer(InputModule):
             form = guess_format(self.tokenizer, self.network.config.model_type)
         return ChatRenderer(self.tokenizer, form != "flat", options)
 
-    def forward(self, features: Features) -> Features:
+    @property
+    def takes_task(self) -> bool:
+        """Whether the network has a parameter `task`; to any other network sentence-transformers never hands it."""
+        return self._inputs.takes_task
+
+    def hands_over(self, keyword: str) -> bool:
+        """Whether sentence-transformers hands the network a keyword of `encode`."""
+        return self._inputs.hands_over(keyword)
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        return named_tasks(self.network.config.to_dict())
+
+    def called_with(self, task: str | None, modality: str | None, *, routed: bool) -> dict[str, Any]:
+        # In a route the task is among the features instead.
+        return {"task": task} if task is not None and "task" in self.keywords and not routed else {}
+
+    def forward(self, features: Features, **keywords: Any) -> Features:
         inputs = {name: features[name] for name in self._inputs.names if name in features}
         path = self.modality_config["text"]["method_output_name"]
         steps = path if isinstance(path, list) else [path]
         # Other methods than forward know one answer alone, and transformers 4 warns of the argument.
         options: dict[str, Any] = {"return_dict": True} if self._method_name == "forward" else {}
+        given = {**features, **keywords}
+        if self.takes_task and "task" in given:
+            options["task"] = given["task"]
         if "hidden_states" in steps:
             options["output_hidden_states"] = True
         result = self._method(**inputs, **options)

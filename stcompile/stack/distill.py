@@ -64,7 +64,10 @@ def distilled(stack: ModuleStack, *, pca_dims: int | None = PCA_DIMS) -> ModuleS
 
 def _checked(stack: ModuleStack) -> tuple[Transformer, str]:
     if stack.routing is not None:
-        raise UnsupportedError(stack.name, ["a Router has no one model to distill: distill the model of one route"])
+        raise UnsupportedError(
+            stack.name,
+            ["a Router has no one model to distill, nor has a network that each task adapts: distill one of them"],
+        )
     route = stack.routes[""]
     front = route.front
     if not isinstance(front, Transformer):

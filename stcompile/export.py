@@ -13,6 +13,7 @@ from stcompile.artifact import Artifact, check_destination, open_artifact, stage
 from stcompile.assembly import CompiledRoute, assembled, judged
 from stcompile.errors import ParityError, UnsupportedError
 from stcompile.manifest import NO_PADDING, SENTENCE, TOKENS, GraphSpec, TextSpec
+from stcompile.parity.front_ends import check_front_ends
 from stcompile.parity.padding import padding_for
 from stcompile.parity.quality import Quality
 from stcompile.parity.reference import Origin, check_installed
@@ -126,6 +127,7 @@ def export_model(
     with step("Preparing its routes"):
         padding = padding_for(stack)
         specs, tokenizers = front_ends(stack.routes, length_multiple=_length_multiple(chosen, padding))
+        check_front_ends(stack.routes, specs, tokenizers, stack.prompts)
         _check_padding(stack, request, specs)
     compiled = [_compiled(stack, name, request, texts, step) for name in stack.routes]
     _check_gains(stack, chosen, compiled)

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from stcompile.errors import ArtifactError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MANIFEST_NAME = "manifest.json"
 
 # The graph's outputs, and the features of the stack they are: what is compiled and what is asked for.
@@ -93,6 +93,8 @@ class TextSpec:
         min_seq_length: least number of positions of a row; shorter ones are padded up to it.
         length_multiple: rows are padded to a multiple of so many positions, as far as `max_seq_length` allows, for an
             engine whose sums depend on it.
+        split_special_tokens: whether a special token that a text quotes is read as the characters it is spelled with.
+        takes_pairs: whether a text may be a pair of texts; the network may have no token type for the second.
     """
 
     kind: str
@@ -106,6 +108,8 @@ class TextSpec:
     chat: ChatTemplate | None = None
     min_seq_length: int = 1
     length_multiple: int = 1
+    split_special_tokens: bool = False
+    takes_pairs: bool = True
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +21,16 @@ from stcompile.runtime.text.base import Text
 Features = dict[str, Any]
 
 
+# Where configurations name the tasks of a network: adapters by task, and instructions by task (jina's spellings).
+_TASK_KEYS = ("lora_adaptations", "task_instructions", "task_names", "tasks")
+
+
+def named_tasks(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The tasks that a configuration names, in lists or as keys."""
+    lists = (value for key in _TASK_KEYS if isinstance(value := config.get(key), (list, tuple, dict)))
+    return tuple(dict.fromkeys(name for names in lists for name in names if isinstance(name, str)))
+
+
 class Module(nn.Module, ABC):
     """Base of the building blocks, the counterpart of `sentence_transformers.base.modules.Module`.
 
@@ -30,6 +40,7 @@ class Module(nn.Module, ABC):
         needs: features besides `reads` that must be there, e.g. `sentence_lengths`.
         reads: the embedding it reads.
         writes: the embedding it writes.
+        keywords: of `encode`'s keywords those that `kwargs` of modules.json calls it with; only `task` is compiled.
     """
 
     config_file: ClassVar[str] = "config.json"
@@ -37,10 +48,26 @@ class Module(nn.Module, ABC):
     needs: ClassVar[tuple[str, ...]] = ()
     reads: str = SENTENCE
     writes: str = SENTENCE
+    keywords: tuple[str, ...] = ()
 
     @abstractmethod
     def forward(self, features: Features) -> Features:
         """Reads and writes the feature dictionary (module-stack spec, section 3)."""
+
+    def called_with(self, task: str | None, modality: str | None, *, routed: bool) -> dict[str, Any]:
+        """The keyword arguments that sentence-transformers calls its `forward` with.
+
+        Args:
+            task: what `encode(task=...)` was given.
+            modality: `text` or `message`; None where the first module of the stack does not say.
+            routed: whether it is in a route of a Router, which does not look at `kwargs` of modules.json.
+        """
+        return {}
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """Tasks that its configuration names."""
+        return ()
 
     @abstractmethod
     def get_config(self) -> dict[str, Any]:

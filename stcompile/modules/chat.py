@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from jinja2 import meta
+from transformers.utils.chat_template_utils import _compile_jinja_template
+
 from stcompile.errors import UnsupportedError
 from stcompile.manifest import ChatTemplate
 
@@ -115,6 +118,9 @@ class ChatRenderer:
         if "strftime_now" in str(source):
             reason = "its chat template writes the current date (strftime_now), and an artifact would keep today's"
             raise _unsupported(f"{reason}: write a fixed date into the template, or {_REMEDY}")
+        if "task" in _variables(str(source)):
+            reason = "its chat template asks which task a text is encoded for, and an artifact holds one template"
+            raise _unsupported(f"{reason}: make it constant, or {_REMEDY}")
         if self.render(_USER, "") != first:
             reason = "its chat template renders the same text differently from one time to the next"
             raise _unsupported(f"{reason}: make the template constant, or {_REMEDY}")
@@ -132,6 +138,11 @@ class ChatRenderer:
         if not found or marker in after:
             raise _unsupported(_NOT_CONSTANT)
         return before, after
+
+
+def _variables(source: str) -> set[str]:
+    """What a template wants to be told."""
+    return meta.find_undeclared_variables(_compile_jinja_template(source).environment.parse(source))
 
 
 def _unsupported(reason: str) -> UnsupportedError:

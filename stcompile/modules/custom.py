@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from stcompile.errors import InputError
-from stcompile.modules.base import Features, Module
+from stcompile.modules.base import Features, Module, named_tasks
 
 
 class CustomModule(Module):
@@ -31,9 +31,29 @@ class CustomModule(Module):
     def type_path(self) -> str:
         return self._type_path
 
-    def forward(self, features: Features) -> Features:
+    @property
+    def all_keywords(self) -> tuple[str, ...]:
+        """The keywords that modules.json or its class asks for."""
+        return tuple(dict.fromkeys([*self.keywords, *self.own_keywords]))
+
+    def called_with(self, task: str | None, modality: str | None, *, routed: bool) -> dict[str, Any]:
+        if routed:
+            known = {"task": task, "modality": modality}
+            return {name: known[name] for name in self.own_keywords if name in known}
+        return {"task": task} if task is not None and "task" in self.all_keywords else {}
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        return named_tasks(self.get_config())
+
+    @property
+    def own_keywords(self) -> tuple[str, ...]:
+        """The keywords that its class asks for."""
+        return tuple(sorted(getattr(self.inner, "forward_kwargs", ())))
+
+    def forward(self, features: Features, **keywords: Any) -> Features:
         # The usual module changes the dictionary it is given; ours never do.
-        result = self.inner(dict(features))
+        result = self.inner(dict(features), **keywords)
         if not isinstance(result, dict):
             raise InputError(
                 f"the custom module {self._type_path} returned {type(result).__name__}, not the feature dictionary"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +15,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from stcompile.errors import ModelFolderError, UnsupportedError
 from stcompile.manifest import TOKENS, TextSpec
 from stcompile.modules.backbone import load_config, load_network, quiet_transformers, usable_positions
-from stcompile.modules.base import Example, Features, InputModule
+from stcompile.modules.base import Example, Features, InputModule, named_tasks
 from stcompile.modules.chat import ChatRenderer, guess_format
+from stcompile.modules.network_inputs import NetworkInputs
 from stcompile.runtime.text.base import Text
 
 DEFAULT_MODALITY: dict[str, dict[str, Any]] = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
@@ -107,16 +107,13 @@ class Transformer(InputModule):
         if do_lower_case:
             _prepend_lowercase(self.tokenizer)
         self.modality_config = modality_config or self._infer_modalities()
-        self._takes_token_types = (
-            "token_type_ids" in self.tokenizer.model_input_names
-            and "token_type_ids" in inspect.signature(self._method).parameters
-        )
+        self._inputs = NetworkInputs(self.network, self.tokenizer, self._method_name, source)
 
     @property
     def input_names(self) -> tuple[str, ...]:
         """The features a compiled graph takes, in order."""
         names = ("input_ids", "attention_mask")
-        return (*names, "token_type_ids") if self._takes_token_types else names
+        return (*names, "token_type_ids") if self._inputs.reads_types else names
 
     @property
     def features(self) -> frozenset[str]:
@@ -125,7 +122,7 @@ class Transformer(InputModule):
 
     @property
     def vocabulary_size(self) -> int:
-        return len(self.tokenizer)
+        return self._inputs.largest_id + 1
 
     @property
     def hidden_size(self) -> int:
@@ -149,12 +146,32 @@ class Transformer(InputModule):
             form = guess_format(self.tokenizer, self.network.config.model_type)
         return ChatRenderer(self.tokenizer, form != "flat", options)
 
-    def forward(self, features: Features) -> Features:
-        inputs = {name: features[name] for name in self.input_names if name in features}
+    @property
+    def takes_task(self) -> bool:
+        """Whether the network has a parameter `task`; to any other network sentence-transformers never hands it."""
+        return self._inputs.takes_task
+
+    def hands_over(self, keyword: str) -> bool:
+        """Whether sentence-transformers hands the network a keyword of `encode`."""
+        return self._inputs.hands_over(keyword)
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        return named_tasks(self.network.config.to_dict())
+
+    def called_with(self, task: str | None, modality: str | None, *, routed: bool) -> dict[str, Any]:
+        # In a route the task is among the features instead.
+        return {"task": task} if task is not None and "task" in self.keywords and not routed else {}
+
+    def forward(self, features: Features, **keywords: Any) -> Features:
+        inputs = {name: features[name] for name in self._inputs.names if name in features}
         path = self.modality_config["text"]["method_output_name"]
         steps = path if isinstance(path, list) else [path]
         # Other methods than forward know one answer alone, and transformers 4 warns of the argument.
         options: dict[str, Any] = {"return_dict": True} if self._method_name == "forward" else {}
+        given = {**features, **keywords}
+        if self.takes_task and "task" in given:
+            options["task"] = given["task"]
         if "hidden_states" in steps:
             options["output_hidden_states"] = True
         result = self._method(**inputs, **options)
@@ -206,6 +223,8 @@ class Transformer(InputModule):
             pad_type_id=int(tokenizer.pad_token_type_id),
             special_ids=tuple(sorted(tokenizer.all_special_ids)),
             chat=None if chat is None else chat.reduce(),
+            split_special_tokens=bool(tokenizer.split_special_tokens),
+            takes_pairs=self._inputs.takes_pairs,
         )
         plain = Tokenizer.from_str(self.tokenizer.backend_tokenizer.to_str())
         plain.no_padding()

@@ -190,7 +190,8 @@ class TransformersTokenizerWrapper(WordTokenizer):
         if not self.tokenizer.is_fast:
             reason = "its tokenizer has no fast version (tokenizer.json): convert it with transformers first"
             raise UnsupportedError(type(self.tokenizer).__name__, [reason])
-        return TokenizerSplitter(self.tokenizer.backend_tokenizer.to_str())
+        backend, split = self.tokenizer.backend_tokenizer, bool(self.tokenizer.split_special_tokens)
+        return TokenizerSplitter(backend.to_str(), split)
 
     @property
     def vocabulary_size(self) -> int:

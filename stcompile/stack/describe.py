@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,6 +12,7 @@ from stcompile.manifest import SENTENCE
 from stcompile.runtime.postprocess import SIMILARITIES
 from stcompile.stack import checks, registry
 from stcompile.stack.folder import Folder
+from stcompile.stack.keywords import keywords_of
 
 _NETWORK_WEIGHTS = (
     "model.safetensors",
@@ -63,6 +64,7 @@ class ModuleEntry:
         config: its configuration with today's keys.
         type_path: how the folder spells the class.
         routes: of a Router, route name to its modules.
+        keywords: what modules.json says that it is called with.
     """
 
     position: int
@@ -71,6 +73,7 @@ class ModuleEntry:
     config: dict[str, Any]
     type_path: str = ""
     routes: dict[str, tuple[ModuleEntry, ...]] = field(default_factory=dict)
+    keywords: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,8 +153,21 @@ class _Reader:
             raise ModelFolderError(
                 f"{self._folder.root / 'modules.json'} must be a list of modules: copy the model again"
             )
-        found = [self._entry(index, str(row["type"]), str(row.get("path", ""))) for index, row in enumerate(rows)]
+        names = [row["name"] for row in rows if "name" in row]
+        for name in dict.fromkeys(name for name in names if names.count(name) > 1):
+            self.reasons.append(
+                f"several modules are named {name!r:.60} in modules.json, of which sentence-transformers keeps the "
+                "last alone: give each a name of its own"
+            )
+        found = [self._row(index, row) for index, row in enumerate(rows)]
         return [entry for entry in found if entry is not None]
+
+    def _row(self, position: int, row: dict[str, Any]) -> ModuleEntry | None:
+        entry = self._entry(position, str(row["type"]), str(row.get("path", "")))
+        if entry is None:
+            return None
+        label = _label(position, entry.type_path)
+        return replace(entry, keywords=keywords_of(row, entry.type, label, self.reasons))
 
     def model2vec(self) -> list[ModuleEntry]:
         """What model2vec's config.json means where there is no modules.json."""
@@ -167,7 +183,7 @@ class _Reader:
 
     def _entry(self, position: int, type_path: str, path: str, where: str = "") -> ModuleEntry | None:
         path = "" if path == "." else path
-        label = f"{where}module {position} ({type_path.rpartition('.')[2]})"
+        label = f"{where}{_label(position, type_path)}"
         if registry.is_custom(type_path):
             self._folder.inside(path)
             if self._trusted:
@@ -217,6 +233,10 @@ class _Reader:
             ]
             routes[name] = tuple(entry for entry in found if entry is not None)
         return routes
+
+
+def _label(position: int, type_path: str) -> str:
+    return f"module {position} ({type_path.rpartition('.')[2]})"
 
 
 def _plain_entries(folder: Folder, reasons: list[str]) -> list[ModuleEntry]:

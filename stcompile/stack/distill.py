@@ -76,7 +76,10 @@ def _limited(tokenizer: Tokenizer, transformer: Transformer) -> Tokenizer:
 
 def _checked(stack: ModuleStack) -> tuple[Transformer, str]:
     if stack.routing is not None:
-        raise UnsupportedError(stack.name, ["a Router has no one model to distill: distill the model of one route"])
+        raise UnsupportedError(
+            stack.name,
+            ["a Router has no one model to distill, nor has a network that each task adapts: distill one of them"],
+        )
     route = stack.routes[""]
     front = route.front
     if not isinstance(front, Transformer):

@@ -13,11 +13,12 @@ import torch
 
 from stcompile import modules
 from stcompile.errors import ModelFolderError, StcompileError, UnsupportedError
-from stcompile.modules import Module, Router, Transformer
+from stcompile.modules import CustomModule, Module, Router, Transformer
 from stcompile.stack import router_config
 from stcompile.stack.custom import load_custom
 from stcompile.stack.describe import CUSTOM, ModuleEntry, StackDescription, describe
 from stcompile.stack.folder import Folder
+from stcompile.stack.keywords import TASK, refusal
 from stcompile.stack.module_stack import ModuleStack
 from stcompile.stack.route import Route
 from stcompile.stack.source import located
@@ -34,6 +35,10 @@ _NOT_IN_THE_FOLDER = (
     "saved and loaded again it gives other vectors than the live object, because a folder cannot hold all of its state "
     "(padding or truncation side, arguments of an activation): save it, check the saved folder, and compile that"
 )
+
+# Models whose prompt sentence-transformers leaves out of the pooling whatever their folder says, known by the name that
+# it is given and by nothing else.
+_INSTRUCTORS = ("hkunlp/instructor-base", "hkunlp/instructor-large", "hkunlp/instructor-xl")
 
 BUILDERS: dict[str, type[Module]] = {
     "StaticEmbedding": modules.StaticEmbedding,
@@ -71,15 +76,34 @@ def load_stack(
         if description.unsupported:
             raise UnsupportedError(name, description.unsupported)
         is_live = not isinstance(model, (str, Path))
+        notes: tuple[str, ...] = ()
+        if not is_live and str(model) in _INSTRUCTORS:
+            description, notes = _without_prompt(description, str(model))
         # Code of its own is not saved with a live object, but it is there already.
         classes = {type(module).__name__: type(module) for module in model.modules()} if is_live else {}
-        stack = _build(description, name, _Builder(description.folder, name, trust_remote_code, classes))
+        stack = _build(description, name, _Builder(description.folder, name, trust_remote_code, classes), notes)
     if is_live:
         _check_live(model, stack)
     return stack
 
 
-def _build(description: StackDescription, name: str, builder: _Builder) -> ModuleStack:
+def _without_prompt(description: StackDescription, name: str) -> tuple[StackDescription, tuple[str, ...]]:
+    """The stack whose first pooling leaves the prompt out, and a note that it does."""
+    entries = list(description.entries)
+    for index, entry in enumerate(entries):
+        if entry.type == "Pooling":
+            if not entry.config["include_prompt"]:
+                break
+            entries[index] = dataclasses.replace(entry, config={**entry.config, "include_prompt": False})
+            note = (
+                "prompts are left out of the pooling, although its folder does not say so: sentence-transformers does "
+                f"that for the name {name}, and for a folder of another name it does not"
+            )
+            return dataclasses.replace(description, entries=tuple(entries)), (note,)
+    return description, ()
+
+
+def _build(description: StackDescription, name: str, builder: _Builder, notes: tuple[str, ...]) -> ModuleStack:
     built: list[Module] = []
     for entry in description.entries:
         # A plain folder has no configuration of its own: its pooling is as wide as its network.
@@ -92,6 +116,7 @@ def _build(description: StackDescription, name: str, builder: _Builder) -> Modul
         similarity=description.similarity,
         truncate_dim=description.truncate_dim,
         name=name,
+        notes=notes,
     )
     for block in stack.modules():
         _warn_of_clamp(block, name)
@@ -111,7 +136,22 @@ class _Builder:
         self._shared: dict[str, Module] = {}
 
     def module(self, entry: ModuleEntry) -> Module:
-        """The module of an entry."""
+        """The module of an entry.
+
+        Raises:
+            UnsupportedError: it is called with keywords that are not compiled.
+        """
+        found = self._built(entry)
+        found.keywords = tuple(name for name in entry.keywords if name == TASK)
+        if isinstance(found, Transformer):
+            reason = refusal(name for name in entry.keywords if found.hands_over(name))
+        else:
+            reason = refusal([*entry.keywords, *(found.own_keywords if isinstance(found, CustomModule) else ())])
+        if reason:
+            raise UnsupportedError(self._name, [f"module {entry.position} ({type(found).__name__}) {reason}"])
+        return found
+
+    def _built(self, entry: ModuleEntry) -> Module:
         path = self._folder.inside(entry.path)
         if entry.type in ("Transformer", "CLIPModel"):
             return self._transformer(entry)

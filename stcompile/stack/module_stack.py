@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Container, Iterator, Mapping, Sequence
-from itertools import count
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
 from stcompile.errors import InputError
-from stcompile.manifest import SENTENCE, ModuleSummary, RoutingSpec
-from stcompile.modules import InputModule, Module, Router, Transformer
+from stcompile.manifest import SENTENCE, ModuleSummary
+from stcompile.modules import InputModule, Module, Router
 from stcompile.modules.base import Features
 from stcompile.runtime.route import route_of
 from stcompile.runtime.text.base import Text
+from stcompile.stack.layout import lay_out
 from stcompile.stack.route import Route
-
-# A task no Router has heard of: what it gets is what every such task gets.
-_UNHEARD_OF = "\0"
 
 
 class ModuleStack(nn.Module):
@@ -34,10 +31,11 @@ class ModuleStack(nn.Module):
         similarity: `cosine`, `dot`, `euclidean` or `manhattan`.
         truncate_dim: dimensions kept by default; None keeps all.
         name: what the model is called.
+        notes: what a user should know of how it was read, one sentence each.
 
     Attributes:
-        routes: route name to its modules, laid out; one, with an empty name, where there is no Router.
-        routing: which task takes which route; None where there is no Router.
+        routes: route name to its modules, laid out; one, with an empty name, where no task changes anything.
+        routing: which task takes which route; None where no task changes anything.
 
     Raises:
         InputError: the first module does not read text.
@@ -53,6 +51,7 @@ class ModuleStack(nn.Module):
         similarity: str = "cosine",
         truncate_dim: int | None = None,
         name: str = "model",
+        notes: Sequence[str] = (),
     ) -> None:
         super().__init__()
         if not modules or not isinstance(modules[0], (InputModule, Router)):
@@ -66,7 +65,8 @@ class ModuleStack(nn.Module):
         self.similarity = similarity
         self.truncate_dim = truncate_dim
         self.name = name
-        self.routes, self.routing = _lay_out(modules, name)
+        self._notes = tuple(notes)
+        self.routes, self.routing = lay_out(modules, name, tuple(self.prompts))
         self.eval()
 
     @property
@@ -125,78 +125,9 @@ class ModuleStack(nn.Module):
 
     def notes(self) -> tuple[str, ...]:
         """What a user of the model should know, one sentence each."""
-        return tuple(dict.fromkeys(note for route in self.routes.values() for note in route.notes()))
+        return tuple(dict.fromkeys([*self._notes, *(note for route in self.routes.values() for note in route.notes())]))
 
     def _modules_in_order(self) -> Iterator[Module]:
         for block in self.blocks:
             assert isinstance(block, Module)
             yield block
-
-
-def _lay_out(modules: Sequence[Module], name: str) -> tuple[dict[str, Route], RoutingSpec | None]:
-    routers = list(_routers(modules))
-    if not routers:
-        return {"": Route(list(modules), name)}, None
-    modality = _modality(modules[0])
-    known = dict.fromkeys(task for router in routers for task in router.tasks)
-    routes: dict[str, Route] = {}
-    names: dict[tuple[str, ...], str] = {}
-    answers: dict[str | None, str | None] = {}
-    for task in (None, *known, _UNHEARD_OF):
-        path = _Path(task, modality)
-        if not path.follow(modules):
-            answers[task] = None
-            continue
-        choices = tuple(path.choices)
-        if choices not in names:
-            # Of one Router the route's own name; of several, one that no other way through them has.
-            names[choices] = label = _unused("-".join(dict.fromkeys(choices)), routes)
-            routes[label] = Route(path.modules, f"{name}, route {label}")
-        answers[task] = names[choices]
-    if not routes:
-        raise InputError("no task reaches any route of the Router: give it a default_route or name its routes")
-    tasks = {task: route for task in known if (route := answers[task]) is not None}
-    return routes, RoutingSpec(tasks, answers[None], answers[_UNHEARD_OF])
-
-
-def _modality(first: Module) -> str | None:
-    """What sentence-transformers notes of its input, for the Routers to come: only these two modules say anything."""
-    if isinstance(first, Transformer):
-        return "message" if "message" in first.modality_config else "text"
-    return "text" if isinstance(first, Router) else None
-
-
-def _unused(name: str, taken: Container[str]) -> str:
-    return next(label for number in count(1) if (label := name if number == 1 else f"{name}-{number}") not in taken)
-
-
-class _Path:
-    """The modules one task takes, and the routes chosen on the way."""
-
-    def __init__(self, task: str | None, modality: str | None) -> None:
-        self._task = task
-        self._modality = modality
-        self.modules: list[Module] = []
-        self.choices: list[str] = []
-
-    def follow(self, modules: Sequence[Module]) -> bool:
-        """Walks through; False where some Router has no route for the task."""
-        for module in modules:
-            if not isinstance(module, Router):
-                self.modules.append(module)
-                continue
-            choice = module.route(self._task, self._modality)
-            if choice is None:
-                return False
-            self.choices.append(choice)
-            if not self.follow(module.routes[choice]):
-                return False
-        return True
-
-
-def _routers(modules: Sequence[Module]) -> Iterator[Router]:
-    for module in modules:
-        if isinstance(module, Router):
-            yield module
-            for inner in module.routes.values():
-                yield from _routers(inner)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,13 +34,24 @@ class Route(nn.Module):
     Args:
         modules: one that reads text first.
         name: what to call it in an error.
+        keywords: what each module is called with besides the features; None means nothing.
+        noted: what a Router in front writes among the features, its task for one.
 
     Raises:
         UnsupportedError: they do not fit each other; names everything found.
     """
 
-    def __init__(self, modules: Sequence[Module], name: str) -> None:
+    def __init__(
+        self,
+        modules: Sequence[Module],
+        name: str,
+        *,
+        keywords: Sequence[Mapping[str, Any]] | None = None,
+        noted: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
+        self._keywords = tuple(keywords or [{}] * len(modules))
+        self._noted = dict(noted or {})
         self._widths = _checked_widths(modules, name)
         self.blocks = nn.ModuleList(modules)
         self.name = name
@@ -80,8 +92,9 @@ class Route(nn.Module):
         return TOKENS in self._widths and self.front.has_masked_rows
 
     def forward(self, features: Features) -> Features:
-        for block in self.blocks:
-            features = block(features)
+        features = {**features, **self._noted}
+        for block, keywords in zip(self.blocks, self._keywords, strict=True):
+            features = block(features, **keywords)
         return features
 
     @torch.inference_mode()

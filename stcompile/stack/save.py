@@ -24,7 +24,8 @@ def save_stack(stack: ModuleStack, folder: str | Path) -> None:
         in_root = index == 0 and not isinstance(block, BoW)
         path = "" if in_root else f"{index}_{type(block).__name__}"
         block.save(root / path)
-        rows.append({"idx": index, "name": str(index), "path": path, "type": block.type_path})
+        kwargs = {"kwargs": list(block.keywords)} if block.keywords else {}
+        rows.append({"idx": index, "name": str(index), "path": path, "type": block.type_path, **kwargs})
     settings = {
         "__version__": {
             "stcompile": _own_version(),

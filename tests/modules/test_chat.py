@@ -141,3 +141,15 @@ def test_a_template_that_renders_differently_every_time_is_refused_by_name(build
 
 def test_only_the_template_that_is_rendered_counts(build: Build) -> None:
     assert reduced(build({"default": CONSTANT, "tool_use": DATED})).suffix == "<|im_end|>\n"
+
+
+def test_a_template_that_asks_for_the_task_is_refused_by_name(build: Build) -> None:
+    folder = build(CONSTANT + "{% if task == 'query' %}[Q]{% endif %}")
+    reference = SentenceTransformer(str(folder), device="cpu")
+    plain, query = (reference.preprocess(["one"], task=task)["input_ids"].shape[1] for task in (None, "query"))
+    assert plain < query
+    assert "asks which task a text is encoded for" in refusal(folder)
+
+
+def test_a_variable_of_its_own_is_no_question(build: Build) -> None:
+    assert reduced(build("{% set task = 'x' %}{# task #}your task is " + CONSTANT)).prefix.startswith("your task is ")

@@ -419,8 +419,8 @@ def test_transformer_options_survive(tmp_path: Path) -> None:
 
 
 def test_a_tokenizer_from_elsewhere() -> None:
-    first = Transformer(MODELS / "plain_bert", tokenizer_name_or_path=MODELS / "cased_vocab")
-    assert first.tokenizer.tokenize("Hello") == ["Hello"]
+    first = Transformer(MODELS / "cased_vocab", tokenizer_name_or_path=MODELS / "plain_bert")
+    assert first.tokenizer.tokenize("Hello") == ["hello"]
 
 
 @pytest.mark.parametrize(

@@ -350,3 +350,21 @@ def test_a_dense_beside_the_token_embeddings_does_not_change_their_width(tmp_pat
     beside = Dense(32, 8, module_input_name="token_embeddings", module_output_name="other")
     save_stack(ModuleStack([Transformer(MODELS / "plain_bert"), beside, Pooling(32)]), tmp_path)
     assert load_stack(tmp_path).dim == 32
+
+
+@pytest.mark.parametrize("name", ["hkunlp/instructor-base", "hkunlp/instructor-large", "hkunlp/instructor-xl"])
+def test_instructor_leaves_out_the_prompt_by_its_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    shutil.copytree(MODELS / "pool_mean", tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    prompt = "Represent the sentence: "
+    by_name, by_path = load_stack(name), load_stack(tmp_path / name)
+    for given, stack in ((name, by_name), (str(tmp_path / name), by_path)):
+        expected = SentenceTransformer(given, device="cpu").encode(["hello world"], prompt=prompt)
+        assert abs(stack.encode(["hello world"], prompt) - expected).max() < 1e-6
+    assert abs(by_name.encode(["hello world"], prompt) - by_path.encode(["hello world"], prompt)).max() > 1e-3
+    assert by_path.notes() == ()
+    assert any(name in note and "left out of the pooling" in note for note in by_name.notes())

@@ -64,6 +64,8 @@ def open_tokenizer(folder: Path, spec: TextSpec) -> Tokenizer:
     except Exception as error:  # tokenizers raises bare Exception
         raise ArtifactError(f"{spec.tokenizer} cannot be read by this tokenizers release: {error}") from error
     tokenizer.no_padding()
+    # A setting of the call, which tokenizer.json cannot hold.
+    tokenizer.encode_special_tokens = spec.split_special_tokens
     if spec.max_seq_length is None:
         tokenizer.no_truncation()
     else:

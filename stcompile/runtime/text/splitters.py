@@ -139,12 +139,13 @@ class TokenizerSplitter:
 
     Args:
         tokenizer: the text of its `tokenizer.json`.
+        split_special_tokens: read a special token that a text quotes as the characters it is spelled with.
 
     Raises:
         InputError: this tokenizers release cannot read it.
     """
 
-    def __init__(self, tokenizer: str) -> None:
+    def __init__(self, tokenizer: str, split_special_tokens: bool = False) -> None:
         try:
             self._tokenizer = Tokenizer.from_str(_checked("tokenizer", tokenizer, str))
         except InputError:
@@ -153,12 +154,18 @@ class TokenizerSplitter:
             raise InputError(f"this tokenizers release cannot read the tokenizer: {error}") from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        # tokenizer.json cannot hold it
+        self._tokenizer.encode_special_tokens = _checked("split_special_tokens", split_special_tokens, bool)
 
     def __call__(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text).ids)
 
     def to_json(self) -> dict[str, Any]:
-        return {"kind": "tokenizer", "tokenizer": self._tokenizer.to_str()}
+        return {
+            "kind": "tokenizer",
+            "tokenizer": self._tokenizer.to_str(),
+            "split_special_tokens": self._tokenizer.encode_special_tokens,
+        }
 
 
 SPLITTERS: dict[str, Callable[..., Splitter]] = {

@@ -35,8 +35,8 @@ class TransformerText:
 
     @property
     def takes_pairs(self) -> bool:
-        """Not where a chat template wants one message."""
-        return self._spec.chat is None
+        """Not where a chat template wants one message, or the network has no token type for the second text."""
+        return self._spec.chat is None and self._spec.takes_pairs
 
     def tokenize(self, texts: Sequence[Text], prompt: str | None) -> list[Row]:
         """One row per text, truncated and not padded, the prompt in front of the (first) text."""

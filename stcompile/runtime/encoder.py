@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from copy import copy
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcompile.artifact import Artifact, open_artifact
-from stcompile.errors import InputError
+from stcompile.errors import InputError, StcompileError
 from stcompile.manifest import SENTENCE, TOKENS
 from stcompile.runtime import batching, postprocess
 from stcompile.runtime.cpus import available_cpus
 from stcompile.runtime.device import CPU, Device
 from stcompile.runtime.distinct import Distinct
 from stcompile.runtime.inputs import Sentences, at_least_one, checked_texts, listed, without_keys
+from stcompile.runtime.opened import Opened, Origin
 from stcompile.runtime.progress import progress
 from stcompile.runtime.route import OpenRoute, route_of
 from stcompile.runtime.text.base import Text
@@ -62,14 +62,19 @@ def load(
     if threads is not None and (not isinstance(threads, int) or not 1 <= threads <= _MOST_THREADS):
         raise InputError(f"threads must be a whole number from 1 to {_MOST_THREADS} or None, got {threads!r}")
     return Encoder(
-        open_artifact(folder, check_integrity=check_integrity), device=device, threads=threads, cuda_graphs=cuda_graphs
+        open_artifact(folder, check_integrity=check_integrity),
+        device=device,
+        threads=threads,
+        cuda_graphs=cuda_graphs,
+        check_integrity=check_integrity,
     )
 
 
 class Encoder:
     """Turns text into embeddings. One encoder may be used from several threads at once.
 
-    Made by `stcompile.load`.
+    Made by `stcompile.load`. It may be pickled: by its folder and options, and opened again where it is unpickled. A
+    forked child opens the folder again when it first encodes. As a context it is closed at the end.
 
     Attributes:
         artifact: what it was made from.
@@ -78,25 +83,61 @@ class Encoder:
     """
 
     def __init__(
-        self, artifact: Artifact, *, device: str = CPU, threads: int | None = None, cuda_graphs: bool = False
+        self,
+        artifact: Artifact,
+        *,
+        device: str = CPU,
+        threads: int | None = None,
+        cuda_graphs: bool = False,
+        check_integrity: bool = True,
     ) -> None:
         self.artifact = artifact
         self._manifest = artifact.manifest
         self.device = Device.parse(device, graphs=cuda_graphs)
         self.threads = available_cpus() if threads is None else threads
-        self._routes = {
-            graph.route: OpenRoute(artifact.folder, self._manifest, graph, self.device, self.threads)
-            for graph in self._manifest.graphs
-        }
+        # Another machine may have more CPUs or fewer.
+        self._asked_threads = threads
+        self._is_single_threaded = False
+        self._origin = Origin.of(artifact.folder, check_integrity=check_integrity)
+        self._opened = Opened(artifact, self._origin, self.device, self.threads)
 
     def single_threaded(self) -> Encoder:
         """The same encoder for callers that bring threads of their own: every call computes on its caller's thread.
 
-        For a pool of as many threads as `threads`; one engine serves them all.
+        For a pool of as many threads as `threads`; one engine serves them all, until either encoder is closed.
         """
-        other = copy(self)
-        other._routes = {name: route.single_threaded() for name, route in self._routes.items()}
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, _is_single_threaded=True)
+        # Opened here, not in the first call.
+        _ = other._routes
         return other
+
+    def close(self) -> None:
+        """Lets go of the engine and its memory. May be called more than once; calls that began before end well."""
+        self._opened.close()
+
+    def __enter__(self) -> Encoder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._opened.is_closed:
+            raise StcompileError("the encoder is closed and cannot be copied or pickled: load the artifact again")
+        device = str(self.device), self._asked_threads, self.device.graphs
+        return _opened_again, (type(self), self._origin, *device, self._is_single_threaded)
+
+    def __repr__(self) -> str:
+        state = ", closed" if self._opened.is_closed else ""
+        return (
+            f"{type(self).__name__}({self._origin.folder.name!r}, target={self._manifest.target!r}, "
+            f"dim={self.get_sentence_embedding_dimension()}, device={str(self.device)!r}, threads={self.threads}{state})"
+        )
+
+    @property
+    def _routes(self) -> dict[str, OpenRoute]:
+        return self._opened.routes(single_threaded=self._is_single_threaded)
 
     @property
     def max_seq_length(self) -> int | None:
@@ -104,7 +145,7 @@ class Encoder:
 
         Of several routes, that of the longest.
         """
-        limits = [route.max_seq_length for route in self._routes.values()]
+        limits = [self._manifest.text_of(graph).max_seq_length for graph in self._manifest.graphs]
         known = [limit for limit in limits if limit is not None]
         return max(known) if len(known) == len(limits) else None
 
@@ -289,6 +330,20 @@ class Encoder:
             known = ", ".join(map(repr, self._manifest.prompts)) or "none"
             raise InputError(f"unknown prompt {name!r}: this model has {known}; pass prompt= for a text of your own")
         return self._manifest.prompts[name]
+
+
+def _opened_again(
+    kind: type[Encoder], origin: Origin, device: str, threads: int | None, graphs: bool, is_single_threaded: bool
+) -> Encoder:
+    """The encoder that was pickled."""
+    encoder = kind(
+        origin.open(),
+        device=device,
+        threads=threads,
+        cuda_graphs=graphs,
+        check_integrity=origin.check_integrity,
+    )
+    return encoder.single_threaded() if is_single_threaded else encoder
 
 
 def _check_output(output_value: str, route: OpenRoute) -> None:

@@ -20,6 +20,7 @@ from stcompile.runtime import batching
 from stcompile.runtime.batching import Limits
 from stcompile.runtime.device import CUDA, Device
 from stcompile.runtime.engines import Engine, open_engine
+from stcompile.runtime.forks import engine_call, process
 from stcompile.runtime.text.base import Feeds, Row, Text, TextFrontEnd, width_of
 from stcompile.runtime.text.bow import BowText
 from stcompile.runtime.text.static import StaticText
@@ -85,9 +86,11 @@ class OpenRoute:
         self._spec = spec
         self.pads_to_multiple = spec.length_multiple > 1
         self._text = FRONT_ENDS[spec.kind](folder, spec, [item.name for item in graph.inputs])
-        self._engine = open_engine(folder, graph, manifest, device, threads)
         # A run of a flat graph is over before a second thread is told of it; a GPU computes one run at a time anyway.
         self._workers = threads if device.kind != CUDA and not self._is_flat else 1
+        with engine_call:
+            self._engine = open_engine(folder, graph, manifest, device, 1 if self._is_flat else threads)
+        self._tokenizes_on_pool = threads > 1
         self._open_shared = partial(open_engine, folder, graph, manifest, device, self._workers, self._workers)
         self._opening = Lock()
         self._shared: Engine | None = None
@@ -139,26 +142,30 @@ class OpenRoute:
 
     def infer(self, feeds: Feeds, output: str) -> NDArray[np.float32]:
         """One output of the graph for one batch."""
-        return self._engine.run(feeds, (output,))[0]
+        with engine_call:
+            return self._engine.run(feeds, (output,))[0]
 
     def single_threaded(self) -> OpenRoute:
         """The same route for callers that bring threads of their own: each run takes one, that of its caller."""
-        if self._workers == 1:
-            return self
         other = copy(self)
-        other._engine, other._workers = self._shared_engine(), 1
+        other._tokenizes_on_pool = False
+        if self._workers > 1:
+            other._engine, other._workers = self._shared_engine(), 1
         return other
 
     def _shared_engine(self) -> Engine:
         """An engine of as many runs at once as there are threads, opened when it is first needed."""
         with self._opening:
             if self._shared is None:
-                self._shared = self._open_shared()
+                with engine_call:
+                    self._shared = self._open_shared()
             return self._shared
 
     def _tokenized(self, texts: Sequence[Text], window: range, prompt: str | None) -> list[Row]:
         try:
-            return self._text.tokenize(texts[window.start : window.stop], prompt)
+            return self._text.tokenize(
+                texts[window.start : window.stop], prompt, on_pool=self._tokenizes_on_pool and not process.is_forked
+            )
         except TypeError as error:  # what tokenizers says to anything that is not valid Unicode
             raise InputError(_not_unicode(texts)) from error
         except StcompileError:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from stcompile.errors import ArtifactError
 from stcompile.manifest import TextSpec
@@ -23,6 +23,9 @@ Feeds = dict[str, NDArray[np.int64]]
 # cut off, with the spelling and the place of every token: tens of bytes a character of input.
 _CHUNK_TEXTS = 512
 _CHUNK_CHARS = 1_000_000
+
+# Less than this takes a millisecond or two, and is not worth the tokenizer's thread pool, which then stays for good.
+_POOL_CHARS = 32_768
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +47,14 @@ class TextFrontEnd(Protocol):
         """Whether a text may be a pair of texts."""
         ...
 
-    def tokenize(self, texts: Sequence[Any], prompt: str | None) -> list[Row]:
-        """One row per text, truncated and not padded, the prompt in front."""
+    def tokenize(self, texts: Sequence[Any], prompt: str | None, *, on_pool: bool = False) -> list[Row]:
+        """One row per text, truncated and not padded, the prompt in front.
+
+        Args:
+            texts: what to tokenize.
+            prompt: the text in front of each, or None.
+            on_pool: whether threads may be started for it.
+        """
         ...
 
     def collate(self, rows: Sequence[Row], prompt: str | None) -> Feeds:
@@ -71,6 +80,27 @@ def open_tokenizer(folder: Path, spec: TextSpec) -> Tokenizer:
     else:
         tokenizer.enable_truncation(spec.max_seq_length, direction=spec.truncation_side)
     return tokenizer
+
+
+def encodings(
+    tokenizer: Tokenizer, texts: Iterable[Any], *, add_special_tokens: bool, on_pool: bool
+) -> Iterator[Encoding]:
+    """What the tokenizer makes of each text or pair of texts.
+
+    Args:
+        tokenizer: reads them.
+        texts: what to tokenize.
+        add_special_tokens: whether it adds those of the model.
+        on_pool: whether much text may go to the tokenizer's thread pool. It has one for the whole process, of as many
+            threads as there are CPUs, and takes it for a batch of a single text too.
+    """
+    for chunk in chunks(texts):
+        if on_pool and sum(map(_chars, chunk)) >= _POOL_CHARS:
+            yield from tokenizer.encode_batch_fast(chunk, add_special_tokens=add_special_tokens)
+        else:
+            for text in chunk:
+                parts = (text,) if isinstance(text, str) else text
+                yield tokenizer.encode(*parts, add_special_tokens=add_special_tokens)
 
 
 def padded(rows: Sequence[Row], spec: TextSpec, *, pad_id: int) -> Feeds:
@@ -114,9 +144,13 @@ def chunks(texts: Iterable[Any]) -> Iterator[list[Any]]:
     chars = 0
     for text in texts:
         chunk.append(text)
-        chars += len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
+        chars += _chars(text)
         if len(chunk) >= _CHUNK_TEXTS or chars >= _CHUNK_CHARS:
             yield chunk
             chunk, chars = [], 0
     if chunk:
         yield chunk
+
+
+def _chars(text: Text) -> int:
+    return len(text) if isinstance(text, str) else len(text[0]) + len(text[1])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stcompile.manifest import TextSpec
-from stcompile.runtime.text.base import Feeds, Row, chunks, flat, open_tokenizer
+from stcompile.runtime.text.base import Feeds, Row, encodings, flat, open_tokenizer
 
 
 class StaticText:
@@ -30,13 +30,11 @@ class StaticText:
         self._inputs = tuple(inputs)
         self._tokenizer = open_tokenizer(folder, spec)
 
-    def tokenize(self, texts: Sequence[Any], prompt: str | None) -> list[Row]:
+    def tokenize(self, texts: Sequence[Any], prompt: str | None, *, on_pool: bool = False) -> list[Row]:
         """One row of token ids per text, truncated, the prompt put in front of the text as it is."""
-        rows: list[Row] = []
-        for chunk in chunks(prompt + text for text in texts) if prompt else chunks(texts):
-            encodings = self._tokenizer.encode_batch_fast(chunk, add_special_tokens=False)
-            rows += [Row(np.array(encoding.ids, dtype=np.int32)) for encoding in encodings]
-        return rows
+        composed = (prompt + text for text in texts) if prompt else texts
+        found = encodings(self._tokenizer, composed, add_special_tokens=False, on_pool=on_pool)
+        return [Row(np.array(encoding.ids, dtype=np.int32)) for encoding in found]
 
     def collate(self, rows: Sequence[Row], prompt: str | None) -> Feeds:
         """Joins rows.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from stcompile.manifest import TextSpec
-from stcompile.runtime.text.base import Feeds, Row, Text, chunks, open_tokenizer, padded
+from stcompile.runtime.text.base import Feeds, Row, Text, encodings, open_tokenizer, padded
 
 # Prompts that differ from call to call must not pile up.
 _KNOWN_PROMPTS = 128
@@ -38,16 +38,17 @@ class TransformerText:
         """Not where a chat template wants one message, or the network has no token type for the second text."""
         return self._spec.chat is None and self._spec.takes_pairs
 
-    def tokenize(self, texts: Sequence[Text], prompt: str | None) -> list[Row]:
+    def tokenize(self, texts: Sequence[Text], prompt: str | None, *, on_pool: bool = False) -> list[Row]:
         """One row per text, truncated and not padded, the prompt in front of the (first) text."""
         rows: list[Row] = []
         takes_types = "token_type_ids" in self._inputs
-        for chunk in chunks(self._compose(text, prompt or "") for text in texts):
-            # A chat template's text holds its special tokens already.
-            for encoding in self._tokenizer.encode_batch_fast(chunk, add_special_tokens=self._spec.chat is None):
-                ids = np.array(self._restore_tail(encoding.ids), dtype=np.int32)
-                types = encoding.type_ids if takes_types else []
-                rows.append(Row(ids, np.array(types, dtype=np.int32) if any(types) else None))
+        composed = (self._compose(text, prompt or "") for text in texts)
+        # A chat template's text holds its special tokens already.
+        special = self._spec.chat is None
+        for encoding in encodings(self._tokenizer, composed, add_special_tokens=special, on_pool=on_pool):
+            ids = np.array(self._restore_tail(encoding.ids), dtype=np.int32)
+            types = encoding.type_ids if takes_types else []
+            rows.append(Row(ids, np.array(types, dtype=np.int32) if any(types) else None))
         return rows
 
     def collate(self, rows: Sequence[Row], prompt: str | None) -> Feeds:

@@ -37,7 +37,7 @@ class WordsText:
         self._inputs = tuple(inputs)
         self._split = _read_splitter(folder, spec.tokenizer)
 
-    def tokenize(self, texts: Sequence[Any], prompt: str | None) -> list[Row]:
+    def tokenize(self, texts: Sequence[Any], prompt: str | None, *, on_pool: bool = False) -> list[Row]:
         """One row of word ids per text, cut to the limit, the prompt put in front of the text as it is."""
         limit = self._spec.max_seq_length
         front = prompt or ""

@@ -1,0 +1,81 @@
+"""A fork copies one thread alone: engines and tokenizers, whose threads stay in the parent, must not be torn by it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from threading import Condition, get_ident
+from types import TracebackType
+
+# A fork goes ahead after so many seconds, whatever runs: it must never hang for a run that does.
+_LONGEST_WAIT = 60.0
+
+
+class _Gate:
+    """Calls of engines in flight, which a fork of another thread waits for.
+
+    What an engine's threads held at that moment, the child would wait for without end. One call is a batch, so a fork
+    waits for milliseconds; calls that come meanwhile wait for the fork. Never entered twice by one thread.
+    """
+
+    def __init__(self) -> None:
+        # Of a lock that its own thread may take again: a signal's handler may fork.
+        self._changed = Condition()
+        self._inside: set[int] = set()
+        self._forks = 0
+
+    def __enter__(self) -> None:
+        with self._changed:
+            while self._forks:
+                self._changed.wait(_LONGEST_WAIT)
+            self._inside.add(get_ident())
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        with self._changed:
+            self._inside.discard(get_ident())
+            if self._forks:
+                self._changed.notify_all()
+
+    def before_fork(self) -> None:
+        with self._changed:
+            self._forks += 1
+            self._changed.wait_for(lambda: not self._inside - {get_ident()}, _LONGEST_WAIT)
+
+    def after_fork(self) -> None:
+        with self._changed:
+            self._forks -= 1
+            self._changed.notify_all()
+
+    def in_child(self) -> None:
+        # Whoever held the lock is not here.
+        self.__init__()  # type: ignore[misc] # as new, for those who have imported it
+
+
+class _Process:
+    """What is true of this process.
+
+    Attributes:
+        is_forked: whether it began as a copy of another one.
+    """
+
+    is_forked = False
+
+
+engine_call = _Gate()
+process = _Process()
+
+
+def keep_forever(thing: object) -> None:
+    """Never frees it, not at the interpreter's exit either: to free an engine is to wait for its threads."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+
+def _in_child() -> None:
+    process.is_forked = True
+    engine_call.in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=engine_call.before_fork, after_in_parent=engine_call.after_fork, after_in_child=_in_child
+    )

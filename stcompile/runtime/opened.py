@@ -1,0 +1,153 @@
+"""The routes of an artifact, opened once in each process that uses them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from weakref import WeakSet
+
+from stcompile.artifact import Artifact, open_artifact
+from stcompile.errors import ArtifactError, ProviderError, StcompileError
+from stcompile.manifest import MANIFEST_NAME
+from stcompile.runtime.device import CUDA, Device
+from stcompile.runtime.forks import keep_forever
+from stcompile.runtime.route import OpenRoute
+
+Routes = dict[str, OpenRoute]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an artifact was opened, so that another process can open the same.
+
+    Attributes:
+        folder: absolute.
+        digest: sha256 of its manifest, which has those of all its files.
+        check_integrity: whether every file is compared with its sha256.
+    """
+
+    folder: Path
+    digest: str
+    check_integrity: bool
+
+    @classmethod
+    def of(cls, folder: Path, *, check_integrity: bool) -> Origin:
+        """Of an artifact that was just opened."""
+        home = Path(os.path.abspath(folder))  # noqa: PTH100 - resolve() would follow a link that is changed for updates
+        return cls(home, _digest(home), check_integrity)
+
+    def open(self) -> Artifact:
+        """Opens it again.
+
+        Raises:
+            ArtifactError: as `open_artifact`, or another artifact is there now.
+        """
+        artifact = open_artifact(self.folder, check_integrity=self.check_integrity)
+        if _digest(self.folder) != self.digest:
+            raise ArtifactError(
+                f"{self.folder} holds another artifact than when the encoder was loaded: load it in this process"
+            )
+        return artifact
+
+
+class Opened:
+    """The routes of an artifact. A forked child opens its own when it first uses them.
+
+    What it inherited is never used and never freed: the threads of those engines are not there.
+
+    Args:
+        artifact: what is opened.
+        origin: where it can be opened again.
+        device: where it runs.
+        threads: engine threads.
+
+    Raises:
+        ArtifactError, ProviderError, MissingExtraError: as `stcompile.load`.
+    """
+
+    def __init__(self, artifact: Artifact, origin: Origin, device: Device, threads: int) -> None:
+        self._origin = origin
+        self._device = device
+        self._threads = threads
+        self._is_closed = False
+        self._opening = Lock()
+        self._routes: Routes | None = self._open(artifact)
+        self._single: Routes | None = None
+        _all.add(self)
+
+    def routes(self, *, single_threaded: bool) -> Routes:
+        """Route name to what runs it.
+
+        Args:
+            single_threaded: for callers that bring threads of their own, see `OpenRoute.single_threaded`.
+
+        Raises:
+            StcompileError: it is closed.
+            ArtifactError: after a fork, and the folder is not what it was.
+            ProviderError: after a fork, and it was opened on a GPU.
+        """
+        found = self._single if single_threaded else self._routes
+        return self._missing(single_threaded) if found is None else found
+
+    def close(self) -> None:
+        """Lets go of the engines; runs that began before end well. May be called more than once."""
+        with self._opening:
+            self._is_closed = True
+            self._routes = self._single = None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+        return self._is_closed
+
+    def _missing(self, single_threaded: bool) -> Routes:
+        with self._opening:
+            if self._is_closed:
+                raise StcompileError("the encoder is closed: load the artifact again")
+            if self._routes is None:
+                if self._device.kind == CUDA:
+                    raise ProviderError(
+                        "a GPU cannot be used in a process that was forked after it was opened: start workers with "
+                        "spawn, or load the artifact in each of them"
+                    )
+                self._routes = self._open(self._origin.open())
+            if not single_threaded:
+                return self._routes
+            if self._single is None:
+                self._single = {name: route.single_threaded() for name, route in self._routes.items()}
+            return self._single
+
+    def _open(self, artifact: Artifact) -> Routes:
+        manifest = artifact.manifest
+        return {
+            graph.route: OpenRoute(self._origin.folder, manifest, graph, self._device, self._threads)
+            for graph in manifest.graphs
+        }
+
+    def _after_fork(self) -> None:
+        keep_forever((self._routes, self._single))
+        self._routes = self._single = None
+        # Whoever held it is not here.
+        self._opening = Lock()
+
+
+_all: WeakSet[Opened] = WeakSet()
+
+
+def _after_fork() -> None:
+    for opened in _all:
+        opened._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _digest(folder: Path) -> str:
+    try:
+        return hashlib.sha256((folder / MANIFEST_NAME).read_bytes()).hexdigest()
+    except OSError as error:
+        raise ArtifactError(f"{folder / MANIFEST_NAME} cannot be read: {error}") from error

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, SupportsIndex
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from stcompile.artifact import Artifact, open_artifact
 from stcompile.errors import InputError, StcompileError
@@ -18,10 +17,12 @@ from stcompile.runtime import batching, postprocess
 from stcompile.runtime.cpus import available_cpus
 from stcompile.runtime.device import CPU, Device
 from stcompile.runtime.distinct import Distinct
-from stcompile.runtime.inputs import Sentences, at_least_one, checked_texts, listed, without_keys
+from stcompile.runtime.inputs import Reading, Sentences, check_many, listed, windows
 from stcompile.runtime.opened import Opened, Origin
+from stcompile.runtime.options import EncodeOptions, checked_options
 from stcompile.runtime.progress import progress
 from stcompile.runtime.route import OpenRoute, route_of
+from stcompile.runtime.signatures import Output, Precision, encode_method, takes_sentences
 from stcompile.runtime.text.base import Text
 from stcompile.runtime.token_rows import token_rows
 
@@ -33,6 +34,9 @@ _MOST_THREADS = 1024
 
 # sentence-transformers' own default.
 _TOKEN_ROWS_BATCH = 32
+
+# Arrays, torch's tensors, and lists of vectors of either.
+Vectors = ArrayLike | Sequence[ArrayLike]
 
 
 def load(
@@ -174,31 +178,40 @@ class Encoder:
         """How many dimensions the model keeps by default; None keeps all."""
         return self._manifest.truncate_dim
 
-    def get_sentence_embedding_dimension(self) -> int:
+    def get_embedding_dimension(self) -> int:
         """Width of what `encode` returns by default; of several routes, that of the default one."""
         kept = self.truncate_dim
         return self._manifest.dim if kept is None else min(kept, self._manifest.dim)
 
-    get_embedding_dimension = get_sentence_embedding_dimension
+    get_sentence_embedding_dimension = get_embedding_dimension
 
+    @encode_method
     def encode(
         self,
-        sentences: Sentences,
+        inputs: Sentences,
         prompt_name: str | None = None,
         prompt: str | None = None,
         batch_size: SupportsIndex | None = None,
         show_progress_bar: bool | None = None,
-        output_value: str = SENTENCE,
-        precision: str = "float32",
+        output_value: Output = "sentence_embedding",
+        precision: Precision | None = "float32",
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        device: object = None,
         normalize_embeddings: bool = False,
         truncate_dim: SupportsIndex | None = None,
+        pool: None = None,
+        chunk_size: None = None,
+        *,
         task: str | None = None,
-    ) -> Any:
+    ) -> object:
         """Encodes text, as `SentenceTransformer.encode` does.
 
         Args:
-            sentences: one text, or a sequence of texts; an item may also be a pair of texts, which the
-                tokenizer joins into one sequence, or `{task: text}` where the model has a Router.
+            inputs: one text, or any number of texts in an order: a list, an array `(n,)`, a column of pandas, polars
+                or pyarrow. An item may also be a pair of texts, which the tokenizer joins into one sequence (an array
+                `(n, 2)` for all of them), `{"text": text}`, or `{task: text}` where the model has a Router. May be
+                passed as `sentences`, its name before sentence-transformers 6.
             prompt_name: which of `prompts` to put in front of each text.
             prompt: the text to put in front of each text; wins over `prompt_name`.
             batch_size: texts per run of the graph; None makes batches of the artifact's token budget, which is faster
@@ -207,9 +220,14 @@ class Encoder:
             show_progress_bar: a progress bar on stderr; None shows one when the `stcompile` logger is at
                 INFO or below.
             output_value: `sentence_embedding`, or `token_embeddings` when the artifact was exported with them.
-            precision: `float32`, `int8`, `uint8`, `binary` or `ubinary`, see `postprocess.quantize`.
+            precision: `float32`, `int8`, `uint8`, `binary` or `ubinary`, see `postprocess.quantize`; None is `float32`.
+            convert_to_numpy: False gives a list of vectors instead of one array; they are numpy's all the same.
+            convert_to_tensor: a torch tensor in main memory; needs torch, which is imported for this alone.
+            device: where the encoder computes anyway, or None.
             normalize_embeddings: scale each vector to length 1 (after `truncate_dim`).
             truncate_dim: keep only the first so many dimensions; None takes the model's default.
+            pool: None; an encoder computes on the threads of one process.
+            chunk_size: None, as `pool`.
             task: which route of a Router to take, e.g. `query`; None takes its default. Means nothing without one.
 
         Returns:
@@ -217,88 +235,156 @@ class Encoder:
             precisions. For `token_embeddings` a list of float32 `(tokens, hidden)`, trailing padding removed.
 
         Raises:
-            InputError: something other than text, an unknown prompt, precision or output, a bad number.
+            InputError: something other than text, an unknown prompt, precision or output, a bad number, another device.
+            ProviderError: there is no device of that name.
+            MissingExtraError: tensors or a progress bar are asked for, and torch or tqdm is not installed.
         """
-        items, single = listed(sentences)
-        if self._manifest.routing is not None:
-            items, task = without_keys(items, task)
-        texts = checked_texts(items)
-        route = self._routes[route_of(self._manifest.routing, task)]
-        if not route.takes_pairs and any(not isinstance(text, str) for text in texts):
-            raise InputError("this model cannot take pairs of texts: join each into one text")
-        size = None if batch_size is None else at_least_one("batch_size", batch_size)
-        keep = self.truncate_dim if truncate_dim is None else at_least_one("truncate_dim", truncate_dim)
-        if precision not in postprocess.PRECISIONS:
-            raise InputError(f"unknown precision {precision!r}: choose one of {', '.join(postprocess.PRECISIONS)}")
-        _check_output(output_value, route)
-        call = _Call(route, self._resolve_prompt(prompt_name, prompt), size, keep, normalize_embeddings)
-        with progress(len(texts), show_progress_bar) as bar:
-            if output_value == TOKENS:
-                tokens = call.tokens(texts, bar)
-                return tokens[0] if single else tokens
-            embeddings = call.embeddings(texts, bar)
-        result = postprocess.quantize(embeddings, precision)
-        return result[0] if single else result
+        options = self._options(
+            *(prompt_name, prompt, batch_size, show_progress_bar, output_value, precision, convert_to_numpy),
+            *(convert_to_tensor, device, normalize_embeddings, truncate_dim, pool, chunk_size, task),
+        )
+        items, single = listed(inputs)
+        reading = self._reading(options)
+        texts = [reading.text(item, place) for place, item in enumerate(items)]
+        with progress(len(texts), options.show_progress_bar) as bar:
+            return options.shaped(_rows(reading.route, texts, options, bar), single)
 
-    def encode_iter(self, sentences: Iterable[Any], **options: Any) -> Iterator[Any]:
+    @takes_sentences
+    def encode_iter(
+        self,
+        inputs: Iterable[str | Sequence[str] | dict[str, Any]],
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: SupportsIndex | None = None,
+        show_progress_bar: bool | None = None,
+        output_value: Output = "sentence_embedding",
+        precision: Precision | None = "float32",
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        device: object = None,
+        normalize_embeddings: bool = False,
+        truncate_dim: SupportsIndex | None = None,
+        pool: None = None,
+        chunk_size: None = None,
+        *,
+        task: str | None = None,
+    ) -> Iterator[NDArray[Any]]:
         """Encodes a stream: what `encode` would give for each text, one by one, in order.
 
         Holds some thousand texts at a time, however many there are: for inputs larger than memory.
 
         Args:
-            sentences: anything to go through once: a file, a generator, a database cursor.
-            options: those of `encode`.
+            inputs: anything to go through once: a file, a generator, a database cursor.
+            prompt_name, prompt, batch_size, show_progress_bar, output_value, precision, convert_to_numpy,
+                convert_to_tensor, device, normalize_embeddings, truncate_dim, pool, chunk_size, task: as of `encode`.
 
         Returns:
-            an iterator over the vector of each text, `(dim,)`; for `token_embeddings` its float32 `(tokens, hidden)`.
+            an iterator over the vector of each text, `(dim,)`, as a tensor where those are asked for; for
+            `token_embeddings` its `(tokens, hidden)`. Where going through `inputs` raises, or one of them is no text,
+            the vectors of all before it come first, then the error.
 
         Raises:
-            InputError: as `encode`, when the window with the wrong text is reached; at once if nothing can be gone
-                through, or for int8 and uint8 precision, whose ranges are taken from all texts of a call.
+            InputError, ProviderError, MissingExtraError: as `encode`, options at once and texts when they are reached;
+                at once too if there is nothing to go through, or for int8 and uint8 precision, whose ranges are taken
+                from all texts of a call.
         """
-        if options.get("precision") in ("int8", "uint8"):
+        if precision in ("int8", "uint8"):
             raise InputError(
-                f"precision={options['precision']!r} takes its ranges from all texts of a call, which a stream never "
+                f"precision={precision!r} takes its ranges from all texts of a call, which a stream never "
                 "holds: stream float32 and quantize afterwards, or ask for binary or ubinary"
             )
-        if isinstance(sentences, (str, bytes, dict)):
+        options = self._options(
+            *(prompt_name, prompt, batch_size, show_progress_bar, output_value, precision, convert_to_numpy),
+            *(convert_to_tensor, device, normalize_embeddings, truncate_dim, pool, chunk_size, task),
+        )
+        if isinstance(inputs, (str, dict)):
             raise InputError("encode_iter takes many texts, one after the other: use encode for a single one")
-        try:
-            coming = iter(sentences)
-        except TypeError as error:
-            raise InputError(f"encode_iter takes texts to go through, got {type(sentences).__name__}") from error
-        return self._stream(coming, options)
+        check_many(inputs)
+        reading = self._reading(options)
+        if self._manifest.routing is None or task is not None:
+            _check_output(output_value, reading.route)
+        return self._stream(iter(inputs), reading, options)
 
-    def _stream(self, coming: Iterator[Any], options: dict[str, Any]) -> Iterator[Any]:
-        start = 0
-        while window := list(islice(coming, batching.WINDOW)):
-            # Here, where the place in the whole stream is known.
-            checked_texts([item for item in window if not isinstance(item, dict)], start)
-            yield from self.encode(window, **options)
-            start += len(window)
+    def _stream(self, items: Iterator[Any], reading: Reading[OpenRoute], options: EncodeOptions) -> Iterator[Any]:
+        with progress(None, options.show_progress_bar) as bar:
+            for texts, error in windows(items, reading, batching.WINDOW):
+                if texts:
+                    yield from options.shaped(_rows(reading.route, texts, options, bar), single=False)
+                if error is not None:
+                    raise error
 
-    def encode_query(self, sentences: Sentences, prompt_name: str | None = None, **options: Any) -> Any:
-        """`encode` for the task `query`, with the prompt of that name; takes the options of `encode`.
+    @encode_method
+    def encode_query(
+        self,
+        inputs: Sentences,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: SupportsIndex | None = None,
+        show_progress_bar: bool | None = None,
+        output_value: Output = "sentence_embedding",
+        precision: Precision | None = "float32",
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        device: object = None,
+        normalize_embeddings: bool = False,
+        truncate_dim: SupportsIndex | None = None,
+        pool: None = None,
+        chunk_size: None = None,
+        *,
+        task: str | None = None,
+    ) -> object:
+        """`encode` for the task `query`, with the prompt of that name.
 
-        Raises:
-            InputError: as `encode`.
+        Args, Returns, Raises:
+            as of `encode`.
         """
-        return self._encode_as("query", _QUERY_NAMES, sentences, {"prompt_name": prompt_name, **options})
+        if prompt is None and prompt_name is None:
+            prompt_name, prompt = self._prompt_of(_QUERY_NAMES)
+        return self.encode(
+            *(inputs, prompt_name, prompt, batch_size, show_progress_bar, output_value, precision, convert_to_numpy),
+            *(convert_to_tensor, device, normalize_embeddings, truncate_dim, pool, chunk_size),
+            task="query" if task is None else task,
+        )
 
-    def encode_document(self, sentences: Sentences, prompt_name: str | None = None, **options: Any) -> Any:
+    @encode_method
+    def encode_document(
+        self,
+        inputs: Sentences,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: SupportsIndex | None = None,
+        show_progress_bar: bool | None = None,
+        output_value: Output = "sentence_embedding",
+        precision: Precision | None = "float32",
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        device: object = None,
+        normalize_embeddings: bool = False,
+        truncate_dim: SupportsIndex | None = None,
+        pool: None = None,
+        chunk_size: None = None,
+        *,
+        task: str | None = None,
+    ) -> object:
         """`encode` for the task `document`, with the first prompt of `document`, `passage`, `corpus` there is.
 
-        Raises:
-            InputError: as `encode`.
+        Args, Returns, Raises:
+            as of `encode`.
         """
-        return self._encode_as("document", _DOCUMENT_NAMES, sentences, {"prompt_name": prompt_name, **options})
+        if prompt is None and prompt_name is None:
+            prompt_name, prompt = self._prompt_of(_DOCUMENT_NAMES)
+        return self.encode(
+            *(inputs, prompt_name, prompt, batch_size, show_progress_bar, output_value, precision, convert_to_numpy),
+            *(convert_to_tensor, device, normalize_embeddings, truncate_dim, pool, chunk_size),
+            task="document" if task is None else task,
+        )
 
-    def similarity(self, left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.float32]:
-        """Similarity of every vector of `left` to every vector of `right`, by the model's own measure.
+    def similarity(self, embeddings1: Vectors, embeddings2: Vectors) -> NDArray[np.float32]:
+        """Similarity of every vector of one set to every vector of another, by the model's own measure.
 
         Args:
-            left: `(n, dim)` or `(dim,)`.
-            right: `(m, dim)` or `(dim,)`.
+            embeddings1: `(n, dim)` or `(dim,)`: an array, a torch tensor, or a list of vectors of either.
+            embeddings2: `(m, dim)` or `(dim,)`.
 
         Returns:
             float32 `(n, m)`; larger is more alike, distances are negative.
@@ -306,30 +392,44 @@ class Encoder:
         Raises:
             InputError: neither vectors nor matrices, or of different widths.
         """
-        a, b = _matrix(left), _matrix(right)
-        if a.shape[1] != b.shape[1]:
-            raise InputError(f"similarity takes vectors of one width, got {a.shape[1]} and {b.shape[1]}")
-        return postprocess.similarity(self.similarity_fn_name, a, b)
+        left, right = _alike("similarity", embeddings1, embeddings2)
+        return postprocess.similarity(self.similarity_fn_name, np.atleast_2d(left), np.atleast_2d(right))
 
-    def _encode_as(self, task: str, names: tuple[str, ...], sentences: Sentences, options: dict[str, Any]) -> Any:
-        if options.get("prompt") is None and options.get("prompt_name") is None:
-            found = next((name for name in names if name in self._manifest.prompts), None)
-            # The default prompt belongs to plain `encode`; an empty prompt keeps it out.
-            options = {**options, **({"prompt": ""} if found is None else {"prompt_name": found})}
-        return self.encode(sentences, **{"task": task, **options})
+    def similarity_pairwise(self, embeddings1: Vectors, embeddings2: Vectors) -> NDArray[np.float32]:
+        """Similarity of each vector to the one at its place in another set, by the model's own measure.
 
-    def _resolve_prompt(self, prompt_name: str | None, prompt: str | None) -> str | None:
-        if prompt is not None:
-            if not isinstance(prompt, str):
-                raise InputError(f"prompt must be text, got {type(prompt).__name__}")
-            return prompt
-        name = prompt_name if prompt_name is not None else self.default_prompt_name
-        if name is None:
-            return None
-        if not isinstance(name, str) or name not in self._manifest.prompts:
-            known = ", ".join(map(repr, self._manifest.prompts)) or "none"
-            raise InputError(f"unknown prompt {name!r}: this model has {known}; pass prompt= for a text of your own")
-        return self._manifest.prompts[name]
+        Args:
+            embeddings1: `(n, dim)`, or `(dim,)` to be compared with all of the other: as of `similarity`.
+            embeddings2: `(n, dim)` or `(dim,)`.
+
+        Returns:
+            float32 `(n,)`, of two single vectors `()`; larger is more alike, distances are negative.
+
+        Raises:
+            InputError: as `similarity`, or one has more vectors than the other.
+        """
+        left, right = _alike("similarity_pairwise", embeddings1, embeddings2)
+        if left.ndim == right.ndim == 2 and len(left) != len(right):
+            raise InputError(f"similarity_pairwise takes as many vectors as vectors, got {len(left)} and {len(right)}")
+        return postprocess.similarity_pairwise(self.similarity_fn_name, left, right)
+
+    def _options(self, *arguments: Any) -> EncodeOptions:
+        return checked_options(
+            *arguments,
+            prompts=self._manifest.prompts,
+            default_prompt_name=self.default_prompt_name,
+            default_dim=self.truncate_dim,
+            here=self.device,
+        )
+
+    def _reading(self, options: EncodeOptions) -> Reading[OpenRoute]:
+        routing = self._manifest.routing
+        return Reading(routing is not None, options.task, lambda task: self._routes[route_of(routing, task)])
+
+    def _prompt_of(self, names: tuple[str, ...]) -> tuple[str | None, str | None]:
+        """The first prompt there is. The default one belongs to plain `encode`; an empty prompt keeps it out."""
+        found = next((name for name in names if name in self._manifest.prompts), None)
+        return found, "" if found is None else None
 
 
 def _opened_again(
@@ -347,10 +447,17 @@ def _opened_again(
 
 
 def _check_output(output_value: str, route: OpenRoute) -> None:
-    if output_value not in (SENTENCE, TOKENS):
-        raise InputError(f"unknown output_value {output_value!r}: choose {SENTENCE} or {TOKENS}")
     if output_value not in route.outputs:
         raise InputError(f"this artifact has no {output_value}: export it with --outputs {SENTENCE},{output_value}")
+
+
+def _rows(route: OpenRoute, texts: list[Text], options: EncodeOptions, bar: Any) -> Any:
+    """The result for each text: an array of vectors, or a list of arrays of token embeddings."""
+    _check_output(options.output_value, route)
+    call = _Call(route, options.prompt, options.batch_size, options.keep, options.normalize)
+    if options.output_value == TOKENS:
+        return call.tokens(texts, bar)
+    return postprocess.quantize(call.embeddings(texts, bar), options.precision)
 
 
 @dataclass(frozen=True)
@@ -393,8 +500,21 @@ class _Call:
         return [found[index] for index in range(len(texts))]
 
 
-def _matrix(vectors: NDArray[Any]) -> NDArray[np.float32]:
-    array = np.asarray(vectors, dtype=np.float32)
+def _alike(name: str, first: Vectors, second: Vectors) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    left, right = _vectors(name, first), _vectors(name, second)
+    if left.shape[-1] != right.shape[-1]:
+        raise InputError(f"{name} takes vectors of one width, got {left.shape[-1]} and {right.shape[-1]}")
+    return left, right
+
+
+def _vectors(name: str, vectors: Vectors) -> NDArray[np.float32]:
+    try:
+        # A list of torch's tensors would be read number by number.
+        rows = [np.asarray(row) for row in vectors] if isinstance(vectors, (list, tuple)) else vectors
+        array = np.asarray(rows, dtype=np.float32)
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{name} takes vectors (dim,) or matrices (n, dim) that numpy can read ({reason})") from error
     if array.ndim not in (1, 2):
-        raise InputError(f"similarity takes vectors (dim,) or matrices (n, dim), got shape {array.shape}")
-    return np.atleast_2d(array)
+        raise InputError(f"{name} takes vectors (dim,) or matrices (n, dim), got shape {array.shape}")
+    return array

@@ -81,3 +81,15 @@ def similarity(name: str, left: Matrix, right: Matrix) -> Matrix:
             lengths = np.sqrt(np.einsum("ijk,ijk->ij", tile, tile)) if name == "euclidean" else np.abs(tile).sum(-1)
             distances[top : top + high, start : start + wide] = lengths
     return np.negative(distances, out=distances)
+
+
+def similarity_pairwise(name: str, left: Matrix, right: Matrix) -> Matrix:
+    """Each row of `left` against the same row of `right`, `(n,)` float32: the measures of `similarity`."""
+    if name == "cosine":
+        return similarity_pairwise("dot", normalize(left), normalize(right))
+    if name == "dot":
+        products: Matrix = np.einsum("...i,...i->...", left, right)
+        return products
+    apart = left - right
+    lengths: Matrix = np.linalg.norm(apart, axis=-1) if name == "euclidean" else np.abs(apart).sum(-1)
+    return np.negative(lengths)

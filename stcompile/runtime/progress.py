@@ -21,11 +21,11 @@ class _NoBar:
         return
 
 
-def progress(total: int, asked: bool | None) -> Any:
+def progress(total: int | None, asked: bool | None) -> Any:
     """A bar of `total` texts on stderr, as a context with `update`.
 
     Args:
-        total: texts.
+        total: texts; None where nobody knows.
         asked: whether to draw it; None draws it when the `stcompile` logger is at INFO or below.
 
     Raises:

@@ -118,7 +118,7 @@ class OpenRoute:
             positions of some texts, the graph's inputs for them, and the output's rows; in no order.
 
         Raises:
-            InputError: a text is not valid Unicode, or the tokenizer fails on it.
+            InputError: the tokenizer fails on a text.
         """
         batches = self.batches(texts, prompt, batch_size)
         route, workers = self, 1
@@ -166,8 +166,6 @@ class OpenRoute:
             return self._text.tokenize(
                 texts[window.start : window.stop], prompt, on_pool=self._tokenizes_on_pool and not process.is_forked
             )
-        except TypeError as error:  # what tokenizers says to anything that is not valid Unicode
-            raise InputError(_not_unicode(texts)) from error
         except StcompileError:
             raise
         except Exception as error:  # tokenizers raises bare Exception, e.g. for a word that has no id
@@ -199,10 +197,3 @@ def route_of(routing: RoutingSpec | None, task: str | None) -> str:
         problem = "this model needs a task" if task is None else f"no route for task {task!r}"
         raise InputError(f"{problem}: use encode_query or encode_document, or pass task= one of {known}")
     return route
-
-
-def _not_unicode(texts: Sequence[Text]) -> str:
-    for index, text in enumerate(texts):
-        if any("\ud800" <= char <= "\udfff" for part in ([text] if isinstance(text, str) else text) for char in part):
-            return f"item {index} holds half of a surrogate pair, which is no text: decode it as UTF-8 first"
-    return "the prompt holds half of a surrogate pair, which is no text: decode it as UTF-8 first"

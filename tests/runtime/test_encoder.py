@@ -148,7 +148,7 @@ def test_encode_document_takes_the_first_prompt_there_is(names: tuple[str, ...],
         (None, {}, "NoneType"),
         (5, {}, "int"),
         (b"bytes", {}, "bytes"),
-        ({"text": "a"}, {}, "dict"),
+        ({"title": "a"}, {}, "item 0 is dict.*one column"),
         (["a", None], {}, "item 1 is NoneType"),
         (["a", float("nan")], {}, "item 1 is float"),
         ([["a", "b", "c"]], {}, "item 0 is list"),
@@ -181,8 +181,13 @@ def test_an_integer_of_numpy_is_a_number(kind: Any, encoder: stcompile.Encoder, 
 
 
 def test_half_a_surrogate_pair_is_named(encoder: stcompile.Encoder) -> None:
-    with pytest.raises(InputError, match="item 1"):
-        encoder.encode(["a", "\ud800"])
+    # equal texts run once: the place is that of the call
+    with pytest.raises(InputError, match="item 2 holds half"):
+        encoder.encode(["a", "a", "\ud800"])
+    with pytest.raises(InputError, match="item 1 holds half"):
+        encoder.encode(["a", ("a", "\ud800")])
+    with pytest.raises(InputError, match="the prompt holds half"):
+        encoder.encode(["a"], prompt="\ud800")
 
 
 def test_token_embeddings_must_have_been_exported(encoders: Encoders) -> None:

@@ -78,3 +78,82 @@ def test_what_cannot_be_streamed(
 ) -> None:
     with pytest.raises(InputError, match=sentence):
         list(encoder.encode_iter(texts, **options))
+
+
+class _SourceError(Exception):
+    """A source's own."""
+
+
+def _failing(texts: list[Any], error: Exception) -> Iterator[Any]:
+    yield from texts
+    raise error
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 8])
+@pytest.mark.parametrize("window", [1, 4, 1000])
+def test_a_source_that_fails_late_has_given_all_before_it(
+    count: int, window: int, encoder: stcompile.Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "WINDOW", window)
+    texts = load_case(CASE).texts[:count]
+    stream, found = encoder.encode_iter(_failing(texts, _SourceError("the disk is gone"))), []
+    with pytest.raises(_SourceError, match="the disk is gone"):
+        found.extend(stream)
+    # extend has taken what came before the error
+    assert len(found) == count
+    if count:
+        np.testing.assert_allclose(np.stack(found), encoder.encode(texts), atol=1e-6)
+    assert list(stream) == []
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 7, 1000])
+@pytest.mark.parametrize(
+    ("wrong", "reason"), [(3, "is int"), (None, "is NoneType"), ("\ud800", "holds half"), ({"query": "x"}, "is dict")]
+)
+def test_a_wrong_item_has_its_place_in_the_whole_stream(
+    wrong: Any, reason: str, window: int, encoder: stcompile.Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "WINDOW", window)
+    items: list[Any] = [{"text": "a"}, "a", ("a", "b"), {"text": "a"}, "a", wrong, "a"]
+    found: list[Any] = []
+    with pytest.raises(InputError, match=f"item 5 {reason}"):
+        found.extend(encoder.encode_iter(items))
+    assert len(found) == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"prompt_name": "none such"}, "unknown prompt"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"truncate_dim": 0}, "truncate_dim"),
+        ({"precision": "int4"}, "unknown precision"),
+        ({"output_value": "pooled"}, "unknown output_value"),
+        ({"device": "cuda"}, "computes on cpu"),
+        ({"colour": "red"}, "has no option 'colour'"),
+    ],
+)
+def test_a_wrong_option_is_noticed_at_the_call(
+    options: dict[str, Any], reason: str, encoder: stcompile.Encoder
+) -> None:
+    with pytest.raises(InputError, match=reason):
+        encoder.encode_iter(["a"], **options)
+
+
+def test_what_an_artifact_lacks_is_noticed_at_the_call(compiled: Compiled) -> None:
+    plain, routed = stcompile.load(compiled("prompt_default_name")), stcompile.load(compiled("router_two_encoders"))
+    with pytest.raises(InputError, match="this artifact has no token_embeddings"):
+        plain.encode_iter(["a"], output_value="token_embeddings")
+    with pytest.raises(InputError, match="no route for task 'passage'"):
+        routed.encode_iter(["a"], task="passage")
+
+
+def test_all_keys_of_a_stream_are_one(compiled: Compiled, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "WINDOW", 2)
+    encoder = stcompile.load(compiled("router_two_encoders"))
+    items = [{"query": "a"}, {"query": "b"}, {"query": "c"}]
+    np.testing.assert_allclose(
+        np.stack(list(encoder.encode_iter(items))), encoder.encode_query(["a", "b", "c"]), atol=1e-6
+    )
+    with pytest.raises(InputError, match="must all have the same one"):
+        list(encoder.encode_iter([*items, {"document": "d"}]))

@@ -8,8 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stcompile.errors import ModelFolderError
-from stcompile.manifest import SENTENCE
-from stcompile.runtime.postprocess import SIMILARITIES
+from stcompile.manifest import SENTENCE, SIMILARITIES
 from stcompile.stack import checks, registry
 from stcompile.stack.folder import Folder
 from stcompile.stack.keywords import keywords_of

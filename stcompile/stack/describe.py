@@ -113,6 +113,7 @@ def describe(path: str | Path, *, trust_remote_code: bool = False) -> StackDescr
     """
     folder = Folder(Path(path))
     folder.refuse_links_out()
+    folder.refuse_paths_out()
     settings = folder.json_object("config_sentence_transformers.json")
     reader = _Reader(folder, trust_remote_code)
     rows = folder.json("modules.json")

@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.markup import escape
 
 from stcompile import __version__, render
-from stcompile.artifact import check_destination
 from stcompile.errors import InputError, MissingExtraError, ParityError, StcompileError
 from stcompile.extras import require
 from stcompile.scored_pairs import read_scored_pairs
@@ -139,7 +138,7 @@ def export(
     """
     Target.parse(target)
     drop = None if max_drop is None else read_share(max_drop)
-    destination = output or Path(f"{Path(model).resolve().name}-{target}")
+    destination = output or Path(f"{_name_of(model)}-{target}")
     require("torch", "Compiling a model")
     from stcompile.export import export_model  # noqa: PLC0415 - imports torch
 
@@ -219,13 +218,14 @@ def tune(
     """
     share = read_share(max_drop)
     # Absolute, because what lies beside it is named after it, and "." has no name.
-    destination = (output or Path(f"{Path(model).resolve().name}-tuned")).absolute()
+    destination = (output or Path(f"{_name_of(model)}-tuned")).absolute()
     require("torch", "Compiling a model")
     from stcompile.frontier import check_plot, plot_frontier  # noqa: PLC0415 - imports torch
     from stcompile.tune import tune_model  # noqa: PLC0415 - the same
 
-    check_destination(destination)
+    record = destination.parent / f"{destination.name}-tune.json"
     picture = plot or destination.parent / f"{destination.name}-frontier.png"
+    _check_own_record(record, picture if plot is None else None)
     left_out = None
     try:
         check_plot(picture)
@@ -248,7 +248,7 @@ def tune(
         step=_spinner,
     )
     found = {"artifact": str(destination), "plot": None if left_out else str(picture), **report.to_dict()}
-    with moved_into_place(destination.parent / f"{destination.name}-tune.json") as partial:
+    with moved_into_place(record) as partial:
         partial.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if left_out is None:
         plot_frontier(report, picture)
@@ -326,6 +326,8 @@ def encode(
 
     if output != STDIN and not output.endswith((".npy", ".jsonl")):
         raise InputError(f"cannot tell the format of {output}: name it .npy or .jsonl")
+    if output != STDIN:
+        _check_output(Path(output), artifact, texts)
     found = read_texts(texts, field)
     encoder = load(artifact, device=device, threads=threads)
     vectors = encoder.encode(
@@ -415,8 +417,9 @@ def run() -> NoReturn:
     except StcompileError as error:
         code = _failed(error, BAD_INPUT)
     except OSError as error:
+        where = error.filename or ("standard output" if _standard_output_fails() else None)
         _drop_standard_output()
-        code = _failed(StcompileError(f"{error.strerror or error}: {error.filename or 'standard output'}"), BAD_INPUT)
+        code = _failed(StcompileError(f"{error.strerror or error}{'' if where is None else f': {where}'}"), BAD_INPUT)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except Exception as error:
@@ -439,6 +442,15 @@ def _reader_may_leave() -> Iterator[None]:
         _drop_standard_output()
 
 
+def _standard_output_fails() -> bool:
+    """What could not be written is written once more, so that another failure without a file is not taken for it."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return True
+    return False
+
+
 def _drop_standard_output() -> None:
     # What is still buffered would fail again when the interpreter exits.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -452,6 +464,40 @@ def _terminate(*_: object) -> None:
 def _failed(error: StcompileError, code: int) -> int:
     err.print(f"stcompile: {error}", highlight=False, markup=False, soft_wrap=True)
     return code
+
+
+def _name_of(model: str) -> str:
+    # Unlike resolve(), realpath() ends where a link leads back to itself.
+    return Path(os.path.realpath(model)).name
+
+
+def _check_output(output: Path, artifact: Path, texts: str) -> None:
+    """Vectors go neither over the texts they are of, nor where they would be no part of an artifact."""
+    if texts != STDIN and os.path.realpath(output) == os.path.realpath(texts):
+        raise InputError(f"{output} holds the texts: choose another place for their vectors")
+    if Path(os.path.realpath(artifact)) in Path(os.path.realpath(output)).parents:
+        raise InputError(f"{output} is in the artifact, which holds its own files alone: choose another place")
+
+
+def _check_own_record(record: Path, picture: Path | None) -> None:
+    """What an earlier tuning left beside the winner may be replaced, and nothing else by names nobody asked for.
+
+    Args:
+        record: the report.
+        picture: the picture, where its name was not asked for.
+    """
+    try:
+        earlier = json.loads(record.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        earlier = {}
+    except (OSError, ValueError, RecursionError):
+        earlier = None
+    if not isinstance(earlier, dict) or (
+        os.path.lexists(record) and not {"artifact", "winner", "targets"} <= {*earlier}
+    ):
+        raise InputError(f"{record} is no report of stcompile tune: move it elsewhere or choose another --output")
+    if picture is not None and os.path.lexists(picture) and earlier.get("plot") != str(picture):
+        raise InputError(f"{picture} is no picture of an earlier tuning: move it elsewhere or name another with --plot")
 
 
 def _calibration(path: str | None, field: str) -> Any:

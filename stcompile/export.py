@@ -9,7 +9,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from stcompile.artifact import Artifact, check_destination, open_artifact, staged, write_manifest
+from stcompile.artifact import Artifact, Destination, claimed, open_artifact, write_manifest, written
 from stcompile.assembly import CompiledRoute, assembled, judged
 from stcompile.errors import ParityError, UnsupportedError
 from stcompile.manifest import NO_PADDING, SENTENCE, TOKENS, GraphSpec, TextSpec
@@ -94,7 +94,8 @@ def export_model(
         InputError, TargetError, ProviderError: an argument is wrong, or this machine cannot run the target.
         ModelFolderError: the model is missing, half-written or malformed.
         UnsupportedError: something in the stack cannot be compiled; names everything found.
-        ArtifactError: the destination cannot be written.
+        ArtifactError: the destination holds something else than an artifact, another export is writing to it, or it
+            cannot be written.
         ParityError: the compiled graph is not within the target's tolerance of sentence-transformers; nothing was
             published.
         BudgetError: no plan is within the budget; nothing was published.
@@ -111,9 +112,38 @@ def export_model(
         evaluation=evaluation,
         pca_dims=pca_dims,
     )
-    chosen = request.target
     check_installed()
-    check_destination(Path(destination))
+    with claimed(destination) as place:
+        _exported(
+            model,
+            place,
+            request,
+            texts=texts,
+            revision=revision,
+            cache_dir=cache_dir,
+            trust_remote_code=trust_remote_code,
+            evaluation=evaluation,
+            pca_dims=pca_dims,
+            step=step,
+        )
+        return open_artifact(destination, check_integrity=False)
+
+
+def _exported(
+    model: Any,
+    place: Destination,
+    request: ExportRequest,
+    *,
+    texts: Sequence[str] | None,
+    revision: str | None,
+    cache_dir: str | None,
+    trust_remote_code: bool,
+    evaluation: Sequence[ScoredPair] | None,
+    pca_dims: int | None,
+    step: Step,
+) -> None:
+    """The steps of an export whose request is checked and whose destination is claimed."""
+    chosen, provider, packed = request.target, request.provider, request.packed
     with step("Reading the module stack"):
         stack = load_stack(model, revision=revision, cache_dir=cache_dir, trust_remote_code=trust_remote_code)
         _check_makes(stack, request.outputs)
@@ -133,8 +163,8 @@ def export_model(
     _check_gains(stack, chosen, compiled)
     if packed:
         _check_packed(stack, compiled)
-    with staged(Path(destination)) as folder:
-        with step("Writing the artifact"):
+    with place.staged() as folder:
+        with step("Writing the artifact"), written(place.path):
             for file, content in tokenizers.items():
                 (folder / file).write_text(content, encoding="utf-8")
             graphs = _write(chosen, {item.route: item.graph for item in compiled}, folder, stack.name)
@@ -150,9 +180,9 @@ def export_model(
             report = proof.judge(request.tolerance, request.device)
         if not report.passed:
             raise ParityError(_verdict(name, chosen, report))
-        (folder / PARITY_FILE).write_text(report.to_json(), encoding="utf-8")
-        write_manifest(folder, judged(manifest, report))
-    return open_artifact(destination, check_integrity=False)
+        with written(place.path):
+            (folder / PARITY_FILE).write_text(report.to_json(), encoding="utf-8")
+            write_manifest(folder, judged(manifest, report))
 
 
 def _compiled(

@@ -16,6 +16,7 @@ _EXTRA_OF = {
     "transformers": "compile",
     "sentence_transformers": "compile",
     "huggingface_hub": "compile",
+    "filelock": "compile",
     "safetensors": "compile",
     "onnx": "compile",
     "onnx_ir": "compile",

@@ -10,11 +10,15 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
+import re
+import reprlib
 import types
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from pathlib import PurePosixPath
+from typing import Annotated, Any, TypeVar
 
 from stcompile.errors import ArtifactError
 
@@ -37,7 +41,99 @@ ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
 ENGINES = (ONNXRUNTIME, OPENVINO)
 PRECISIONS = ("float32", "bfloat16")
 
+# How alike two vectors are, by the model's own measure.
+SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
+
+# Front ends whose texts lie behind each other, told apart by `offsets`, and those of padded rows.
+FLAT_KINDS, PADDED_KINDS = ("static", "bow"), ("transformer", "words")
+
+_PROVIDERS = ("cpu", "cuda")
+_SIDES = ("right", "left")
+_DTYPES = ("bool", "int32", "int64", "float16", "float32")
+
+# Real manifests have about eight levels; Python's own limit would be met later, somewhere in the middle.
+_DEEPEST = 64
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """A whole number within bounds, both included."""
+
+    least: int
+    most: int
+
+    @property
+    def wanted(self) -> str:
+        return f"a whole number from {self.least} to {self.most}"
+
+    def allows(self, value: Any) -> bool:
+        return bool(self.least <= value <= self.most)
+
+
+@dataclass(frozen=True)
+class _OneOf:
+    """One of a few names."""
+
+    names: tuple[str, ...]
+
+    @property
+    def wanted(self) -> str:
+        return f"one of {', '.join(self.names)}"
+
+    def allows(self, value: Any) -> bool:
+        return value in self.names
+
+
+@dataclass(frozen=True)
+class _Finite:
+    """A number that is neither infinite nor none."""
+
+    wanted: str = "a finite number"
+
+    def allows(self, value: Any) -> bool:
+        try:
+            return math.isfinite(value)
+        except OverflowError:  # JSON's whole numbers may have any number of digits
+            return False
+
+
+@dataclass(frozen=True)
+class _Hash:
+    """A sha256 as hexadecimal digits."""
+
+    wanted: str = "64 hexadecimal digits"
+
+    def allows(self, value: Any) -> bool:
+        return _SHA256.fullmatch(value) is not None
+
+
+@dataclass(frozen=True)
+class _Inside:
+    """A file's path relative to the artifact, with slashes, spelt in the one way there is."""
+
+    wanted: str = "a file inside the artifact"
+
+    def allows(self, value: Any) -> bool:
+        path = PurePosixPath(value)
+        foreign = any(character in value for character in "\\:\0")
+        return not (foreign or path.is_absolute() or ".." in path.parts or str(path) != value or not path.parts)
+
+
+# What a field may hold beyond its type; `_convert` reads it.
+Count = Annotated[int, _Whole(0, 2**63 - 1)]
+Dim = Annotated[int, _Whole(1, 2**31 - 1)]
+Id = Annotated[int, _Whole(0, 2**31 - 1)]
+Real = Annotated[float, _Finite()]
+Sha256 = Annotated[str, _Hash()]
+FilePath = Annotated[str, _Inside()]
+Side = Annotated[str, _OneOf(_SIDES)]
+
+# Positions that every text is padded to are memory and time of every run.
+Positions = Annotated[int, _Whole(1, 2**16)]
 
 
 @dataclass(frozen=True)
@@ -51,7 +147,7 @@ class TensorSpec:
     """
 
     name: str
-    dtype: str
+    dtype: Annotated[str, _OneOf(_DTYPES)]
     axes: tuple[str, ...]
 
 
@@ -72,7 +168,7 @@ class ChatTemplate:
     system_prefix: str
     system_suffix: str
     suffix: str
-    tail_ids: tuple[int, ...]
+    tail_ids: tuple[Id, ...]
 
 
 @dataclass(frozen=True)
@@ -98,16 +194,16 @@ class TextSpec:
     """
 
     kind: str
-    tokenizer: str
-    max_seq_length: int | None
-    padding_side: str = "right"
-    truncation_side: str = "right"
-    pad_id: int = 0
-    pad_type_id: int = 0
-    special_ids: tuple[int, ...] = ()
+    tokenizer: FilePath
+    max_seq_length: Annotated[int, _Whole(1, 2**63 - 1)] | None
+    padding_side: Side = "right"
+    truncation_side: Side = "right"
+    pad_id: Id = 0
+    pad_type_id: Id = 0
+    special_ids: tuple[Id, ...] = ()
     chat: ChatTemplate | None = None
-    min_seq_length: int = 1
-    length_multiple: int = 1
+    min_seq_length: Positions = 1
+    length_multiple: Positions = 1
     split_special_tokens: bool = False
     takes_pairs: bool = True
 
@@ -129,14 +225,14 @@ class GraphSpec:
     """
 
     route: str
-    file: str
-    external_data: str | None
-    opset: int
+    file: FilePath
+    external_data: FilePath | None
+    opset: Annotated[int, _Whole(1, 1000)]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    dim: int | None = None
+    dim: Dim | None = None
     text: TextSpec | None = None
-    token_budget: int | None = None
+    token_budget: Annotated[int, _Whole(1, 2**31 - 1)] | None = None
 
 
 @dataclass(frozen=True)
@@ -173,7 +269,7 @@ class Source:
     """
 
     name: str
-    fingerprint: str
+    fingerprint: Sha256
     modules: tuple[ModuleSummary, ...]
 
 
@@ -182,7 +278,7 @@ class PassSummary:
     """What one graph pass did: how often it rewrote, and why it refused where it nearly applied."""
 
     name: str
-    rewrites: int
+    rewrites: Count
     refusals: tuple[str, ...] = ()
 
 
@@ -198,8 +294,8 @@ class EngineSpec:
         packed: whether the graphs leave padding out, with operators that only a GPU has.
     """
 
-    name: str = ONNXRUNTIME
-    precision: str = "float32"
+    name: Annotated[str, _OneOf(ENGINES)] = ONNXRUNTIME
+    precision: Annotated[str, _OneOf(PRECISIONS)] = "float32"
     native: bool = False
     packed: bool = False
 
@@ -209,9 +305,9 @@ class CalibrationSummary:
     """The texts that ranges and strengths were chosen on: their name, number, tokens and sha256."""
 
     name: str
-    texts: int
-    tokens: int
-    sha256: str
+    texts: Count
+    tokens: Count
+    sha256: Sha256
 
 
 @dataclass(frozen=True)
@@ -234,13 +330,13 @@ class LayerSummary:
 
     name: str
     route: str
-    matmuls: int
+    matmuls: Count
     scheme: str
-    bits: int
+    bits: Annotated[int, _Whole(1, 64)]
     observer: str = ""
-    smoothing: float | None = None
-    error: float | None = None
-    sensitivity: float | None = None
+    smoothing: Real | None = None
+    error: Real | None = None
+    sensitivity: Real | None = None
     reason: str = ""
 
 
@@ -257,10 +353,10 @@ class BudgetSummary:
     """
 
     measure: str
-    limit: float
-    reached: float
-    texts: int
-    steps: int
+    limit: Real
+    reached: Real
+    texts: Count
+    steps: Count
 
 
 @dataclass(frozen=True)
@@ -278,8 +374,8 @@ class QuantizationSummary:
     """
 
     scheme: str
-    matmuls: int
-    embeddings: int
+    matmuls: Count
+    embeddings: Count
     kept: tuple[str, ...] = ()
     calibration: CalibrationSummary | None = None
     layers: tuple[LayerSummary, ...] = ()
@@ -294,13 +390,13 @@ class ParitySummary:
     modules judged them.
     """
 
-    num_texts: int
-    max_abs_error: float
-    min_cosine: float
-    mean_cosine: float
-    neighbour_overlap: float
-    batch_invariance: float
-    reference_batch_invariance: float
+    num_texts: Count
+    max_abs_error: Real
+    min_cosine: Real
+    mean_cosine: Real
+    neighbour_overlap: Real
+    batch_invariance: Real
+    reference_batch_invariance: Real
     reference: str = ""
 
 
@@ -318,21 +414,21 @@ class DistillationSummary:
         student: the measure of what it was distilled into.
     """
 
-    fingerprint: str
-    pca_dims: int | None
+    fingerprint: Sha256
+    pca_dims: Dim | None
     measure: str
-    texts: int
-    teacher: float
-    student: float
+    texts: Count
+    teacher: Real
+    student: Real
 
 
 @dataclass(frozen=True)
 class FileEntry:
     """One file of the artifact: its relative path, sha256 (hex) and size in bytes."""
 
-    path: str
-    sha256: str
-    size: int
+    path: FilePath
+    sha256: Sha256
+    size: Count
 
 
 @dataclass(frozen=True)
@@ -360,15 +456,15 @@ class Manifest:
         engine: what runs the graphs.
     """
 
-    schema_version: int
+    schema_version: Annotated[int, _Whole(1, SCHEMA_VERSION)]
     target: str
     recipe: str
-    provider: str
+    provider: Annotated[str, _OneOf(_PROVIDERS)]
     batch_invariant: bool
-    optimization_level: str
-    dim: int
-    truncate_dim: int | None
-    similarity: str
+    optimization_level: Annotated[str, _OneOf(OPTIMIZATION_LEVELS)]
+    dim: Dim
+    truncate_dim: Dim | None
+    similarity: Annotated[str, _OneOf(SIMILARITIES)]
     prompts: dict[str, str]
     default_prompt_name: str | None
     source: Source
@@ -380,7 +476,7 @@ class Manifest:
     notes: tuple[str, ...]
     versions: dict[str, str]
     files: tuple[FileEntry, ...] = field(default=())
-    padding: str = LONGEST
+    padding: Annotated[str, _OneOf(PADDINGS)] = LONGEST
     routing: RoutingSpec | None = None
     distillation: DistillationSummary | None = None
     engine: EngineSpec = EngineSpec()
@@ -400,28 +496,35 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        """Reads and checks a manifest.
+        """Reads and checks a manifest: every field by its type and range, and that they fit each other.
 
         Raises:
-            ArtifactError: not JSON, not a manifest, of a newer schema, or changed since it was written.
+            ArtifactError: not JSON, not a manifest, of a newer schema, changed since it was written, or malformed.
         """
         try:
-            body = json.loads(text)
-        except ValueError as error:
+            body = json.loads(text, parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
             raise ArtifactError(f"{MANIFEST_NAME} is not valid JSON ({error}): export the model again") from error
-        if not isinstance(body, dict) or not isinstance(body.get("schema_version"), int):
+        version = body.get("schema_version") if isinstance(body, dict) else None
+        if not isinstance(version, int) or isinstance(version, bool):
             raise ArtifactError(f"{MANIFEST_NAME} is not an stcompile manifest: it has no schema_version")
-        if body["schema_version"] > SCHEMA_VERSION:
+        if version > SCHEMA_VERSION:
             raise ArtifactError(
-                f"the artifact has schema version {body['schema_version']}, this stcompile reads up to "
+                f"the artifact has schema version {reprlib.repr(version)}, this stcompile reads up to "
                 f"{SCHEMA_VERSION}: pip install --upgrade stcompile"
             )
+        if _is_deeper(body, _DEEPEST):
+            raise ArtifactError(f"{MANIFEST_NAME} is malformed (more than {_DEEPEST} levels): export the model again")
         digest = body.pop("digest", None)
-        if digest != _digest(body):
+        try:
+            changed = digest != _digest(body)
+        except UnicodeEncodeError as error:
+            raise ArtifactError(f"{MANIFEST_NAME} is not valid JSON ({error}): export the model again") from error
+        if changed:
             raise ArtifactError(f"{MANIFEST_NAME} was changed after the export: export the model again")
         try:
-            manifest = _build(cls, body)
-        except (KeyError, TypeError, ValueError) as error:
+            manifest = _build(cls, body, "")
+        except _MalformedError as error:
             raise ArtifactError(f"{MANIFEST_NAME} is malformed ({error}): export the model again") from error
         for problem in _contradictions(manifest):
             raise ArtifactError(f"{MANIFEST_NAME} contradicts itself ({problem}): export the model again")
@@ -432,29 +535,47 @@ def _contradictions(manifest: Manifest) -> Iterator[str]:
     """What no export writes, and what would end in the middle of encoding."""
     routes = [graph.route for graph in manifest.graphs]
     routing = manifest.routing
+    if not routes or len(set(routes)) < len(routes):
+        yield "it has no graph" if not routes else "two graphs have one route"
     taken = [""] if routing is None else [*routing.tasks.values(), routing.default, routing.otherwise]
     for route in taken:
         if route is not None and route not in routes:
             yield f"no graph has the route {route!r}"
-    if manifest.padding not in PADDINGS:
-        yield f"padding is {manifest.padding!r}"
-    if manifest.optimization_level not in OPTIMIZATION_LEVELS:
-        yield f"optimization_level is {manifest.optimization_level!r}"
-    if manifest.engine.name not in ENGINES or manifest.engine.precision not in PRECISIONS:
-        yield f"engine is {manifest.engine.name!r} in {manifest.engine.precision!r}"
+    if manifest.default_prompt_name is not None and manifest.default_prompt_name not in manifest.prompts:
+        yield f"no prompt is called {manifest.default_prompt_name!r}, the default"
+    paths = [entry.path for entry in manifest.files]
+    if len(set(paths)) < len(paths) or MANIFEST_NAME in paths:
+        yield "it lists itself" if MANIFEST_NAME in paths else "it lists a file twice"
     for graph in manifest.graphs:
-        text, dim = manifest.text_of(graph), manifest.dim_of(graph)
-        width = graph.outputs[0].axes[-1] if graph.outputs and graph.outputs[0].axes else ""
-        if width.isdigit() and int(width) != dim:
-            yield f"dim is {dim}, and the graph's {width}"
-        if (
-            text.length_multiple < 1
-            or text.min_seq_length < 1
-            or (text.max_seq_length is not None and text.max_seq_length < 1)
-        ):
-            yield "a length limit is below 1"
-        if graph.token_budget is not None and graph.token_budget < 1:
-            yield "a token budget is below 1"
+        yield from _contradictions_of(graph, manifest.text_of(graph), manifest.dim_of(graph))
+
+
+def _contradictions_of(graph: GraphSpec, text: TextSpec, dim: int) -> Iterator[str]:
+    inputs, outputs = ([item.name for item in side] for side in (graph.inputs, graph.outputs))
+    if "input_ids" not in inputs or len(set(inputs)) < len(inputs):
+        yield f"a graph takes {', '.join(inputs) or 'nothing'}"
+    if outputs[:1] != [SENTENCE] or len(set(outputs)) < len(outputs):
+        yield f"a graph makes {', '.join(outputs) or 'nothing'}"
+    is_flat = "offsets" in inputs
+    if text.kind in (PADDED_KINDS if is_flat else FLAT_KINDS):
+        yield f"its text is of kind {text.kind}, and the graph takes {', '.join(inputs)}"
+    axes = graph.outputs[0].axes if graph.outputs else ()
+    if axes and axes[-1].isdigit() and axes[-1] != str(dim):
+        yield f"dim is {dim}, and the graph's {reprlib.repr(axes[-1])}"
+
+
+class _MalformedError(Exception):
+    """Which field of a manifest is wrong, and what it must be."""
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number")
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    if isinstance(value, dict):
+        value = list(value.values())
+    return isinstance(value, list) and (levels == 0 or any(_is_deeper(item, levels - 1) for item in value))
 
 
 def _digest(body: dict[str, Any]) -> str:
@@ -462,35 +583,66 @@ def _digest(body: dict[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _build(kind: type[T], body: dict[str, Any]) -> T:
+def _build(kind: type[T], body: Any, where: str) -> T:
+    if not isinstance(body, dict):
+        raise _wrong(where, "an object", body)
     hints = _hints(typing.cast(Any, kind))
     values = {}
     for item in dataclasses.fields(typing.cast(Any, kind)):
+        name = f"{where}.{item.name}" if where else item.name
         if item.name in body:
-            values[item.name] = _convert(hints[item.name], body[item.name])
+            values[item.name] = _convert(hints[item.name], body[item.name], name)
         elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
-            raise KeyError(item.name)
+            raise _MalformedError(f"{name} is missing")
     return kind(**values)
 
 
 @functools.cache
 def _hints(kind: Any) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
+    return typing.get_type_hints(kind, include_extras=True)
 
 
-def _convert(hint: Any, value: Any) -> Any:
-    origin = typing.get_origin(hint)
-    if origin is tuple:
-        return tuple(_convert(typing.get_args(hint)[0], item) for item in value)
+# JSON's name of a type, and the types that are read as it.
+_PLAIN: dict[Any, tuple[str, tuple[type, ...]]] = {
+    str: ("text", (str,)),
+    bool: ("true or false", (bool,)),
+    int: ("a whole number", (int,)),
+    float: ("a number", (float, int)),
+}
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    """A field's value by its type: what JSON says otherwise is refused."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin is Annotated:
+        rule = arguments[1]
+        found = _convert(arguments[0], value, where)
+        if not rule.allows(found):
+            raise _wrong(where, rule.wanted, value)
+        return found
     if origin in (typing.Union, types.UnionType):
-        inner = next(arg for arg in typing.get_args(hint) if arg is not type(None))
-        return None if value is None else _convert(inner, value)
+        inner = next(arg for arg in arguments if arg is not type(None))
+        return None if value is None else _convert(inner, value, where)
+    if origin in (tuple, dict):
+        return _convert_all(origin, arguments, value, where)
     if dataclasses.is_dataclass(hint):
-        if not isinstance(value, dict):
-            raise TypeError(f"expected {getattr(hint, '__name__', hint)}, got {value!r}")
-        return _build(typing.cast(type, hint), value)
-    plain = origin or hint
-    expected: Any = (float, int) if plain is float else plain
-    if not isinstance(value, expected) or (isinstance(value, bool) and hint is not bool):
-        raise TypeError(f"expected {getattr(hint, '__name__', hint)}, got {value!r}")
+        return _build(typing.cast(type, hint), value, where)
+    wanted, kinds = _PLAIN[hint]
+    if not isinstance(value, kinds) or (isinstance(value, bool) and hint is not bool):
+        raise _wrong(where, wanted, value)
     return value
+
+
+def _convert_all(origin: type, arguments: tuple[Any, ...], value: Any, where: str) -> Any:
+    """A list's items, or an object's values, by their type."""
+    if not isinstance(value, list if origin is tuple else dict):
+        raise _wrong(where, "a list" if origin is tuple else "an object", value)
+    if origin is tuple:
+        return tuple(_convert(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value))
+    return {key: _convert(arguments[1], item, f"{where}.{reprlib.repr(key)}") for key, item in value.items()}
+
+
+def _wrong(where: str, wanted: str, value: Any) -> _MalformedError:
+    return _MalformedError(f"{where} must be {wanted}, got {reprlib.repr(value)}")

@@ -6,7 +6,7 @@ import contextlib
 import csv
 import io
 import json
-import os
+import secrets
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stcompile.artifact.writing import is_full
 from stcompile.errors import InputError
 from stcompile.scored_pairs import TABLE_DELIMITERS
 
@@ -112,12 +113,16 @@ def moved_into_place(path: Path) -> Iterator[Path]:
     Raises:
         InputError: the destination cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    # Not the process's number, which another container has too.
+    partial = path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
     try:
         yield partial
         partial.replace(path)
     except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}): choose another destination") from error
+        if error.filename not in (None, str(partial), str(path)):
+            raise
+        reason = "no space left" if is_full(error) else error.strerror or error
+        raise InputError(f"{path} cannot be written ({reason}): choose another destination") from error
     finally:
         # Where it could not be written it cannot be removed either, and the reason why not is on its way.
         with contextlib.suppress(OSError):

@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -19,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcompile.arguments import check_share, checked_texts
-from stcompile.artifact import check_destination, open_artifact, staged
+from stcompile.artifact import Artifact, Destination, claimed, open_artifact, scratch, written
 from stcompile.bench import Spread, Timing, interleave, processor, speedup
 from stcompile.errors import InputError, ParityError, TargetError, UnsupportedError
 from stcompile.export import PARITY_FILE, Step, Tell, export_model
+from stcompile.manifest import MANIFEST_NAME
 from stcompile.metrics import distance, rounded, spearman
 from stcompile.parity.probes import probe_texts, texts_sha256
 from stcompile.quantize.calibration import CalibrationSet, calibration_set
@@ -163,7 +163,8 @@ def tune_model(
 
     Raises:
         InputError, TargetError: an argument is wrong, or a candidate that was named cannot run here.
-        ArtifactError: the destination cannot be written.
+        ArtifactError: the destination holds something else than an artifact, another export is writing to it, or it
+            cannot be written.
         ModelFolderError, UnsupportedError, ParityError: the baseline cannot be compiled.
     """
     step = step or (lambda _: nullcontext(_silent))
@@ -172,11 +173,10 @@ def tune_model(
     pairs = None if evaluation is None else checked_pairs(evaluation)
     candidates, refused = _candidates(targets)
     calibrated = _calibration(calibration, candidates)
-    check_destination(Path(destination))
     failed: dict[str, str] = {}
-    with tempfile.TemporaryDirectory(prefix="stcompile-tune-") as scratch:
+    with claimed(destination) as place, scratch("tune") as folder:
         budget = {"calibration": calibrated, "max_drop": max_drop, "evaluation": pairs}
-        workshop = _Workshop(model, Path(scratch), budget, threads, trust_remote_code, step, len(candidates))
+        workshop = _Workshop(model, folder, budget, threads, trust_remote_code, step, len(candidates))
         encoders = {BASELINE: workshop.make(1, candidates[0])}
         # Before the minutes of the other candidates: texts or pairs that cannot be measured on end it here.
         loss = _Loss(encoders[BASELINE], sample, pairs)
@@ -190,7 +190,7 @@ def tune_model(
         with step("Measuring what they lose"):
             measured = {name: _measured(item, timings, name, loss) for name, item in encoders.items()}
         chosen = recommend(measured, max_drop)
-        _publish(encoders[chosen.winner].artifact.folder, Path(destination))
+        _publish(encoders[chosen.winner].artifact, place)
     return TuneReport(
         chosen.winner,
         chosen.why,
@@ -392,9 +392,11 @@ def _calibration(texts: Sequence[str] | CalibrationSet | None, candidates: Seque
     return calibration_set(texts)
 
 
-def _publish(folder: Path, destination: Path) -> None:
-    with staged(destination) as staging:
-        shutil.copytree(folder, staging, dirs_exist_ok=True)
+def _publish(winner: Artifact, place: Destination) -> None:
+    with place.staged() as staging:
+        with written(place.path):
+            for name in (MANIFEST_NAME, *(entry.path for entry in winner.manifest.files)):
+                shutil.copyfile(winner.folder / name, staging / name)
         open_artifact(staging)
 
 

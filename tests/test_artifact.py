@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stcompile.artifact import open_artifact, staged, write_manifest
+from stcompile.artifact import claimed, open_artifact, write_manifest, written
 from stcompile.errors import ArtifactError
-from stcompile.manifest import MANIFEST_NAME, FileEntry, Manifest, _digest
+from stcompile.manifest import MANIFEST_NAME, SCHEMA_VERSION, FileEntry, Manifest, _digest
 
 Tree = dict[str, bytes]
+
+
+@contextlib.contextmanager
+def staged(destination: Path) -> Iterator[Path]:
+    with claimed(destination) as place, place.staged() as folder:
+        yield folder
 
 
 def _write(folder: Path, manifest: Manifest, content: bytes = b"graph") -> None:
@@ -97,7 +102,7 @@ def test_a_listed_file_outside_is_refused(path: str, artifact: Path) -> None:
     del body["digest"]
     body["files"][0]["path"] = path
     (artifact / MANIFEST_NAME).write_text(json.dumps({**body, "digest": _digest(body)}))
-    with pytest.raises(ArtifactError, match="outside the artifact"):
+    with pytest.raises(ArtifactError, match=r"files\[0\].path must be a file inside the artifact"):
         open_artifact(artifact)
 
 
@@ -133,7 +138,7 @@ def test_success_replaces_what_was_there(before: str, artifact: Path, manifest: 
     if before == "empty folder":
         destination.mkdir()
     with staged(destination) as folder:
-        assert folder.parent == destination.parent
+        assert folder.parent.parent == destination.parent
         _write(folder, manifest, b"new graph")
     assert (open_artifact(destination).folder / "model.onnx").read_bytes() == b"new graph"
     assert {path.name for path in artifact.parent.iterdir()} == {"artifact", destination.name}
@@ -155,23 +160,38 @@ def test_a_relative_destination_stays_where_it_was(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize(
+    "error",
+    [
+        KeyboardInterrupt(),
+        ValueError("wrong"),
+        # of the block: not everything that fails in an export is its destination
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EIO, "Input/output error"),
+    ],
+    ids=repr,
+)
+def test_a_failure_changes_nothing_and_stays_what_it_is(error: BaseException, artifact: Path) -> None:
+    before = _tree(artifact.parent)
+    with pytest.raises(type(error)) as caught, staged(artifact) as folder:
+        _write_half(folder, error)
+    assert caught.value is error
+    assert _tree(artifact.parent) == before
+
+
+@pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (KeyboardInterrupt(), "^$"),
-        (ValueError("wrong"), "wrong"),
-        (OSError(errno.ENOSPC, "No space left on device"), "no space left to write .*artifact"),
+        (OSError(errno.ENOSPC, "No space left on device"), "no space left to write .*artifact: free some"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "no space left to write .*artifact: free some"),
         (PermissionError(errno.EACCES, "Permission denied"), r"artifact cannot be written \(Permission denied\)"),
         (OSError(errno.EROFS, "Read-only file system"), "artifact cannot be written"),
         (OSError(errno.EIO, "Input/output error"), "artifact could not be written: .*Input/output error"),
     ],
     ids=repr,
 )
-def test_a_failure_changes_nothing(error: BaseException, reason: str, artifact: Path) -> None:
-    before = _tree(artifact.parent)
-    expected = ArtifactError if isinstance(error, OSError) else type(error)
-    with pytest.raises(expected, match=reason), staged(artifact) as folder:
-        _write_half(folder, error)
-    assert _tree(artifact.parent) == before
+def test_what_is_written_to_a_place_is_told_of_that_place(error: OSError, reason: str, artifact: Path) -> None:
+    with pytest.raises(ArtifactError, match=reason), written(artifact):
+        raise error
 
 
 @pytest.mark.parametrize("step", ["sync", "first rename", "second rename"])
@@ -200,6 +220,12 @@ def test_a_full_disk_while_publishing_changes_nothing(
     assert _tree(artifact.parent) == before
 
 
+def _web_app(folder: Path) -> Path:
+    _fill(folder)
+    (folder / "letters" / MANIFEST_NAME).write_text('{"short_name": "Letters", "start_url": "index.html"}')
+    return folder / "letters"
+
+
 def _fill(folder: Path) -> Path:
     (folder / "letters").mkdir()
     (folder / "letters/love").write_text("dear")
@@ -210,12 +236,13 @@ def _fill(folder: Path) -> Path:
     ("make", "reason"),
     [
         (_fill, "is not empty and not an stcompile artifact"),
+        (_web_app, r"is not empty and not an stcompile artifact \(manifest.json is not an stcompile manifest"),
         (lambda folder: _fill(folder) / "love", "is a file"),
         (lambda folder: _link(folder / "dangling", folder / "nowhere"), "is a file"),
         (lambda folder: _fill(folder) / "love" / "artifact", "could not be written"),
         (lambda folder: _fill(folder) / ("a" * 250), "could not be written"),
     ],
-    ids=["foreign folder", "file", "dangling link", "below a file", "name too long for the staging folder"],
+    ids=["foreign folder", "web app", "file", "dangling link", "below a file", "name too long for the staging folder"],
 )
 def test_a_destination_of_another_kind_is_refused(
     make: Callable[[Path], Path], reason: str, tmp_path: Path, manifest: Manifest
@@ -250,35 +277,118 @@ def test_a_link_to_an_artifact_is_replaced_by_an_artifact(artifact: Path, manife
     assert {path.name for path in artifact.parent.iterdir()} == {"artifact", "link"}
 
 
-@pytest.mark.parametrize(("owner", "stays"), [("dead", False), ("alive", True), ("not a process", True)], ids=str)
-def test_what_a_killed_export_left_is_removed(owner: str, stays: bool, artifact: Path, manifest: Manifest) -> None:
-    # this process's parent lives as long as the test does
-    pids = {"dead": str(_dead_pid()), "alive": str(os.getppid()), "not a process": "today"}
-    left = artifact.with_name(f".artifact.staging-{pids[owner]}")
-    left.mkdir()
-    (left / "half").write_text("half")
+def _later_schema(folder: Path) -> None:
+    body = json.loads((folder / MANIFEST_NAME).read_text())
+    (folder / MANIFEST_NAME).write_text(json.dumps({**body, "schema_version": SCHEMA_VERSION + 1}))
+
+
+# Each makes of an artifact a folder that is not only one.
+SOMEBODYS: dict[str, Callable[[Path], object]] = {
+    "a file": lambda folder: (folder / "index.html").write_text("<html>"),
+    "a hidden file": lambda folder: (folder / ".env").write_text("KEY="),
+    "what loads": lambda folder: (folder / "README.md").write_text("mine"),
+    "a file in a folder of ours": lambda folder: (folder / "more/notes.txt").write_text("mine"),
+    "an empty folder": lambda folder: (folder / "to come").mkdir(),
+    "a link": lambda folder: _link(folder / "latest", folder / "model.onnx"),
+    "a later schema": _later_schema,
+    "a changed manifest": lambda folder: _edit(folder, '"dim": 8', '"dim": 9'),
+    "another manifest": lambda folder: (folder / MANIFEST_NAME).write_text('{"manifest_version": 3, "name": "x"}'),
+}
+
+
+@pytest.mark.parametrize("add", SOMEBODYS.values(), ids=SOMEBODYS)
+def test_a_folder_that_is_not_only_an_artifact_is_refused_before_the_work(
+    add: Callable[[Path], object], artifact: Path
+) -> None:
+    add(artifact)
+    before = _tree(artifact.parent)
+    with pytest.raises(ArtifactError, match="choose another destination"), claimed(artifact):
+        pytest.fail("no work may be done")
+    assert _tree(artifact.parent) == before
+
+
+@pytest.mark.parametrize("add", SOMEBODYS.values(), ids=SOMEBODYS)
+def test_what_somebody_adds_during_the_work_is_left_alone(
+    add: Callable[[Path], object], artifact: Path, manifest: Manifest
+) -> None:
+    trees = []
+
+    def work(folder: Path) -> None:
+        _write(folder, manifest, b"new graph")
+        add(artifact)
+        trees.append(_tree(artifact))
+
+    with pytest.raises(ArtifactError, match="choose another destination"), staged(artifact) as folder:
+        work(folder)
+    assert trees == [_tree(artifact)]
+    assert [path.name for path in artifact.parent.iterdir()] == ["artifact"]
+
+
+def test_a_damaged_artifact_is_replaced(artifact: Path, manifest: Manifest) -> None:
+    (artifact / "model.onnx").write_bytes(b"half")
+    (artifact / "more/tokenizer.json").unlink()
+    (artifact / "more").rmdir()
     with staged(artifact) as folder:
-        _write(folder, manifest)
-    assert left.exists() is stays
+        _write(folder, manifest, b"new graph")
+    open_artifact(artifact)
 
 
-def test_what_a_killed_swap_hid_comes_back(artifact: Path) -> None:
-    previous = artifact.with_name(f".artifact.staging-{_dead_pid()}.previous")
-    artifact.rename(previous)
-    with pytest.raises(ZeroDivisionError), staged(artifact):
+@pytest.mark.parametrize("name", ["weights.data", "model.onnx.data", "more/x", "README.rst", ".hidden", "more/.cache"])
+def test_a_file_that_is_not_listed_is_refused(name: str, artifact: Path) -> None:
+    (artifact / name).write_bytes(b"")
+    with pytest.raises(ArtifactError, match=f"holds {name}, which its manifest.json does not list"):
+        open_artifact(artifact, check_integrity=False)
+
+
+def test_a_link_that_is_not_listed_is_refused(artifact: Path) -> None:
+    _link(artifact / "weights", artifact.parent)
+    with pytest.raises(ArtifactError, match="holds weights, which"):
+        open_artifact(artifact)
+
+
+def test_what_a_hub_and_version_control_add_is_accepted(artifact: Path) -> None:
+    for name in ("README.md", "LICENSE", ".gitattributes", ".git/HEAD", ".cache/huggingface/download/model.onnx.lock"):
+        (artifact / name).parent.mkdir(parents=True, exist_ok=True)
+        (artifact / name).write_text("x")
+    open_artifact(artifact)
+
+
+def test_parents_that_were_made_for_nothing_are_gone_again(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), staged(tmp_path / "a/b/artifact"):
         raise ZeroDivisionError
-    assert (artifact / "model.onnx").read_bytes() == b"graph"
-    assert not previous.exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_exports_of_one_process_do_not_share_a_destination(artifact: Path, manifest: Manifest) -> None:
+    with staged(artifact) as first:
+        with pytest.raises(ArtifactError, match=r"another export is writing to .*artifact: wait"), claimed(artifact):
+            pytest.fail("only one may")
+        _write(first, manifest, b"first")
+    assert (artifact / "model.onnx").read_bytes() == b"first"
+    assert [path.name for path in artifact.parent.iterdir()] == ["artifact"]
+
+
+def test_a_folder_that_cannot_be_renamed_is_filled(
+    artifact: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of a lower layer of an overlay, as images of containers have them."""
+    real = Path.rename
+
+    def rename(path: Path, target: Path) -> Path:
+        if path == artifact:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with staged(artifact) as folder:
+        _write(folder, manifest, b"new graph")
+    assert (open_artifact(artifact).folder / "model.onnx").read_bytes() == b"new graph"
+    assert [path.name for path in artifact.parent.iterdir()] == ["artifact"]
 
 
 def _write_half(folder: Path, error: BaseException) -> None:
     (folder / "half").write_text("half")
     raise error
-
-
-def _dead_pid() -> int:
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        return process.pid
 
 
 def _link(path: Path, target: Path) -> Path:
@@ -290,11 +400,3 @@ def _edit(folder: Path, old: str, new: str) -> None:
     text = (folder / MANIFEST_NAME).read_text()
     assert old in text
     (folder / MANIFEST_NAME).write_text(text.replace(old, new))
-
-
-def test_two_exports_of_one_process_leave_each_other_alone(tmp_path: Path, manifest: Manifest) -> None:
-    with staged(tmp_path / "artifact") as first:
-        with staged(tmp_path / "artifact") as second:
-            _write(second, manifest, b"second")
-        _write(first, manifest, b"first")
-    assert (tmp_path / "artifact/model.onnx").read_bytes() == b"first"

@@ -19,7 +19,8 @@ import pytest
 
 import stcompile
 from stcompile import cli, export
-from stcompile.manifest import MANIFEST_NAME
+from stcompile.artifact import claimed, write_manifest
+from stcompile.manifest import MANIFEST_NAME, Manifest
 from stcompile.target import TARGETS
 from tests.conftest import MODELS, Compiled, load_case
 
@@ -93,12 +94,12 @@ def model(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def previous(tmp_path: Path) -> Path:
+def previous(tmp_path: Path, manifest: Manifest) -> Path:
     """What stands for an earlier export, alone in its folder."""
     folder = tmp_path / "published" / "artifact"
     folder.mkdir(parents=True)
-    (folder / MANIFEST_NAME).write_text("{}")
     (folder / "model.onnx").write_bytes(b"earlier")
+    write_manifest(folder, manifest)
     return folder
 
 
@@ -335,6 +336,43 @@ def test_a_bad_destination_is_refused_first(
     assert "too late" not in done.sentence
 
 
+def test_somebodys_folder_with_a_manifest_is_refused_first(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A web app has a manifest.json too; the folder that is named by default is no exception."""
+    monkeypatch.setattr(export, "load_stack", _too_late)
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / f"{_CASE.name}-onnx-fp32"
+    folder.mkdir()
+    (folder / "index.html").write_text("<html>")
+    (folder / MANIFEST_NAME).write_text('{"name": "app", "start_url": "index.html"}')
+    before = _tree(tmp_path)
+    for options in ([], ["-o", folder]):
+        done = run("export", _MODEL, "-t", "onnx-fp32", *options)
+        assert (done.code, done.out) == (2, "")
+        assert "is not empty and not an stcompile artifact" in done.sentence
+        assert _tree(tmp_path) == before
+
+
+def test_a_second_export_to_one_destination_says_so(previous: Path, run: Run) -> None:
+    before = _tree(previous.parent)
+    with claimed(previous):
+        done = run("export", _MODEL, "-t", "onnx-fp32", "-o", previous)
+    assert (done.code, done.out) == (2, "")
+    assert "another export is writing to" in done.sentence
+    assert _tree(previous.parent) == before
+
+
+def test_the_folder_a_shell_is_in_is_exported_to(
+    previous: Path, few: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(previous)
+    done = run("export", _MODEL, "-t", "onnx-fp32", "-o", ".", "--texts", few)
+    assert done.code == 0
+    assert Path.cwd() == previous
+    assert stcompile.load(".").encode("hello").shape == (32,)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: str(number.name))
 def test_an_interrupted_export_leaves_what_was_there(number: signal.Signals, previous: Path) -> None:
     before = _tree(previous.parent)
@@ -433,6 +471,33 @@ def test_encode_is_the_encoder(
         assert [row["text"] for row in rows] == texts
         found = np.array([row["embedding"] for row in rows], expected.dtype)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 if expected.dtype == np.float32 else 0)
+
+
+def test_vectors_do_not_go_over_their_texts(artifact: Path, tmp_path: Path, run: Run) -> None:
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text('{"text": "hello", "label": 1}\n')
+    (tmp_path / "link.jsonl").symlink_to(texts)
+    for output in (texts, tmp_path / "link.jsonl"):
+        done = run("encode", artifact, texts, "-o", output)
+        assert (done.code, done.out) == (2, "")
+        assert "holds the texts: choose another place" in done.sentence
+    assert texts.read_text() == '{"text": "hello", "label": 1}\n'
+
+
+def test_vectors_do_not_go_into_the_artifact(artifact: Path, few: str, run: Run) -> None:
+    done = run("encode", artifact, few, "-o", artifact / "vectors.npy")
+    assert (done.code, done.out) == (2, "")
+    assert "is in the artifact, which holds its own files alone" in done.sentence
+    stcompile.load(artifact)
+
+
+def test_an_error_that_is_not_standard_outputs_is_not_told_as_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> object:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(export, "load_stack", fail)
+    done = run("export", _MODEL, "-o", "out")
+    assert (done.code, done.sentence) == (2, "Input/output error")
 
 
 def test_encode_standard_input_as_a_user_starts_it(artifact: Path) -> None:

@@ -16,10 +16,11 @@ import pytest
 import stcompile
 from stcompile import cli, render
 from stcompile import tune as tune_module
+from stcompile.artifact import write_manifest
 from stcompile.bench import Spread, Timing
 from stcompile.errors import ArtifactError, InputError, MissingExtraError, TargetError
 from stcompile.frontier import check_plot, frontier, plot_frontier
-from stcompile.manifest import MANIFEST_NAME
+from stcompile.manifest import MANIFEST_NAME, Manifest
 from stcompile.metrics import distance
 from stcompile.target import TARGETS
 from stcompile.tune import BASELINE, SPEARMAN, Measurement, TunedTarget, TuneReport, recommend, tune_model
@@ -296,16 +297,16 @@ def test_a_bad_destination_is_refused_before_any_work(tmp_path: Path, monkeypatc
         tune_model(MODEL, tmp_path)
 
 
-@pytest.mark.parametrize("place", ["stcompile.tune.interleave", "stcompile.tune.shutil.copytree"])
+@pytest.mark.parametrize("place", ["stcompile.tune.interleave", "stcompile.tune.shutil.copyfile"])
 def test_an_interruption_leaves_what_was_there(
-    place: str, fast: None, scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: str, fast: None, scratch: Path, tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object, **__: object) -> object:
         raise KeyboardInterrupt
 
     previous = tmp_path / "best"
     previous.mkdir()
-    (previous / MANIFEST_NAME).write_text("{}")
+    write_manifest(previous, manifest)
     monkeypatch.setattr(place, interrupted)
     with pytest.raises(KeyboardInterrupt):
         tune_model(MODEL, previous, texts=TEXTS[:2], targets=[BASELINE], rounds=1)
@@ -333,6 +334,28 @@ def test_the_command_leaves_winner_report_and_picture(
     left = {"best", "best-tune.json", "best-frontier.png", "scratch", "texts.csv"}
     assert {path.name for path in tmp_path.iterdir()} == left
     assert not any(scratch.iterdir())
+
+
+@pytest.mark.parametrize("name", ["best-tune.json", "best-frontier.png"])
+@pytest.mark.parametrize("content", ["{}", "mine", '["a"]', '{"winner": "me"}'])
+def test_somebodys_file_beside_the_winner_is_not_overwritten(
+    name: str,
+    content: str,
+    tmp_path: Path,
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(tune_module, "export_model", lambda *_, **__: pytest.fail("compiled"))
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    assert command(MODEL, "-o", tmp_path / "best") == 2
+    assert f"{name} is no" in capsys.readouterr().err
+    assert (tmp_path / name).read_text(encoding="utf-8") == content
+
+
+def test_what_an_earlier_tuning_left_is_replaced(fast: None, tmp_path: Path, command: Command) -> None:
+    for _ in range(2):
+        assert command(MODEL, "--targets", BASELINE, "--rounds", 1, "--limit", 3, "-o", tmp_path / "best") == 0
 
 
 def test_the_command_for_a_machine(

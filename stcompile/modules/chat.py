@@ -7,6 +7,10 @@ one that does more (trims, escapes, branches on the content, tells the date) is 
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 from jinja2 import meta
@@ -26,6 +30,12 @@ _REMEDY = (
     "if the model was trained on plain text, remove `message` from modality_config in sentence_bert_config.json, or "
     "the chat template where there is no modality_config"
 )
+
+# Lines of Python that one rendering may take, some seconds' worth. Translating a template into Python takes about a
+# hundred a character, the first time, and rendering it some hundred; two nested loops over jinja2's largest range would
+# take ten billion.
+_MOST_LINES = 20_000_000
+
 _NOT_CONSTANT = f"its chat template does more than put constant text around the message: {_REMEDY}"
 
 
@@ -64,7 +74,11 @@ class ChatRenderer:
         messages = [{"role": "system", "content": self._content(prompt)}] if prompt else []
         messages.append({"role": "user", "content": self._content(text)})
         try:
-            rendered: str = self._tokenizer.apply_chat_template(messages, tokenize=False, **self._options)
+            with _bounded():
+                rendered: str = self._tokenizer.apply_chat_template(messages, tokenize=False, **self._options)
+        except _EndlessError as error:
+            reason = f"its chat template takes more than {_MOST_LINES:,} steps to render a short text"
+            raise _unsupported(f"{reason}: take its loops out, or {_REMEDY}") from error
         except Exception as error:  # jinja2's TemplateError, transformers' ValueError, or what an expression meets
             detail = " ".join(str(error).split())[:300]
             if prompt:
@@ -143,6 +157,29 @@ class ChatRenderer:
 def _variables(source: str) -> set[str]:
     """What a template wants to be told."""
     return meta.find_undeclared_variables(_compile_jinja_template(source).environment.parse(source))
+
+
+class _EndlessError(Exception):
+    """A rendering that was stopped."""
+
+
+@contextlib.contextmanager
+def _bounded() -> Iterator[None]:
+    """Counts what is run, since a template's loops cannot be told from outside that their time is up."""
+    lines, before = 0, sys.gettrace()
+
+    def count(frame: FrameType, event: str, argument: Any) -> Any:
+        nonlocal lines
+        lines += 1
+        if lines > _MOST_LINES:
+            raise _EndlessError
+        return count
+
+    sys.settrace(count)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
 
 
 def _unsupported(reason: str) -> UnsupportedError:

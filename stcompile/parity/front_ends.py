@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from stcompile.artifact import scratch
 from stcompile.errors import UnsupportedError
 from stcompile.manifest import TextSpec
 from stcompile.modules import Transformer
@@ -40,12 +40,12 @@ def check_front_ends(
     Raises:
         UnsupportedError: they differ for some text.
     """
-    with tempfile.TemporaryDirectory(prefix="stcompile-texts-") as folder:
+    with scratch("texts") as folder:
         for name, content in files.items():
-            (Path(folder) / name).write_text(content, encoding="utf-8")
+            (folder / name).write_text(content, encoding="utf-8")
         for name, route in routes.items():
             # More padding than the model's own tokenizer makes is the engine's affair.
-            _compare(route, Path(folder), dataclasses.replace(specs[name], length_multiple=1), prompts)
+            _compare(route, folder, dataclasses.replace(specs[name], length_multiple=1), prompts)
 
 
 def _compare(route: Route, folder: Path, spec: TextSpec, prompts: Mapping[str, str]) -> None:

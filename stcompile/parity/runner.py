@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stcompile.artifact import scratch
 from stcompile.errors import ParityError, StcompileError
 
 _EXIT_BAD_INPUT = 2
@@ -42,10 +42,10 @@ def run_shipped(
 
     Raises:
         ParityError: the process crashed, or torch got into it.
-        StcompileError: the runtime refused, in its own words.
+        StcompileError: the runtime refused, in its own words, or the temporary folder is full.
     """
-    with tempfile.TemporaryDirectory(prefix="stcompile-parity-") as scratch:
-        job = Path(scratch) / "job.json"
+    with scratch("parity") as folder:
+        job = folder / "job.json"
         content = {
             "artifact": str(artifact.resolve()),
             "device": device,

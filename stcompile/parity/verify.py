@@ -12,6 +12,7 @@ import numpy as np
 
 from stcompile.arguments import checked_texts, is_number
 from stcompile.artifact import Artifact, open_artifact
+from stcompile.artifact.writing import in_scratch
 from stcompile.errors import InputError, ModelFolderError
 from stcompile.manifest import NO_PADDING, Manifest, RoutingSpec
 from stcompile.metrics import Distance, neighbour_overlap, rounded
@@ -147,7 +148,8 @@ class Proof:
         if manifest.distillation is not None:
             # What was distilled is in no folder yet.
             self._scratch = tempfile.TemporaryDirectory(prefix="stcompile-distilled-")
-            save_stack(stack, self._scratch.name)
+            with in_scratch(Path(self._scratch.name)):
+                save_stack(stack, self._scratch.name)
             self._origin = Origin(self._scratch.name, distilled=True)
         self._plans = []
         self._own = []

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from stcompile.errors import InputError
 
 PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
-SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 
 _TINY = np.float32(1e-12)
 

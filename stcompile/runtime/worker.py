@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stcompile.artifact.writing import in_scratch
 from stcompile.errors import StcompileError
 from stcompile.runtime.encoder import load
 
@@ -32,7 +33,8 @@ def main(job_path: str) -> int:
             texts = [job["texts"][index] for index in run["order"]]
             vectors = encoder.encode(texts, **run["options"])
             joined = np.concatenate(vectors) if isinstance(vectors, list) else vectors
-            np.save(job_file.with_name(f"{name}.npy"), joined)
+            with in_scratch(job_file.parent):
+                np.save(job_file.with_name(f"{name}.npy"), joined)
     except StcompileError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_BAD_INPUT

@@ -8,8 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stcompile.errors import ModelFolderError
-from stcompile.manifest import SENTENCE
-from stcompile.runtime.postprocess import SIMILARITIES
+from stcompile.manifest import SENTENCE, SIMILARITIES
 from stcompile.stack import checks, registry
 from stcompile.stack.folder import Folder
 from stcompile.stack.keywords import keywords_of
@@ -114,6 +113,7 @@ def describe(path: str | Path, *, trust_remote_code: bool = False) -> StackDescr
     """
     folder = Folder(Path(path))
     folder.refuse_links_out()
+    folder.refuse_paths_out()
     settings = folder.json_object("config_sentence_transformers.json")
     reader = _Reader(folder, trust_remote_code)
     rows = folder.json("modules.json")

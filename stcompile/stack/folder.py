@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -10,6 +12,20 @@ from typing import Any
 from stcompile.errors import ModelFolderError
 
 _LARGEST_JSON = 64 << 20
+
+# What transformers reads by itself, wherever in the folder.
+_READ_BY_TRANSFORMERS = frozenset(
+    (
+        *("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json"),
+        *("processor_config.json", "preprocessor_config.json"),
+    )
+)
+
+# Keys that name further files of the folder for it to read.
+_FURTHER_FILES = ("fast_tokenizer_files", "configuration_files", "transformers_weights")
+
+# Tokenizers saved this path until 2023, that of the author's machine; no release opens it.
+_NEVER_OPENED = "special_tokens_map_file"
 
 
 @dataclass(frozen=True)
@@ -40,10 +56,12 @@ class Folder:
         """The path of `relative`, which must stay in the folder.
 
         Raises:
-            ModelFolderError: absolute, climbing out by `..`, or through a link that leaves the folder.
+            ModelFolderError: absolute, climbing out by `..`, or through a link that leaves the folder or has no end.
         """
         pure = PurePosixPath(relative)
         path = self.root / pure
+        if _has_no_end(path):
+            raise ModelFolderError(f"{self.root} holds a link that leads back to itself ({relative}): copy it again")
         climbs = pure.is_absolute() or ".." in pure.parts or "\\" in relative or "\0" in relative or ":" in relative
         if climbs or not path.resolve().is_relative_to(self.home):
             raise ModelFolderError(f"{self.root} refers to {relative!r}, which is outside the folder: do not use it")
@@ -58,6 +76,33 @@ class Folder:
         for path in self.root.rglob("*"):
             if path.is_symlink():
                 self.inside(path.relative_to(self.root).as_posix())
+
+    def refuse_paths_out(self) -> None:
+        """Checks the paths that configurations hold for transformers to open, of which some it opens as they are.
+
+        Raises:
+            ModelFolderError: one is outside the folder; a path that leads to no file on this machine is nobody's harm.
+        """
+        for path in sorted(self.root.rglob("*.json")):
+            if path.name not in _READ_BY_TRANSFORMERS or not path.is_file() or path.stat().st_size > _LARGEST_JSON:
+                continue
+            try:
+                content = json.loads(path.read_text(encoding="utf-8"))
+                texts = list(_texts(content))
+            except (OSError, ValueError, RecursionError):  # whoever needs the file says so
+                continue
+            home = path.parent.relative_to(self.root)
+            for key, text in texts:
+                if key in _FURTHER_FILES:
+                    self.inside(f"{home.as_posix()}/{text}" if home.parts and not text.startswith("/") else text)
+                elif key != _NEVER_OPENED and "/" in text and self._is_file_outside(text):
+                    raise ModelFolderError(f"{path} refers to {text!r}, which is outside the folder: do not use it")
+
+    def _is_file_outside(self, text: str) -> bool:
+        try:
+            return Path(text).is_file() and not Path(text).resolve().is_relative_to(self.home)
+        except (OSError, ValueError):  # no path at all: too long, or with a NUL
+            return False
 
     def json(self, relative: str) -> Any:
         """The content of a JSON file, or None when there is no such file.
@@ -83,6 +128,28 @@ class Folder:
         if not isinstance(value, dict):
             raise ModelFolderError(f"{self.root / relative} must hold a JSON object: copy the model again")
         return value
+
+
+def _has_no_end(path: Path) -> bool:
+    try:
+        path.stat()
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    except ValueError:  # a NUL
+        return False
+    return False
+
+
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in a JSON value, with the key of the object it is in."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _texts(item, name)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item, key)
 
 
 def _no_constant(name: str) -> float:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from stcompile import hub
+from stcompile.artifact import scratch
 from stcompile.errors import InputError
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -35,12 +36,13 @@ def located(model: Any, *, revision: str | None = None, cache_dir: str | None = 
     if isinstance(model, (str, Path)):
         path = Path(model).expanduser()
         if path.exists() or not _HUB_ID.fullmatch(str(model)):
-            yield path, path.resolve().name
+            # realpath() ends where a link leads back to itself; what is there is for the reader of the folder to say.
+            yield path, Path(os.path.realpath(path)).name
         else:
             yield hub.download(str(model), _HUB_FILES, revision=revision, cache_dir=cache_dir), str(model)
         return
     if not callable(getattr(model, "save_pretrained", None)):
         raise InputError(f"expected a model folder, a hub id or a SentenceTransformer, got {type(model).__name__}")
-    with tempfile.TemporaryDirectory(prefix="stcompile-") as folder:
-        model.save_pretrained(folder, create_model_card=False)
-        yield Path(folder), type(model).__name__
+    with scratch("model") as folder:
+        model.save_pretrained(str(folder), create_model_card=False)
+        yield folder, type(model).__name__

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import onnx_ir as ir
 
+from stcompile.artifact import scratch
 from stcompile.errors import UnsupportedError
 from stcompile.manifest import GraphSpec
 from stcompile.runtime.engines.openvino import import_openvino
@@ -38,10 +38,10 @@ def write_openvino_graphs(
     specs = []
     for index, (route, model) in enumerate(models.items()):
         file = "model" if len(models) == 1 else f"model-{index}-{re.sub(r'[^A-Za-z0-9_]+', '_', route)[:40]}"
-        with tempfile.TemporaryDirectory(prefix="stcompile-openvino-") as scratch:
-            (spec,) = write_graphs({route: model}, Path(scratch))
+        with scratch("openvino") as made:
+            (spec,) = write_graphs({route: model}, made)
             try:
-                graph = openvino.Core().read_model(str(Path(scratch) / spec.file))
+                graph = openvino.Core().read_model(str(made / spec.file))
             except Exception as error:  # RuntimeError and others of its own
                 cause = " ".join(str(error).split())[-400:]
                 raise UnsupportedError(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import onnx_ir as ir
 
+from stcompile.artifact import scratch
 from stcompile.errors import StcompileError
 from stcompile.native import DOMAIN
 from stcompile.runtime.cpus import available_cpus
@@ -41,6 +41,6 @@ def why_no_gpu() -> str:
 @contextmanager
 def _written(model: ir.Model) -> Iterator[Path]:
     """The graph's file, for as long as it is needed."""
-    with tempfile.TemporaryDirectory(prefix="stcompile-graph-") as folder:
-        (spec,) = write_graphs({"": model}, Path(folder))
-        yield Path(folder) / spec.file
+    with scratch("graph") as folder:
+        (spec,) = write_graphs({"": model}, folder)
+        yield folder / spec.file

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from sentence_transformers.sentence_transformer import modules as st
 from stcompile.errors import UnsupportedError
 from stcompile.manifest import ChatTemplate
 from stcompile.modules import Transformer
+from stcompile.modules.chat import _MOST_LINES
 from stcompile.stack.load import load_stack
 from tests.conftest import MODELS, transformer_of
 
@@ -137,6 +139,35 @@ def test_a_template_that_writes_the_date_is_refused_by_name(build: Build, templa
 def test_a_template_that_renders_differently_every_time_is_refused_by_name(build: Build) -> None:
     template = "{{ range(90000) | random }}{{ range(90000) | random }}" + CONSTANT
     assert "differently from one time to the next" in refusal(build(template))
+
+
+ENDLESS = {
+    "nested": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+    "three deep": "{% for i in range(999) %}{% for j in range(999) %}{% for k in range(9999) %}x{% endfor %}"
+    "{% endfor %}{% endfor %}",
+    "over text": "{% set x = 'a' * 99999 %}{% for i in x %}{% for j in x %}{% endfor %}{% endfor %}",
+    "a macro": "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(60) }}",
+    "a filter": "{% for i in range(99999) %}{{ range(99999) | map('string') | join }}{% endfor %}",
+    "with a prompt alone": "{% if messages | length > 1 %}{% for i in range(99999) %}{% for j in range(99999) %}"
+    "{% endfor %}{% endfor %}{% endif %}",
+}
+
+
+@pytest.mark.parametrize("template", ENDLESS.values(), ids=ENDLESS)
+def test_a_template_without_an_end_is_refused_by_name(
+    build: Build, template: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sys.gettrace()
+    monkeypatch.setattr("stcompile.modules.chat._MOST_LINES", 1_000_000)
+    assert "its chat template takes more than 1,000,000 steps to render a short text" in refusal(build(template + LOOP))
+    assert sys.gettrace() is before
+
+
+def test_the_longest_templates_in_use_are_far_below_the_bound(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A template of 30,000 characters, which is more than tool-calling models have."""
+    monkeypatch.setattr("stcompile.modules.chat._MOST_LINES", _MOST_LINES // 4)
+    unused = "{% if tools %}{{ tools | tojson }}{% for t in tools %}{{ t.name }}{% endfor %}{% endif %}"
+    assert reduced(build(unused * 330 + CONSTANT)).suffix == "<|im_end|>\n"
 
 
 def test_only_the_template_that_is_rendered_counts(build: Build) -> None:

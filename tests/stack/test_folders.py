@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +153,109 @@ def test_a_link_out_of_the_folder_is_refused(folder: Path, tmp_path: Path) -> No
     edit(folder / "modules.json", lambda rows: [*rows[:-1], {**rows[-1], "path": "9_Normalize"}])
     with pytest.raises(ModelFolderError, match="outside the folder"):
         describe(folder)
+
+
+@pytest.mark.parametrize("name", ["loop", "1_Pooling", "model.safetensors", "tokenizer.json"])
+def test_a_link_to_itself_is_one_sentence(folder: Path, name: str) -> None:
+    if (folder / name).is_dir():
+        shutil.rmtree(folder / name)
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(name)
+    with pytest.raises(ModelFolderError, match=f"holds a link that leads back to itself \\({name}\\)"):
+        load_stack(folder)
+
+
+@pytest.fixture
+def outside(folder: Path) -> Path:
+    """Files like the model's own, beside its folder."""
+    there = Path(shutil.copytree(folder, folder.with_name("outside")))
+    shutil.copy(there / "tokenizer.json", there / "tokenizer.1.0.json")
+    shutil.copy(there / "config.json", there / "config.4.0.0.json")
+    (there / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n")
+    return there
+
+
+# The keys by which transformers' releases open a file that a configuration names: the first four were seen to.
+POINTERS: list[tuple[str, str, Callable[[Path], Any]]] = [
+    ("tokenizer_config.json", "fast_tokenizer_files", lambda there: ["../outside/tokenizer.1.0.json"]),
+    ("tokenizer_config.json", "fast_tokenizer_files", lambda there: [str(there / "tokenizer.1.0.json")]),
+    ("special_tokens_map.json", "tokenizer_file", lambda there: str(there / "tokenizer.json")),
+    ("tokenizer_config.json", "gguf_file", lambda there: str(there / "vocab.txt")),
+    ("tokenizer_config.json", "tokenizer_file", lambda there: str(there / "tokenizer.json")),
+    ("tokenizer_config.json", "vocab_file", lambda there: str(there / "vocab.txt")),
+    ("tokenizer_config.json", "vocab", lambda there: str(there / "vocab.txt")),
+    ("tokenizer_config.json", "init_inputs", lambda there: [str(there / "vocab.txt")]),
+    ("config.json", "configuration_files", lambda there: ["../outside/config.4.0.0.json"]),
+    ("config.json", "transformers_weights", lambda there: "../outside/model.safetensors"),
+    ("processor_config.json", "tokenizer_file", lambda there: str(there / "tokenizer.json")),
+]
+
+
+@pytest.mark.parametrize(("file", "key", "value"), POINTERS, ids=[f"{file}-{key}" for file, key, _ in POINTERS])
+def test_what_transformers_would_open_outside_is_refused(
+    folder: Path, outside: Path, file: str, key: str, value: Callable[[Path], Any]
+) -> None:
+    if not (folder / file).exists():
+        (folder / file).write_text("{}")
+    edit(folder / file, lambda config: {**config, key: value(outside)})
+    opened: list[str] = []
+    with watched(opened), pytest.raises(ModelFolderError, match="which is outside the folder: do not use it"):
+        load_stack(folder)
+    assert not [path for path in opened if "/outside/" in path]
+
+
+def test_a_tokenizer_below_the_root_is_contained_too(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(MODELS / "full_stack", folder / "0_Transformer")
+    (folder / "0_Transformer/modules.json").unlink()
+    rows = [
+        {"path": "0_Transformer", "type": "sentence_transformers.models.Transformer"},
+        {"path": "0_Transformer/1_Pooling", "type": "sentence_transformers.models.Pooling"},
+    ]
+    (folder / "modules.json").write_text(json.dumps(rows))
+    load_stack(folder)
+    config = folder / "0_Transformer/tokenizer_config.json"
+    edit(config, lambda found: {**found, "fast_tokenizer_files": ["../../tokenizer.1.0.json"]})
+    with pytest.raises(ModelFolderError, match="outside the folder"):
+        load_stack(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("special_tokens_map_file", "/etc/hostname"),
+        ("tokenizer_file", "/home/somebody/.cache/huggingface/transformers/abc"),
+        ("name_or_path", "/tmp"),
+        ("fast_tokenizer_files", ["tokenizer.json"]),
+        ("model_max_length", float("inf")),
+    ],
+)
+def test_paths_of_the_authors_machine_do_no_harm(folder: Path, key: str, value: Any) -> None:
+    expected = describe(folder)
+    edit(folder / "tokenizer_config.json", lambda config: {**config, key: value})
+    assert describe(folder) == expected
+
+
+_WATCHED: list[list[str]] = []
+
+
+def _note(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open":
+        for opened in _WATCHED:
+            opened.append(str(arguments[0]))
+
+
+sys.addaudithook(_note)
+
+
+@contextlib.contextmanager
+def watched(opened: list[str]) -> Iterator[None]:
+    """Notes every file that Python opens."""
+    _WATCHED.append(opened)
+    try:
+        yield
+    finally:
+        _WATCHED.remove(opened)
 
 
 def test_pickles_run_no_code(tmp_path: Path) -> None:

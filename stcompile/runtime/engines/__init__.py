@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcompile.cpu_features import adds_int8_products
-from stcompile.errors import ProviderError
-from stcompile.manifest import OPENVINO, GraphSpec, Manifest
+from stcompile.errors import ArtifactError, ProviderError
+from stcompile.manifest import OPENVINO, SENTENCE, GraphSpec, Manifest
 from stcompile.runtime.device import CUDA, Device
 from stcompile.runtime.engines.onnxruntime import UNSATURATED, OnnxRuntimeEngine
 from stcompile.runtime.engines.onnxruntime_cuda import CudaEngine
@@ -45,12 +45,14 @@ def open_engine(
 
     Raises:
         ProviderError: it cannot run there.
-        ArtifactError: the engine cannot load the graph.
+        ArtifactError: the engine cannot load the graph, or it is not the one that the manifest describes.
     """
     if manifest.engine.name == OPENVINO:
         names = tuple(output.name for output in graph.outputs)
         _check_on_cpu(device, "OpenVINO artifacts run")
-        return OpenVinoEngine(folder / graph.file, threads, manifest.engine, names, concurrent_runs)
+        compiled = OpenVinoEngine(folder / graph.file, threads, manifest.engine, names, concurrent_runs)
+        _check_fits(compiled, graph, manifest)
+        return compiled
     level = manifest.optimization_level
     if manifest.engine.native:
         _check_on_cpu(device, "the artifact's fused layers run")
@@ -68,9 +70,23 @@ def open_engine(
     older = manifest.schema_version < PAIR_SAFE_SINCE and recipe == _RECIPE_BEFORE
     if older and adds_int8_products() is False:
         level = UNSATURATED
-    return OnnxRuntimeEngine(
+    session = OnnxRuntimeEngine(
         folder / graph.file, max(1, threads // concurrent_runs), level, native=manifest.engine.native
     )
+    _check_fits(session, graph, manifest)
+    return session
+
+
+def _check_fits(engine: OnnxRuntimeEngine | OpenVinoEngine, graph: GraphSpec, manifest: Manifest) -> None:
+    """What a manifest says of a graph that is not so would end in the middle of encoding, in the engine's words."""
+    said, outputs = {item.name for item in graph.inputs}, {item.name for item in graph.outputs}
+    widths = engine.widths
+    fits = said == engine.inputs and outputs <= widths.keys() and widths[SENTENCE] in (None, manifest.dim_of(graph))
+    if not fits:
+        raise ArtifactError(
+            f"{graph.file} is not the graph that the artifact's manifest describes, by its inputs, outputs or width: "
+            "export the model again"
+        )
 
 
 def _check_graphs(graph: GraphSpec, manifest: Manifest) -> None:

@@ -47,6 +47,17 @@ class OnnxRuntimeEngine:
             _register(options, library())
         self._session: Any = opened(ort, graph, options, ["CPUExecutionProvider"])
 
+    @property
+    def inputs(self) -> set[str]:
+        """The names the graph takes."""
+        return {item.name for item in self._session.get_inputs()}
+
+    @property
+    def widths(self) -> dict[str, int | None]:
+        """The last axis of each output of the graph; None where it is not fixed."""
+        shapes = {item.name: item.shape for item in self._session.get_outputs()}
+        return {name: shape[-1] if shape and isinstance(shape[-1], int) else None for name, shape in shapes.items()}
+
     def run(self, feeds: dict[str, NDArray[np.int64]], outputs: tuple[str, ...]) -> list[NDArray[np.float32]]:
         """Computes the named outputs, `(batch, dim)` or `(batch, sequence, hidden)` float32."""
         results: list[NDArray[np.float32]] = self._session.run(list(outputs), feeds)

@@ -73,7 +73,25 @@ class OpenVinoEngine:
                 f"{effective} instead): export target openvino-fp32 or openvino-int8-weights for it"
             )
         self._positions = {name: position for position, name in enumerate(outputs)}
+        if len(self._model.outputs) != len(outputs):
+            raise ArtifactError(
+                f"{graph.name} has {len(self._model.outputs)} outputs and its manifest names {len(outputs)}: export "
+                "the model again"
+            )
         self._idle: SimpleQueue[Any] = SimpleQueue()
+
+    @property
+    def inputs(self) -> set[str]:
+        """The names the graph takes."""
+        return {name for item in self._model.inputs for name in item.get_names()}
+
+    @property
+    def widths(self) -> dict[str, int | None]:
+        """The last axis of each output of the graph; None where it is not fixed."""
+        axes = {name: self._model.outputs[position].get_partial_shape() for name, position in self._positions.items()}
+        return {
+            name: axis[-1].get_length() if len(axis) and axis[-1].is_static else None for name, axis in axes.items()
+        }
 
     def run(self, feeds: dict[str, NDArray[np.int64]], outputs: tuple[str, ...]) -> list[NDArray[np.float32]]:
         """Computes the named outputs, `(batch, dim)` or `(batch, sequence, hidden)` float32."""

@@ -1,0 +1,167 @@
+"""The artifact folder: what is in it, and the checks when it is opened."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from stcompile.errors import ArtifactError
+from stcompile.manifest import MANIFEST_NAME, FileEntry, Manifest
+
+# Where an export works that publishes into a folder it cannot replace as a whole; see `publish`.
+WORK_NAME = ".stcompile-export"
+
+_CHUNK = 1 << 20
+
+_LARGEST_MANIFEST = 64 << 20
+
+# What is no part of a folder's content: an export at work, and what a filesystem keeps in its root.
+FILESYSTEM_NAMES = frozenset((WORK_NAME, "lost+found"))
+
+# What people and tools put beside a model's files, and no graph of ours refers to: the hub's card and settings,
+# licences, version control, and what a file browser leaves behind.
+_EXTRAS = frozenset(
+    (
+        *FILESYSTEM_NAMES,
+        *("README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE"),
+        *(".git", ".gitattributes", ".gitignore", ".cache", ".DS_Store"),
+    )
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Artifact:
+    """An opened artifact: its folder and its manifest."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def size(self) -> int:
+        """Bytes of all the files the manifest lists."""
+        return sum(entry.size for entry in self.manifest.files)
+
+
+def open_artifact(folder: str | Path, *, check_integrity: bool = True) -> Artifact:
+    """Opens an artifact.
+
+    Args:
+        folder: the artifact's folder.
+        check_integrity: hash every file and compare with the manifest (about 1 s per GB).
+
+    Raises:
+        ArtifactError: missing, not an artifact, of a newer schema, incomplete, corrupt or tampered with, or with files
+            that its manifest does not list.
+    """
+    root = Path(folder)
+    manifest = read_manifest(root)
+    for entry in manifest.files:
+        try:
+            _check(root, entry, check_integrity)
+        except OSError as error:
+            raise ArtifactError(f"{root / entry.path} cannot be read: {error}") from error
+    _refuse_unlisted(root, manifest)
+    return Artifact(root, manifest)
+
+
+def read_manifest(root: Path) -> Manifest:
+    """The manifest of a folder; the other files are not looked at.
+
+    Raises:
+        ArtifactError: there is no such folder, it has no manifest, or that is not one that this release reads.
+    """
+    path = root / MANIFEST_NAME
+    try:
+        if not root.is_dir():
+            raise ArtifactError(f"there is no artifact at {root}: check the path, or run stcompile export first")
+        if not path.is_file():
+            raise ArtifactError(f"{root} is not an stcompile artifact: it has no {MANIFEST_NAME}")
+        if path.stat().st_size > _LARGEST_MANIFEST:
+            raise ArtifactError(f"{path} is larger than {_LARGEST_MANIFEST >> 20} MB: it is not an stcompile manifest")
+        return Manifest.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path} cannot be read: {error}") from error
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
+    """Writes `manifest.json` with the hash of every other file in `folder`, and returns what was written."""
+    files = tuple(
+        FileEntry(path.relative_to(folder).as_posix(), _sha256(path), path.stat().st_size)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != folder / MANIFEST_NAME
+    )
+    complete = dataclasses.replace(manifest, files=files)
+    (folder / MANIFEST_NAME).write_text(complete.to_json(), encoding="utf-8")
+    return complete
+
+
+def unlisted(root: Path, manifest: Manifest, but: Collection[str]) -> Iterator[str]:
+    """What lies in a folder beside the files that the manifest lists: paths relative to it, with slashes.
+
+    Links count for themselves, and so do empty folders.
+
+    Args:
+        root: the folder.
+        manifest: its manifest.
+        but: names right below the folder that are passed over.
+    """
+    listed = {MANIFEST_NAME, *(entry.path for entry in manifest.files)}
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for home, folders, files in os.walk(root, onerror=fail):
+        inside = Path(home).relative_to(root)
+        if inside.parts and not files and not folders:
+            yield inside.as_posix()
+        passed_over = () if inside.parts else but
+        folders[:] = [name for name in folders if name not in passed_over]
+        # os.walk takes a link to a folder for a folder, and does not follow it.
+        links = [name for name in folders if (Path(home) / name).is_symlink()]
+        for name in (*files, *links):
+            path = (inside / name).as_posix()
+            if name not in passed_over and path not in listed:
+                yield path
+
+
+def _refuse_unlisted(root: Path, manifest: Manifest) -> None:
+    """What is opened must have been hashed: a name outside the list would slip past the check."""
+    listed = {entry.path for entry in manifest.files}
+    opened = [manifest.text.tokenizer]
+    for graph in manifest.graphs:
+        opened += [] if graph.text is None else [graph.text.tokenizer]
+        opened += [graph.file] if graph.external_data is None else [graph.file, graph.external_data]
+    for name in opened:
+        if name not in listed:
+            raise ArtifactError(f"{MANIFEST_NAME} in {root} names {name} but does not list it: do not use the artifact")
+    # A graph may refer to weights by a name that stands in the graph alone.
+    try:
+        for name in unlisted(root, manifest, _EXTRAS):
+            raise ArtifactError(
+                f"{root} holds {name}, which its {MANIFEST_NAME} does not list: move it elsewhere, or do not use the "
+                "artifact"
+            )
+    except OSError as error:
+        raise ArtifactError(f"{root} cannot be read: {error}") from error
+
+
+def _check(root: Path, entry: FileEntry, check_integrity: bool) -> None:
+    path = root / entry.path
+    if not path.is_file():
+        raise ArtifactError(f"{root} is incomplete: {entry.path} is missing; export the model again")
+    if path.stat().st_size != entry.size or (check_integrity and _sha256(path) != entry.sha256):
+        raise ArtifactError(
+            f"{entry.path} in {root} is corrupt or was changed: it no longer matches its sha256 in "
+            f"{MANIFEST_NAME}; export the model again"
+        )
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

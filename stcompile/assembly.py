@@ -61,6 +61,7 @@ class CompiledRoute:
     passes: list[PassRecord]
     token_budget: int | None
     quantization: QuantizationSummary | None
+    notes: tuple[str, ...] = ()
 
 
 def assembled(
@@ -112,7 +113,11 @@ def assembled(
         passes=_all_passes(compiled),
         quantization=_all_quantization(compiled),
         parity=None,
-        notes=(*stack.notes(), *((_UNPADDED,) if padding == NO_PADDING else ())),
+        notes=(
+            *stack.notes(),
+            *((_UNPADDED,) if padding == NO_PADDING else ()),
+            *(note for item in compiled for note in item.notes),
+        ),
         versions=_versions(),
         padding=padding,
         routing=stack.routing,

@@ -14,6 +14,7 @@ from stcompile.assembly import CompiledRoute, assembled, judged
 from stcompile.errors import ParityError, UnsupportedError
 from stcompile.manifest import NO_PADDING, SENTENCE, TOKENS, GraphSpec, TextSpec
 from stcompile.parity.front_ends import check_front_ends
+from stcompile.parity.half import judge_half
 from stcompile.parity.padding import padding_for
 from stcompile.parity.quality import Quality
 from stcompile.parity.reference import Origin, check_installed
@@ -193,6 +194,10 @@ def _compiled(
     label = f" of route {name}" if name else ""
     with step(f"Tracing it into one graph{label}"):
         graph = trace(route, request.outputs, stack.name)
+    notes: tuple[str, ...] = ()
+    if target.recipe == "float16":
+        with step(f"Judging float16{label}"):
+            notes = (judge_half(graph.clone(), route, request.tolerance, stack.name),)
     with step(f"Passes for {request.provider}, then {target.recipe}{label}") as tell:
         graph, records = run_pipeline(graph, request.passes)
         positions = token_budget(graph)
@@ -203,7 +208,7 @@ def _compiled(
         if request.budget is not None:
             budget = request.budget.on(route, calibration, stack.default_prompt, texts)
         summary = RECIPES[target.recipe](graph, QuantizationJob(name, calibration, budget, tell))
-    return CompiledRoute(name, graph, records, positions, summary)
+    return CompiledRoute(name, graph, records, positions, summary, notes)
 
 
 def _silent(_: str) -> None:

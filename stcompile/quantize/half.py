@@ -1,10 +1,17 @@
 """float16: weights and the heavy operators in half precision, the delicate ones in float32.
 
-Inputs and outputs of the graph keep their types. Sums over the sequence, powers and norms stay in float32: in
-float16 a sum of squares overflows at 65504, and the 1e-12 of Normalize does not exist.
+Inputs and outputs of the graph keep their types. These stay in float32:
+
+- Sums over the sequence, powers, and norms from the squares to the multiplication with their root: in float16 a mean of
+  squares overflows where the root mean square is 256, and the 1e-12 of Normalize does not exist.
+- What is made of positions alone, like the angles of rotary embeddings and the buckets of relative positions: above 2048
+  float16 does not even count, and an angle of 500 is off by a quarter.
+- softmax, where it is an operator of its own: its sum has as many terms as a text has tokens.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import onnx_ir as ir
@@ -16,35 +23,29 @@ from stcompile.quantize.job import QuantizationJob
 
 _LARGEST = float(np.finfo(np.float16).max)
 
-# What computes in float16. Everything that is not named here computes in float32.
-_HALF_OPS = frozenset(
+# What computes in float16 whatever it is given. Everything that is named neither here nor below computes in float32.
+# LayerNormalization computes in float32 within itself, as its stash_type says.
+_HEAVY_OPS = frozenset(
     (
-        "MatMul",
-        "Gemm",
-        "Gelu",
-        "Erf",
-        "Tanh",
-        "Sigmoid",
-        "Relu",
-        "Silu",
-        "Swish",
-        "Softmax",
-        "LayerNormalization",
-        "Attention",
-        "MultiHeadAttention",
-        "PackedMultiHeadAttention",
-        "SkipLayerNormalization",
-        "BiasGelu",
-        "FastGelu",
-        "Where",
-        "Add",
-        "Mul",
-        "Neg",
+        *("MatMul", "Gemm", "LayerNormalization", "SkipLayerNormalization", "BiasGelu", "FastGelu"),
+        *("Attention", "MultiHeadAttention", "PackedMultiHeadAttention"),
     )
 )
 
+# What computes in the type of the numbers it is given, value by value.
+_ELEMENTWISE_OPS = frozenset(
+    ("Gelu", "Erf", "Tanh", "Sigmoid", "Relu", "Silu", "Swish", "Where", "Add", "Mul", "Neg")
+)
+
+# Of constants these make a table of rows, or a weight, which is stored in float16.
+_LOOKUPS = frozenset(("Gather", "Slice", "Transpose"))
+
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+
+_STATISTICS = frozenset(("ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceL2", "ReduceMax"))
+
 # What moves numbers without computing: it keeps them as they are, for a length clamped at 1e-12 is zero in float16.
-_MOVES = frozenset(
+MOVES = frozenset(
     (
         *("Transpose", "Reshape", "Split", "Concat", "Slice", "Gather", "Expand", "Unsqueeze", "Squeeze", "Identity"),
         *("RemovePadding", "RestorePadding"),
@@ -88,6 +89,11 @@ def _is_table(value: ir.Value | None) -> bool:
     return array is not None and array.dtype == np.float32
 
 
+def _is_beyond_half(value: ir.Value) -> bool:
+    array = constant(value)
+    return array is not None and array.dtype == np.float32 and bool((np.abs(array) > _LARGEST).any())
+
+
 def _looks_up_half(node: ir.Node) -> bool:
     table = constant(node.inputs[0]) if node.op_type == "Gather" else None
     return table is not None and table.ndim == 2 and table.dtype == np.float16
@@ -104,14 +110,53 @@ class _Converter:
             for value in (*graph.initializers.values(), *(output for node in graph for output in node.outputs))
             if value.dtype == ir.DataType.FLOAT
         }
+        self._known: dict[tuple[str, ir.Value], bool] = {}
         self.half: set[ir.Value] = set()
 
     def computes_in_half(self, node: ir.Node) -> bool:
         """Whether a node belongs to the float16 region, given what came before it."""
-        if node.op_type in _MOVES:
+        if node.op_type in MOVES:
             # A constant table is in the region of its lookups: that is what makes it half the size.
-            return any(value in self.half or _is_table(value) for value in node.inputs)
-        return node.op_type in _HALF_OPS and not _adds_up_texts(node)
+            looks_up = node.op_type in _LOOKUPS and _is_table(node.inputs[0])
+            return looks_up or any(value in self.half for value in node.inputs)
+        floats = [value for value in node.inputs if value is not None and self._is_float(value)]
+        if node.op_type in _HEAVY_OPS:
+            positional = all(self._is_positional(value) for value in floats)
+            return not _adds_up_texts(node) and (not positional or all(self._is_constant(value) for value in floats))
+        if node.op_type not in _ELEMENTWISE_OPS or any(self._is_statistic(value) for value in floats):
+            return False
+        if node.op_type == "Mul" and node.inputs[0] is node.inputs[1]:
+            return False
+        # The numbers that masks are made of are cut to float16's here; where they are cast they become infinite.
+        return any(value in self.half or _is_beyond_half(value) for value in floats)
+
+    def _is_positional(self, value: ir.Value) -> bool:
+        """Whether a float is made of whole numbers and constants alone: no weight of a token, no activation."""
+        return self._follows("positional", value, lambda node: node.op_type == "Cast" or node.op_type == "Range")
+
+    def _is_constant(self, value: ir.Value) -> bool:
+        """Whether a float is made of weights alone."""
+        return self._follows("constant", value, lambda node: False)
+
+    def _is_statistic(self, value: ir.Value) -> bool:
+        """Whether a float is a mean, a norm or the like, and what is made of such alone; a constant is none."""
+        node = value.producer()
+        return node is not None and self._follows("statistic", value, lambda node: node.op_type in _STATISTICS)
+
+    def _follows(self, kind: str, value: ir.Value, begins: Callable[[ir.Node], bool]) -> bool:
+        """Whether everything a float is made of begins with such nodes or with constants."""
+        if (kind, value) not in self._known:
+            node = value.producer()
+            if node is None:
+                self._known[kind, value] = value.const_value is not None
+            else:
+                # The casts that are put in between are no less numbers.
+                floats = [item for item in node.inputs if item is not None and item.dtype in _FLOATS]
+                # Whatever it has been made by now
+                looks_up = node.op_type in _LOOKUPS and constant(node.inputs[0]) is not None
+                made = bool(floats) and not looks_up and all(self._follows(kind, item, begins) for item in floats)
+                self._known[kind, value] = made or (begins(node) and (kind == "statistic" or not floats))
+        return self._known[kind, value]
 
     def to_half(self, node: ir.Node) -> None:
         """Feeds a node float16 and marks what it makes."""

@@ -637,11 +637,11 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 
 def _convert_all(origin: type, arguments: tuple[Any, ...], value: Any, where: str) -> Any:
     """A list's items, or an object's values, by their type."""
-    if not isinstance(value, list if origin is tuple else dict):
-        raise _wrong(where, "a list" if origin is tuple else "an object", value)
-    if origin is tuple:
+    if origin is tuple and isinstance(value, list):
         return tuple(_convert(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value))
-    return {key: _convert(arguments[1], item, f"{where}.{reprlib.repr(key)}") for key, item in value.items()}
+    if origin is dict and isinstance(value, dict):
+        return {key: _convert(arguments[1], item, f"{where}.{reprlib.repr(key)}") for key, item in value.items()}
+    raise _wrong(where, "a list" if origin is tuple else "an object", value)
 
 
 def _wrong(where: str, wanted: str, value: Any) -> _MalformedError:

@@ -141,7 +141,7 @@ class Encoder:
         state = ", closed" if self._opened.is_closed else ""
         return (
             f"{type(self).__name__}({self._origin.folder.name!r}, target={self._manifest.target!r}, "
-            f"dim={self.get_sentence_embedding_dimension()}, device={str(self.device)!r}, threads={self.threads}{state})"
+            f"dim={self.get_embedding_dimension()}, device={str(self.device)!r}, threads={self.threads}{state})"
         )
 
     @property

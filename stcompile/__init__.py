@@ -8,7 +8,8 @@ imports torch, transformers or onnx.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn
 
 __version__ = "0.1.0"
 
@@ -83,11 +84,26 @@ def __getattr__(name: str) -> object:
     home = _PUBLIC.get(name)
     if home is None:
         raise AttributeError(f"module 'stcompile' has no attribute {name!r}")
-    if home.startswith(_NEEDS_TORCH):
-        from stcompile.extras import require  # noqa: PLC0415 - nothing is imported before it is needed
+    if not home.startswith(_NEEDS_TORCH):
+        return getattr(importlib.import_module(home), name)
+    from stcompile.extras import require  # noqa: PLC0415 - nothing is imported before it is needed
 
+    try:
         require("torch", f"stcompile.{name}")
-    return getattr(importlib.import_module(home), name)
+        return getattr(require(home, f"stcompile.{name}", "compile"), name)
+    except ImportError as error:
+        return _refusal(name, error)
+
+
+def _refusal(name: str, error: ImportError) -> Callable[..., NoReturn]:
+    """What stands for a name whose packages are not installed: who only looks is told nothing, who calls it is."""
+
+    def refused(*_: object, **__: object) -> NoReturn:
+        raise error
+
+    refused.__name__ = refused.__qualname__ = name
+    refused.__doc__ = str(error)
+    return refused
 
 
 def __dir__() -> list[str]:

@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from stcompile.errors import InputError
+
+
+def local_path(path: str | os.PathLike[str]) -> Path:
+    """Where a path leads, from the home folder where it begins with `~`.
+
+    Raises:
+        InputError: it is no path.
+    """
+    try:
+        found = Path(path)
+    except TypeError as error:
+        raise InputError(f"expected a path, got {type(path).__name__}") from error
+    try:
+        return found.expanduser()
+    except RuntimeError:  # of a user who is none here: then it is a name like any other
+        return found
 
 
 def checked_texts(texts: Any, what: str, missing: str) -> list[str]:

@@ -7,8 +7,10 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -17,11 +19,21 @@ from rich.console import Console
 from rich.markup import escape
 
 from stcompile import __version__, render
+from stcompile.arguments import local_path
 from stcompile.errors import InputError, MissingExtraError, ParityError, StcompileError
 from stcompile.extras import require
-from stcompile.scored_pairs import read_scored_pairs
+from stcompile.scored_pairs import COLUMNS, ScoredPair, read_scored_pairs
 from stcompile.target import PCA_DIMS, TARGETS, Target
-from stcompile.textfiles import STDIN, moved_into_place, read_share, read_texts, write_jsonl, write_npy
+from stcompile.textfiles import (
+    STDIN,
+    destination_errors,
+    moved_into_place,
+    read_share,
+    read_texts,
+    texts_of,
+    write_jsonl,
+    write_npy,
+)
 
 DONE, PARITY_FAILED, BAD_INPUT, BUG, INTERRUPTED = 0, 1, 2, 70, 130
 
@@ -29,6 +41,8 @@ _EPILOG = "Exit codes: 0 done, 1 parity failed, 2 bad input or usage, 70 a bug, 
 
 # So few texts are done before a bar could be read.
 _NO_BAR_UP_TO = 64
+
+_PAIR_FIELDS = ",".join(COLUMNS)
 
 app = typer.Typer(
     name="stcompile",
@@ -46,12 +60,17 @@ _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 out = Console()
 err = Console(stderr=True)
 
-ModelArgument = Annotated[str, typer.Argument(help="Model folder, or a hub id such as org/name.", show_default=False)]
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        help="Model folder, or a hub id such as org/name or, of sentence-transformers, name.", show_default=False
+    ),
+]
 ArtifactArgument = Annotated[Path, typer.Argument(help="What `stcompile export` wrote.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
 TextsOption = Annotated[
     str | None,
-    typer.Option(help="Texts to judge parity on: one a line, or .jsonl with a text field. Default: built in."),
+    typer.Option(help="Texts to judge parity on: one a line, .jsonl, .csv or .tsv. Default: built in."),
 ]
 MinCosineOption = Annotated[
     float | None, typer.Option(help="Smallest allowed cosine, in place of the target's tolerance.")
@@ -70,6 +89,12 @@ CalibrationOption = Annotated[
         help="Texts to calibrate int8 and int4 on: one a line, .jsonl, .csv or .tsv. Yours are better than the "
         "built-in ones."
     ),
+]
+TextsFieldOption = Annotated[
+    str, typer.Option("--texts-field", "--field", help="Their field in JSONL, or their column in a table.")
+]
+EvaluationFieldsOption = Annotated[
+    str, typer.Option("--eval-fields", help="What the two texts and the score are called in them, by comma.")
 ]
 CalibrationFieldOption = Annotated[str, typer.Option(help="Their field in JSONL, or their column in a table.")]
 MaxDropOption = Annotated[
@@ -105,6 +130,7 @@ def export(
         str, typer.Option(help="Graph outputs: sentence_embedding, or sentence_embedding,token_embeddings.")
     ] = "sentence_embedding",
     texts: TextsOption = None,
+    texts_field: TextsFieldOption = "text",
     min_cosine: BudgetCosineOption = None,
     revision: RevisionOption = None,
     cache_dir: CacheOption = None,
@@ -120,7 +146,10 @@ def export(
             "measured on. For target static: what distillation costs. Default: no pairs, cosine to torch.",
         ),
     ] = None,
-    pca_dims: Annotated[int, typer.Option(help="For target static: dimensions to keep.")] = PCA_DIMS,
+    evaluation_fields: EvaluationFieldsOption = _PAIR_FIELDS,
+    pca_dims: Annotated[
+        str, typer.Option(help="For target static: dimensions to keep; all keeps the network's.")
+    ] = str(PCA_DIMS),
     as_json: JsonOption = False,
 ) -> None:
     """Compile a model, prove the result against torch, and publish it.
@@ -138,6 +167,7 @@ def export(
     """
     Target.parse(target)
     drop = None if max_drop is None else read_share(max_drop)
+    dims = _dims(pca_dims)
     destination = output or Path(f"{_name_of(model)}-{target}")
     require("torch", "Compiling a model")
     from stcompile.export import export_model  # noqa: PLC0415 - imports torch
@@ -149,15 +179,15 @@ def export(
         provider=provider,
         packed=packed,
         outputs=[name.strip() for name in outputs.split(",")],
-        texts=None if texts is None else read_texts(texts),
+        texts=None if texts is None else read_texts(texts, texts_field),
         min_cosine=min_cosine,
         max_drop=drop,
         calibration=_calibration(calibration, calibration_field),
         revision=revision,
         cache_dir=cache_dir,
         trust_remote_code=trust_remote_code,
-        evaluation=None if evaluation is None else read_scored_pairs(evaluation),
-        pca_dims=pca_dims,
+        evaluation=_pairs(evaluation, evaluation_fields),
+        pca_dims=dims,
         step=_spinner,
     )
     plan = artifact.manifest.quantization
@@ -187,13 +217,14 @@ def tune(
         str | None,
         typer.Option(help="Your texts, to measure speed and accuracy on: one a line, .jsonl, .csv or .tsv."),
     ] = None,
-    field: Annotated[str, typer.Option(help="Their field in JSONL, or their column in a table.")] = "text",
+    texts_field: TextsFieldOption = "text",
     max_drop: Annotated[str, typer.Option(help="Largest share of accuracy that may be lost.")] = "0.5%",
     targets: Annotated[str | None, typer.Option(help="Candidates, by comma. Default: all that run here.")] = None,
     evaluation: Annotated[
         str | None,
         typer.Option("--eval", help="Scored pairs to measure the drop on. Default: 1 - mean cosine to onnx-fp32."),
     ] = None,
+    evaluation_fields: EvaluationFieldsOption = _PAIR_FIELDS,
     calibration: CalibrationOption = None,
     calibration_field: CalibrationFieldOption = "text",
     rounds: Annotated[int, typer.Option(help="Timed runs of each target.")] = 5,
@@ -202,6 +233,8 @@ def tune(
     plot: Annotated[
         Path | None, typer.Option(help="Picture of the frontier, .png, .svg or .pdf. Default: OUTPUT-frontier.png.")
     ] = None,
+    revision: RevisionOption = None,
+    cache_dir: CacheOption = None,
     trust_remote_code: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -218,13 +251,13 @@ def tune(
     """
     share = read_share(max_drop)
     # Absolute, because what lies beside it is named after it, and "." has no name.
-    destination = (output or Path(f"{_name_of(model)}-tuned")).absolute()
+    destination = local_path(output or f"{_name_of(model)}-tuned").absolute()
     require("torch", "Compiling a model")
     from stcompile.frontier import check_plot, plot_frontier  # noqa: PLC0415 - imports torch
     from stcompile.tune import tune_model  # noqa: PLC0415 - the same
 
     record = destination.parent / f"{destination.name}-tune.json"
-    picture = plot or destination.parent / f"{destination.name}-frontier.png"
+    picture = local_path(plot) if plot else destination.parent / f"{destination.name}-frontier.png"
     _check_own_record(record, picture if plot is None else None)
     left_out = None
     try:
@@ -236,19 +269,21 @@ def tune(
     report = tune_model(
         model,
         destination,
-        texts=None if texts is None else read_texts(texts, field),
+        texts=None if texts is None else read_texts(texts, texts_field),
         max_drop=share,
         targets=None if targets is None else [name.strip() for name in targets.split(",")],
-        evaluation=None if evaluation is None else read_scored_pairs(evaluation),
+        evaluation=_pairs(evaluation, evaluation_fields),
         calibration=_calibration(calibration, calibration_field),
         rounds=rounds,
         limit=limit,
         threads=threads,
+        revision=revision,
+        cache_dir=cache_dir,
         trust_remote_code=trust_remote_code,
         step=_spinner,
     )
     found = {"artifact": str(destination), "plot": None if left_out else str(picture), **report.to_dict()}
-    with moved_into_place(record) as partial:
+    with destination_errors(record), moved_into_place(record) as partial:
         partial.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if left_out is None:
         plot_frontier(report, picture)
@@ -264,6 +299,7 @@ def verify(
     artifact: ArtifactArgument,
     against: Annotated[str, typer.Option(help="The model it was compiled from: folder or hub id.", show_default=False)],
     texts: TextsOption = None,
+    texts_field: TextsFieldOption = "text",
     min_cosine: MinCosineOption = None,
     device: DeviceOption = "cpu",
     revision: RevisionOption = None,
@@ -282,7 +318,7 @@ def verify(
         report = verify_artifact(
             artifact,
             against,
-            texts=None if texts is None else read_texts(texts),
+            texts=None if texts is None else read_texts(texts, texts_field),
             min_cosine=min_cosine,
             device=device,
             revision=revision,
@@ -300,11 +336,13 @@ def verify(
 @app.command(epilog=_EPILOG)
 def encode(
     artifact: ArtifactArgument,
-    texts: Annotated[str, typer.Argument(help="Texts: one a line, .jsonl, or - for standard input.")] = STDIN,
+    texts: Annotated[
+        str, typer.Argument(help="Texts: one a line, .jsonl, .csv, .tsv, or - for standard input.")
+    ] = STDIN,
     output: Annotated[
         str, typer.Option("--output", "-o", help="Where the vectors go: FILE.npy, FILE.jsonl, or - for JSONL.")
     ] = STDIN,
-    field: Annotated[str, typer.Option(help="Field of the text in JSONL.")] = "text",
+    field: TextsFieldOption = "text",
     prompt_name: Annotated[str | None, typer.Option(help="Which of the model's prompts to put in front.")] = None,
     prompt: Annotated[str | None, typer.Option(help="Text to put in front of each text.")] = None,
     batch_size: Annotated[
@@ -320,6 +358,9 @@ def encode(
 ) -> None:
     """Turn texts into embeddings with an artifact; no torch is involved.
 
+    Vectors are written while texts are still read, so that neither need fit into memory; but for the precisions int8
+    and uint8, whose ranges are taken from all of them.
+
     Example: echo "Hello world" | stcompile encode minilm-int8
     """
     from stcompile.runtime.encoder import load  # noqa: PLC0415 - imports numpy and the engine
@@ -327,30 +368,41 @@ def encode(
     if output != STDIN and not output.endswith((".npy", ".jsonl")):
         raise InputError(f"cannot tell the format of {output}: name it .npy or .jsonl")
     if output != STDIN:
-        _check_output(Path(output), artifact, texts)
-    found = read_texts(texts, field)
+        _check_output(local_path(output), local_path(artifact), texts if texts == STDIN else str(local_path(texts)))
+    found = texts_of(texts, field)
+    # What cannot be read is noticed before an engine is started.
+    first = list(islice(found, _NO_BAR_UP_TO + 1))
     encoder = load(artifact, device=device, threads=threads)
-    vectors = encoder.encode(
-        found,
-        prompt_name=prompt_name,
-        prompt=prompt,
-        batch_size=batch_size,
-        show_progress_bar=sys.stderr.isatty() and len(found) > _NO_BAR_UP_TO,
-        normalize_embeddings=normalize,
-        truncate_dim=truncate_dim,
-        precision=precision,
-        task=task,
-    )
+    waiting: deque[str] = deque()
+    # The options are those of `encode`, which checks them.
+    options: dict[str, Any] = {
+        "prompt_name": prompt_name,
+        "prompt": prompt,
+        "batch_size": batch_size,
+        "show_progress_bar": sys.stderr.isatty() and len(first) > _NO_BAR_UP_TO,
+        "normalize_embeddings": normalize,
+        "truncate_dim": truncate_dim,
+        "precision": precision,
+        "task": task,
+    }
+    if precision in ("int8", "uint8"):
+        waiting.extend(chain(first, found))
+        vectors = iter(encoder.encode(list(waiting), **options))
+    else:
+        vectors = encoder.encode_iter(_kept(chain(first, found), waiting), **options)
+    rows = ((waiting.popleft(), vector) for vector in vectors)
     if output.endswith(".npy"):
-        write_npy(Path(output), vectors)
+        write_npy(local_path(output), (vector for _, vector in rows))
     else:
         with _reader_may_leave():
-            write_jsonl(output, found, vectors)
+            write_jsonl(output, rows)
 
 
 @app.command(epilog=_EPILOG)
 def inspect(
-    path: Annotated[Path, typer.Argument(help="A model folder or an artifact.", show_default=False)],
+    path: Annotated[str, typer.Argument(help="A model folder, a hub id or an artifact.", show_default=False)],
+    revision: RevisionOption = None,
+    cache_dir: CacheOption = None,
     trust_remote_code: Annotated[bool, typer.Option(help="Count modules whose code comes with the model.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -361,7 +413,7 @@ def inspect(
     """
     from stcompile.inspection import inspect as inspect_path  # noqa: PLC0415 - only this verb needs it
 
-    found = inspect_path(path, trust_remote_code=trust_remote_code)
+    found = inspect_path(path, revision=revision, cache_dir=cache_dir, trust_remote_code=trust_remote_code)
     if as_json:
         _print_json(found)
     else:
@@ -506,6 +558,29 @@ def _calibration(path: str | None, field: str) -> Any:
     from stcompile.quantize.calibration import calibration_set  # noqa: PLC0415 - imports torch
 
     return calibration_set(read_texts(path, field), Path(path).name)
+
+
+def _pairs(path: str | None, fields: str) -> list[ScoredPair] | None:
+    if path is None:
+        return None
+    columns = [name.strip() for name in fields.split(",")]
+    if len(columns) != len(COLUMNS):
+        raise InputError(f"--eval-fields names {len(columns)} columns: name those of the two texts and of the score")
+    return read_scored_pairs(path, columns)
+
+
+def _dims(text: str) -> int | None:
+    if text == "all":
+        return None
+    if not text.isdecimal() or not int(text):
+        raise InputError(f"--pca-dims {text} is no number of dimensions: give a whole number from 1, or all")
+    return int(text)
+
+
+def _kept(texts: Iterable[str], place: deque[str]) -> Iterator[str]:
+    for text in texts:
+        place.append(text)
+        yield text
 
 
 def _print_json(value: Any) -> None:

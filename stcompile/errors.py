@@ -6,7 +6,8 @@ The command line prints the sentence and picks the exit code: `ParityError` and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 
 class StcompileError(Exception):
@@ -32,6 +33,15 @@ class UnsupportedError(StcompileError):
         self.reasons = tuple(reasons)
         text = self.reasons[0] if len(self.reasons) == 1 else "".join(f"\n  - {reason}" for reason in self.reasons)
         super().__init__(f"{subject} cannot be compiled: {text}")
+
+
+@contextmanager
+def about(model: str) -> Iterator[None]:
+    """Says of what cannot be compiled that it is `model`, whatever part of it noticed."""
+    try:
+        yield
+    except UnsupportedError as error:
+        raise UnsupportedError(model, error.reasons) from error
 
 
 class TargetError(StcompileError, ValueError):

@@ -9,9 +9,10 @@ from typing import Any
 
 import onnx_ir as ir
 
+from stcompile.arguments import local_path
 from stcompile.artifact import Artifact, Destination, claimed, open_artifact, write_manifest, written
 from stcompile.assembly import CompiledRoute, assembled, judged
-from stcompile.errors import ParityError, UnsupportedError
+from stcompile.errors import ParityError, UnsupportedError, about
 from stcompile.manifest import NO_PADDING, SENTENCE, TOKENS, GraphSpec, TextSpec
 from stcompile.parity.front_ends import check_front_ends
 from stcompile.parity.half import judge_half
@@ -114,6 +115,7 @@ def export_model(
         pca_dims=pca_dims,
     )
     check_installed()
+    destination = local_path(destination)
     with claimed(destination) as place:
         _exported(
             model,
@@ -207,7 +209,8 @@ def _compiled(
         budget = None
         if request.budget is not None:
             budget = request.budget.on(route, calibration, stack.default_prompt, texts)
-        summary = RECIPES[target.recipe](graph, QuantizationJob(name, calibration, budget, tell))
+        with about(stack.name):
+            summary = RECIPES[target.recipe](graph, QuantizationJob(name, calibration, budget, tell))
     return CompiledRoute(name, graph, records, positions, summary, notes)
 
 

@@ -6,18 +6,24 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from stcompile.arguments import local_path
 from stcompile.artifact import Artifact, open_artifact
 from stcompile.manifest import MANIFEST_NAME
 from stcompile.stack.describe import CUSTOM, ModuleEntry, StackDescription, describe
+from stcompile.stack.source import located
 
 
-def inspect(path: str | Path, *, trust_remote_code: bool = False) -> dict[str, Any]:
+def inspect(
+    path: str | Path, *, revision: str | None = None, cache_dir: str | None = None, trust_remote_code: bool = False
+) -> dict[str, Any]:
     """Describes a model folder (its stack and everything unsupported) or an artifact (its manifest and sizes).
 
     Needs neither torch nor an engine, and runs no code of the model.
 
     Args:
-        path: the folder.
+        path: the folder, or a hub id of a model.
+        revision: hub revision.
+        cache_dir: where the hub's files are kept.
         trust_remote_code: count modules whose code comes with the model as supported.
 
     Returns:
@@ -26,9 +32,11 @@ def inspect(path: str | Path, *, trust_remote_code: bool = False) -> dict[str, A
     Raises:
         ModelFolderError, ArtifactError: it is neither, or it is damaged.
     """
-    if (Path(path) / MANIFEST_NAME).is_file():
-        return _artifact(open_artifact(path))
-    return _model(describe(path, trust_remote_code=trust_remote_code))
+    folder = local_path(path)
+    if (folder / MANIFEST_NAME).is_file():
+        return _artifact(open_artifact(folder))
+    with located(path, revision=revision, cache_dir=cache_dir) as (model, _):
+        return _model(describe(model, trust_remote_code=trust_remote_code))
 
 
 def _model(found: StackDescription) -> dict[str, Any]:

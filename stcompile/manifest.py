@@ -18,7 +18,7 @@ import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 from stcompile.errors import ArtifactError
 
@@ -26,8 +26,8 @@ SCHEMA_VERSION = 4
 MANIFEST_NAME = "manifest.json"
 
 # The graph's outputs, and the features of the stack they are: what is compiled and what is asked for.
-SENTENCE = "sentence_embedding"
-TOKENS = "token_embeddings"
+SENTENCE: Final = "sentence_embedding"
+TOKENS: Final = "token_embeddings"
 
 # How texts share a run: padded to the longest, or only with texts of their own length.
 LONGEST, NO_PADDING = "longest", "none"

@@ -6,31 +6,37 @@ import csv
 import json
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
+from stcompile.arguments import local_path
 from stcompile.errors import InputError
 
 # Two texts and how alike people find them; any scale, since only the order counts.
 ScoredPair = tuple[str, str, float]
 
-_COLUMNS = ("sentence1", "sentence2", "score")
+COLUMNS = ("sentence1", "sentence2", "score")
 TABLE_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
-def read_scored_pairs(path: str) -> list[ScoredPair]:
+def read_scored_pairs(path: str, columns: Sequence[str] = COLUMNS) -> list[ScoredPair]:
     """Pairs from `.csv` or `.tsv` (sentence1, sentence2, score, with or without that header) or `.jsonl`.
+
+    Args:
+        path: the file.
+        columns: what the two texts and the score are called; a table without a header has no other names.
 
     Raises:
         InputError: unreadable, not UTF-8, malformed, or fewer than two pairs.
     """
-    file = Path(path)
+    file = local_path(path)
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             if file.suffix in TABLE_DELIMITERS:
-                pairs = list(_from_table(csv.reader(stream, delimiter=TABLE_DELIMITERS[file.suffix]), path))
+                pairs = list(_from_table(csv.reader(stream, delimiter=TABLE_DELIMITERS[file.suffix]), path, columns))
             elif file.suffix in (".jsonl", ".ndjson"):
-                pairs = [_pair([line.get(name) for name in _COLUMNS], path, at) for at, line in _objects(stream)]
+                pairs = [
+                    _pair([line.get(name) for name in columns], path, at, columns) for at, line in _objects(stream)
+                ]
             else:
                 raise InputError(f"cannot tell the format of {path}: name it .csv, .tsv or .jsonl")
     except UnicodeDecodeError as error:
@@ -62,14 +68,16 @@ def _is_good(first: object, second: object, score: object) -> bool:
     return texts and isinstance(score, (int, float)) and math.isfinite(score)
 
 
-def _from_table(rows: Iterator[list[str]], path: str) -> Iterator[ScoredPair]:
-    places = [0, 1, 2]
+def _from_table(rows: Iterator[list[str]], path: str, columns: Sequence[str]) -> Iterator[ScoredPair]:
+    places, wanted = [0, 1, 2], [name.lower() for name in columns]
     for number, row in enumerate(rows, start=1):
         names = [cell.strip().lower() for cell in row]
-        if number == 1 and set(_COLUMNS) <= set(names):
-            places = [names.index(name) for name in _COLUMNS]
+        if number == 1 and set(wanted) <= set(names):
+            places = [names.index(name) for name in wanted]
+        elif number == 1 and tuple(columns) != COLUMNS:
+            raise InputError(f"{path} has no columns {', '.join(columns)} in its first row: name three that it has")
         elif row:
-            yield _pair([row[place] if place < len(row) else None for place in places], path, number)
+            yield _pair([row[place] if place < len(row) else None for place in places], path, number, columns)
 
 
 def _objects(stream: Any) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -79,7 +87,7 @@ def _objects(stream: Any) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, value if isinstance(value, dict) else {}
 
 
-def _pair(cells: list[Any], path: str, number: int) -> ScoredPair:
+def _pair(cells: list[Any], path: str, number: int, columns: Sequence[str]) -> ScoredPair:
     first, second, score = cells
     try:
         value = float(score)
@@ -87,4 +95,4 @@ def _pair(cells: list[Any], path: str, number: int) -> ScoredPair:
         value = math.nan
     if isinstance(first, str) and isinstance(second, str) and math.isfinite(value):
         return first, second, value
-    raise InputError(f"line {number} of {path} is not {', '.join(_COLUMNS)}: two texts and a number")
+    raise InputError(f"line {number} of {path} is not {', '.join(columns)}: two texts and a number")

@@ -8,13 +8,14 @@ import io
 import json
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
-import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from stcompile.arguments import local_path
 from stcompile.artifact.writing import is_full
 from stcompile.errors import InputError
 from stcompile.scored_pairs import TABLE_DELIMITERS
@@ -23,7 +24,12 @@ STDIN = "-"
 
 
 def read_texts(path: str, field: str = "text") -> list[str]:
-    """Texts from a file or, for `-`, from standard input.
+    """All texts of `texts_of`."""
+    return list(texts_of(path, field))
+
+
+def texts_of(path: str, field: str = "text") -> Iterator[str]:
+    """Texts from a file or, for `-`, from standard input, one by one.
 
     A line that is a JSON object is read as JSONL when the name ends in `.jsonl` or, on standard input, when the
     first line starts with a brace; a name that ends in `.csv` or `.tsv` is a table whose first row names the columns;
@@ -34,31 +40,37 @@ def read_texts(path: str, field: str = "text") -> list[str]:
         field: JSONL's field, or the table's column.
 
     Raises:
-        InputError: unreadable, not UTF-8, malformed, or without a single text.
+        InputError: unreadable, not UTF-8, malformed, or without a single text; where it is reached.
     """
+    is_empty = True
     try:
-        if path == STDIN:
-            # Python's own stream keeps a byte order mark and, without a locale, lets other bytes through as surrogates.
-            if isinstance(sys.stdin, io.TextIOWrapper):
-                sys.stdin.reconfigure(encoding="utf-8-sig", errors="strict")
-            texts = list(_texts(sys.stdin, path, field, None))
-        elif Path(path).suffix in TABLE_DELIMITERS:
-            with Path(path).open(encoding="utf-8-sig", newline="") as stream:
-                texts = list(
-                    _column(csv.reader(stream, delimiter=TABLE_DELIMITERS[Path(path).suffix], strict=True), path, field)
-                )
-        else:
-            with Path(path).open(encoding="utf-8-sig") as stream:
-                texts = list(_texts(stream, path, field, path.endswith((".jsonl", ".ndjson"))))
+        for text in _all_of(path, field):
+            is_empty = False
+            yield text
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text ({error.reason}): convert it first") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except csv.Error as error:
         raise InputError(f"{path} is not a table ({error}): check its quotes") from error
-    if not texts:
+    if is_empty:
         raise InputError(f"{path} holds no text: nothing to do")
-    return texts
+
+
+def _all_of(path: str, field: str) -> Iterator[str]:
+    if path == STDIN:
+        # Python's own stream keeps a byte order mark and, without a locale, lets other bytes through as surrogates.
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(encoding="utf-8-sig", errors="strict")
+        yield from _texts(sys.stdin, path, field, None)
+        return
+    file = local_path(path)
+    is_table = file.suffix in TABLE_DELIMITERS
+    with file.open(encoding="utf-8-sig", newline="" if is_table else None) as stream:
+        if is_table:
+            yield from _column(csv.reader(stream, delimiter=TABLE_DELIMITERS[file.suffix], strict=True), path, field)
+        else:
+            yield from _texts(stream, path, field, path.endswith((".jsonl", ".ndjson")))
 
 
 def read_share(text: str) -> float:
@@ -77,33 +89,100 @@ def read_share(text: str) -> float:
     return share
 
 
-def write_jsonl(path: str, texts: list[str], vectors: NDArray[Any]) -> None:
+def write_jsonl(path: str, rows: Iterable[tuple[str, NDArray[Any]]]) -> None:
     """One `{"text": ..., "embedding": [...]}` a line, to a file or, for `-`, to standard output.
+
+    Each line is written when its row is there. A file is at its place once it is whole.
+
+    Args:
+        path: the file, or `-`.
+        rows: each text and its vector `(dim,)`.
 
     Raises:
         InputError: the destination cannot be written.
     """
     if path == STDIN:
-        _write_lines(sys.stdout, texts, vectors)
+        for text, vector in rows:
+            sys.stdout.write(_line(text, vector))
         sys.stdout.flush()
         return
-    with moved_into_place(Path(path)) as partial, partial.open("w", encoding="utf-8") as stream:
-        _write_lines(stream, texts, vectors)
+    with _written(local_path(path)) as write:
+        for text, vector in rows:
+            write(_line(text, vector).encode())
 
 
-def write_npy(path: Path, vectors: NDArray[Any]) -> None:
-    """The matrix `(n, dim)`, to a file.
+def write_npy(path: Path, rows: Iterable[NDArray[Any]]) -> None:
+    """The matrix `(n, dim)`, to a file, each row when it is there; the file is at its place once it is whole.
+
+    Args:
+        path: the file.
+        rows: vectors `(dim,)` of one number type, at least one.
 
     Raises:
         InputError: the destination cannot be written.
     """
-    with moved_into_place(path) as partial, partial.open("wb") as stream:
-        np.save(stream, vectors)
+    with _written(path) as write:
+        count = 0
+        for row in rows:
+            if not count:
+                first = row
+                write(_npy_header(0, first))
+            write(row.tobytes())
+            count += 1
+        # numpy leaves room in the header for any number of rows.
+        write(_npy_header(count, first), at=0)
 
 
-def _write_lines(stream: IO[str], texts: list[str], vectors: NDArray[Any]) -> None:
-    for text, vector in zip(texts, vectors, strict=True):
-        stream.write(json.dumps({"text": text, "embedding": vector.tolist()}, ensure_ascii=False) + "\n")
+def _npy_header(count: int, row: NDArray[Any]) -> bytes:
+    header = io.BytesIO()
+    array = {"descr": npy.dtype_to_descr(row.dtype), "fortran_order": False, "shape": (count, *row.shape)}
+    npy.write_array_header_1_0(header, array)
+    return header.getvalue()
+
+
+def _line(text: str, vector: NDArray[Any]) -> str:
+    return json.dumps({"text": text, "embedding": vector.tolist()}, ensure_ascii=False) + "\n"
+
+
+class _Write(Protocol):
+    def __call__(self, content: bytes, at: int | None = None) -> None: ...
+
+
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[_Write]:
+    """What writes to `path`, which is there once all is written; of other errors than its own nothing is said here."""
+    with moved_into_place(path) as partial:
+        with destination_errors(path):
+            stream = partial.open("wb")
+
+        def write(content: bytes, at: int | None = None) -> None:
+            with destination_errors(path):
+                if at is not None:
+                    stream.seek(at)
+                stream.write(content)
+
+        try:
+            yield write
+            with destination_errors(path):
+                stream.close()
+        finally:
+            # What could not be written cannot be at the end either.
+            with contextlib.suppress(OSError):
+                stream.close()
+
+
+@contextlib.contextmanager
+def destination_errors(path: Path) -> Iterator[None]:
+    """Says of an operating system's error that it is about `path`.
+
+    Raises:
+        InputError: the destination cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = "no space left" if is_full(error) else error.strerror or error
+        raise InputError(f"{path} cannot be written ({reason}): choose another destination") from error
 
 
 @contextlib.contextmanager
@@ -117,12 +196,8 @@ def moved_into_place(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
     try:
         yield partial
-        partial.replace(path)
-    except OSError as error:
-        if error.filename not in (None, str(partial), str(path)):
-            raise
-        reason = "no space left" if is_full(error) else error.strerror or error
-        raise InputError(f"{path} cannot be written ({reason}): choose another destination") from error
+        with destination_errors(path):
+            partial.replace(path)
     finally:
         # Where it could not be written it cannot be removed either, and the reason why not is on its way.
         with contextlib.suppress(OSError):

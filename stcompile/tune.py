@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stcompile.arguments import check_share, checked_texts
+from stcompile.arguments import check_share, checked_texts, local_path
 from stcompile.artifact import Artifact, Destination, claimed, open_artifact, scratch, written
 from stcompile.bench import Spread, Timing, interleave, processor, speedup
 from stcompile.errors import InputError, ParityError, TargetError, UnsupportedError
@@ -139,6 +139,8 @@ def tune_model(
     rounds: int = 5,
     limit: int = 512,
     threads: int | None = None,
+    revision: str | None = None,
+    cache_dir: str | None = None,
     trust_remote_code: bool = False,
     step: Step | None = None,
 ) -> TuneReport:
@@ -155,6 +157,8 @@ def tune_model(
         rounds: timed runs of each target.
         limit: most texts to measure on; of more an even sample is taken.
         threads: engine threads; None takes the CPUs this process may use.
+        revision: hub revision.
+        cache_dir: where the hub's files are kept.
         trust_remote_code: as of `export_model`.
         step: told before each step that may take a while.
 
@@ -174,9 +178,10 @@ def tune_model(
     candidates, refused = _candidates(targets)
     calibrated = _calibration(calibration, candidates)
     failed: dict[str, str] = {}
-    with claimed(destination) as place, scratch("tune") as folder:
+    with claimed(local_path(destination)) as place, scratch("tune") as folder:
         budget = {"calibration": calibrated, "max_drop": max_drop, "evaluation": pairs}
-        workshop = _Workshop(model, folder, budget, threads, trust_remote_code, step, len(candidates))
+        source = {"revision": revision, "cache_dir": cache_dir, "trust_remote_code": trust_remote_code}
+        workshop = _Workshop(model, folder, budget, threads, source, step, len(candidates))
         encoders = {BASELINE: workshop.make(1, candidates[0])}
         # Before the minutes of the other candidates: texts or pairs that cannot be measured on end it here.
         loss = _Loss(encoders[BASELINE], sample, pairs)
@@ -272,7 +277,7 @@ class _Workshop:
         folder: where to.
         budget: what targets that calibrate are told beside.
         threads: engine threads of the encoders.
-        trust_remote_code: as of `export_model`.
+        source: how `export_model` finds the model.
         step: told of each candidate.
         count: how many candidates there are.
     """
@@ -281,7 +286,7 @@ class _Workshop:
     folder: Path
     budget: dict[str, Any]
     threads: int | None
-    trust_remote_code: bool
+    source: dict[str, Any]
     step: Step
     count: int
 
@@ -292,8 +297,8 @@ class _Workshop:
                 self.model,
                 self.folder / target.name,
                 target.name,
-                trust_remote_code=self.trust_remote_code,
                 step=partial(_within, tell),
+                **self.source,
                 **(self.budget if target.calibrates else {}),
             )
         return load(artifact.folder, threads=self.threads)

@@ -8,7 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ import stcompile
 from stcompile import cli, export
 from stcompile.artifact import claimed, write_manifest
 from stcompile.manifest import MANIFEST_NAME, Manifest
+from stcompile.runtime import batching
+from stcompile.runtime.encoder import Encoder
 from stcompile.target import TARGETS
 from tests.conftest import MODELS, Compiled, load_case
 
@@ -247,6 +250,63 @@ def test_export_as_a_user_starts_it(few: str, tmp_path: Path) -> None:
     assert all(line.endswith(" ...") for line in done.err.splitlines())
 
 
+class _AskedError(stcompile.StcompileError):
+    """Raised in place of the work, when what was asked for is known."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        (["--texts", "t.jsonl", "--texts-field", "body"], {"texts": ["mine"]}),
+        (["--texts", "t.csv", "--field", "body"], {"texts": ["mine"]}),
+        (["--calibration", "t.csv", "--calibration-field", "body"], {}),
+        (["-t", "static", "--pca-dims", "all"], {"pca_dims": None}),
+        (["-t", "static", "--pca-dims", "64"], {"pca_dims": 64}),
+        (["--eval", "p.csv", "--eval-fields", "left,right,gold"], {"evaluation": [("a", "b", 1.0), ("c", "d", 2.0)]}),
+        (["--eval", "p.jsonl", "--eval-fields", "left,right,gold"], {"evaluation": [("a", "b", 1.0), ("c", "d", 2.0)]}),
+    ],
+)
+def test_export_asks_for_what_the_options_say(
+    arguments: list[str], asked: dict[str, Any], tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "t.jsonl").write_text('{"body": "mine"}\n')
+    (tmp_path / "t.csv").write_text("id,body\n1,mine\n")
+    (tmp_path / "p.csv").write_text("left,gold,right\na,1,b\nc,2,d\n")
+    (tmp_path / "p.jsonl").write_text('{"left":"a","right":"b","gold":1}\n{"left":"c","right":"d","gold":2}\n')
+    found: dict[str, Any] = {}
+
+    def export_model(*_: object, **options: Any) -> None:
+        found.update(options)
+        raise _AskedError("enough")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(export, "export_model", export_model)
+    assert run("export", _MODEL, *arguments).sentence == "enough"
+    assert {name: found[name] for name in asked} == asked
+
+
+def test_a_path_may_begin_at_home(artifact: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(artifact, tmp_path / "artifact")
+    (tmp_path / "few.txt").write_text(_FEW, encoding="utf-8")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert stcompile.load("~/artifact").encode("hello").shape == (32,)
+    assert run("inspect", "~/artifact").code == 0
+    assert run("encode", "~/artifact", "~/few.txt", "-o", "~/v.npy").code == 0
+    assert np.load(tmp_path / "v.npy").shape == (4, 32)
+    done = run("export", _MODEL, "-t", "onnx-fp32", "-o", "~/made", "--texts", "~/few.txt")
+    assert done.code == 0, done.err
+    assert run("verify", "~/made", "--against", _MODEL, "--texts", "~/few.txt").code == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"artifact", "few.txt", "v.npy", "made"}
+
+
+def test_what_cannot_be_fused_names_the_model(run: Run, tmp_path: Path) -> None:
+    if TARGETS["onnx-fp32-fused"].refusals():
+        pytest.skip("fused layers do not run here")
+    done = run("export", MODELS / "bow_binary", "-t", "onnx-fp32-fused", "-o", tmp_path / "out")
+    assert (done.code, done.out) == (2, "")
+    assert done.sentence.startswith("bow_binary cannot be compiled: no encoder layer can be fused")
+
+
 def test_an_export_outside_the_tolerance_publishes_nothing(few: str, previous: Path, run: Run) -> None:
     before = _tree(previous.parent)
     done = run("export", _MODEL, "-t", "onnx-int8", "-o", previous, "--texts", few, "--min-cosine", "0.99999999")
@@ -306,6 +366,10 @@ def test_a_model_without_its_tokenizer_is_half_written(model: Path, run: Run, mo
         ([_MODEL, "--provider", "tpu"], "'tpu': choose one of cpu, cuda"),
         ([_MODEL, "--outputs", "pooled"], "outputs must be sentence_embedding"),
         ([_MODEL, "--min-cosine", "2"], "between 0 and 1"),
+        ([_MODEL, "--pca-dims", "none"], "--pca-dims none is no number of dimensions"),
+        ([_MODEL, "--pca-dims", "0"], "--pca-dims 0 is no number of dimensions"),
+        ([_MODEL, "--pca-dims", "all"], "pca_dims is about distillation"),
+        ([_MODEL, "--eval", "pairs.csv", "--eval-fields", "a,b"], "--eval-fields names 2 columns"),
         ([_MODEL, "--texts", "nowhere.txt"], "nowhere.txt cannot be read"),
         (["no-org/no-model"], "the hub did not deliver"),
         ([f"{_MODEL}/config.json"], "is a file"),
@@ -396,7 +460,7 @@ def test_an_interruption_is_one_sentence(run: Run, monkeypatch: pytest.MonkeyPat
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "read_texts", interrupt)
+    monkeypatch.setattr(cli, "texts_of", interrupt)
     done = run("encode", "artifact")
     assert done.code == 130
     assert done.sentence == "interrupted; nothing was published"
@@ -405,7 +469,7 @@ def test_an_interruption_is_one_sentence(run: Run, monkeypatch: pytest.MonkeyPat
 def test_verify_within_the_tolerance(int8: Path, few: str, run: Run) -> None:
     done = run("verify", int8, "--against", _MODEL, "--texts", few)
     assert done.code == 0
-    assert "onnx-int8 against torch: passed" in done.out
+    assert "onnx-int8 against sentence-transformers: passed" in done.out
 
 
 def test_verify_outside_the_tolerance(int8: Path, few: str, run: Run) -> None:
@@ -532,6 +596,76 @@ def test_encode_names_what_it_cannot_take(
     done = run("encode", artifact, *arguments, stdin=stdin)
     assert (done.code, done.out) == (2, "")
     assert named in done.sentence
+
+
+@pytest.mark.parametrize("to", ["v.npy", "v.jsonl", "-"])
+def test_encode_writes_while_it_reads(
+    to: str, artifact: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory holds a window of texts, not all of them: seen by how far the reader is ahead of the writer."""
+    monkeypatch.setattr(batching, "WINDOW", 100)
+    count, ahead, read = 1000, [], 0
+    real = Encoder.encode_iter
+
+    def counted(self: Encoder, inputs: Any, **options: Any) -> Iterator[Any]:
+        def reading() -> Iterator[str]:
+            nonlocal read
+            for text in inputs:
+                read += 1
+                yield text
+
+        for done, vector in enumerate(real(self, reading(), **options)):
+            ahead.append(read - done)
+            yield vector
+
+    monkeypatch.setattr(Encoder, "encode_iter", counted)
+    (tmp_path / "many.txt").write_text("".join(f"text {index % 7}\n" for index in range(count)))
+    done = run("encode", artifact, tmp_path / "many.txt", "-o", to if to == "-" else tmp_path / to, "--threads", 1)
+    assert (done.code, done.err) == (0, "")
+    assert len(ahead) == count
+    assert max(ahead) <= 100
+    if to == "v.npy":
+        assert np.load(tmp_path / to).shape == (count, 32)
+    else:
+        written = done.out if to == "-" else (tmp_path / to).read_text()
+        assert written.count("\n") == count
+
+
+@pytest.mark.parametrize("to", ["v.npy", "v.jsonl"])
+def test_a_bad_line_late_leaves_the_earlier_file(to: str, artifact: Path, tmp_path: Path, run: Run) -> None:
+    (tmp_path / "texts.jsonl").write_text('{"text": "hello"}\n' * 200 + "oops\n")
+    (tmp_path / to).write_bytes(b"earlier")
+    done = run("encode", artifact, tmp_path / "texts.jsonl", "-o", tmp_path / to)
+    assert done.code == 2
+    assert "line 201 of" in done.sentence
+    assert (tmp_path / to).read_bytes() == b"earlier"
+    assert {path.name for path in tmp_path.iterdir()} == {"texts.jsonl", to}
+
+
+def test_a_bad_line_late_comes_after_the_vectors_before_it(artifact: Path, run: Run) -> None:
+    done = run("encode", artifact, stdin='{"text": "hello"}\n' * 200 + "oops\n")
+    assert (done.code, done.out.count("\n")) == (2, 200)
+    assert "line 201 of" in done.sentence
+
+
+def test_an_interrupted_encode_leaves_the_earlier_file(artifact: Path, tmp_path: Path) -> None:
+    (tmp_path / "v.npy").write_bytes(b"earlier")
+    arguments = [sys.executable, "-m", "stcompile", "encode", str(artifact), "-", "-o", str(tmp_path / "v.npy")]
+    # a background job of a shell ignores SIGINT, and hands that down
+    script = "import signal, os; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv"
+    command = [sys.executable, "-c", f"{script}({sys.executable!r}, {arguments!r})"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(b"hello\n" * 5000)
+        process.stdin.flush()
+        # the first window is written, and it waits for more
+        while len(list(tmp_path.iterdir())) == 1 and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read().decode()
+    assert (process.returncode, rest) == (130, "stcompile: interrupted; nothing was published\n")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("v.npy", b"earlier")]
 
 
 @pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="CUDA is here")

@@ -99,3 +99,14 @@ def test_rank_correlation_sees_the_order_alone() -> None:
     assert spearman(scores, np.exp(scores)) == pytest.approx(1)
     assert spearman(scores, [-score for score in scores]) == pytest.approx(-1)
     assert spearman([1.0], [2.0]) == 0
+
+
+def test_columns_of_other_names(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("gold,left,right\n1,a,b\n2,c,d\n")
+    columns = ("left", "right", "gold")
+    assert read_scored_pairs(str(tmp_path / "p.csv"), columns) == [("a", "b", 1.0), ("c", "d", 2.0)]
+    with pytest.raises(InputError, match="has no columns left, right, grade in its first row: name three"):
+        read_scored_pairs(str(tmp_path / "p.csv"), ("left", "right", "grade"))
+    (tmp_path / "p.jsonl").write_text('{"left": "a", "right": "b"}\n')
+    with pytest.raises(InputError, match=r"line 1 of .* is not left, right, gold: two texts and a number"):
+        read_scored_pairs(str(tmp_path / "p.jsonl"), columns)

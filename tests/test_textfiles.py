@@ -6,7 +6,7 @@ import errno
 import io
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 
 from stcompile.errors import InputError
-from stcompile.textfiles import STDIN, read_share, read_texts, write_jsonl, write_npy
+from stcompile.textfiles import STDIN, read_share, read_texts, texts_of, write_jsonl, write_npy
 
 _VECTORS = np.array([[1.5, -2], [0, 0.1]], np.float32)
 _TEXTS = ["größer", 'a "quoted"\ttext']
@@ -155,18 +155,66 @@ def test_what_is_no_share_is_named(text: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int8, np.uint8])
-def test_npy_is_read_back_as_it_was(dtype: npt.DTypeLike, tmp_path: Path) -> None:
-    vectors = np.arange(6).reshape(2, 3).astype(dtype)
-    write_npy(tmp_path / "v.npy", vectors)
-    found = np.load(tmp_path / "v.npy")
-    assert found.dtype == dtype
-    assert np.array_equal(found, vectors)
+@pytest.mark.parametrize("count", [1, 2, 1000])
+def test_npy_is_read_back_as_it_was(count: int, dtype: npt.DTypeLike, tmp_path: Path) -> None:
+    vectors = np.arange(count * 3).reshape(count, 3).astype(dtype)
+    write_npy(tmp_path / "v.npy", iter(vectors))
+    for mapped in (None, "r"):
+        found = np.load(tmp_path / "v.npy", mmap_mode=mapped)
+        assert found.dtype == dtype
+        assert np.array_equal(found, vectors)
+    np.save(tmp_path / "whole.npy", vectors)
+    assert (tmp_path / "v.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+def test_a_text_is_there_before_the_next_is_read(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_bytes(b"one\ntwo\n" + b"x" * 100_000 + b"\n\xff\n")
+    texts = texts_of(str(tmp_path / "t.txt"))
+    assert [next(texts), next(texts)] == ["one", "two"]
+    with pytest.raises(InputError, match="is not UTF-8 text"):
+        list(texts)
+
+
+def _write_rows(path: Path, rows: Iterator[npt.NDArray[Any]]) -> None:
+    if path.suffix == ".npy":
+        write_npy(path, rows)
+    else:
+        write_jsonl(str(path), (("text", row) for row in rows))
+
+
+@pytest.mark.parametrize("path", ["v.npy", "v.jsonl"])
+def test_rows_are_written_as_they_come(path: str, tmp_path: Path) -> None:
+    """More of them than a buffer holds are in the file that is not at its place yet."""
+    sizes = []
+
+    def rows() -> Iterator[npt.NDArray[np.float32]]:
+        for _ in range(50):
+            sizes.append(sum(file.stat().st_size for file in tmp_path.iterdir()))
+            yield np.zeros(4096, np.float32)
+
+    _write_rows(tmp_path / path, rows())
+    assert sizes[0] == 0
+    assert sizes[-1] > 40 * 4096
+    assert [file.name for file in tmp_path.iterdir()] == [path]
+
+
+@pytest.mark.parametrize("path", ["v.npy", "v.jsonl"])
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "the source is gone"), KeyboardInterrupt()], ids=repr)
+def test_an_error_of_the_source_is_not_the_destinations(path: str, error: BaseException, tmp_path: Path) -> None:
+    def rows() -> Iterator[npt.NDArray[np.float32]]:
+        yield np.zeros(4, np.float32)
+        raise error
+
+    (tmp_path / path).write_bytes(b"earlier")
+    with pytest.raises(type(error)):
+        _write_rows(tmp_path / path, rows())
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [(path, b"earlier")]
 
 
 @pytest.mark.parametrize("to_stdout", [True, False])
 def test_jsonl_is_read_back_as_it_was(to_stdout: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "v.jsonl"
-    write_jsonl(STDIN if to_stdout else str(path), _TEXTS, _VECTORS)
+    write_jsonl(STDIN if to_stdout else str(path), zip(_TEXTS, _VECTORS, strict=True))
     lines = (capsys.readouterr().out if to_stdout else path.read_text(encoding="utf-8")).splitlines()
     rows = [json.loads(line) for line in lines]
     assert "größer" in lines[0]
@@ -180,7 +228,7 @@ def _npy(path: Path) -> None:
 
 
 def _jsonl(path: Path) -> None:
-    write_jsonl(str(path), _TEXTS, _VECTORS)
+    write_jsonl(str(path), zip(_TEXTS, _VECTORS, strict=True))
 
 
 @pytest.mark.parametrize("write", [_npy, _jsonl])
@@ -203,16 +251,15 @@ def test_a_destination_that_cannot_be_written_is_named(
     assert {path.name for path in tmp_path.iterdir()} == {"folder", "file"}
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()], ids=repr)
-def test_a_failed_write_leaves_the_earlier_file(
-    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("write", [_npy, _jsonl])
+def test_a_full_disk_leaves_the_earlier_file(
+    write: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(stream: Any, _: object) -> None:
-        stream.write(b"half")
-        raise error
-
-    (tmp_path / "v.npy").write_bytes(b"earlier")
-    monkeypatch.setattr(np, "save", fail)
-    with pytest.raises(InputError if isinstance(error, OSError) else KeyboardInterrupt):
-        write_npy(tmp_path / "v.npy", _VECTORS)
-    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("v.npy", b"earlier")]
+    (tmp_path / "v").write_bytes(b"earlier")
+    real = Path.open
+    monkeypatch.setattr(Path, "open", lambda self, *mode, **options: real(Path("/dev/full"), *mode, **options))
+    with pytest.raises(InputError, match=r"cannot be written \([Nn]o space left"):
+        write(tmp_path / "v")
+    monkeypatch.undo()
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("v", b"earlier")]

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from stcompile import hub
+from stcompile.arguments import local_path
 from stcompile.errors import InputError
 from stcompile.extras import require
 from stcompile.modules.tables import as_table
@@ -66,8 +67,8 @@ def located(model_id_or_path: str | Path) -> Path:
     Raises:
         ModelFolderError: there is no such folder, and the hub does not have it or cannot be reached.
     """
-    folder = Path(model_id_or_path)
-    return folder if folder.is_dir() else hub.download(str(model_id_or_path), _FILES)
+    folder = local_path(model_id_or_path)
+    return folder if folder.is_dir() else hub.download(str(model_id_or_path), _FILES)[0]
 
 
 def distill(model_name: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[Tokenizer, Tensor]:

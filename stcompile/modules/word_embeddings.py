@@ -14,6 +14,7 @@ from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 from typing_extensions import Self
 
+from stcompile.arguments import local_path
 from stcompile.errors import InputError, ModelFolderError
 from stcompile.manifest import TOKENS, TextSpec
 from stcompile.modules.base import Example, Features, InputModule
@@ -119,7 +120,7 @@ class WordEmbeddings(InputModule):
         Raises:
             InputError: there is no such file, or it is not of that format.
         """
-        words, table = read_embeddings(Path(embeddings_file_path), item_separator, max_vocab_size)
+        words, table = read_embeddings(local_path(embeddings_file_path), item_separator, max_vocab_size)
         tokenizer = WhitespaceTokenizer() if tokenizer is None else tokenizer
         tokenizer.set_vocab(words)
         return cls(tokenizer, table, update_embeddings)

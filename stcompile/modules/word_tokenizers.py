@@ -248,6 +248,7 @@ def tokenizer_class(type_path: str) -> type[WordTokenizer]:
     if kind is None:
         known = ", ".join(found.__name__ for found in _HOMES)
         raise UnsupportedError(
-            "WordEmbeddings", [f"its tokenizer_class {type_path!r} is none of {known}: save it with one of these"]
+            "WordEmbeddings",
+            [f"the tokenizer_class {type_path!r} of its WordEmbeddings is none of {known}: save it with one of these"],
         )
     return kind

@@ -18,6 +18,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
+from stcompile.arguments import local_path
 from stcompile.errors import MissingExtraError
 from stcompile.extras import require
 from stcompile.manifest import SENTENCE, TOKENS
@@ -210,7 +211,7 @@ def _loaded(origin: Origin, kind: Any) -> Any:
         "model_kwargs": {_dtype_argument(): torch.float32},
     }
     given = str(origin.model)
-    path = Path(given).expanduser()
+    path = local_path(given)
     with _quiet():
         if path.exists():
             return kind(given if os.path.isdir(given) else str(path), **options).float()  # noqa: PTH112 - as it does

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from stcompile.arguments import checked_texts, is_number
+from stcompile.arguments import checked_texts, is_number, local_path
 from stcompile.artifact import Artifact, open_artifact
 from stcompile.artifact.writing import in_scratch
 from stcompile.errors import InputError, ModelFolderError
@@ -70,7 +70,7 @@ def verify_artifact(
         MissingExtraError: sentence-transformers is not installed.
     """
     check_installed()
-    opened = open_artifact(artifact)
+    opened = open_artifact(local_path(artifact))
     # Before torch has worked for minutes: what cannot run there says so here.
     Encoder(opened, device=device)
     origin = Origin(against, revision, cache_dir, trust_remote_code)

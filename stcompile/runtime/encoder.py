@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stcompile.arguments import local_path
 from stcompile.artifact import Artifact, open_artifact
 from stcompile.errors import InputError, StcompileError
 from stcompile.manifest import SENTENCE, TOKENS
@@ -22,9 +23,13 @@ from stcompile.runtime.opened import Opened, Origin
 from stcompile.runtime.options import EncodeOptions, checked_options
 from stcompile.runtime.progress import progress
 from stcompile.runtime.route import OpenRoute, route_of
-from stcompile.runtime.signatures import Output, Precision, encode_method, takes_sentences
+from stcompile.runtime.signatures import Output, PlainOptions, Precision, encode_method, takes_sentences
 from stcompile.runtime.text.base import Text
 from stcompile.runtime.token_rows import token_rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Unpack
 
 _QUERY_NAMES = ("query",)
 _DOCUMENT_NAMES = ("document", "passage", "corpus")
@@ -50,7 +55,7 @@ def load(
     """Opens an artifact for encoding.
 
     Args:
-        folder: what `stcompile export` wrote.
+        folder: what `stcompile export` wrote; `~` is the home folder.
         device: `cpu`, `cuda` or `cuda:1`. Asking for a GPU and not getting it is an error, never a CPU run.
         threads: engine threads; None takes the CPUs this process may use (affinity and container quota).
         cuda_graphs: capture small runs on a GPU as CUDA graphs, one for each length and power of two of texts: fewer
@@ -66,7 +71,7 @@ def load(
     if threads is not None and (not isinstance(threads, int) or not 1 <= threads <= _MOST_THREADS):
         raise InputError(f"threads must be a whole number from 1 to {_MOST_THREADS} or None, got {threads!r}")
     return Encoder(
-        open_artifact(folder, check_integrity=check_integrity),
+        open_artifact(local_path(folder), check_integrity=check_integrity),
         device=device,
         threads=threads,
         cuda_graphs=cuda_graphs,
@@ -136,7 +141,7 @@ class Encoder:
         state = ", closed" if self._opened.is_closed else ""
         return (
             f"{type(self).__name__}({self._origin.folder.name!r}, target={self._manifest.target!r}, "
-            f"dim={self.get_sentence_embedding_dimension()}, device={str(self.device)!r}, threads={self.threads}{state})"
+            f"dim={self.get_embedding_dimension()}, device={str(self.device)!r}, threads={self.threads}{state})"
         )
 
     @property
@@ -249,6 +254,29 @@ class Encoder:
         with progress(len(texts), options.show_progress_bar) as bar:
             return options.shaped(_rows(reading.route, texts, options, bar), single)
 
+    @overload
+    def encode_iter(
+        self,
+        inputs: Iterable[str | Sequence[str] | dict[str, Any]],
+        *,
+        output_value: Output = ...,
+        precision: Precision | None = ...,
+        convert_to_numpy: bool = ...,
+        convert_to_tensor: Literal[False] = ...,
+        **options: Unpack[PlainOptions],
+    ) -> Iterator[NDArray[Any]]: ...
+
+    @overload
+    def encode_iter(
+        self,
+        inputs: Iterable[str | Sequence[str] | dict[str, Any]],
+        *,
+        output_value: Output = ...,
+        precision: Precision | None = ...,
+        convert_to_tensor: Literal[True],
+        **options: Unpack[PlainOptions],
+    ) -> Iterator[Tensor]: ...
+
     @takes_sentences
     def encode_iter(
         self,
@@ -268,7 +296,7 @@ class Encoder:
         chunk_size: None = None,
         *,
         task: str | None = None,
-    ) -> Iterator[NDArray[Any]]:
+    ) -> Iterator[NDArray[Any]] | Iterator[Tensor]:
         """Encodes a stream: what `encode` would give for each text, one by one, in order.
 
         Holds some thousand texts at a time, however many there are: for inputs larger than memory.

@@ -83,7 +83,22 @@ class Encode(Protocol):
         **options: Unpack[PlainOptions],
     ) -> Tensor: ...
 
-    # A list for several texts, what is in it for one; and whatever the types of the arguments leave open.
+    # A text is also something to go through, but it comes first.
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self,
+        inputs: str | dict[str, Any],
+        *,
+        output_value: Literal["token_embeddings"],
+        **options: Unpack[PlainOptions],
+    ) -> NDArray[np.float32]: ...
+
+    @overload
+    def __call__(
+        self, inputs: Sentences, *, output_value: Literal["token_embeddings"], **options: Unpack[PlainOptions]
+    ) -> list[NDArray[np.float32]]: ...
+
+    # Whatever the types of the arguments leave open.
     @overload
     def __call__(
         self,

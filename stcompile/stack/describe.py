@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from stcompile.arguments import local_path
 from stcompile.errors import ModelFolderError
 from stcompile.manifest import SENTENCE, SIMILARITIES
 from stcompile.stack import checks, registry
@@ -111,7 +112,7 @@ def describe(path: str | Path, *, trust_remote_code: bool = False) -> StackDescr
         ModelFolderError: missing, half-written, or with malformed JSON. What is merely unsupported is
             reported in `unsupported`.
     """
-    folder = Folder(Path(path))
+    folder = Folder(local_path(path))
     folder.refuse_links_out()
     folder.refuse_paths_out()
     settings = folder.json_object("config_sentence_transformers.json")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from stcompile import modules
-from stcompile.errors import ModelFolderError, StcompileError, UnsupportedError
+from stcompile.errors import ModelFolderError, StcompileError, UnsupportedError, about
 from stcompile.modules import CustomModule, Module, Router, Transformer
 from stcompile.stack import router_config
 from stcompile.stack.custom import load_custom
@@ -81,7 +81,8 @@ def load_stack(
             description, notes = _without_prompt(description, str(model))
         # Code of its own is not saved with a live object, but it is there already.
         classes = {type(module).__name__: type(module) for module in model.modules()} if is_live else {}
-        stack = _build(description, name, _Builder(description.folder, name, trust_remote_code, classes), notes)
+        with about(name):
+            stack = _build(description, name, _Builder(description.folder, name, trust_remote_code, classes), notes)
     if is_live:
         _check_live(model, stack)
     return stack

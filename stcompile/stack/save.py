@@ -6,6 +6,7 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 
+from stcompile.arguments import local_path
 from stcompile.modules import BoW, Module
 from stcompile.stack.module_stack import ModuleStack
 
@@ -15,7 +16,7 @@ def save_stack(stack: ModuleStack, folder: str | Path) -> None:
 
     The configurations use today's keys; modules.json names the old type paths, which every release still reads.
     """
-    root = Path(folder)
+    root = local_path(folder)
     root.mkdir(parents=True, exist_ok=True)
     rows = []
     for index, block in enumerate(stack.blocks):

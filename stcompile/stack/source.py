@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from stcompile import hub
+from stcompile.arguments import local_path
 from stcompile.artifact import scratch
 from stcompile.errors import InputError
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
-# Everything a stack can be built from; leaves out other engines' exports and training state.
+# Everything a stack can be built from; leaves out training state.
 # A star also matches slashes.
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja", "*pytorch_model*.bin", "*.py"]
 
@@ -25,7 +26,8 @@ def located(model: Any, *, revision: str | None = None, cache_dir: str | None = 
     """A folder with the model in it, and the model's name.
 
     Args:
-        model: a folder, a hub id, or an object with the `save_pretrained` of a SentenceTransformer.
+        model: a folder, a hub id (without a slash one of sentence-transformers), or an object with the
+            `save_pretrained` of a SentenceTransformer.
         revision: hub revision.
         cache_dir: where the hub's files are kept.
 
@@ -34,12 +36,12 @@ def located(model: Any, *, revision: str | None = None, cache_dir: str | None = 
         InputError: something else was given.
     """
     if isinstance(model, (str, Path)):
-        path = Path(model).expanduser()
+        path = local_path(model)
         if path.exists() or not _HUB_ID.fullmatch(str(model)):
             # realpath() ends where a link leads back to itself; what is there is for the reader of the folder to say.
             yield path, Path(os.path.realpath(path)).name
         else:
-            yield hub.download(str(model), _HUB_FILES, revision=revision, cache_dir=cache_dir), str(model)
+            yield hub.download(str(model), _HUB_FILES, revision=revision, cache_dir=cache_dir)
         return
     if not callable(getattr(model, "save_pretrained", None)):
         raise InputError(f"expected a model folder, a hub id or a SentenceTransformer, got {type(model).__name__}")

@@ -103,3 +103,51 @@ def test_without_its_engine_an_artifact_names_the_extra(target: str, engine: str
 def test_what_needs_the_compiler_names_the_extra(call: str) -> None:
     caught = f"import stcompile\ntry:\n    stcompile.{call}\nexcept stcompile.MissingExtraError as error:\n"
     assert "pip install 'stcompile[compile]'" in _python(_WITHOUT + caught + "    print(error)")
+
+
+_LOOK = """
+import inspect, stcompile
+names = dict(inspect.getmembers(stcompile))
+assert all(hasattr(stcompile, name) and name in names for name in dir(stcompile))
+from stcompile import *
+from stcompile import export_model as export
+assert export.__name__ == "export_model" and "stcompile[compile]" in export.__doc__
+try:
+    export("model", "artifact")
+except MissingExtraError as error:
+    print(error)
+try:
+    stcompile.nothing
+except AttributeError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("missing", "named"),
+    [(_NOT_IN_PRODUCTION, "torch"), (("transformers",), "transformers"), (("onnx_ir", "onnxscript"), "onnx_ir")],
+)
+def test_looking_at_what_needs_the_compiler_is_no_error(missing: tuple[str, ...], named: str) -> None:
+    refused, unknown = _python(_without(*missing) + _LOOK).splitlines()
+    assert refused.startswith(f"stcompile.export_model needs {named}, which is not installed: pip install")
+    assert refused.endswith("pip install 'stcompile[compile]'")
+    assert unknown == "module 'stcompile' has no attribute 'nothing'"
+
+
+_TENSOR = """
+import stcompile
+encoder = stcompile.load(json.load(sys.stdin), threads=1)
+assert encoder.encode("a", convert_to_numpy=True).shape == (32,)
+try:
+    encoder.encode("a", convert_to_tensor=True)
+except stcompile.MissingExtraError as error:
+    print(error)
+"""
+
+
+def test_a_tensor_without_torch_is_one_sentence(quick: Quick) -> None:
+    folder = str(quick("pool_mean_with_prompt", "onnx-fp32").folder)
+    printed = _python(_WITHOUT + "import json" + _TENSOR, json.dumps(folder))
+    assert printed == (
+        "convert_to_tensor=True needs torch, which is not installed: leave it out for numpy, or pip install torch\n"
+    )

@@ -23,7 +23,7 @@ from tests.conftest import Case, Compiled, load_case
 
 Encoders = Callable[[str], stcompile.Encoder]
 
-_BOTH = ("sentence_embedding", "token_embeddings")
+_BOTH: Any = ("sentence_embedding", "token_embeddings")
 _MAIN = "postprocessing"
 _CASES = (_MAIN, "pool_mean_with_prompt", "prompt_default_name", "text_pairs", "truncate_dim_in_config")
 _RUNS = [(case, run) for case in _CASES for run in load_case(case).runs]
@@ -76,7 +76,7 @@ def test_a_recorded_run_gives_the_recorded_output(case: str, run: str, encoders:
 
 
 @pytest.mark.parametrize("precision", ["binary", "ubinary"])
-def test_sign_bits_are_exact(precision: str, encoder: stcompile.Encoder, main: Case) -> None:
+def test_sign_bits_are_exact(precision: Any, encoder: stcompile.Encoder, main: Case) -> None:
     # no golden value is near enough to zero to hide behind rounding
     assert np.array_equal(encoder.encode(main.texts, precision=precision), main.expected(precision))
 
@@ -251,6 +251,20 @@ def test_the_dimension_is_what_encode_returns(case: str, dim: int, kept: int | N
 def test_texts_are_cut_at_max_seq_length(encoder: stcompile.Encoder, main: Case) -> None:
     assert encoder.max_seq_length == main.about["max_seq_length"] == 64
     assert len(encoder.encode("hello " * 200, output_value=_BOTH[1])) == 64
+
+
+@pytest.mark.parametrize("limit", [2, 3, 4])
+def test_a_limit_cuts_a_pair_or_refuses_it(limit: int, encoders: Encoders) -> None:
+    """Tokenizers, and so sentence-transformers, cut nothing of a pair whose own special tokens are above the limit."""
+    encoder = encoders("text_pairs")
+    spec = dataclasses.replace(encoder.artifact.manifest.text, max_seq_length=limit)
+    text = TransformerText(encoder.artifact.folder, spec, ["input_ids"])
+    assert [len(row) for row in text.tokenize(["hello there"], None)] == [limit]
+    if limit >= 3:
+        assert [len(row) for row in text.tokenize([("hello there", "you")], None)] == [limit]
+        return
+    with pytest.raises(InputError, match="cut at 2 tokens, fewer than the 3 that a pair of texts has"):
+        text.tokenize([("hello there", "you")], None)
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,8 @@ def test_a_source_that_fails_late_has_given_all_before_it(
 ) -> None:
     monkeypatch.setattr(batching, "WINDOW", window)
     texts = load_case(CASE).texts[:count]
-    stream, found = encoder.encode_iter(_failing(texts, _SourceError("the disk is gone"))), []
+    stream = encoder.encode_iter(_failing(texts, _SourceError("the disk is gone")))
+    found: list[Any] = []
     with pytest.raises(_SourceError, match="the disk is gone"):
         found.extend(stream)
     # extend has taken what came before the error

@@ -330,21 +330,6 @@ def test_a_hub_id_out_of_reach_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
         load_stack("nobody/no-such-model")
 
 
-def test_the_hub_is_asked_for_revision_and_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
-
-    asked: dict[str, Any] = {}
-
-    def snapshot(model: str, **options: Any) -> str:
-        asked.update(options, model=model)
-        return str(MODELS / "pool_mean")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    stack = load_stack("org/name", revision="abc", cache_dir="/cache")
-    assert (asked["model"], asked["revision"], asked["cache_dir"]) == ("org/name", "abc", "/cache")
-    assert stack.name == "org/name"
-
-
 def test_a_snapshot_of_the_hubs_cache_is_made_of_links(tmp_path: Path) -> None:
     snapshot = tmp_path / "models--org--name/snapshots/abc"
     blobs = tmp_path / "models--org--name/blobs"

@@ -287,7 +287,7 @@ SEEN_WHEN_LOADED: dict[str, tuple[str, Change, str]] = {
     "words of another class": (
         WORDS,
         with_keys("wordembedding_config.json", tokenizer_class="os.system"),
-        "WordEmbeddings cannot be compiled: its tokenizer_class 'os.system' is none of",
+        "model cannot be compiled: the tokenizer_class 'os.system' of its WordEmbeddings is none of",
     ),
     "words no tokenizer": (
         WORDS,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from stcompile.errors import InputError
 from stcompile.manifest import TextSpec
 from stcompile.runtime.text.base import Feeds, Row, Text, encodings, open_tokenizer, padded
 
@@ -30,6 +31,7 @@ class TransformerText:
         self._spec = spec
         self._inputs = frozenset(inputs)
         self._tokenizer = open_tokenizer(folder, spec)
+        self._pair_tokens = self._tokenizer.num_special_tokens_to_add(True)
         count = partial(_prompt_tokens, self._tokenizer, frozenset(spec.special_ids))
         self._prompt_tokens = lru_cache(maxsize=_KNOWN_PROMPTS)(count)
 
@@ -77,6 +79,13 @@ class TransformerText:
             return head + text + chat.suffix
         if isinstance(text, str):
             return prompt + text
+        limit = self._spec.max_seq_length
+        # Tokenizers would cut nothing at all, and the network may have no positions for what is left.
+        if limit is not None and limit < self._pair_tokens:
+            raise InputError(
+                f"texts are cut at {limit} tokens, fewer than the {self._pair_tokens} that a pair of texts has of its "
+                "own: join each pair into one text, or export the model with a larger max_seq_length"
+            )
         return (prompt + text[0], text[1])
 
     def _restore_tail(self, ids: list[int]) -> list[int]:

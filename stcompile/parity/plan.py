@@ -18,7 +18,7 @@ from stcompile.parity.runner import Run
 from stcompile.runtime.route import FRONT_ENDS
 from stcompile.stack.route import Route
 
-_BATCH = 32
+_BATCH = 16
 _INVARIANCE_TEXTS = 48
 _FEW_TEXTS = 8
 

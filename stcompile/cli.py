@@ -123,7 +123,7 @@ def export(
     pca_dims: Annotated[int, typer.Option(help="For target static: dimensions to keep.")] = PCA_DIMS,
     as_json: JsonOption = False,
 ) -> None:
-    """Compile a model, prove the result against torch, and publish it.
+    """Compile a model, prove the result against sentence-transformers, and publish it.
 
     Nothing is published when parity fails (exit code 1) or when it is interrupted: what was at the output before
     stays as it was.

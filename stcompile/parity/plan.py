@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcompile.artifact import Artifact
+from stcompile.errors import InputError
 from stcompile.manifest import NO_PADDING, TOKENS, GraphSpec, RoutingSpec
 from stcompile.metrics import BROKEN, Distance, distance
 from stcompile.parity.padding import REFERENCE_INVARIANT
@@ -18,17 +19,19 @@ from stcompile.parity.runner import Run
 from stcompile.runtime.route import FRONT_ENDS
 from stcompile.stack.route import Route
 
-_BATCH = 16
+# Texts of a batch. What torch and the engine pad they also compute: in batches of 32 by their characters, as
+# sentence-transformers forms them, two positions of three are padding.
+_BATCH = 8
+
+# How short a batch's shortest text may be beside its longest, for the reference.
+_LIKE = 0.75
+
 _INVARIANCE_TEXTS = 48
 _FEW_TEXTS = 8
 
 # Texts of a batch where they have other mates than in `_BATCH`, and the runs that are only compared with each other.
 _REGROUPED = 5
 _SAME_AGAIN = ("alone", "together", "regrouped")
-
-# Texts of a batch of the reference, and how short its shortest may be beside its longest: torch computes what is padded
-# too. In batches of 32 by their characters, as sentence-transformers forms them, two positions of three are padding.
-_REFERENCE_BATCH, _LIKE = 8, 0.75
 
 # Tokens of the longest text that the reference's own invariance is judged beside.
 _BESIDE = 128
@@ -48,6 +51,9 @@ class Plan:
         graph: the route's graph.
         texts: what to encode; long ones are added.
         label: tells its runs from those of other routes.
+
+    Raises:
+        InputError: its tokenizer cannot read a text.
     """
 
     def __init__(self, artifact: Artifact, graph: GraphSpec, texts: Sequence[str], label: str) -> None:
@@ -55,10 +61,15 @@ class Plan:
         spec = manifest.text_of(graph)
         front = FRONT_ENDS[spec.kind](artifact.folder, spec, [item.name for item in graph.inputs])
         is_flat = any(item.name == "offsets" for item in graph.inputs)
+        try:
+            self._lengths = [len(row) for row in front.tokenize(texts, None)]
+        except Exception as error:  # tokenizers raises bare Exception
+            raise InputError(
+                f"the model's tokenizer cannot read a text that parity is judged on ({error}): leave it out"
+            ) from error
         long = long_texts(texts, spec.max_seq_length, lambda text: len(front.tokenize([text], None)[0]), flat=is_flat)
         self.label = label
         self.texts = [*texts, *long]
-        self._lengths = [len(row) for row in front.tokenize(texts, None)]
         self._dim = manifest.dim_of(graph)
         self._task = _task_of(manifest.routing, graph.route)
         self._long = range(len(texts), len(self.texts))
@@ -132,8 +143,8 @@ class Plan:
         plain: dict[str, Any] = {"prompt": "", "truncate_dim": self._dim, "batch_size": batch_size, "task": self._task}
         # What all others of its batch are padded to
         widest = max(range(len(self._lengths)), key=self._lengths.__getitem__)
-        # Every second one: what is padded to the longest text costs as much as that.
-        together = [*self._some[::-2], widest]
+        # Every third one: what is padded to the longest text costs as much as that.
+        together = [*self._some[::-3], widest]
         runs = {
             "batched": Run(range(len(self._lengths)), plain),
             "alone": Run(self._some, {**plain, "batch_size": 1}),
@@ -202,7 +213,7 @@ def _of_like_length(lengths: Sequence[int]) -> Iterator[list[int]]:
     """Batches of texts in which little is padded; a text without a token has no mates of some."""
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and (len(batch) == _REFERENCE_BATCH or lengths[batch[0]] < _LIKE * lengths[index]):
+        if batch and (len(batch) == _BATCH or lengths[batch[0]] < _LIKE * lengths[index]):
             yield batch
             batch = []
         batch.append(index)

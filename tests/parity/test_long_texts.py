@@ -14,7 +14,7 @@ import transformers
 from tokenizers import Tokenizer
 
 from stcompile import export
-from stcompile.errors import ParityError
+from stcompile.errors import InputError, ParityError
 from stcompile.export import export_model
 from stcompile.parity import verify
 from stcompile.parity.probes import long_texts, probe_texts
@@ -104,6 +104,11 @@ def test_how_long_the_long_texts_are(limit: int | None, flat: bool, tokens: list
     assert len(found) == len(tokens)
     # A word more would be too long.
     assert all(wanted - 20 < number <= wanted for number, wanted in zip(found, tokens, strict=True))
+
+
+def test_a_text_that_no_tokenizer_reads_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a text that parity is judged on"):
+        export_model(MODELS / "pool_mean", tmp_path / "artifact", "onnx-fp32", texts=["half a \ud83d pair"])
 
 
 def test_texts_without_a_word_make_no_long_one() -> None:

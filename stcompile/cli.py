@@ -278,7 +278,7 @@ def verify(
     require("torch", "Verifying against a model")
     from stcompile.parity.verify import verify_artifact  # noqa: PLC0415 - imports torch
 
-    with _spinner("Encoding with torch and with the artifact"):
+    with _spinner("Encoding with sentence-transformers and with the artifact"):
         report = verify_artifact(
             artifact,
             against,

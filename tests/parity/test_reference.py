@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import weakref
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from stcompile.modules.pooling import Pooling
 from stcompile.parity import reference, verify
 from stcompile.parity.plan import compared
 from stcompile.parity.reference import Origin, open_reference
-from tests.conftest import GOLDEN, MODELS, Compiled, Quick, _run_here
+from stcompile.stack.load import load_stack
+from tests.conftest import GOLDEN, MODELS, Compiled, Quick, _run_here, transformer_of
 
 TEXTS = ["", "hello", "the quick brown fox", "new york city " * 40]
 PACKAGE = f"sentence-transformers {version('sentence-transformers')}"
@@ -150,3 +152,26 @@ def test_artifacts_of_before_there_was_a_choice_are_read() -> None:
     parity = open_artifact(GOLDEN / "artifacts" / "v3" / "full_stack-onnx-int8").manifest.parity
     assert parity is not None
     assert parity.reference == ""
+
+
+@pytest.mark.usefixtures("here")
+def test_our_own_network_is_let_go_of_before_the_reference_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two networks at once would be what an export's memory is made of."""
+    networks: list[weakref.ref[Any]] = []
+    alive: list[bool] = []
+
+    def load(*arguments: Any, **options: Any) -> Any:
+        stack = load_stack(*arguments, **options)
+        networks.append(weakref.ref(transformer_of(stack).network))
+        return stack
+
+    def opened(origin: Origin) -> reference.Reference:
+        alive.extend(network() is not None for network in networks)
+        return open_reference(origin)
+
+    monkeypatch.setattr(export, "load_stack", load)
+    monkeypatch.setattr(verify, "open_reference", opened)
+    export_model(MODELS / "pool_mean", tmp_path / "artifact", "onnx-fp32", texts=TEXTS)
+    assert alive == [False]

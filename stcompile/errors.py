@@ -51,7 +51,7 @@ class MissingExtraError(StcompileError, ImportError):
 
 
 class ParityError(StcompileError):
-    """The compiled graph differs from the model in sentence-transformers by more than is allowed; nothing was published."""
+    """The compiled graph differs from sentence-transformers by more than is allowed; nothing was published."""
 
 
 class BudgetError(ParityError):

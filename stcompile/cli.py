@@ -152,7 +152,7 @@ def export(
     ] = str(PCA_DIMS),
     as_json: JsonOption = False,
 ) -> None:
-    """Compile a model, prove the result against torch, and publish it.
+    """Compile a model, prove the result against sentence-transformers, and publish it.
 
     Nothing is published when parity fails (exit code 1) or when it is interrupted: what was at the output before
     stays as it was.
@@ -314,7 +314,7 @@ def verify(
     require("torch", "Verifying against a model")
     from stcompile.parity.verify import verify_artifact  # noqa: PLC0415 - imports torch
 
-    with _spinner("Encoding with torch and with the artifact"):
+    with _spinner("Encoding with sentence-transformers and with the artifact"):
         report = verify_artifact(
             artifact,
             against,

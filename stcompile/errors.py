@@ -61,7 +61,7 @@ class MissingExtraError(StcompileError, ImportError):
 
 
 class ParityError(StcompileError):
-    """The compiled graph differs from torch by more than the named tolerance; nothing was published."""
+    """The compiled graph differs from sentence-transformers by more than is allowed; nothing was published."""
 
 
 class BudgetError(ParityError):

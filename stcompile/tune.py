@@ -59,7 +59,7 @@ class Measurement:
         texts_per_cpu_second: the same by the clock of the process.
         ratio: how many times faster than the baseline, by the wall clock, round by round.
         seconds: of every round, in the order they were run.
-        parity: the export's own report: the compiled graph against torch, on the texts of parity.
+        parity: the export's own report: the compiled graph against sentence-transformers, on the texts of parity.
     """
 
     size: int

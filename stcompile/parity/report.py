@@ -19,7 +19,8 @@ class ParityReport:
         target: the artifact's target.
         reference: what it was compared with: `sentence-transformers` and its release, or our own modules and why.
         num_texts: texts compared, counting a text once per prompt it ran with.
-        max_abs_error: largest absolute difference of a component, on rows scaled to the reference row's length.
+        max_abs_error: largest absolute difference of a component, on rows scaled to the reference row's length; of
+            texts that are compared because the model takes more than 2048 tokens, for each 512 of theirs.
         min_cosine: smallest cosine similarity between a text's two vectors.
         mean_cosine: mean of those.
         neighbour_overlap: share of the ten nearest texts that both agree on.

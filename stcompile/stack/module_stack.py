@@ -104,7 +104,7 @@ class ModuleStack(nn.Module):
         output: str = SENTENCE,
         task: str | None = None,
     ) -> NDArray[np.float32]:
-        """The reference of parity: torch's vectors, batches of like length. Arguments as `Route.encode`."""
+        """Torch's vectors, in batches of like length. Arguments as `Route.encode`."""
         return self.route(task).encode(texts, prompt, batch_size, output)
 
     def summaries(self) -> tuple[ModuleSummary, ...]:

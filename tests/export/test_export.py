@@ -205,6 +205,7 @@ def test_the_tolerance_of_each_target_can_fail() -> None:
             "tolerance": allowed,
             "failures": (),
             "texts_sha256": "",
+            "reference": "sentence-transformers",
         }
         report = ParityReport(**good)
         assert verify._failures(report, LONGEST) == ()

@@ -80,7 +80,7 @@ def test_it_is_near_sentence_transformers_or_refused_by_name(target: str, case: 
     artifact = made(quick, case, target)
     if isinstance(artifact, ParityError):
         assert target in AT_THE_EDGE.get(case, ()), artifact
-        assert str(artifact).startswith(f"{case} as {target} is not within tolerance of torch: ")
+        assert str(artifact).startswith(f"{case} as {target} is not within tolerance of sentence-transformers ")
         assert "Nothing was published" in str(artifact)
         return
     known = load_case(case)

@@ -50,14 +50,19 @@ def by_id(graph: ir.Graph, end: ir.Node) -> ir.Value:
     return added(graph, end, "Add", [padding(graph, end), scaled], "by_id")
 
 
-def by_position(graph: ir.Graph, end: ir.Node) -> ir.Value:
+def by_position(graph: ir.Graph, end: ir.Node, limit: int = 128) -> ir.Value:
     """Hides what is far from the start: as a window does."""
     mask = padding(graph, end)
     places = positions(graph, end, mask)
-    limit = constant_named(graph, "limit", np.array(128, dtype=np.int64))
-    far = added(graph, end, "Greater", [places, limit], "beyond")
+    last = constant_named(graph, "limit", np.array(limit, dtype=np.int64))
+    far = added(graph, end, "Greater", [places, last], "beyond")
     window = added(graph, end, "Where", [far, number(graph, "hidden", -3e38), number(graph, "zero", 0)], "window")
     return added(graph, end, "Add", [mask, window], "windowed")
+
+
+def by_far_position(graph: ir.Graph, end: ir.Node) -> ir.Value:
+    """A window that only texts of more than 4000 tokens reach."""
+    return by_position(graph, end, limit=4000)
 
 
 def with_bias(graph: ir.Graph, end: ir.Node) -> ir.Value:
@@ -90,7 +95,7 @@ def test_the_padding_mask_is_one() -> None:
     assert [value.name for value in made.graph.outputs] == ["out"]
 
 
-@pytest.mark.parametrize("build", [weak, shifted, by_id, by_position])
+@pytest.mark.parametrize("build", [weak, shifted, by_id, by_position, by_far_position])
 def test_anything_more_or_less_is_not(build: Build) -> None:
     assert not is_padding_mask(*model(build))
 

@@ -3,59 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
 from typing import Any
 
 from stcompile.errors import InputError, StcompileError
+from stcompile.runtime.desk import Call, Desk, Piece
 from stcompile.runtime.encoder import Encoder
 from stcompile.runtime.inputs import Sentences, at_least_one, listed
 
-# What decides when a batch is full is an estimate; the engine's own batches keep to the exact number.
+# What decides when a run is full is an estimate; the engine's own batches keep to the exact number.
 _CHARACTERS_A_TOKEN = 4
 
 # Only what leaves every caller's vectors his own.
 _OPTIONS = frozenset(("prompt_name", "prompt", "normalize_embeddings", "truncate_dim", "task"))
 
 
-@dataclass(eq=False)
-class _Call:
-    """One caller who waits.
-
-    Attributes:
-        method: of the encoder: `encode`, `encode_query` or `encode_document`.
-        texts: his.
-        options: of `encode`, sorted: calls with the same may share a run.
-        tokens: an estimate of all his texts together.
-        answer: what he waits for.
-    """
-
-    method: str
-    texts: list[Any]
-    options: tuple[tuple[str, Any], ...]
-    tokens: int
-    answer: asyncio.Future[Any]
-
-
 class AsyncEncoder:
     """Encodes for callers of one event loop; their texts are collected and run together.
 
-    While every worker is busy, what arrives is collected for the next free one, so batches grow with the load; an idle
-    encoder begins at once, or after `max_wait_ms`. A caller who is cancelled before his texts run costs nothing.
+    While every worker is busy, what arrives is collected for the next free one, so runs grow with the load; an idle
+    encoder begins at once, or after `max_wait_ms`. A run takes texts from all callers in turn, one each, so that a
+    caller with one text is not kept waiting by one with thousands. A caller who is cancelled gives up what no run took.
 
         async with AsyncEncoder(stcompile.load(folder)) as encoder:
             vector = await encoder.encode("a text")
+
+    It belongs to the event loop it is used on until that loop is closed, in a forked child to the child's. The encoder
+    stays open when it is closed.
 
     Args:
         encoder: what encodes.
         max_wait_ms: how long an idle worker waits for company for a text; 0 takes only what is there already. 1 ms
             made 64 callers 5% slower.
-        max_tokens: about how many tokens a worker takes at once, where they are enough for all; a caller with more is
-            taken alone. Larger runs are no faster, and leave nothing for the next worker to begin with.
-        max_pending: texts that may wait or run; callers beyond that wait at the door, and nothing grows.
-        workers: batches that run at once, each on one thread; None takes as many as the encoder has threads.
+        max_tokens: about how many tokens a worker takes at once, four times as many where a single caller waits; a
+            longer text runs alone. Larger runs are no faster, and leave nothing for the next worker to begin with.
+        max_pending: most texts that runs take from their callers at a time; the others stay where they are, in the
+            lists of those who wait.
+        workers: runs at once, each on one thread; None takes as many as the encoder has threads.
 
     Raises:
         InputError: a number is out of range.
@@ -76,15 +62,21 @@ class AsyncEncoder:
         self._encoder = encoder.single_threaded()
         self._max_wait = max_wait_ms / 1000
         self._max_tokens = at_least_one("max_tokens", max_tokens)
+        self._max_pending = at_least_one("max_pending", max_pending)
         self._workers = encoder.threads if workers is None else at_least_one("workers", workers)
         self._longest = encoder.max_seq_length
-        self._waiting: deque[_Call] = deque()
-        self._arrived = asyncio.Event()
-        self._door = _Door(at_least_one("max_pending", max_pending))
-        self._idle = 0
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._tasks: list[asyncio.Task[None]] = []
-        self._pool: ThreadPoolExecutor | None = None
+        self._desk: Desk | None = None
+        self._is_closed = False
+        options: dict[str, Any] = {
+            "max_wait_ms": max_wait_ms,
+            "max_tokens": max_tokens,
+            "max_pending": max_pending,
+            "workers": workers,
+        }
+        self._copied = partial(type(self), **options)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._copied, (self.encoder,)
 
     async def __aenter__(self) -> AsyncEncoder:
         return self
@@ -104,7 +96,7 @@ class AsyncEncoder:
 
         Raises:
             InputError: as there, and for other options; no other caller notices.
-            StcompileError: the encoder is closed, or belongs to another event loop.
+            StcompileError: it is closed, or belongs to another event loop.
         """
         return await self._ask("encode", sentences, options)
 
@@ -117,88 +109,38 @@ class AsyncEncoder:
         return await self._ask("encode_document", sentences, options)
 
     async def aclose(self) -> None:
-        """Answers everybody who waits, takes nobody new, and ends the workers. May be called more than once."""
-        await self._door.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
-        if self._pool is not None:
-            self._pool.shutdown(wait=False)
-            self._pool = None
+        """Answers everybody who waits, takes nobody new, and ends the workers. May be called more than once.
+
+        Raises:
+            StcompileError: it belongs to another event loop.
+        """
+        desk = self._here()
+        self._is_closed = True
+        if desk is not None:
+            await desk.end()
 
     async def _ask(self, method: str, sentences: Sentences, options: dict[str, Any]) -> Any:
         texts, single = listed(sentences)
         _check_options(options)
-        self._start()
-        await self._door.enter(len(texts))
-        try:
-            call = _Call(
-                method,
-                texts,
-                tuple(sorted(options.items())),
-                sum(map(self._tokens, texts)),
-                asyncio.get_running_loop().create_future(),
-            )
-            self._waiting.append(call)
-            self._arrived.set()
-            vectors = await call.answer
-        finally:
-            self._door.leave(len(texts))
+        if self._is_closed:
+            raise StcompileError("the encoder is closed: make a new AsyncEncoder")
+        desk = self._here()
+        if desk is None:
+            desk = self._desk = Desk(self._run, self._workers, self._max_wait, self._max_tokens, self._max_pending)
+        vectors = await desk.answer(Call(method, options, texts, [self._tokens(text) for text in texts]))
         return vectors[0] if single else vectors
 
-    def _start(self) -> None:
-        self._door.check()
-        loop = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop = loop
-            self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="stcompile-async")
-            self._tasks = [loop.create_task(self._work(self._pool)) for _ in range(self._workers)]
-        elif self._loop is not loop:
+    def _here(self) -> Desk | None:
+        """The desk of this event loop, if there is one."""
+        desk = self._desk
+        if desk is None or desk.is_left:
+            return None
+        if desk.loop is not asyncio.get_running_loop():
             raise StcompileError("an AsyncEncoder belongs to the event loop that it was first used on: make one a loop")
-
-    async def _work(self, pool: ThreadPoolExecutor) -> None:
-        """One worker: takes what there is, runs it on a thread, answers, and again."""
-        loop = asyncio.get_running_loop()
-        while True:
-            self._idle += 1
-            calls = await self._collected()
-            self._idle -= 1
-            for group in _alike(calls):
-                answers = await loop.run_in_executor(pool, self._run, group)
-                for call, answer in zip(group, answers, strict=True):
-                    if call.answer.done():
-                        continue
-                    if isinstance(answer, BaseException):
-                        call.answer.set_exception(answer)
-                    else:
-                        call.answer.set_result(answer)
-
-    async def _collected(self) -> list[_Call]:
-        """Calls for one worker: at least one, and no more than `max_tokens` unless it is a single one."""
-        calls: list[_Call] = []
-        while not calls:
-            while not self._waiting:
-                self._arrived.clear()
-                await self._arrived.wait()
-            if self._max_wait and self._estimated() < self._max_tokens:
-                await asyncio.sleep(self._max_wait)
-            # No worker takes what another one that idles could do at the same time.
-            share = min(self._max_tokens, -(-self._estimated() // max(1, self._idle)))
-            tokens = 0
-            while self._waiting and (not calls or tokens + self._waiting[0].tokens <= share):
-                call = self._waiting.popleft()
-                # Otherwise he was cancelled.
-                if not call.answer.done():
-                    calls.append(call)
-                    tokens += call.tokens
-        return calls
-
-    def _estimated(self) -> int:
-        return sum(call.tokens for call in self._waiting)
+        return desk
 
     def _tokens(self, text: Any) -> int:
-        """An estimate; of what is no text, which is refused later, nothing."""
+        """An estimate; of what is no text, which is refused when it runs, nothing, so that it runs first."""
         parts = text.values() if isinstance(text, dict) else (text,) if isinstance(text, str) else text
         try:
             length = sum(map(len, parts)) // _CHARACTERS_A_TOKEN + 2
@@ -206,84 +148,33 @@ class AsyncEncoder:
             return 0
         return length if self._longest is None else min(length, self._longest)
 
-    def _run(self, calls: Sequence[_Call]) -> list[Any]:
-        """The vectors of each call, or what went wrong for it alone."""
-        encode = getattr(self._encoder, calls[0].method)
-        options = dict(calls[0].options)
+    def _run(self, pieces: Sequence[Piece]) -> list[Any]:
+        """The vectors of each piece, all of one kind, or what went wrong for it alone. On a worker's thread."""
         try:
-            vectors = encode([text for call in calls for text in call.texts], **options)
+            vectors = self._encoded(pieces[0][0], [call.texts[place] for call, places in pieces for place in places])
         except Exception as error:  # a caller must get an answer whatever happened
-            if len(calls) == 1:
-                return [error]
-            return [answer for call in calls for answer in self._run([call])]
-        answers, start = [], 0
-        for call in calls:
-            # A copy: a view would keep the whole batch in memory as long as one caller keeps his vector.
-            answers.append(vectors[start : start + len(call.texts)].copy())
-            start += len(call.texts)
-        return answers
+            if len(pieces) > 1:
+                return [answer for piece in pieces for answer in self._run([piece])]
+            return [self._told_of_all(*pieces[0], error)]
+        ends = accumulate(len(places) for _, places in pieces)
+        return [vectors[end - len(places) : end] for end, (_, places) in zip(ends, pieces, strict=True)]
 
-
-class _Door:
-    """Lets callers in, first come first served, while no more than `most` texts are inside.
-
-    Nothing here waits but callers at the door: who is cancelled, wherever he is, is counted out at once.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._inside = 0
-        self._queue: deque[tuple[asyncio.Future[None], int]] = deque()
-        self._empty = asyncio.Event()
-        self._is_closed = False
-
-    async def enter(self, count: int) -> None:
-        """Waits for room; more than `most` come in when all others have left.
-
-        Raises:
-            StcompileError: the door is closed.
-        """
-        self.check()
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.append((turn, count))
-        self._let_in()
+    def _told_of_all(self, call: Call, places: list[int], error: Exception) -> Exception:
+        """What went wrong with some texts of a call, told with their places among all of it."""
+        if len(places) == len(call.texts):
+            return error
+        some = call.texts[places[0]]
+        texts: list[Any] = [dict.fromkeys(some, "") if isinstance(some, dict) else ""] * len(call.texts)
+        for place in places:
+            texts[place] = call.texts[place]
         try:
-            await turn
-        except asyncio.CancelledError:
-            self.leave(count if turn.done() and not turn.cancelled() else 0)
-            raise
+            self._encoded(call, texts)
+        except Exception as again:
+            return again
+        return error
 
-    def check(self) -> None:
-        """Raises `StcompileError` where it is closed."""
-        if self._is_closed:
-            raise StcompileError("the encoder is closed: make a new AsyncEncoder")
-
-    def leave(self, count: int) -> None:
-        """Makes room."""
-        self._inside -= count
-        self._let_in()
-        if not self._inside and not self._queue:
-            self._empty.set()
-
-    async def close(self) -> None:
-        """Takes nobody new, and waits until those who came before have left."""
-        self._is_closed = True
-        self._let_in()
-        while self._inside or self._queue:
-            self._empty.clear()
-            await self._empty.wait()
-
-    def _let_in(self) -> None:
-        while self._queue:
-            turn, count = self._queue[0]
-            if turn.cancelled():
-                self._queue.popleft()
-                continue
-            if self._inside and self._inside + count > self._most:
-                return
-            self._queue.popleft()
-            self._inside += count
-            turn.set_result(None)
+    def _encoded(self, call: Call, texts: list[Any]) -> Any:
+        return getattr(self._encoder, call.method)(texts, **call.options, show_progress_bar=False)
 
 
 def _check_options(options: dict[str, Any]) -> None:
@@ -293,12 +184,3 @@ def _check_options(options: dict[str, Any]) -> None:
     for name, value in options.items():
         if value is not None and not isinstance(value, (str, int)):
             raise InputError(f"{name} must be text or a number, got {type(value).__name__}")
-
-
-def _alike(calls: Sequence[_Call]) -> list[list[_Call]]:
-    """Calls that may share a run."""
-    groups: dict[tuple[Any, ...], list[_Call]] = {}
-    for call in calls:
-        key = (call.method, *call.options)
-        groups.setdefault(key, []).append(call)
-    return list(groups.values())

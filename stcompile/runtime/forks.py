@@ -55,10 +55,10 @@ class _Process:
     """What is true of this process.
 
     Attributes:
-        is_forked: whether it began as a copy of another one.
+        forks: how many lie between the first process and this one.
     """
 
-    is_forked = False
+    forks = 0
 
 
 engine_call = _Gate()
@@ -71,7 +71,7 @@ def keep_forever(thing: object) -> None:
 
 
 def _in_child() -> None:
-    process.is_forked = True
+    process.forks += 1
     engine_call.in_child()
 
 

@@ -91,6 +91,7 @@ class OpenRoute:
         with engine_call:
             self._engine = open_engine(folder, graph, manifest, device, 1 if self._is_flat else threads)
         self._tokenizes_on_pool = threads > 1
+        self._forks = process.forks
         self._open_shared = partial(open_engine, folder, graph, manifest, device, self._workers, self._workers)
         self._opening = Lock()
         self._shared: Engine | None = None
@@ -142,6 +143,8 @@ class OpenRoute:
 
     def infer(self, feeds: Feeds, output: str) -> NDArray[np.float32]:
         """One output of the graph for one batch."""
+        if self._forks != process.forks:
+            raise StcompileError("what began to encode before a fork cannot go on in the child: begin it there")
         with engine_call:
             return self._engine.run(feeds, (output,))[0]
 
@@ -164,7 +167,7 @@ class OpenRoute:
     def _tokenized(self, texts: Sequence[Text], window: range, prompt: str | None) -> list[Row]:
         try:
             return self._text.tokenize(
-                texts[window.start : window.stop], prompt, on_pool=self._tokenizes_on_pool and not process.is_forked
+                texts[window.start : window.stop], prompt, on_pool=self._tokenizes_on_pool and not process.forks
             )
         except StcompileError:
             raise

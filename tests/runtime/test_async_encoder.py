@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import threading
 from collections.abc import Coroutine
 from typing import Any
@@ -34,8 +35,9 @@ class Watched:
         return self
 
     def encode(self, texts: list[Any], **options: Any) -> Any:
-        assert self.may_run.wait(20)
+        assert self.may_run.wait(60)
         self.asked.append(texts)
+        assert options["show_progress_bar"] is False
         return self._encoder.encode(texts, **options)
 
     def encode_query(self, texts: list[Any], **options: Any) -> Any:
@@ -102,15 +104,56 @@ def test_while_workers_are_busy_the_next_batch_grows(watched: Watched) -> None:
     assert [len(texts) for texts in watched.asked] == [1, 7]
 
 
-def test_a_batch_ends_at_its_tokens_and_a_larger_caller_is_taken_alone(watched: Watched) -> None:
+def test_a_run_ends_at_its_tokens_and_a_larger_text_is_taken_alone(watched: Watched) -> None:
     async def main() -> None:
         async with AsyncEncoder(watched, workers=1, max_tokens=20) as shared:  # type: ignore[arg-type]
-            await asyncio.gather(
-                shared.encode(["word " * 8] * 10), *(shared.encode("word word word") for _ in range(9))
-            )
+            await asyncio.gather(*(shared.encode("word word word") for _ in range(9)), shared.encode("word " * 30))
 
     run(main())
-    assert [len(texts) for texts in watched.asked] == [10, 4, 4, 1]
+    assert [len(texts) for texts in watched.asked] == [4, 4, 1, 1]
+
+
+def test_a_caller_with_one_text_waits_for_one_run_at_most(watched: Watched) -> None:
+    """However many texts those have who came before him, and however few may be pending."""
+    bulk = [f"text {index}" for index in range(200)]
+
+    async def main() -> list[Any]:
+        async with AsyncEncoder(watched, workers=1, max_tokens=40, max_pending=8) as shared:  # type: ignore[arg-type]
+            watched.may_run.clear()
+            large = [asyncio.create_task(shared.encode(bulk)) for _ in range(2)]
+            await asyncio.sleep(0.05)
+            small = asyncio.create_task(shared.encode("small"))
+            await asyncio.sleep(0.05)
+            watched.may_run.set()
+            await small
+            assert not any(task.done() for task in large)
+            return await asyncio.gather(*large)
+
+    found = run(main())
+    assert [("small" in texts) for texts in watched.asked[:3]] == [False, True, False]
+    assert all(len(texts) <= 8 for texts in watched.asked)
+    for vectors in found:
+        assert_close(vectors, watched._encoder.encode(bulk))
+
+
+def test_many_texts_of_one_caller_run_on_all_workers(watched: Watched) -> None:
+    threads = set[int]()
+
+    class Meeting(Watched):
+        both = threading.Barrier(2, timeout=60)
+
+        def encode(self, texts: list[Any], **options: Any) -> Any:
+            if threading.get_ident() not in threads:
+                threads.add(threading.get_ident())
+                self.both.wait()
+            return super().encode(texts, **options)
+
+    async def main() -> Any:
+        async with AsyncEncoder(Meeting(watched._encoder), workers=2, max_tokens=40) as shared:  # type: ignore[arg-type]
+            return await shared.encode([f"text {index}" for index in range(50)])
+
+    assert len(run(main())) == 50
+    assert len(threads) == 2
 
 
 def test_lists_queries_and_options_keep_their_meaning(encoder: stcompile.Encoder, case: Case) -> None:
@@ -186,20 +229,141 @@ def test_who_is_cancelled_costs_nothing_and_hurts_nobody(watched: Watched, case:
     assert sorted(ran) == sorted(["running", *(case.texts[index] for index in kept)])
 
 
-def test_no_more_are_let_in_than_may_be_pending(watched: Watched) -> None:
+def test_no_more_run_than_may_be_pending(watched: Watched) -> None:
     async def main() -> None:
-        async with AsyncEncoder(watched, workers=1, max_wait_ms=0, max_pending=3) as shared:  # type: ignore[arg-type]
-            watched.may_run.clear()
+        async with AsyncEncoder(watched, workers=1, max_pending=3) as shared:  # type: ignore[arg-type]
             tasks = [asyncio.create_task(shared.encode(f"text {index}")) for index in range(20)]
-            await asyncio.sleep(0.05)
-            assert len(shared._waiting) <= 3
-            watched.may_run.set()
             await asyncio.gather(*tasks)
-            # more than may be pending at all: in when the others are out
             assert len(await shared.encode(["a", "b", "c", "d", "e"])) == 5
 
     run(main())
-    assert all(len(texts) <= 3 for texts in watched.asked[:-1])
+    assert all(len(texts) <= 3 for texts in watched.asked)
+
+
+@pytest.mark.parametrize("position", [0, 25, 59])
+@pytest.mark.parametrize("wrong", [5, "half a pair \ud800"])
+def test_a_wrong_text_is_named_by_its_place_among_all_of_its_callers(
+    wrong: Any, position: int, encoder: stcompile.Encoder, case: Case
+) -> None:
+    texts: list[Any] = [f"text {'word ' * (index % 7)}" for index in range(60)]
+    texts[position] = wrong
+
+    async def main() -> list[Any]:
+        async with AsyncEncoder(encoder, workers=1, max_tokens=40) as shared:
+            calls = [shared.encode(texts), *(shared.encode(text) for text in case.texts)]
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+    error, *others = run(main())
+    with pytest.raises(InputError) as expected:
+        encoder.encode(texts)
+    assert str(error) == str(expected.value)
+    assert_close(others, case.expected())
+
+
+class Broken(Watched):
+    """An encoder whose first run fails, whoever it was for."""
+
+    error: BaseException = ValueError("broken")
+
+    def encode(self, texts: list[Any], **options: Any) -> Any:
+        self.asked.append(texts)
+        if len(self.asked) == 1:
+            raise self.error
+        return super().encode(texts, **options)
+
+
+class Unforeseen(BaseException):
+    """What nobody catches by its name."""
+
+
+@pytest.mark.parametrize("error", [Unforeseen("a thread was ended"), GeneratorExit()])
+def test_whatever_ends_a_run_reaches_all_its_callers(error: BaseException, encoder: stcompile.Encoder) -> None:
+    broken = Broken(encoder)
+    broken.error = error
+
+    async def main() -> list[Any]:
+        shared = AsyncEncoder(broken, workers=1)  # type: ignore[arg-type]
+        found = await asyncio.gather(*(shared.encode(text) for text in "abc"), return_exceptions=True)
+        assert (await shared.encode("next")).shape == (32,)
+        await shared.aclose()
+        return found
+
+    assert all(answer is error for answer in run(main()))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_in_a_run_ends_the_loop_as_python_has_it(
+    error: type[BaseException], encoder: stcompile.Encoder
+) -> None:
+    broken = Broken(encoder)
+    broken.error = error()
+
+    async def main() -> None:
+        async with AsyncEncoder(broken, workers=1) as shared:  # type: ignore[arg-type]
+            await asyncio.gather(*(shared.encode(text) for text in "abc"))
+
+    with pytest.raises(error):
+        asyncio.run(main())
+
+
+@pytest.mark.parametrize("error", [MemoryError(), StopIteration(), RuntimeError("engine")])
+def test_texts_of_a_run_that_failed_are_tried_alone(error: Exception, encoder: stcompile.Encoder, case: Case) -> None:
+    broken = Broken(encoder)
+    broken.error = error
+
+    async def main() -> list[Any]:
+        async with AsyncEncoder(broken, workers=1) as shared:  # type: ignore[arg-type]
+            return await asyncio.gather(*(shared.encode(text) for text in case.texts[:3]))
+
+    assert_close(run(main()), case.expected()[:3])
+
+
+def test_a_failure_that_no_future_can_be_told_is_told_otherwise(encoder: stcompile.Encoder) -> None:
+    broken = Broken(encoder)
+    broken.error = StopIteration("odd")
+
+    async def main() -> None:
+        async with AsyncEncoder(broken, workers=1) as shared:  # type: ignore[arg-type]
+            await shared.encode("a")
+
+    with pytest.raises(RuntimeError, match="odd"):
+        run(main())
+
+
+def test_no_text_beside_the_end(encoder: stcompile.Encoder) -> None:
+    async def main() -> list[Any]:
+        shared = AsyncEncoder(encoder)
+        asked = [asyncio.create_task(shared.encode([], truncate_dim=4)) for _ in range(3)]
+        await asyncio.sleep(0)
+        await shared.aclose()
+        return await asyncio.gather(*asked)
+
+    assert [vectors.shape for vectors in run(main())] == [(0, 4)] * 3
+
+
+def test_no_bar_is_drawn(
+    encoder: stcompile.Encoder, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def main() -> None:
+        async with AsyncEncoder(encoder) as shared:
+            await shared.encode(["a", "b"])
+
+    with caplog.at_level("INFO", logger="stcompile"):
+        run(main())
+    assert capsys.readouterr().err == ""
+
+
+def test_true_is_no_one(encoder: stcompile.Encoder) -> None:
+    """Two that are equal to Python; one of them is refused."""
+
+    async def main() -> list[Any]:
+        async with AsyncEncoder(encoder, workers=1) as shared:
+            calls = [shared.encode("a", truncate_dim=value) for value in (1, True)]
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+    found, error = run(main())
+    assert found.shape == (1,)
+    assert isinstance(error, InputError)
 
 
 def test_closing_answers_those_inside_and_refuses_those_who_come_later(watched: Watched, case: Case) -> None:
@@ -228,9 +392,43 @@ def test_closing_answers_those_inside_and_refuses_those_who_come_later(watched: 
 
 def test_another_loop_is_refused_and_does_not_hang(encoder: stcompile.Encoder) -> None:
     shared = AsyncEncoder(encoder)
-    assert run(shared.encode("first loop")).shape == (32,)
-    with pytest.raises(StcompileError, match="belongs to the event loop"):
-        run(shared.encode("second loop"))
+    is_used, may_end = threading.Event(), threading.Event()
+
+    async def first() -> None:
+        await shared.encode("first loop")
+        is_used.set()
+        assert await asyncio.to_thread(may_end.wait, 60)
+        await shared.aclose()
+
+    async def second() -> None:
+        for call in (shared.encode("second loop"), shared.aclose()):
+            with pytest.raises(StcompileError, match="belongs to the event loop"):
+                await call
+
+    thread = threading.Thread(target=run, args=(first(),))
+    thread.start()
+    assert is_used.wait(60)
+    run(second())
+    may_end.set()
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_a_loop_that_is_over_leaves_it_to_the_next(encoder: stcompile.Encoder, case: Case) -> None:
+    shared = AsyncEncoder(encoder)
+    for _ in range(3):
+        assert_close(run(shared.encode(case.texts)), case.expected())
+    run(shared.aclose())
+    with pytest.raises(StcompileError, match="the encoder is closed"):
+        run(shared.encode("late"))
+
+
+def test_a_copy_is_as_new(encoder: stcompile.Encoder, case: Case) -> None:
+    shared = AsyncEncoder(encoder, workers=1, max_tokens=40)
+    run(shared.encode("used"))
+    copied = pickle.loads(pickle.dumps(shared))
+    assert (copied._workers, copied._max_tokens) == (1, 40)
+    assert_close(run(copied.encode(case.texts)), case.expected())
 
 
 def test_nobody_came() -> None:

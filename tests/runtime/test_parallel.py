@@ -127,11 +127,11 @@ def test_a_long_call_holds_few_token_ids(quick: Quick, monkeypatch: pytest.Monke
     text = encoder._routes[""]._text
     tokenize, begun, done = text.tokenize, 0, 0
 
-    def counted(texts: Any, prompt: str | None) -> Any:
+    def counted(texts: Any, prompt: str | None, **options: Any) -> Any:
         nonlocal begun
         begun += len(texts)
         assert begun - done <= 40
-        return tokenize(texts, prompt)
+        return tokenize(texts, prompt, **options)
 
     monkeypatch.setattr(text, "tokenize", counted)
     for rows, _, _ in encoder._routes[""].run([f"text {index}" for index in range(500)], None, 1, "sentence_embedding"):

@@ -99,8 +99,8 @@ def encodings(
             yield from tokenizer.encode_batch_fast(chunk, add_special_tokens=add_special_tokens)
         else:
             for text in chunk:
-                parts = (text,) if isinstance(text, str) else text
-                yield tokenizer.encode(*parts, add_special_tokens=add_special_tokens)
+                first, second = (text, None) if isinstance(text, str) else text
+                yield tokenizer.encode(first, second, add_special_tokens=add_special_tokens)
 
 
 def padded(rows: Sequence[Row], spec: TextSpec, *, pad_id: int) -> Feeds:

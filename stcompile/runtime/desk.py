@@ -1,0 +1,229 @@
+"""Where the callers of an `AsyncEncoder` wait: whose texts run next, and who is told of what came out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Times the tokens of other runs that one takes where a single caller waits: of more texts of like length, fewer
+# positions are padding, 10% of the CPU time of 600 short ones.
+_ALONE = 4
+
+
+class Call:
+    """One caller, his texts, and what is there of his answer.
+
+    Args:
+        method: of the encoder: `encode`, `encode_query` or `encode_document`.
+        options: of that method.
+        texts: his.
+        tokens: an estimate for each of them.
+    """
+
+    def __init__(self, method: str, options: dict[str, Any], texts: list[Any], tokens: Sequence[int]) -> None:
+        self.method = method
+        self.options = options
+        self.texts = texts
+        self.answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._tokens = tokens
+        # Like lengths run together, for least padding.
+        self._waiting = deque(sorted(range(len(texts)), key=tokens.__getitem__))
+        self._missing = len(texts)
+        self._vectors: NDArray[Any] | None = None
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """Calls of one kind may share a run. True is no 1: one of them may be refused."""
+        return self.method, *sorted((name, type(value).__name__, value) for name, value in self.options.items())
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there are texts that no run took yet."""
+        return bool(self._waiting)
+
+    @property
+    def next_tokens(self) -> int:
+        """Of the text that runs next; of none, nothing."""
+        return self._tokens[self._waiting[0]] if self._waiting else 0
+
+    def take(self) -> list[int]:
+        """The place of the text that runs next; of no text, none."""
+        return [self._waiting.popleft()] if self._waiting else []
+
+    def give_up(self) -> int:
+        """Takes back what no run took, and says how many tokens that was."""
+        tokens = sum(self._tokens[place] for place in self._waiting)
+        self._waiting.clear()
+        return tokens
+
+    def tell(self, places: list[int], found: Any) -> None:
+        """Keeps the vectors of some texts, and answers with the last of them; or with an error, at once."""
+        if self.answer.done():
+            return
+        if isinstance(found, StopIteration):
+            # The one thing that a future cannot be told.
+            found = RuntimeError(f"the run ended with {found!r}")
+        if isinstance(found, BaseException):
+            self.answer.set_exception(found)
+            return
+        if self._vectors is None:
+            # Copied: a view would keep the vectors of a whole run in memory as long as one caller keeps his own.
+            self._vectors = np.empty((len(self.texts), *found.shape[1:]), found.dtype)
+        self._vectors[places] = found
+        self._missing -= len(places)
+        if not self._missing:
+            self.answer.set_result(self._vectors)
+
+
+# A caller, and the places of some of his texts.
+Piece = tuple[Call, list[int]]
+
+
+class Desk:
+    """Callers of one event loop, and the threads that work for them.
+
+    Everything but `run` happens on the loop's own thread, so there is nothing to lock.
+
+    Args:
+        run: the vectors of some pieces of one kind, or an error instead, in their order; called on threads.
+        workers: threads.
+        max_wait: seconds that an idle worker waits for company.
+        max_tokens: about so many a run.
+        max_pending: most texts of all runs together.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[Piece]], list[Any]],
+        workers: int,
+        max_wait: float,
+        max_tokens: int,
+        max_pending: int,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._process = os.getpid()
+        self._run = run
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="stcompile-async")
+        self._workers = self._idle = workers
+        self._max_wait = max_wait
+        self._max_tokens = max_tokens
+        self._room = max_pending
+        # Whose turn is next; somebody who is gone stays until it would be his.
+        self._turns: deque[Call] = deque()
+        self._waiting_tokens = 0
+        self._callers = 0
+        self._start: asyncio.Handle | None = None
+        self._closing: list[asyncio.Future[None]] = []
+
+    @property
+    def is_left(self) -> bool:
+        """Whether its event loop is over, or is another process's."""
+        return self.loop.is_closed() or self._process != os.getpid()
+
+    async def answer(self, call: Call) -> Any:
+        """Waits for the vectors of a call, `(n, dim)`; raises what its texts raised."""
+        self._callers += 1
+        self._turns.append(call)
+        self._waiting_tokens += sum(call._tokens)
+        self._wake()
+        try:
+            return await call.answer
+        finally:
+            self._waiting_tokens -= call.give_up()
+            self._callers -= 1
+            self._tell_closing()
+
+    async def end(self) -> None:
+        """Waits until everybody has his answer and every thread is done."""
+        done = self.loop.create_future()
+        self._closing.append(done)
+        self._tell_closing()
+        await done
+        self._pool.shutdown(wait=False)
+
+    def _tell_closing(self) -> None:
+        if self._callers or self._idle < self._workers:
+            return
+        for done in self._closing:
+            if not done.done():
+                done.set_result(None)
+        self._closing.clear()
+
+    def _wake(self) -> None:
+        """Lets idle workers begin, after all that is ready in this turn of the loop has come."""
+        if not self._idle or not self._turns:
+            return
+        waits = bool(self._max_wait) and self._waiting_tokens < self._max_tokens
+        if self._start is not None:
+            if waits or not isinstance(self._start, asyncio.TimerHandle):
+                return
+            self._start.cancel()
+        self._start = self.loop.call_later(self._max_wait, self._begin) if waits else self.loop.call_soon(self._begin)
+
+    def _begin(self) -> None:
+        self._start = None
+        while self._idle and (pieces := self._next()):
+            self._idle -= 1
+            kinds: dict[tuple[Any, ...], list[Piece]] = {}
+            for piece in pieces:
+                kinds.setdefault(piece[0].kind, []).append(piece)
+            self._pool.submit(self._work, list(kinds.values()))
+
+    def _next(self) -> list[Piece]:
+        """What one worker takes: a text of each caller in turn, up to its share of tokens, but at least one."""
+        # No worker takes what another one that idles could do at the same time.
+        most = self._max_tokens * (_ALONE if len(self._turns) == 1 else 1)
+        share = min(most, -(-self._waiting_tokens // self._idle))
+        taken: dict[Call, list[int]] = {}
+        tokens = 0
+        while self._turns and self._room:
+            call = self._turns[0]
+            if not call.answer.done():
+                if taken and tokens + call.next_tokens > share:
+                    break
+                tokens += call.next_tokens
+                self._waiting_tokens -= call.next_tokens
+                places = call.take()
+                taken.setdefault(call, []).extend(places)
+                self._room -= len(places)
+                if call.is_waiting:
+                    self._turns.append(call)
+            self._turns.popleft()
+        return list(taken.items())
+
+    def _work(self, groups: list[list[Piece]]) -> None:
+        """One worker's run, on its thread."""
+        for pieces in groups:
+            try:
+                found = self._run(pieces)
+            except BaseException as error:  # whatever it is, nobody may wait for ever
+                found = [error] * len(pieces)
+            self._on_loop(self._tell, pieces, found)
+        self._on_loop(self._rest, sum(len(places) for pieces in groups for _, places in pieces))
+
+    def _on_loop(self, do: Callable[..., None], *arguments: Any) -> None:
+        # A loop that is closed says so with a RuntimeError: nobody waits there any more.
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(do, *arguments)
+
+    def _tell(self, pieces: list[Piece], found: list[Any]) -> None:
+        for (call, places), vectors in zip(pieces, found, strict=True):
+            try:
+                call.tell(places, vectors)
+            except Exception as error:  # no memory for the answer
+                call.tell(places, error)
+
+    def _rest(self, texts: int) -> None:
+        """A worker is idle again."""
+        self._room += texts
+        self._idle += 1
+        self._tell_closing()
+        self._wake()

@@ -25,13 +25,7 @@ FLOAT16 = Target.parse("onnx-fp16").tolerance
 LARGEST = float(np.finfo(np.float16).max)
 
 # Networks with RMS norms, with rotary and with relative positions, with neither.
-FAMILIES = (
-    "backbone_gemma3_text_bidirectional",
-    "backbone_t5",
-    "backbone_qwen3_lasttoken",
-    "backbone_deberta",
-    "plain_bert",
-)
+FAMILIES = ("backbone_gemma3_text_bidirectional", "backbone_t5", "backbone_deberta")
 
 
 def route_of(name: str, scale: float = 1.0) -> Route:

@@ -2,10 +2,10 @@
 
 Inputs and outputs of the graph keep their types. These stay in float32:
 
-- Sums over the sequence, powers, and norms from the squares to the multiplication with their root: in float16 a mean of
-  squares overflows where the root mean square is 256, and the 1e-12 of Normalize does not exist.
-- What is made of positions alone, like the angles of rotary embeddings and the buckets of relative positions: above 2048
-  float16 does not even count, and an angle of 500 is off by a quarter.
+- Sums over the sequence, powers, and norms from the squares to the multiplication with their root: in float16 a mean
+  of squares overflows where the root mean square is 256, and the 1e-12 of Normalize does not exist.
+- What is made of positions alone, like the angles of rotary embeddings and the buckets of relative positions: above
+  2048 float16 does not even count, and an angle of 500 is off by a quarter.
 - softmax, where it is an operator of its own: its sum has as many terms as a text has tokens.
 """
 
@@ -33,9 +33,7 @@ _HEAVY_OPS = frozenset(
 )
 
 # What computes in the type of the numbers it is given, value by value.
-_ELEMENTWISE_OPS = frozenset(
-    ("Gelu", "Erf", "Tanh", "Sigmoid", "Relu", "Silu", "Swish", "Where", "Add", "Mul", "Neg")
-)
+_ELEMENTWISE_OPS = frozenset(("Gelu", "Erf", "Tanh", "Sigmoid", "Relu", "Silu", "Swish", "Where", "Add", "Mul", "Neg"))
 
 # Of constants these make a table of rows, or a weight, which is stored in float16.
 _LOOKUPS = frozenset(("Gather", "Slice", "Transpose"))
@@ -132,7 +130,7 @@ class _Converter:
 
     def _is_positional(self, value: ir.Value) -> bool:
         """Whether a float is made of whole numbers and constants alone: no weight of a token, no activation."""
-        return self._follows("positional", value, lambda node: node.op_type == "Cast" or node.op_type == "Range")
+        return self._follows("positional", value, lambda node: node.op_type in ("Cast", "Range"))
 
     def _is_constant(self, value: ir.Value) -> bool:
         """Whether a float is made of weights alone."""

@@ -233,7 +233,8 @@ class Encoder:
             truncate_dim: keep only the first so many dimensions; None takes the model's default.
             pool: None; an encoder computes on the threads of one process.
             chunk_size: None, as `pool`.
-            task: which route of a Router to take, e.g. `query`; None takes its default. Means nothing without one.
+            task: which graph of a Router, or of a model that is called with tasks, to take, e.g. `query`; None takes
+                its default. Means nothing to any other model.
 
         Returns:
             float32 `(n, dim)`, for a single text `(dim,)`, for no text `(0, dim)`; int8 or uint8 for the other

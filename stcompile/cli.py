@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import signal
 import sys
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -43,6 +45,8 @@ _EPILOG = "Exit codes: 0 done, 1 parity failed, 2 bad input or usage, 70 a bug, 
 _NO_BAR_UP_TO = 64
 
 _PAIR_FIELDS = ",".join(COLUMNS)
+
+logger = logging.getLogger("stcompile")
 
 app = typer.Typer(
     name="stcompile",
@@ -107,6 +111,24 @@ MaxDropOption = Annotated[
 RevisionOption = Annotated[str | None, typer.Option(help="Revision of a hub model.")]
 CacheOption = Annotated[str | None, typer.Option(help="Where the hub's files are kept.")]
 TrustOption = Annotated[bool, typer.Option(help="Run Python code that comes with the model: network and modules.")]
+
+
+def _be_verbose(value: bool) -> None:
+    if value:
+        logger.setLevel(logging.DEBUG)
+
+
+VerboseOption = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        callback=_be_verbose,
+        help="Show what torch and others print, and the whole trace behind a refusal.",
+    ),
+]
+FollowOption = Annotated[
+    bool, typer.Option("--follow-links", help="Take a model folder whose links lead out of it, e.g. to a DVC store.")
+]
 DeviceOption = Annotated[str, typer.Option(help="Where it runs: cpu, cuda or cuda:1. Never falls back.")]
 
 
@@ -135,6 +157,8 @@ def export(
     revision: RevisionOption = None,
     cache_dir: CacheOption = None,
     trust_remote_code: TrustOption = False,
+    follow_links: FollowOption = False,
+    verbose: VerboseOption = False,
     calibration: CalibrationOption = None,
     calibration_field: CalibrationFieldOption = "text",
     max_drop: MaxDropOption = None,
@@ -186,6 +210,7 @@ def export(
         revision=revision,
         cache_dir=cache_dir,
         trust_remote_code=trust_remote_code,
+        follow_links=follow_links,
         evaluation=_pairs(evaluation, evaluation_fields),
         pca_dims=dims,
         step=_spinner,
@@ -236,6 +261,8 @@ def tune(
     revision: RevisionOption = None,
     cache_dir: CacheOption = None,
     trust_remote_code: TrustOption = False,
+    follow_links: FollowOption = False,
+    verbose: VerboseOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Find the best target for a model on this machine, and keep it.
@@ -280,6 +307,7 @@ def tune(
         revision=revision,
         cache_dir=cache_dir,
         trust_remote_code=trust_remote_code,
+        follow_links=follow_links,
         step=_spinner,
     )
     found = {"artifact": str(destination), "plot": None if left_out else str(picture), **report.to_dict()}
@@ -305,6 +333,8 @@ def verify(
     revision: RevisionOption = None,
     cache_dir: CacheOption = None,
     trust_remote_code: TrustOption = False,
+    follow_links: FollowOption = False,
+    verbose: VerboseOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check an artifact against its model, for CI: exit code 0 within tolerance, 1 not.
@@ -324,6 +354,7 @@ def verify(
             revision=revision,
             cache_dir=cache_dir,
             trust_remote_code=trust_remote_code,
+            follow_links=follow_links,
         )
     if as_json:
         _print_json(report.to_dict())
@@ -404,6 +435,7 @@ def inspect(
     revision: RevisionOption = None,
     cache_dir: CacheOption = None,
     trust_remote_code: Annotated[bool, typer.Option(help="Count modules whose code comes with the model.")] = False,
+    follow_links: FollowOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a model folder or an artifact is.
@@ -413,7 +445,9 @@ def inspect(
     """
     from stcompile.inspection import inspect as inspect_path  # noqa: PLC0415 - only this verb needs it
 
-    found = inspect_path(path, revision=revision, cache_dir=cache_dir, trust_remote_code=trust_remote_code)
+    found = inspect_path(
+        path, revision=revision, cache_dir=cache_dir, trust_remote_code=trust_remote_code, follow_links=follow_links
+    )
     if as_json:
         _print_json(found)
     else:
@@ -514,6 +548,8 @@ def _terminate(*_: object) -> None:
 
 
 def _failed(error: StcompileError, code: int) -> int:
+    if logger.isEnabledFor(logging.DEBUG):
+        traceback.print_exception(error)
     err.print(f"stcompile: {error}", highlight=False, markup=False, soft_wrap=True)
     return code
 

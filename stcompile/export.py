@@ -60,6 +60,7 @@ def export_model(
     revision: str | None = None,
     cache_dir: str | None = None,
     trust_remote_code: bool = False,
+    follow_links: bool = False,
     evaluation: Sequence[ScoredPair] | None = None,
     pca_dims: int | None = PCA_DIMS,
     step: Step | None = None,
@@ -84,6 +85,7 @@ def export_model(
         revision: hub revision.
         cache_dir: where the hub's files are kept.
         trust_remote_code: run code that comes with the model: its network's, and modules of its own.
+        follow_links: take a model folder whose links lead out of it: to a store of DVC, git-annex or a mounted one.
         evaluation: pairs of texts and their scores: for `max_drop`, or for the target `static`, to measure what
             distillation costs; None measures how far both models agree on each text's nearest.
         pca_dims: for the target `static`: dimensions to keep; None keeps the network's.
@@ -125,6 +127,7 @@ def export_model(
             revision=revision,
             cache_dir=cache_dir,
             trust_remote_code=trust_remote_code,
+            follow_links=follow_links,
             evaluation=evaluation,
             pca_dims=pca_dims,
             step=step,
@@ -141,6 +144,7 @@ def _exported(
     revision: str | None,
     cache_dir: str | None,
     trust_remote_code: bool,
+    follow_links: bool,
     evaluation: Sequence[ScoredPair] | None,
     pca_dims: int | None,
     step: Step,
@@ -148,7 +152,13 @@ def _exported(
     """The steps of an export whose request is checked and whose destination is claimed."""
     chosen, provider, packed = request.target, request.provider, request.packed
     with step("Reading the module stack"):
-        stack = load_stack(model, revision=revision, cache_dir=cache_dir, trust_remote_code=trust_remote_code)
+        stack = load_stack(
+            model,
+            revision=revision,
+            cache_dir=cache_dir,
+            trust_remote_code=trust_remote_code,
+            follow_links=follow_links,
+        )
         _check_makes(stack, request.outputs)
     distillation = None
     if chosen.distills:
@@ -175,7 +185,10 @@ def _exported(
             write_manifest(folder, manifest)
         with step("Proving it against sentence-transformers"):
             proof = Proof(
-                open_artifact(folder), stack, Origin(model, revision, cache_dir, trust_remote_code), texts=texts
+                open_artifact(folder),
+                stack,
+                Origin(model, revision, cache_dir, trust_remote_code, follow_links),
+                texts=texts,
             )
             name = stack.name
             # They would lie in memory beside the reference's own network.

@@ -14,7 +14,12 @@ from stcompile.stack.source import located
 
 
 def inspect(
-    path: str | Path, *, revision: str | None = None, cache_dir: str | None = None, trust_remote_code: bool = False
+    path: str | Path,
+    *,
+    revision: str | None = None,
+    cache_dir: str | None = None,
+    trust_remote_code: bool = False,
+    follow_links: bool = False,
 ) -> dict[str, Any]:
     """Describes a model folder (its stack and everything unsupported) or an artifact (its manifest and sizes).
 
@@ -25,6 +30,7 @@ def inspect(
         revision: hub revision.
         cache_dir: where the hub's files are kept.
         trust_remote_code: count modules whose code comes with the model as supported.
+        follow_links: take a model folder whose links lead out of it.
 
     Returns:
         plain data with a `kind` of `model` or `artifact`.
@@ -36,7 +42,7 @@ def inspect(
     if (folder / MANIFEST_NAME).is_file():
         return _artifact(open_artifact(folder))
     with located(path, revision=revision, cache_dir=cache_dir) as (model, _):
-        return _model(describe(model, trust_remote_code=trust_remote_code))
+        return _model(describe(model, trust_remote_code=trust_remote_code, follow_links=follow_links))
 
 
 def _model(found: StackDescription) -> dict[str, Any]:

@@ -142,6 +142,7 @@ def tune_model(
     revision: str | None = None,
     cache_dir: str | None = None,
     trust_remote_code: bool = False,
+    follow_links: bool = False,
     step: Step | None = None,
 ) -> TuneReport:
     """Compiles the candidate targets, measures them interleaved on this machine, and publishes the best.
@@ -160,6 +161,7 @@ def tune_model(
         revision: hub revision.
         cache_dir: where the hub's files are kept.
         trust_remote_code: as of `export_model`.
+        follow_links: as of `export_model`.
         step: told before each step that may take a while.
 
     Returns:
@@ -180,7 +182,12 @@ def tune_model(
     failed: dict[str, str] = {}
     with claimed(local_path(destination)) as place, scratch("tune") as folder:
         budget = {"calibration": calibrated, "max_drop": max_drop, "evaluation": pairs}
-        source = {"revision": revision, "cache_dir": cache_dir, "trust_remote_code": trust_remote_code}
+        source = {
+            "revision": revision,
+            "cache_dir": cache_dir,
+            "trust_remote_code": trust_remote_code,
+            "follow_links": follow_links,
+        }
         workshop = _Workshop(model, folder, budget, threads, source, step, len(candidates))
         encoders = {BASELINE: workshop.make(1, candidates[0])}
         # Before the minutes of the other candidates: texts or pairs that cannot be measured on end it here.

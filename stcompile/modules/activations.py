@@ -12,21 +12,26 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
         nn.CELU,
         nn.ELU,
         nn.GELU,
+        nn.Hardshrink,
         nn.Hardsigmoid,
         nn.Hardswish,
         nn.Hardtanh,
         nn.Identity,
         nn.LeakyReLU,
         nn.LogSigmoid,
+        nn.LogSoftmax,
         nn.Mish,
         nn.PReLU,
+        nn.RReLU,
         nn.ReLU,
         nn.ReLU6,
         nn.SELU,
         nn.Sigmoid,
         nn.SiLU,
         nn.Softmax,
+        nn.Softmin,
         nn.Softplus,
+        nn.Softshrink,
         nn.Softsign,
         nn.Tanh,
         nn.Tanhshrink,
@@ -37,10 +42,10 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 def build_activation(path: str) -> nn.Module:
     """The activation a checked dotted path names.
 
-    `Softmax` gets the last axis: without one torch guesses it, and only for a matrix is that the last.
+    `Softmax` and its like get the last axis: without one torch guesses it, and only for a matrix is that the last.
     """
     kind = ACTIVATIONS[path.rpartition(".")[2]]
-    return nn.Softmax(dim=-1) if kind is nn.Softmax else kind()
+    return kind(dim=-1) if kind in (nn.Softmax, nn.Softmin, nn.LogSoftmax) else kind()
 
 
 def activation_path(activation: nn.Module) -> str:

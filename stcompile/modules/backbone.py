@@ -86,7 +86,7 @@ def load_network(
     """
     kind = _network_class(config)
     try:
-        network, report = kind.from_pretrained(
+        loaded = kind.from_pretrained(
             source,
             config=config,
             attn_implementation="eager",
@@ -100,6 +100,8 @@ def load_network(
         raise ModelFolderError(
             f"the network's weights in {source} cannot be loaded ({_first_sentence(error)}): copy the model again"
         ) from error
+    # A network with a from_pretrained of its own may give itself alone, and checks its weights or does not.
+    network, report = loaded if isinstance(loaded, tuple) else (loaded, {"missing_keys": []})
     missing = sorted(name for name in report["missing_keys"] if needs_pooler or "pooler" not in name)
     if missing:
         shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")

@@ -58,7 +58,8 @@ class NetworkInputs:
         self._parameters = inspect.signature(self._method).parameters
         self._is_forward = method == "forward"
         self._is_open = any(item.kind is item.VAR_KEYWORD for item in self._parameters.values())
-        made = _made(tokenizer, source)
+        # What pools by itself has no use for a mask, and its tokenizer may make none: of a text alone it is all ones.
+        made = _made(tokenizer, source, **({} if self._is_forward else {"return_attention_mask": True}))
         self.names = tuple(name for name in made if self.hands_over(name))
         self.takes_task = "task" in self._parameters
         reasons = list(self._problems(made))
@@ -141,9 +142,9 @@ class NetworkInputs:
         )
 
 
-def _made(tokenizer: PreTrainedTokenizerBase, source: str) -> Mapping[str, Any]:
+def _made(tokenizer: PreTrainedTokenizerBase, source: str, **options: bool) -> Mapping[str, Any]:
     try:
-        return dict(tokenizer(["a"], padding=True, return_tensors="pt"))
+        return dict(tokenizer(["a"], padding=True, return_tensors="pt", **options))
     except Exception as error:  # of tokenizers, which raises bare Exception
         detail = " ".join(str(error).split())[:300]
         raise UnsupportedError(source, [f"its tokenizer fails on a text ({detail}): repair it"]) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,12 +13,13 @@ from tokenizers import Tokenizer, normalizers
 from torch.nn import functional
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from stcompile.errors import ModelFolderError, UnsupportedError
+from stcompile.errors import MissingExtraError, ModelFolderError, UnsupportedError
 from stcompile.manifest import TOKENS, TextSpec
 from stcompile.modules.backbone import load_config, load_network, quiet_transformers, usable_positions
 from stcompile.modules.base import Example, Features, InputModule, named_tasks
 from stcompile.modules.chat import ChatRenderer, guess_format
 from stcompile.modules.network_inputs import NetworkInputs
+from stcompile.modules.rotary import freeze_frequencies
 from stcompile.runtime.text.base import Text
 
 DEFAULT_MODALITY: dict[str, dict[str, Any]] = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
@@ -33,6 +35,13 @@ _PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 # Large enough that the axis is not taken for a constant, small enough for nearly every length limit.
 _EXAMPLE_SEQUENCE = 7
+
+
+# Networks that compute `1.0 - attention_mask`, which torch's exporter takes apart rightly of floats alone.
+_FLOAT_MASKS = ("xlnet",)
+
+# What transformers reads other tokenizers than tokenizer.json with, in the order in which it tries: package to module.
+_READERS = {"sentencepiece": "sentencepiece", "protobuf": "google", "tiktoken": "tiktoken"}
 
 
 class Transformer(InputModule):
@@ -104,6 +113,9 @@ class Transformer(InputModule):
         }
         self.clamped_from: int | None = None
         self.max_seq_length = self._limit(max_seq_length, dict(tokenizer_args or {}))
+        reason = freeze_frequencies(self.network, self.max_seq_length)
+        if reason:
+            raise UnsupportedError(source, [reason])
         if do_lower_case:
             _prepend_lowercase(self.tokenizer)
         self.modality_config = modality_config or self._infer_modalities()
@@ -128,10 +140,15 @@ class Transformer(InputModule):
     def hidden_size(self) -> int:
         """Width of the embeddings it makes."""
         config = self.network.config
-        for name in _HIDDEN_SIZE_KEYS if self._method_name == "forward" else ("projection_dim",):
-            width = getattr(config, name, None)
-            if isinstance(width, int):
-                return width
+        if self._method_name == "forward":
+            widths = [getattr(config, name, None) for name in _HIDDEN_SIZE_KEYS]
+        else:
+            text = getattr(config, "text_config", None)
+            # SigLIP's text side projects by itself.
+            widths = [getattr(config, "projection_dim", None), getattr(text, "projection_size", None)]
+        width = next((width for width in widths if isinstance(width, int)), None)
+        if width is not None:
+            return width
         raise UnsupportedError(config.model_type, ["its config.json names no hidden size"])
 
     @property
@@ -174,6 +191,8 @@ class Transformer(InputModule):
             options["task"] = given["task"]
         if "hidden_states" in steps:
             options["output_hidden_states"] = True
+        if self.network.config.model_type in _FLOAT_MASKS:
+            inputs["attention_mask"] = inputs["attention_mask"].float()
         result = self._method(**inputs, **options)
         hidden = {"all_layer_embeddings": result.hidden_states} if self._shows_hidden_states else {}
         return {**features, **hidden, self.writes: _follow(result, steps)}
@@ -185,7 +204,7 @@ class Transformer(InputModule):
             `input_ids`, `attention_mask` and maybe `token_type_ids`, int64 `(batch, sequence)`.
         """
         chat = self.chat
-        options: dict[str, Any] = {"padding": True, "return_tensors": "pt"}
+        options: dict[str, Any] = {"padding": True, "return_tensors": "pt", "return_attention_mask": True}
         if self.max_seq_length is not None:
             options |= {"truncation": "longest_first", "max_length": self.max_seq_length}
         if chat is not None:
@@ -335,6 +354,12 @@ def _load_tokenizer(
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **shared, **arguments)
     except Exception as error:  # transformers and tokenizers raise whatever they meet
+        package = _missing_reader(str(error))
+        if package:
+            raise MissingExtraError(
+                f"the tokenizer in {source} has no tokenizer.json, and transformers reads what it has with {package}, "
+                f"which is not installed: pip install {package}"
+            ) from error
         detail = " ".join(str(error).split())[:300]
         raise ModelFolderError(
             f"the tokenizer in {source} cannot be loaded ({detail}): copy the model again, or install the transformers "
@@ -342,12 +367,22 @@ def _load_tokenizer(
         ) from error
     reasons = []
     if not tokenizer.is_fast:
-        reasons.append("its tokenizer has no fast version (tokenizer.json): convert it with transformers first")
+        reasons.append(
+            f"its tokenizer ({type(tokenizer).__name__}) has no fast version (tokenizer.json), which the runtime "
+            "needs: save one with transformers (PreTrainedTokenizerFast), or compile a model that has one"
+        )
     if tokenizer.pad_token is None:
         reasons.append("its tokenizer has no padding token: set pad_token in tokenizer_config.json")
     if reasons:
         raise UnsupportedError(source, reasons)
     return tokenizer
+
+
+def _missing_reader(error: str) -> str:
+    """The package that transformers lacks to read a SentencePiece or a tiktoken file; it may name the wrong one."""
+    if not any(name in error.lower() for name in _READERS):
+        return ""
+    return next((name for name, module in _READERS.items() if find_spec(module) is None), "")
 
 
 def _prepend_lowercase(tokenizer: PreTrainedTokenizerBase) -> None:

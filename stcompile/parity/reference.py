@@ -45,6 +45,7 @@ class Origin:
         revision: hub revision.
         cache_dir: where the hub's files are kept.
         trust_remote_code: whether code that comes with the model may run.
+        follow_links: whether its folder's links may lead out of it.
         distilled: whether it is the folder of a model that was just distilled, not one of the user's.
     """
 
@@ -52,12 +53,17 @@ class Origin:
     revision: str | None = None
     cache_dir: str | None = None
     trust_remote_code: bool = False
+    follow_links: bool = False
     distilled: bool = False
 
     def own(self) -> ModuleStack:
         """The same model as our own modules. Errors as `load_stack`."""
         return load_stack(
-            self.model, revision=self.revision, cache_dir=self.cache_dir, trust_remote_code=self.trust_remote_code
+            self.model,
+            revision=self.revision,
+            cache_dir=self.cache_dir,
+            trust_remote_code=self.trust_remote_code,
+            follow_links=self.follow_links,
         )
 
 

@@ -46,6 +46,7 @@ def verify_artifact(
     revision: str | None = None,
     cache_dir: str | None = None,
     trust_remote_code: bool = False,
+    follow_links: bool = False,
 ) -> ParityReport:
     """Checks a published artifact against its model in sentence-transformers, as the export did.
 
@@ -58,6 +59,7 @@ def verify_artifact(
         revision: hub revision of the model.
         cache_dir: where the hub's files are kept.
         trust_remote_code: let the model's network run code that comes with it.
+        follow_links: take a model folder whose links lead out of it.
 
     Returns:
         the report; `passed` is the verdict.
@@ -73,7 +75,7 @@ def verify_artifact(
     opened = open_artifact(local_path(artifact))
     # Before torch has worked for minutes: what cannot run there says so here.
     Encoder(opened, device=device)
-    origin = Origin(against, revision, cache_dir, trust_remote_code)
+    origin = Origin(against, revision, cache_dir, trust_remote_code, follow_links)
     stack = origin.own()
     target = Target.parse(opened.manifest.target)
     if opened.manifest.distillation is not None:

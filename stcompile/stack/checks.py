@@ -30,21 +30,26 @@ ACTIVATION_NAMES = (
     "CELU",
     "ELU",
     "GELU",
+    "Hardshrink",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
     "Identity",
     "LeakyReLU",
     "LogSigmoid",
+    "LogSoftmax",
     "Mish",
     "PReLU",
+    "RReLU",
     "ReLU",
     "ReLU6",
     "SELU",
     "Sigmoid",
     "SiLU",
     "Softmax",
+    "Softmin",
     "Softplus",
+    "Softshrink",
     "Softsign",
     "Tanh",
     "Tanhshrink",
@@ -129,12 +134,18 @@ def _check_transformer(config: Config) -> Iterator[str]:
     task = config.get("transformer_task", "feature-extraction")
     if task != "feature-extraction":
         yield f"its transformer_task is {task}, not feature-extraction: stcompile compiles sentence embeddings"
-    for key in ("query_length", "document_length", "query_expansion"):
-        if config.get(key) is not None:
-            yield f"{key} belongs to multi-vector encoders: stcompile compiles one vector per text"
+    if config.get("query_expansion") is not None:
+        yield "query_expansion belongs to multi-vector encoders, which score the tokens it adds: set it to null"
+    limit = config.get("max_seq_length")
+    for key in ("query_length", "document_length"):
+        # sentence-transformers cuts there in encode_query and encode_document, and nowhere else.
+        if config.get(key) not in (None, limit):
+            yield (
+                f"{key} {config[key]!r} cuts those texts elsewhere than max_seq_length {limit!r} does, and an artifact "
+                "has one limit: set it to null, or both to one number"
+            )
     yield from _check_modalities(config.get("modality_config"))
     yield from _check_processing(config.get("processing_kwargs"))
-    limit = config.get("max_seq_length")
     if limit is not None and not _is_positive(limit):
         yield f"max_seq_length is {limit!r}: it must be a positive whole number or null"
     for key, allowed in _ARGUMENTS.items():

@@ -32,6 +32,9 @@ _TOKENIZERS = (
     "sentencepiece.bpe.model",
 )
 
+# Tokenizers of bytes or characters, which need no file and have no fast version.
+_WITHOUT_FILES = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
+
 _TEXT_ONLY = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
 
 # What a CLIPModel of the releases before 5.4 means (spec section 17).
@@ -101,18 +104,19 @@ class StackDescription:
     unsupported: tuple[str, ...]
 
 
-def describe(path: str | Path, *, trust_remote_code: bool = False) -> StackDescription:
+def describe(path: str | Path, *, trust_remote_code: bool = False, follow_links: bool = False) -> StackDescription:
     """Reads a model folder of any generation (spec sections 2 and 13).
 
     Args:
         path: the folder.
         trust_remote_code: take modules whose code comes with the model; without it they are unsupported.
+        follow_links: take a folder whose links lead out of it.
 
     Raises:
         ModelFolderError: missing, half-written, or with malformed JSON. What is merely unsupported is
             reported in `unsupported`.
     """
-    folder = Folder(local_path(path))
+    folder = Folder(local_path(path), follow_links)
     folder.refuse_links_out()
     folder.refuse_paths_out()
     settings = folder.json_object("config_sentence_transformers.json")
@@ -210,9 +214,9 @@ class _Reader:
         """Checks the files beside a configuration, and fills in what its generation left unsaid."""
         if kind in ("Transformer", "CLIPModel"):
             _check_network(self._folder, path, self.reasons)
-            _check_tokenizer(self._folder, str(config.get("tokenizer_name_or_path") or path))
+            _check_tokenizer(self._folder, str(config.get("tokenizer_name_or_path") or path), self.reasons)
         if kind == "WordEmbeddings" and str(config.get("tokenizer_class")).endswith("TransformersTokenizerWrapper"):
-            _check_tokenizer(self._folder, path)
+            _check_tokenizer(self._folder, path, self.reasons)
         if kind == "StaticEmbedding":
             _check_static(self._folder, path)
         if kind == "Transformer":
@@ -247,9 +251,11 @@ def _plain_entries(folder: Folder, reasons: list[str]) -> list[ModuleEntry]:
             f"{folder.root} has neither modules.json nor a transformers config.json: it is not a model folder"
         )
     _check_network(folder, "", reasons)
-    _check_tokenizer(folder, "")
+    _check_tokenizer(folder, "", reasons)
     if config["model_type"] == "clip":
         return [ModuleEntry(0, "CLIPModel", "", dict(_CLIP))]
+    if config["model_type"] in ("siglip", "siglip2"):
+        return [ModuleEntry(0, "Transformer", "", dict(_CLIP))]
     architectures = config.get("architectures") or [""]
     architecture = str(architectures[0] if isinstance(architectures, list) else architectures)
     if architecture.endswith(("ForSequenceClassification", "HF_ColBERT")):
@@ -282,9 +288,15 @@ def _check_network(folder: Folder, path: str, reasons: list[str]) -> None:
             )
 
 
-def _check_tokenizer(folder: Folder, path: str) -> None:
+def _check_tokenizer(folder: Folder, path: str, reasons: list[str]) -> None:
     home = folder.inside(path)
-    if not any((home / name).is_file() for name in _TOKENIZERS):
+    kind = folder.json_object(_join(path, "tokenizer_config.json")).get("tokenizer_class")
+    if kind in _WITHOUT_FILES:
+        reasons.append(
+            f"its tokenizer ({kind}) reads bytes or characters and has no fast version, tokenizer.json, which the "
+            "runtime needs: compile a model whose tokenizer reads words or parts of them"
+        )
+    elif not any((home / name).is_file() for name in _TOKENIZERS):
         raise ModelFolderError(f"{home} has no tokenizer ({_TOKENIZERS[0]} or the like): copy the model again")
 
 
@@ -324,10 +336,11 @@ def _check_kind(settings: dict[str, Any], reasons: list[str]) -> None:
 
 def _prompts(settings: dict[str, Any]) -> dict[str, str]:
     stored = settings.get("prompts") or {}
-    if not isinstance(stored, dict) or not all(isinstance(text, str) for text in stored.values()):
+    if not isinstance(stored, dict) or not all(isinstance(text, (str, type(None))) for text in stored.values()):
         raise ModelFolderError("prompts in config_sentence_transformers.json must map names to texts")
-    # sentence-transformers 5.0+ gives every model these two, so that encode_query never uses the default prompt.
-    return {"query": "", "document": "", **stored}
+    # sentence-transformers 5.0+ gives every model these two, so that encode_query never uses the default prompt, and
+    # takes null for no text.
+    return {"query": "", "document": "", **{name: text or "" for name, text in stored.items()}}
 
 
 def _default_prompt(settings: dict[str, Any], reasons: list[str]) -> str | None:

@@ -34,17 +34,21 @@ class Folder:
 
     Attributes:
         root: the folder.
-        home: what links may point into: the folder itself, or the hub's cache of this one model, whose
+        follow_links: whether its links may lead anywhere: to a store of DVC, git-annex or a mounted one.
+        home: what links may point into otherwise: the folder itself, or the hub's cache of this one model, whose
             snapshots are links to blobs beside them.
     """
 
     root: Path
+    follow_links: bool = False
 
     @property
     def home(self) -> Path:
         real = self.root.resolve()
-        in_cache = real.parent.name == "snapshots" and real.parent.parent.name.startswith("models--")
-        return real.parent.parent if in_cache else real
+        for above in real.parents:
+            if above.name == "snapshots" and above.parent.name.startswith("models--"):
+                return above.parent
+        return real
 
     def __post_init__(self) -> None:
         if not self.root.exists():
@@ -63,8 +67,13 @@ class Folder:
         if _has_no_end(path):
             raise ModelFolderError(f"{self.root} holds a link that leads back to itself ({relative}): copy it again")
         climbs = pure.is_absolute() or ".." in pure.parts or "\\" in relative or "\0" in relative or ":" in relative
-        if climbs or not path.resolve().is_relative_to(self.home):
+        if climbs:
             raise ModelFolderError(f"{self.root} refers to {relative!r}, which is outside the folder: do not use it")
+        if not self.follow_links and not path.resolve().is_relative_to(self.home):
+            raise ModelFolderError(
+                f"{path} is a link to {path.resolve()}, outside the folder: pass --follow-links (follow_links=True) if "
+                "you trust what it leads to"
+            )
         return path
 
     def refuse_links_out(self) -> None:

@@ -57,7 +57,12 @@ BUILDERS: dict[str, type[Module]] = {
 
 
 def load_stack(
-    model: Any, *, revision: str | None = None, cache_dir: str | None = None, trust_remote_code: bool = False
+    model: Any,
+    *,
+    revision: str | None = None,
+    cache_dir: str | None = None,
+    trust_remote_code: bool = False,
+    follow_links: bool = False,
 ) -> ModuleStack:
     """Loads a model folder, a hub id, or a live SentenceTransformer as our own torch modules, in float32.
 
@@ -66,13 +71,14 @@ def load_stack(
         revision: hub revision.
         cache_dir: where the hub's files are kept.
         trust_remote_code: run code that comes with the model: its network's, and modules of its own.
+        follow_links: take a folder whose links lead out of it.
 
     Raises:
         ModelFolderError: files are missing, unreadable or do not fit each other.
         UnsupportedError: something in the stack cannot be compiled; names everything found.
     """
     with located(model, revision=revision, cache_dir=cache_dir) as (folder, name):
-        description = describe(folder, trust_remote_code=trust_remote_code)
+        description = describe(folder, trust_remote_code=trust_remote_code, follow_links=follow_links)
         if description.unsupported:
             raise UnsupportedError(name, description.unsupported)
         is_live = not isinstance(model, (str, Path))

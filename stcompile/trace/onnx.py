@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -12,8 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from stcompile.errors import UnsupportedError
+from stcompile.errors import StcompileError, UnsupportedError
 from stcompile.stack.route import Route
+from stcompile.trace.refusals import why_not_traced
+
+logger = logging.getLogger("stcompile")
 
 # Opset 20 is the newest whose graphs ran in ONNX Runtime for all 21 architectures measured; 23 breaks
 # rotary models at batch > 1 (design/measurements).
@@ -71,25 +75,39 @@ def trace(route: Route, outputs: Sequence[str], name: str) -> ir.Model:
                 optimize=True,
                 verbose=False,
             )
-    except torch.onnx.errors.OnnxExporterError as error:
-        cause = " ".join(str(error.__cause__ or error).split())[:400]
-        modules = ", ".join(type(block).__name__ for block in route.blocks)
-        raise UnsupportedError(name, [f"torch.onnx cannot trace its modules {modules} ({cause})"]) from error
+    except StcompileError:
+        raise
+    except Exception as error:  # the exporter lets torch's own errors through beside its own
+        raise UnsupportedError(name, [why_not_traced(route, error)]) from error
     assert program is not None
     return program.model
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter warns about torchvision, axis names and its own deprecations: nothing a user can act on."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    """Keeps what the exporter prints from the user: warnings that nobody can act on, and dumps of the traced graph.
+
+    Where our own log is at DEBUG (`--verbose`), everything is shown.
+    """
+    if logger.isEnabledFor(logging.DEBUG):
+        yield
+        return
+    loggers = [logging.getLogger(name) for name in _loud_loggers()]
     levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+    for item in loggers:
+        item.setLevel(logging.CRITICAL + 1)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        for item, level in zip(loggers, levels, strict=True):
+            item.setLevel(level)
+
+
+def _loud_loggers() -> list[str]:
+    """Those of the exporter and of what it stands on; torch gives many of its own a level and an output."""
+    known = {"torch", "torch.onnx", *logging.root.manager.loggerDict}
+    return sorted(
+        name for name in known if name.partition(".")[0] in ("torch", "onnxscript", "onnx_ir", "transformers")
+    )

@@ -69,8 +69,12 @@ def quantize(embeddings: Matrix, precision: str) -> NDArray[np.generic]:
     step[step == 0] = 1
     rows = max(1, _TILE // max(1, embeddings.shape[1]))
     for start in range(0, len(embeddings), rows):
-        levels = np.clip(np.floor((embeddings[start : start + rows] - low) / step), 0, 255)
-        result[start : start + rows] = levels if precision == "uint8" else levels - 128
+        levels = embeddings[start : start + rows] - low
+        levels /= step
+        np.clip(np.floor(levels, out=levels), 0, 255, out=levels)
+        if precision == "int8":
+            levels -= 128
+        result[start : start + rows] = levels
     return result
 
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from stcompile.errors import ProviderError
 from stcompile.native import library
-from stcompile.runtime.engines.sizes import is_large
 from stcompile.runtime.engines.sessions import LEVELS, import_onnxruntime, opened
+from stcompile.runtime.engines.sizes import is_large
 
 # A level of our own: the engine widens 8-bit weights so that nothing saturates, which it only does at its extended
 # level. Measured on an artifact of schema 1: min cosine .9996 instead of .958 on a CPU without VNNI.

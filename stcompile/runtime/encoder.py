@@ -220,7 +220,7 @@ class Encoder:
             prompt_name: which of `prompts` to put in front of each text.
             prompt: the text to put in front of each text; wins over `prompt_name`.
             batch_size: texts per run of the graph; None makes batches of the artifact's token budget, which is faster
-                and keeps memory flat whatever the texts' lengths. Token embeddings, whose rows show the padding of a
+                and keeps memory flat however many texts there are. Token embeddings, whose rows show the padding of a
                 batch, come from batches of 32 then, as in sentence-transformers.
             show_progress_bar: a progress bar on stderr; None shows one when the `stcompile` logger is at
                 INFO or below.

@@ -16,8 +16,8 @@ from stcompile.runtime.encoder import _Call
 _COUNT, _DIM, _BATCH = 8192, 256, 64
 _FLOATS = _COUNT * _DIM * 4
 
-# Two kilobytes a text for lists, positions and whatever Python needs: small beside 1,024 bytes a vector times 8,192.
-_OVERHEAD = 2 << 20
+# Lists, positions and a tile of numbers in between: small beside the 8 MB of all vectors in float32.
+_OVERHEAD = 3 << 20
 
 Vectors = npt.NDArray[Any]
 
@@ -84,4 +84,7 @@ def test_equal_texts_and_precisions_hold_the_result_once(precision: str, limit: 
 def test_of_no_text_there_is_an_empty_result(precision: str) -> None:
     width = _DIM // 8 if "binary" in precision else _DIM
     found = postprocess.quantize(np.empty((0, _DIM), dtype=np.float32), precision)
-    assert (found.shape, str(found.dtype)) == ((0, width), precision.replace("ubinary", "uint8").replace("binary", "int8"))
+    assert (found.shape, str(found.dtype)) == (
+        (0, width),
+        precision.replace("ubinary", "uint8").replace("binary", "int8"),
+    )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stcompile.errors import ArtifactError, MissingExtraError, ProviderError
 from stcompile.extras import require
 from stcompile.manifest import EngineSpec
-from stcompile.runtime.engines.sizes import is_large
+from stcompile.runtime.engines.sizes import is_large, trim
 
 # What the manifest calls a number type to what OpenVINO calls it.
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
@@ -102,6 +102,7 @@ class OpenVinoEngine:
             found = [np.array(results[self._positions[name]]) for name in outputs]
         if is_large(feeds):
             self._model.release_memory()
+            trim()
         return found
 
     @contextmanager

@@ -61,7 +61,7 @@ def quantize(embeddings: Matrix, precision: str) -> NDArray[np.generic]:
             f"precision={precision!r} takes its ranges from the texts of the call and needs at least two: "
             "pass more texts, or ask for float32, binary or ubinary"
         )
-    result = empty(*embeddings.shape, precision)
+    result = empty(len(embeddings), embeddings.shape[1], precision)
     if len(embeddings) == 0:
         return result
     low, high = embeddings.min(axis=0), embeddings.max(axis=0)

@@ -10,7 +10,7 @@
 
 namespace stcompile {
 
-// Memory of one thread; it grows to the longest text and stays.
+// Memory of one thread; it grows to the longest text and stays until it is let go.
 class Buffer {
   public:
     Buffer() = default;
@@ -22,13 +22,19 @@ class Buffer {
     T* of(size_t count) {
         const size_t bytes = (count * sizeof(T) + 63) / 64 * 64;
         if (bytes > size_) {
-            std::free(data_);
-            size_ = 0;
+            let_go_above(0);
             data_ = std::aligned_alloc(64, bytes);
             if (data_ == nullptr) throw std::bad_alloc();
             size_ = bytes;
         }
         return static_cast<T*>(data_);
+    }
+
+    void let_go_above(size_t bytes) {
+        if (size_ <= bytes) return;
+        std::free(data_);
+        data_ = nullptr;
+        size_ = 0;
     }
 
   private:

@@ -70,6 +70,10 @@ struct ThreadMemory {
     Buffer qkv, context;
 };
 
+// What a thread keeps for the next layer of what follows the number of tokens. Only long texts need more, whose layers
+// take seconds.
+constexpr size_t kKeptBytes = 16 << 20;
+
 inline ThreadMemory& thread_memory() {
     static thread_local ThreadMemory memory;
     return memory;

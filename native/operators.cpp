@@ -191,6 +191,8 @@ class Kernel {
         for_each<&Layer::project>(context, layer, layer.blocks());
         for_each<&Layer::attend_head>(context, layer, layer.attentions());
         for_each<&Layer::finish>(context, layer, layer.blocks());
+        memory.qkv.let_go_above(kKeptBytes);
+        memory.context.let_go_above(kKeptBytes);
     }
 
   private:

@@ -21,7 +21,7 @@ from stcompile.parity.quality import Quality
 from stcompile.parity.reference import Origin, check_installed
 from stcompile.parity.report import ParityReport
 from stcompile.parity.verify import Proof
-from stcompile.passes import packs, run_pipeline, why_not_packed
+from stcompile.passes import final_passes, packs, run_pipeline, why_not_packed
 from stcompile.quantize import RECIPES, QuantizationJob
 from stcompile.quantize.calibration import Calibration, CalibrationSet
 from stcompile.request import ExportRequest, checked_request
@@ -224,7 +224,9 @@ def _compiled(
             budget = request.budget.on(route, calibration, stack.default_prompt, texts)
         with about(stack.name):
             summary = RECIPES[target.recipe](graph, QuantizationJob(name, calibration, budget, tell))
-    return CompiledRoute(name, graph, records, positions, summary, notes)
+        finals = final_passes(request.provider, route.front.max_seq_length, openvino=target.is_openvino)
+        graph, last = run_pipeline(graph, finals)
+    return CompiledRoute(name, graph, [*records, *last], positions, summary, notes)
 
 
 def _silent(_: str) -> None:

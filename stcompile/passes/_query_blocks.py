@@ -86,7 +86,11 @@ def query_by_query(
     order.insert(axis, 0)
     beside = outer.add("Transpose", [found], {"perm": order})
     total, before = outer.add("Mul", [blocks, rows]), outer.add("Mul", [outer.add("Sub", [blocks, one]), rows])
-    sizes = [outer.add("Shape", [beside], {"start": 0, "end": axis}), total, outer.add("Shape", [beside], {"start": axis + 2})]
+    sizes = [
+        outer.add("Shape", [beside], {"start": 0, "end": axis}),
+        total,
+        outer.add("Shape", [beside], {"start": axis + 2}),
+    ]
     joined = outer.add("Reshape", [beside, outer.add("Concat", sizes, {"axis": 0})])
     rest = outer.add("Sub", [total, outer.add("Sub", [length, before])])
     pieces = [

@@ -12,10 +12,7 @@ from stcompile.passes._query_rows import shape_of
 from stcompile.passes.base import PassResult
 from stcompile.passes.constants import integers
 from stcompile.passes.graph import NoMatch, dims, finish, is_op
-
-# Up to here a text's scores are made all at once, as before: 16 MB for 16 heads. More than one such text is never run
-# together, and models that take no longer ones are left as they are.
-DIRECT_POSITIONS = 512
+from stcompile.runtime.batching import LONG
 
 # Scores that are held at once, as float32: 32 MB.
 _SCORES = 1 << 23
@@ -45,7 +42,7 @@ class BlockAttention:
 
     name = "block-attention"
 
-    def __init__(self, longest: int | None, *, direct: int = DIRECT_POSITIONS, scores: int = _SCORES) -> None:
+    def __init__(self, longest: int | None, *, direct: int = LONG, scores: int = _SCORES) -> None:
         self._longest = longest
         self._direct = direct
         self._scores = scores

@@ -10,6 +10,10 @@ from itertools import groupby
 # and memory stays flat however long the list is: 4 bytes a token, so 4 MB where a text has 256.
 WINDOW = 4096
 
+# Positions of a text above which it runs alone: it fills every thread by itself, and two would take twice the memory.
+# Up to here graphs make all scores of a text at once, 16 MB for 16 heads.
+LONG = 512
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -18,10 +22,12 @@ class Limits:
     Attributes:
         texts: most texts; None for no limit.
         tokens: most positions, padding included; None for no limit.
+        width: texts of more positions run alone; None for no limit.
     """
 
     texts: int | None
     tokens: int | None
+    width: int | None = None
 
     def allow(self, texts: int, tokens: int) -> bool:
         """Whether a batch may be that large."""
@@ -29,6 +35,8 @@ class Limits:
 
     def texts_of(self, width: int) -> int:
         """Most texts of a batch whose longest takes `width` positions."""
+        if self.width is not None and width > self.width:
+            return 1
         by_tokens = None if self.tokens is None else self.tokens // max(1, width)
         return max(1, min((limit for limit in (self.texts, by_tokens) if limit is not None), default=2**31))
 

@@ -17,13 +17,13 @@ class Distinct:
 
     Attributes:
         texts: each once, in the order of their first appearance.
-        places: position in `texts` of each text of the call; None where all differ.
-        counts: how often each of `texts` appears; None where all differ.
+        places: positions in the call of the first of `texts`, then of the second, and so on; None where all differ.
+        ends: where in `places` those of each of `texts` end; None where all differ.
     """
 
     texts: list[Text]
     places: NDArray[np.int64] | None
-    counts: NDArray[np.int64] | None
+    ends: NDArray[np.int64] | None
 
     @classmethod
     def of(cls, texts: list[Text]) -> Distinct:
@@ -33,9 +33,26 @@ class Distinct:
             place_of.setdefault(text, len(place_of))
         if len(place_of) == len(texts):
             return cls(texts, None, None)
-        places = np.fromiter((place_of[text] for text in texts), dtype=np.int64, count=len(texts))
-        return cls(list(place_of), places, np.bincount(places))
+        which = np.fromiter((place_of[text] for text in texts), dtype=np.int64, count=len(texts))
+        return cls(list(place_of), np.argsort(which, kind="stable"), np.cumsum(np.bincount(which)))
 
-    def count(self, rows: Sequence[int]) -> int:
-        """How many texts of the call some of `texts` stand for."""
-        return len(rows) if self.counts is None else int(self.counts[list(rows)].sum())
+    def write(self, rows: Sequence[int], vectors: NDArray[np.generic], result: NDArray[np.generic]) -> int:
+        """Puts the vectors of some of `texts` where the call's texts have theirs.
+
+        Args:
+            rows: positions in `texts`.
+            vectors: of each of them, `(len(rows), dim)`.
+            result: of the whole call, `(n, dim)`.
+
+        Returns:
+            how many texts of the call they stand for.
+        """
+        if self.places is None or self.ends is None:
+            result[rows] = vectors
+            return len(rows)
+        written = 0
+        for row, vector in zip(rows, vectors, strict=True):
+            places = self.places[self.ends[row - 1] if row else 0 : self.ends[row]]
+            result[places] = vector
+            written += len(places)
+        return written

@@ -220,7 +220,7 @@ class Encoder:
             prompt_name: which of `prompts` to put in front of each text.
             prompt: the text to put in front of each text; wins over `prompt_name`.
             batch_size: texts per run of the graph; None makes batches of the artifact's token budget, which is faster
-                and keeps memory flat whatever the texts' lengths. Token embeddings, whose rows show the padding of a
+                and keeps memory flat however many texts there are. Token embeddings, whose rows show the padding of a
                 batch, come from batches of 32 then, as in sentence-transformers.
             show_progress_bar: a progress bar on stderr; None shows one when the `stcompile` logger is at
                 INFO or below.
@@ -486,7 +486,7 @@ def _rows(route: OpenRoute, texts: list[Text], options: EncodeOptions, bar: Any)
     call = _Call(route, options.prompt, options.batch_size, options.keep, options.normalize)
     if options.output_value == TOKENS:
         return call.tokens(texts, bar)
-    return postprocess.quantize(call.embeddings(texts, bar), options.precision)
+    return call.embeddings(texts, options.precision, bar)
 
 
 @dataclass(frozen=True)
@@ -507,15 +507,18 @@ class _Call:
     keep: int | None
     normalize: bool
 
-    def embeddings(self, texts: list[Text], bar: Any) -> NDArray[np.float32]:
-        """float32 `(n, dim)`."""
+    def embeddings(self, texts: list[Text], precision: str, bar: Any) -> NDArray[Any]:
+        """`(n, dim)` in that precision, see `postprocess.quantize`; nothing as large is held beside it."""
         distinct = Distinct.of(texts)
-        found = np.zeros((len(distinct.texts), min(self.keep or self.route.dim, self.route.dim)), dtype=np.float32)
+        # The ranges of int8 are known in the end.
+        at_once = precision if precision in postprocess.ROW_BY_ROW else "float32"
+        width = min(self.keep or self.route.dim, self.route.dim)
+        result = postprocess.empty(len(texts), width, at_once)
         for rows, _, vectors in self.route.run(distinct.texts, self.prompt, self.batch_size, SENTENCE):
             kept = vectors[:, : self.keep]
-            found[rows] = postprocess.normalize(kept) if self.normalize else kept
-            bar.update(distinct.count(rows))
-        return found if distinct.places is None else found[distinct.places]
+            kept = postprocess.normalize(kept) if self.normalize else kept
+            bar.update(distinct.write(rows, postprocess.quantize(kept, at_once), result))
+        return result if at_once == precision else postprocess.quantize(result, precision)
 
     def tokens(self, texts: list[Text], bar: Any) -> list[NDArray[np.float32]]:
         """float32 `(tokens, hidden)` of each text."""

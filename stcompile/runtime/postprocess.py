@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,9 +11,12 @@ from stcompile.errors import InputError
 
 PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
 
+# Those that take each vector for itself.
+ROW_BY_ROW = ("float32", "binary", "ubinary")
+
 _TINY = np.float32(1e-12)
 
-# Differences held at once, as float32: 1 MiB, which a CPU's cache holds.
+# Numbers in between that are held at once, as float32: 1 MiB, which a CPU's cache holds.
 _TILE = 1 << 18
 
 Matrix = NDArray[np.float32]
@@ -22,6 +27,13 @@ def normalize(embeddings: Matrix) -> Matrix:
     lengths = np.linalg.norm(embeddings, axis=-1, keepdims=True)
     result: Matrix = embeddings / np.maximum(lengths, _TINY)
     return result
+
+
+def empty(count: int, dim: int, precision: str) -> NDArray[Any]:
+    """Room for that many vectors of so many dimensions."""
+    if precision in ("binary", "ubinary"):
+        return np.empty((count, -(-dim // 8)), dtype=np.int8 if precision == "binary" else np.uint8)
+    return np.empty((count, dim), dtype=precision)
 
 
 def quantize(embeddings: Matrix, precision: str) -> NDArray[np.generic]:
@@ -49,13 +61,21 @@ def quantize(embeddings: Matrix, precision: str) -> NDArray[np.generic]:
             f"precision={precision!r} takes its ranges from the texts of the call and needs at least two: "
             "pass more texts, or ask for float32, binary or ubinary"
         )
+    result = empty(len(embeddings), embeddings.shape[1], precision)
     if len(embeddings) == 0:
-        return embeddings.astype(np.int8 if precision == "int8" else np.uint8)
+        return result
     low, high = embeddings.min(axis=0), embeddings.max(axis=0)
     step = (high - low) / np.float32(255)
     step[step == 0] = 1
-    levels: Matrix = np.clip(np.floor((embeddings - low) / step), 0, 255)
-    return levels.astype(np.uint8) if precision == "uint8" else (levels - 128).astype(np.int8)
+    rows = max(1, _TILE // max(1, embeddings.shape[1]))
+    for start in range(0, len(embeddings), rows):
+        levels = embeddings[start : start + rows] - low
+        levels /= step
+        np.clip(np.floor(levels, out=levels), 0, 255, out=levels)
+        if precision == "int8":
+            levels -= 128
+        result[start : start + rows] = levels
+    return result
 
 
 def similarity(name: str, left: Matrix, right: Matrix) -> Matrix:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 from threading import Lock
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcompile.errors import ArtifactError, InputError, StcompileError
-from stcompile.manifest import NO_PADDING, GraphSpec, Manifest, RoutingSpec, TextSpec
+from stcompile.manifest import NO_PADDING, SENTENCE, TOKENS, GraphSpec, Manifest, RoutingSpec, TextSpec
 from stcompile.runtime import batching
 from stcompile.runtime.batching import Limits
 from stcompile.runtime.device import CUDA, Device
@@ -52,6 +52,10 @@ GPU_LENGTH_MULTIPLE = 8
 # Batches a worker that make it worth to open a second engine for them.
 _MANY = 4
 
+# Positions of a row above which all threads work on one batch: side by side they would be no faster, and would take
+# their memory, and that of a second engine's weights, at once.
+_FILLS_THREADS = 2048
+
 
 class OpenRoute:
     """Runs the graph of one route; safe to use from several threads at once.
@@ -77,9 +81,10 @@ class OpenRoute:
         self.dim = manifest.dim_of(graph)
         self.outputs = tuple(output.name for output in graph.outputs)
         self.max_seq_length = spec.max_seq_length
+        self._on_gpu = device.kind == CUDA
         self._is_flat = "offsets" in [item.name for item in graph.inputs]
         self._same_length_only = manifest.padding == NO_PADDING
-        fills_gpu = device.kind == CUDA and not self._is_flat
+        fills_gpu = self._on_gpu and not self._is_flat
         self._token_budget = GPU_TOKEN_BUDGET if fills_gpu else graph.token_budget or TOKEN_BUDGET
         if fills_gpu and not self._same_length_only:
             spec = replace(spec, length_multiple=math.lcm(spec.length_multiple, GPU_LENGTH_MULTIPLE))
@@ -87,7 +92,7 @@ class OpenRoute:
         self.pads_to_multiple = spec.length_multiple > 1
         self._text = FRONT_ENDS[spec.kind](folder, spec, [item.name for item in graph.inputs])
         # A run of a flat graph is over before a second thread is told of it; a GPU computes one run at a time anyway.
-        self._workers = threads if device.kind != CUDA and not self._is_flat else 1
+        self._workers = 1 if self._on_gpu or self._is_flat else threads
         with engine_call:
             self._engine = open_engine(folder, graph, manifest, device, 1 if self._is_flat else threads)
         self._tokenizes_on_pool = threads > 1
@@ -107,12 +112,13 @@ class OpenRoute:
         """One output of the graph, batch by batch, until every text had its turn.
 
         Few batches run one after the other, each on all threads. Many run side by side, each on a thread of its own:
-        measured on two CPUs, that is 10% faster on short texts and up to a third on long ones.
+        measured on two CPUs, that is 10% faster on short texts and up to a third on those of 256 tokens. Batches of
+        very long ones never do.
 
         Args:
             texts: what to run.
             prompt: the text in front of each, or None.
-            batch_size: texts of a batch; None takes the artifact's token budget.
+            batch_size: texts of a batch; None takes the artifact's token budget. Long texts run alone on a CPU.
             output: name of the graph's output.
 
         Yields:
@@ -121,21 +127,19 @@ class OpenRoute:
         Raises:
             InputError: the tokenizer fails on a text.
         """
-        batches = self.batches(texts, prompt, batch_size)
-        route, workers = self, 1
-        if self._workers > 1:
-            first = list(islice(batches, _MANY * self._workers))
-            batches = chain(first, batches)
-            if len(first) == _MANY * self._workers:
-                route, workers = self.single_threaded(), self._workers
-        for (places, feeds), found in in_parallel(batches, lambda batch: route.infer(batch[1], output), workers):
-            yield places, feeds, found
+        for fills, batches in groupby(self.batches(texts, prompt, batch_size, output), _fills_threads):
+            for (places, feeds), found in self._run(batches, output, self._workers if not fills else 1):
+                yield places, feeds, found
 
     def batches(
-        self, texts: Sequence[Text], prompt: str | None, batch_size: int | None
+        self, texts: Sequence[Text], prompt: str | None, batch_size: int | None, output: str = SENTENCE
     ) -> Iterator[tuple[list[int], Feeds]]:
         """Positions of some texts, and the graph's inputs for them. Arguments and errors as `run`."""
-        limits = Limits(batch_size, self._token_budget if batch_size is None or self._is_flat else None)
+        limits = Limits(
+            batch_size,
+            self._token_budget if batch_size is None or self._is_flat else None,
+            self._alone_above(output),
+        )
         windows = ((window, self._tokenized(texts, window, prompt)) for window in batching.windows(len(texts)))
         for window, rows in ahead(windows) if self._workers > 1 and len(texts) > batching.WINDOW else windows:
             for batch in self._grouped(rows, limits):
@@ -155,6 +159,26 @@ class OpenRoute:
         if self._workers > 1:
             other._engine, other._workers = self._shared_engine(), 1
         return other
+
+    def _run(
+        self, batches: Iterator[tuple[list[int], Feeds]], output: str, workers: int
+    ) -> Iterator[tuple[tuple[list[int], Feeds], NDArray[np.float32]]]:
+        """Each batch with its output's rows: side by side where there are workers and enough batches for them."""
+        route = self
+        if workers > 1:
+            first = list(islice(batches, _MANY * workers))
+            batches = chain(first, batches)
+            if len(first) == _MANY * workers:
+                route = self.single_threaded()
+            else:
+                workers = 1
+        return in_parallel(batches, lambda batch: route.infer(batch[1], output), workers)
+
+    def _alone_above(self, output: str) -> int | None:
+        """Positions above which a text runs alone."""
+        # Rows that are padded on the left show which texts shared a batch.
+        shows_batches = output == TOKENS and self._spec.padding_side == "left"
+        return None if self._is_flat or self._on_gpu or shows_batches else batching.LONG
 
     def _shared_engine(self) -> Engine:
         """An engine of as many runs at once as there are threads, opened when it is first needed."""
@@ -180,6 +204,12 @@ class OpenRoute:
             return batching.by_tokens(lengths, limits)
         width = partial(width_of, spec=self._spec)
         return batching.by_length(lengths, width, limits, same_length_only=self._same_length_only)
+
+
+def _fills_threads(batch: tuple[list[int], Feeds]) -> bool:
+    """Whether a batch has work for every thread in each of its rows."""
+    mask = batch[1].get("attention_mask")
+    return mask is not None and mask.shape[1] > _FILLS_THREADS
 
 
 def route_of(routing: RoutingSpec | None, task: str | None) -> str:

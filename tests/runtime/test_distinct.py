@@ -19,15 +19,18 @@ def test_all_different_is_left_as_it_is() -> None:
     found = Distinct.of(texts)
     assert found.texts is texts
     assert found.places is None
-    assert found.count([0, 2]) == 2
+    result = np.zeros((4, 1))
+    assert found.write([0, 2], np.array([[1], [2]]), result) == 2
+    assert result.tolist() == [[1], [0], [2], [0]]
 
 
-def test_equal_ones_are_once() -> None:
+def test_equal_ones_are_once_and_are_written_to_every_place() -> None:
     found = Distinct.of(["b", "a", "b", ("a", "b"), "b", ("a", "b")])
     assert found.texts == ["b", "a", ("a", "b")]
-    assert found.places is not None
-    assert found.places.tolist() == [0, 1, 0, 2, 0, 2]
-    assert (found.count([0]), found.count([1, 2])) == (3, 3)
+    result = np.zeros((6, 1))
+    assert found.write([0], np.array([[1]]), result) == 3
+    assert found.write([2, 1], np.array([[3], [2]]), result) == 3
+    assert result[:, 0].tolist() == [1, 2, 1, 3, 1, 3]
 
 
 @pytest.fixture(scope="module")

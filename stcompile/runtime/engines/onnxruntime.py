@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from stcompile.errors import ProviderError
 from stcompile.native import library
 from stcompile.runtime.engines.sessions import LEVELS, import_onnxruntime, opened
+from stcompile.runtime.engines.sizes import is_large
 
 # A level of our own: the engine widens 8-bit weights so that nothing saturates, which it only does at its extended
 # level. Measured on an artifact of schema 1: min cosine .9996 instead of .958 on a CPU without VNNI.
@@ -46,6 +47,8 @@ class OnnxRuntimeEngine:
         if native:
             _register(options, library())
         self._session: Any = opened(ort, graph, options, ["CPUExecutionProvider"])
+        self._giving_back: Any = ort.RunOptions()
+        self._giving_back.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
     @property
     def inputs(self) -> set[str]:
@@ -60,7 +63,8 @@ class OnnxRuntimeEngine:
 
     def run(self, feeds: dict[str, NDArray[np.int64]], outputs: tuple[str, ...]) -> list[NDArray[np.float32]]:
         """Computes the named outputs, `(batch, dim)` or `(batch, sequence, hidden)` float32."""
-        results: list[NDArray[np.float32]] = self._session.run(list(outputs), feeds)
+        how = self._giving_back if is_large(feeds) else None
+        results: list[NDArray[np.float32]] = self._session.run(list(outputs), feeds, how)
         return results
 
 

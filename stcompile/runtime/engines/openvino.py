@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from stcompile.errors import ArtifactError, MissingExtraError, ProviderError
 from stcompile.extras import require
 from stcompile.manifest import EngineSpec
+from stcompile.runtime.engines.sizes import is_large, trim
 
 # What the manifest calls a number type to what OpenVINO calls it.
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
@@ -98,7 +99,11 @@ class OpenVinoEngine:
         with self._request() as request:
             results = request.infer(feeds, share_inputs=True, share_outputs=True)
             # The request's own memory goes to the next call.
-            return [np.array(results[self._positions[name]]) for name in outputs]
+            found = [np.array(results[self._positions[name]]) for name in outputs]
+        if is_large(feeds):
+            self._model.release_memory()
+            trim()
+        return found
 
     @contextmanager
     def _request(self) -> Iterator[Any]:

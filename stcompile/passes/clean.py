@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain, count
 
 import numpy as np
@@ -12,6 +13,9 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from stcompile.passes.base import PassResult
+
+# Of an ONNX tensor that means something
+_MOST_AXES = 8
 
 _FOLDED_FROM = "pkg.onnxscript.optimizer.folded_from"
 
@@ -41,9 +45,9 @@ class CleanGraph:
             # what is left is never called
             model.functions.clear()
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-        _make_contiguous(model.graph)
         size = _size(model)
-        common.DeduplicateHashedInitializersPass()(model)
+        with _hashable(model.graph):
+            common.DeduplicateHashedInitializersPass()(model)
         common.IdentityEliminationPass()(model)
         common.CommonSubexpressionEliminationPass()(model)
         common.RemoveUnusedNodesPass()(model)
@@ -54,12 +58,26 @@ class CleanGraph:
         return PassResult(model, changes, () if changes else ("the graph is already clean",))
 
 
-def _make_contiguous(graph: ir.Graph) -> None:
-    """Copies weights that are views (a folded transpose): onnx_ir hashes their buffer, which a view lacks."""
+@contextmanager
+def _hashable(graph: ir.Graph) -> Iterator[None]:
+    """Shows weights that are turned views of torch's as the memory they view, which has a buffer to hash.
+
+    The exporter folds transposes so; copied, they would be most of the model a second time. Of a shape that no tensor
+    has, what is viewed is equal to another view alone.
+    """
+    views: dict[ir.Value, ir.TensorProtocol] = {}
     for value in graph.initializers.values():
         tensor = value.const_value
-        if tensor is not None and not (array := tensor.numpy()).flags.c_contiguous:
-            value.const_value = ir.tensor(np.ascontiguousarray(array), dtype=tensor.dtype, name=value.name)
+        if tensor is None or (array := tensor.numpy()).flags.c_contiguous:
+            continue
+        views[value] = tensor
+        seen = np.ascontiguousarray(array.T)
+        value.const_value = ir.tensor(seen.reshape((1,) * _MOST_AXES + seen.shape), dtype=tensor.dtype, name=value.name)
+    try:
+        yield
+    finally:
+        for value, tensor in views.items():
+            value.const_value = tensor
 
 
 def _size(model: ir.Model) -> int:

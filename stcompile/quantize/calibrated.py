@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import onnx_ir as ir
 
+from stcompile.artifact import scratch
 from stcompile.manifest import BudgetSummary, QuantizationSummary
 from stcompile.quantize.budget import search
 from stcompile.quantize.choose import block_options, column_options, int8_options
@@ -41,17 +43,23 @@ class Calibrated:
         Raises:
             BudgetError: not even with every layer in float32 is the budget met.
         """
+        # The rows of all layers together are larger than the model: they are in files, and in memory a layer at a time.
+        with scratch("rows") as folder:
+            return self._quantized(model, job, folder)
+
+    def _quantized(self, model: ir.Model, job: QuantizationJob, folder: Path) -> QuantizationSummary:
         assert job.calibration is not None  # of every target that calibrates
         split_token_gemms(model)
         layers = find_layers(model.graph)
         options: list[tuple[LayerPlan, ...]] = []
         if layers:
             job.tell(f"running {len(job.calibration)} calibration texts through {len(layers)} layers")
-            seen = record(model, [layer.data for layer in layers], job.calibration.batches)
+            seen = record(model, [layer.data for layer in layers], job.calibration.batches, folder)
             for number, layer in enumerate(layers, start=1):
                 job.tell(f"layer {number} of {len(layers)}: {layer.name}")
                 options.append(self.options(layer, seen[layer.data]))
         plans, reached = self._within_budget(model, options, job)
+        job.tell("rounding weights")
         tables = self._apply(model, plans)
         return summarized(
             self.scheme,

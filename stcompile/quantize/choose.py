@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -21,6 +20,7 @@ from stcompile.quantize.schemes import (
     relative_error,
     restored_blocks,
     restored_columns,
+    squared_lengths,
 )
 
 Array = NDArray[np.float32]
@@ -85,12 +85,11 @@ def fused_options(layer: Layer, seen: Recording) -> tuple[LayerPlan, ...]:
         8 bits and float32; float32 alone where they make an outlier's error.
     """
     trial = _Trial(layer, seen)
-    weights = partial(restored_columns, pair_safe=False)
     schemes = [PerToken(ZERO_POINTS[0])]
     if trial.never_below is not None:
         schemes += [PerToken(zero_point, trial.never_below) for zero_point in ZERO_POINTS[1:]]
     errors = {
-        (scheme, strength): trial.error(strength, scheme.restored, weights)
+        (scheme, strength): trial.error(strength, scheme.restored, trial.columns(strength, pair_safe=False))
         for scheme in schemes
         # What a value never goes below is known of unsmoothed ones alone.
         for strength in (trial.strengths if scheme.never_below is None else (None,))
@@ -116,7 +115,7 @@ def column_options(layer: Layer, seen: Recording) -> tuple[LayerPlan, ...]:
     """Weights in 8 bits per output column, activations as they are; then float32."""
     trial = _Trial(layer, seen)
     # Unsmoothed: there is no activation to make easier. Nor is there a multiplication in 8 bits that could saturate.
-    error = trial.error(None, _unchanged, partial(restored_columns, pair_safe=False))
+    error = trial.error(None, _unchanged, trial.columns(None, pair_safe=False))
     weights = trial.rounded(None, _unchanged, pair_safe=False)
     return LayerPlan(layer, WEIGHTS, weights=weights, error=error), LayerPlan(layer, FLOAT32, error=0.0)
 
@@ -145,7 +144,7 @@ def known(plan: LayerPlan) -> float:
 
 def _best_blocks(trial: _Trial, bits: int, block: int) -> LayerPlan:
     def error(strength: float | None) -> float:
-        return trial.error(strength, _unchanged, lambda weight: restored_blocks(weight, bits, block))
+        return trial.error(strength, _unchanged, restored_blocks(trial.weight(strength), bits, block))
 
     errors = {strength: error(strength) for strength in trial.strengths}
     strength = _smallest(errors)
@@ -163,12 +162,13 @@ def _best_blocks(trial: _Trial, bits: int, block: int) -> LayerPlan:
 def _best_static(trial: _Trial) -> LayerPlan:
     def with_range(strength: float | None, observer: str) -> tuple[StaticRange, float]:
         levels = StaticRange.covering(*trial.range(strength, observer))
-        return levels, trial.error(strength, levels.restored, restored_columns)
+        return levels, trial.error(strength, levels.restored, trial.columns(strength))
 
-    errors = {strength: with_range(strength, "min-max")[1] for strength in trial.strengths}
-    strength = _smallest(errors)
-    chosen, (levels, error) = "min-max", with_range(strength, "min-max")
-    for observer in OBSERVERS:
+    first, *others = OBSERVERS
+    whole = {strength: with_range(strength, first) for strength in trial.strengths}
+    strength = _smallest({strength: error for strength, (_, error) in whole.items()})
+    chosen, (levels, error) = first, whole[strength]
+    for observer in others:
         other, other_error = with_range(strength, observer)
         if other_error < _WORTH_CUTTING * error:
             chosen, levels, error = observer, other, other_error
@@ -186,11 +186,14 @@ def _best_static(trial: _Trial) -> LayerPlan:
 
 def _best_per_token(trial: _Trial) -> LayerPlan:
     def error(strength: float | None, scheme: PerToken) -> float:
-        return trial.error(strength, scheme.restored, restored_columns)
+        return trial.error(strength, scheme.restored, trial.columns(strength))
 
-    middle = {zero_point: error(None, PerToken(zero_point)) for zero_point in ZERO_POINTS}
-    scheme = PerToken(min(middle, key=lambda point: middle[point]))
-    errors = {strength: error(strength, scheme) for strength in trial.strengths}
+    plain = {zero_point: error(None, PerToken(zero_point)) for zero_point in ZERO_POINTS}
+    best_point = min(plain, key=lambda point: plain[point])
+    scheme = PerToken(best_point)
+    errors = {
+        strength: plain[best_point] if strength is None else error(strength, scheme) for strength in trial.strengths
+    }
     strength = _smallest(errors)
     found = errors[strength]
     if strength is None and trial.never_below is not None:
@@ -226,9 +229,13 @@ class _Trial:
     def __init__(self, layer: Layer, seen: Recording) -> None:
         self.layer = layer
         self._seen = seen
-        self._weight = np.concatenate(layer.weights, axis=1)
-        self._rows = seen.rows[:: max(1, len(seen.rows) // _TRIAL_ROWS)]
+        self._weight = np.ascontiguousarray(np.concatenate(layer.weights, axis=1))
+        rows = seen.rows
+        self._rows = rows[:: max(1, len(rows) // _TRIAL_ROWS)].copy()
         self._exact = self._rows @ self._weight
+        self._length = squared_lengths(self._exact)
+        self._columns: dict[tuple[float | None, bool], Array] = {}
+        self._smoothing: dict[float, Array] = {}
 
     @property
     def strengths(self) -> Sequence[float | None]:
@@ -245,37 +252,50 @@ class _Trial:
         """Divisor of each input channel, `(in,)`, of geometric mean 1; None for no strength."""
         if strength is None:
             return None
-        activation = np.maximum(np.maximum(np.abs(self._seen.low), np.abs(self._seen.high)), 1e-5)
-        weight = np.maximum(np.abs(self._weight).max(axis=1), 1e-5)
-        logs = strength * np.log(activation) - (1 - strength) * np.log(weight)
-        divisor: Array = np.exp(logs - logs.mean()).astype(np.float32)
-        return divisor
+        if strength not in self._smoothing:
+            activation = np.maximum(np.maximum(np.abs(self._seen.low), np.abs(self._seen.high)), 1e-5)
+            weight = np.maximum(np.abs(self._weight).max(axis=1), 1e-5)
+            logs = strength * np.log(activation) - (1 - strength) * np.log(weight)
+            self._smoothing[strength] = np.exp(logs - logs.mean()).astype(np.float32)
+        return self._smoothing[strength]
+
+    def weight(self, strength: float | None) -> Array:
+        """The layer's weights side by side, smoothed, `(in, out)`."""
+        divisor = self.smoothing(strength)
+        return self._weight if divisor is None else self._weight * divisor[:, None]
+
+    def columns(self, strength: float | None, *, pair_safe: bool = True) -> Array:
+        """What they become in 8 bits per output column, rounded to the nearest."""
+        key = strength, pair_safe
+        if key not in self._columns:
+            self._columns[key] = restored_columns(self.weight(strength), pair_safe=pair_safe)
+        return self._columns[key]
 
     def range(self, strength: float | None, observer: str) -> tuple[float, float]:
         """What an observer would have the levels cover, after smoothing."""
-        rows, low, high = (self._divided(part, strength) for part in (self._rows, self._seen.low, self._seen.high))
+        divisor = self.smoothing(strength)
+        rows, low, high = (_divided(part, divisor) for part in (self._rows, self._seen.low, self._seen.high))
         return OBSERVERS[observer](rows, float(low.min()), float(high.max()))
 
-    def error(self, strength: float | None, activation: Restore, weight: Restore) -> float:
-        """Relative error of the output, with weights rounded to the nearest."""
-        divisor = self.smoothing(strength)
-        matrix = self._weight if divisor is None else self._weight * divisor[:, None]
-        return relative_error(self._exact, activation(self._divided(self._rows, strength)) @ weight(matrix))
+    def error(self, strength: float | None, activation: Restore, weight: Array) -> float:
+        """Relative error of the output with these activations and these weights, both smoothed."""
+        rows = activation(_divided(self._rows, self.smoothing(strength)))
+        return relative_error(self._exact, rows @ weight, self._length)
 
     def rounded(
         self, strength: float | None, activation: Restore, *, pair_safe: bool = True, bits: int = 8, block: int = 0
     ) -> RoundedWeights:
         """The layer's weights for a plan, their rounding compensated on all recorded rows."""
-        divisor = self.smoothing(strength)
-        matrices = [weight if divisor is None else weight * divisor[:, None] for weight in self.layer.weights]
+        # The rows are read again when they are needed: a plan outlives its layer's turn, and holds none.
+        seen, divisor = self._seen, self.smoothing(strength)
 
         def rows() -> Array:
-            return activation(self._divided(self._seen.rows, strength))
+            return activation(_divided(seen.rows, divisor))
 
         # What several layers share must be rounded alike for all of them.
         compensated = None if self.layer.shares_weights else rows
-        return RoundedWeights(tuple(matrices), compensated, pair_safe, bits, block)
+        return RoundedWeights(tuple(self.layer.weights), compensated, divisor, pair_safe, bits, block)
 
-    def _divided(self, part: Array, strength: float | None) -> Array:
-        divisor = self.smoothing(strength)
-        return part if divisor is None else part / divisor
+
+def _divided(part: Array, divisor: Array | None) -> Array:
+    return part if divisor is None else part / divisor

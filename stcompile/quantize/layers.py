@@ -36,7 +36,7 @@ class Layer:
 
     @property
     def weights(self) -> list[Array]:
-        """The weights, `(in, out)` each."""
+        """The weights, `(in, out)` each: turned views of torch's memory, as the exporter leaves them."""
         return [weight_of(node) for node in self.nodes]
 
     @property

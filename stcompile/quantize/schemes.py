@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ Array = NDArray[np.float32]
 SMALLEST_SCALE = 1e-12
 
 TOP_LEVEL = 255
+
+_BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -89,14 +92,27 @@ def restored_blocks(weight: Array, bits: int, block: int) -> Array:
     return quantize_blocks(weight, bits, block).restored()
 
 
-def relative_error(exact: Array, found: Array) -> float:
+def relative_error(exact: Array, found: Array, length: NDArray[np.float64] | None = None) -> float:
     """Root mean square, over rows, of the error's length as a share of the row's length.
 
     Args:
         exact: the layer's output in float32, `(n, out)`.
         found: the same of a scheme.
+        length: `squared_lengths(exact)`, where many schemes are compared with one output.
     """
-    wrong = np.square(found - exact, dtype=np.float64).sum(axis=1)
-    length = np.square(exact, dtype=np.float64).sum(axis=1)
+    length = squared_lengths(exact) if length is None else length
     some = length > 0
-    return float(np.sqrt((wrong[some] / length[some]).mean())) if some.any() else 0.0
+    if not some.any():
+        return 0.0
+    wrong = np.concatenate([squared_lengths(found[part] - exact[part]) for part in _blocks_of(exact)])
+    return float(np.sqrt((wrong[some] / length[some]).mean()))
+
+
+def squared_lengths(rows: Array) -> NDArray[np.float64]:
+    """Of each row, `(n,)`."""
+    return np.concatenate([np.square(rows[part], dtype=np.float64).sum(axis=1) for part in _blocks_of(rows)])
+
+
+def _blocks_of(rows: Array) -> Iterator[slice]:
+    """Some rows at a time: in float64 all of them would be the largest thing in memory."""
+    return (slice(start, start + _BLOCK) for start in range(0, max(1, len(rows)), _BLOCK))

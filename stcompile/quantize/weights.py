@@ -16,6 +16,8 @@ LEVELS = 127
 LARGEST_PAIR = 128
 _PAIR_BEFORE_ROUNDING = 127.4
 
+_TABLE_ROWS = 1024
+
 
 def quantize_columns(weight: Array, *, pair_safe: bool = True) -> tuple[NDArray[np.int8], Array]:
     """Symmetric int8 with one scale per output column, that no CPU saturates on.
@@ -55,9 +57,15 @@ def quantize_rows(table: Array) -> tuple[NDArray[np.int8], Array]:
     Returns:
         int8 `(rows, columns)` in [-127, 127], and float32 scales `(rows,)`; a row of zeros gets scale 1.
     """
-    largest = np.abs(table).max(axis=1)
-    scale = np.where(largest > 0, largest / LEVELS, 1).astype(np.float32)
-    return _rounded(table, scale[:, None]), scale
+    levels = np.empty(table.shape, dtype=np.int8)
+    scales = np.empty(len(table), dtype=np.float32)
+    # A table may be most of the model: some rows at a time.
+    for start in range(0, len(table), _TABLE_ROWS):
+        part = slice(start, start + _TABLE_ROWS)
+        largest = np.abs(table[part]).max(axis=1)
+        scales[part] = np.where(largest > 0, largest / LEVELS, 1)
+        levels[part] = _rounded(table[part], scales[part, None])
+    return levels, scales
 
 
 @dataclass(frozen=True)

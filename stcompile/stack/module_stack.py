@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -120,7 +121,7 @@ class ModuleStack(nn.Module):
             digest.update(route.front_end("")[1].encode())
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(name.encode())
-            digest.update(tensor.contiguous().numpy().tobytes())
+            digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
         return digest.hexdigest()
 
     def notes(self) -> tuple[str, ...]:

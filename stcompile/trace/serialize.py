@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from stcompile.manifest import GraphSpec, TensorSpec
+from stcompile.trace.protobuf import write_model
 
 GRAPH_FILE = "model.onnx"
 EXTERNAL_FILE = "model.onnx.data"
@@ -42,7 +43,10 @@ def write_graphs(models: Mapping[str, ir.Model], folder: Path) -> tuple[GraphSpe
         weights = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
         external = EXTERNAL_FILE if weights > EXTERNAL_ABOVE else None
         _stamp(model)
-        ir.save(model, folder / GRAPH_FILE, external_data=external)
+        if external is None:
+            write_model(model, folder / GRAPH_FILE)
+        else:
+            ir.save(model, folder / GRAPH_FILE, external_data=external)
         return (_describe(route, model, GRAPH_FILE, external),)
     with (folder / SHARED_FILE).open("wb") as stream:
         shared = _SharedWeights(stream, folder)
@@ -52,7 +56,7 @@ def write_graphs(models: Mapping[str, ir.Model], folder: Path) -> tuple[GraphSpe
     specs = []
     for index, (route, model) in enumerate(models.items()):
         file = f"model-{index}-{re.sub(r'[^A-Za-z0-9_]+', '_', route)[:40]}.onnx"
-        ir.save(model, folder / file)
+        write_model(model, folder / file)
         specs.append(_describe(route, model, file, SHARED_FILE))
     return tuple(specs)
 
@@ -74,7 +78,7 @@ class _SharedWeights:
             data = np.ascontiguousarray(tensor.numpy())
             value.const_value = ir.ExternalTensor(
                 SHARED_FILE,
-                self._place(data.tobytes()),
+                self._place(data.reshape(-1).view(np.uint8).data),
                 data.nbytes,
                 tensor.dtype,
                 shape=ir.Shape(data.shape),
@@ -82,7 +86,7 @@ class _SharedWeights:
                 base_dir=self._folder,
             )
 
-    def _place(self, data: bytes) -> int:
+    def _place(self, data: memoryview) -> int:
         key = hashlib.sha256(data).digest()
         if key not in self._places:
             self._stream.write(b"\0" * (-self._stream.tell() % _ALIGNMENT))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -82,6 +84,9 @@ def network() -> ir.Model:
     return model
 
 
+ROWS = tempfile.TemporaryDirectory()
+
+
 @cache
 def prepared(bits: tuple[int, ...]) -> tuple[ir.Model, list[tuple[LayerPlan, ...]]]:
     """The network, which nobody changes, and what its layers may become."""
@@ -91,7 +96,9 @@ def prepared(bits: tuple[int, ...]) -> tuple[ir.Model, list[tuple[LayerPlan, ...
 
 def options_of(model: ir.Model, bits: tuple[int, ...] = ()) -> list[tuple[LayerPlan, ...]]:
     layers = find_layers(model.graph)
-    seen = record(model, [layer.data for layer in layers], calibration().batches)
+    # Read again when a plan is first written
+    folder = Path(tempfile.mkdtemp(dir=ROWS.name))
+    seen = record(model, [layer.data for layer in layers], calibration().batches, folder)
     if bits:
         return [block_options(layer, seen[layer.data], bits, 32) for layer in layers]
     return [int8_options(layer, seen[layer.data]) for layer in layers]

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import tempfile
+import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -33,6 +37,9 @@ def normal(seed: int = 0) -> Array:
     return np.random.default_rng(seed).standard_normal((ROWS, WIDTH)).astype(np.float32)
 
 
+ROWS_FOLDER = tempfile.TemporaryDirectory()
+
+
 def graph(weight: Array) -> ir.Model:
     return parsed(
         f"""<ir_version: 10, opset_import: ["" : 20]>
@@ -47,7 +54,9 @@ def layer_of(weight: Array | None = None) -> Layer:
 
 
 def seen(rows: Array) -> Recording:
-    return Recording(rows, rows.min(axis=0), rows.max(axis=0))
+    file = Path(tempfile.mkstemp(dir=ROWS_FOLDER.name)[1])
+    rows.tofile(file)
+    return Recording(file, rows.min(axis=0), rows.max(axis=0))
 
 
 def outlier_channel() -> Array:
@@ -274,3 +283,17 @@ def test_what_a_layer_never_read_does_not_break_anything() -> None:
             assert np.isfinite(plan.smoothing).all()
     for plan in int8_options(layer_of(), seen(np.zeros((ROWS, WIDTH), np.float32))):
         assert known(plan) == 0
+
+
+def test_a_plan_holds_no_rows() -> None:
+    """Those of all layers together are several times the model."""
+    layer, recording = layer_of(), seen(normal())
+    int8_options(layer, recording)  # what numpy and onnxruntime set up once
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    plans = int8_options(layer, recording)
+    gc.collect()
+    held = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert all(plan.layer is layer for plan in plans)
+    assert held < normal().nbytes / 4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
@@ -65,16 +67,16 @@ def in_numpy(ids: npt.NDArray[np.int64]) -> tuple[Array, Array]:
     return data.reshape(-1, WIDTH), (np.maximum(data @ SQUARE, 0) + rows).reshape(-1, WIDTH)
 
 
-def recorded(model: ir.Model, chosen: list[Batch]) -> list[Recording]:
+def recorded(model: ir.Model, chosen: list[Batch], folder: Path) -> list[Recording]:
     values = [layer.data for layer in find_layers(model.graph)]
-    found = record(model, values, chosen)
+    found = record(model, values, chosen, folder)
     assert list(found) == values
     return list(found.values())
 
 
-def test_what_is_recorded_is_what_the_layers_read() -> None:
+def test_what_is_recorded_is_what_the_layers_read(tmp_path: Path) -> None:
     chosen = batches()[::3]
-    for index, found in enumerate(recorded(graph(), chosen)):
+    for index, found in enumerate(recorded(graph(), chosen, tmp_path)):
         expected = np.concatenate([in_numpy(item.feeds["input_ids"])[index] for item in chosen])
         np.testing.assert_allclose(found.rows, expected, rtol=0, atol=ROUNDING * np.abs(expected).max())
         assert found.rows.dtype == np.float32
@@ -82,13 +84,13 @@ def test_what_is_recorded_is_what_the_layers_read() -> None:
         assert np.array_equal(found.high, found.rows.max(axis=0))
 
 
-def test_the_smallest_and_largest_are_those_of_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_smallest_and_largest_are_those_of_all_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Also of rows that the sample does not hold."""
     from stcompile.quantize import recording
 
     monkeypatch.setattr(recording, "_ROWS", 40)
     chosen = batches()
-    for index, found in enumerate(recorded(graph(), chosen)):
+    for index, found in enumerate(recorded(graph(), chosen, tmp_path)):
         expected = np.concatenate([in_numpy(item.feeds["input_ids"])[index] for item in chosen])
         allowed = ROUNDING * np.abs(expected).max()
         assert len(found.rows) <= 41
@@ -97,13 +99,15 @@ def test_the_smallest_and_largest_are_those_of_all_rows(monkeypatch: pytest.Monk
         assert (found.low < found.rows.min(axis=0)).any()
 
 
-def test_the_sample_has_as_many_rows_of_each_text_as_of_every_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sample_has_as_many_rows_of_each_text_as_of_every_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """A long text would drown the short ones."""
     from stcompile.quantize import recording
 
     monkeypatch.setattr(recording, "_ROWS", 40)
     long, short = batch([list(range(200))], 0), [batch([[200 + text] * 10], 1 + text) for text in range(3)]
-    found = recorded(graph(), [long, *short])[0].rows
+    found = recorded(graph(), [long, *short], tmp_path)[0].rows
     expected = in_numpy(np.arange(300)[np.newaxis])[0]
     token = [int(np.abs(expected - row).sum(axis=1).argmin()) for row in found]
     assert len(token) == 40
@@ -113,40 +117,40 @@ def test_the_sample_has_as_many_rows_of_each_text_as_of_every_other(monkeypatch:
     assert np.diff(of_long).max() <= 23, "evenly spread"
 
 
-def test_the_graph_is_left_as_it_was() -> None:
+def test_the_graph_is_left_as_it_was(tmp_path: Path) -> None:
     model = graph()
     before, proto = states(model), ir.to_proto(model).graph.SerializeToString()
-    recorded(model, batches())
+    recorded(model, batches(), tmp_path)
     assert states(model) == before
     assert ir.to_proto(model).graph.SerializeToString() == proto
 
 
-def test_a_graph_whose_values_have_no_type_is_left_as_it_was() -> None:
+def test_a_graph_whose_values_have_no_type_is_left_as_it_was(tmp_path: Path) -> None:
     """Some passes leave them out."""
     model = graph()
     for node in model.graph:
         if node.op_type == "LayerNormalization":
             node.outputs[0].type = None
     before = states(model)
-    recorded(model, batches())
+    recorded(model, batches(), tmp_path)
     assert states(model) == before
 
 
-def test_a_graph_that_fails_is_left_as_it_was() -> None:
+def test_a_graph_that_fails_is_left_as_it_was(tmp_path: Path) -> None:
     model = graph()
     next(node for node in model.graph if node.op_type == "Relu").op_type = "NoSuchOperator"
     before = states(model)
     with pytest.raises(ArtifactError, match="cannot load"):
-        recorded(model, batches())
+        recorded(model, batches(), tmp_path)
     assert states(model) == before
 
 
-def test_an_output_may_be_what_a_layer_reads() -> None:
+def test_an_output_may_be_what_a_layer_reads(tmp_path: Path) -> None:
     model = graph()
     layer = find_layers(model.graph)[1]
     model.graph.outputs.append(layer.data)
     before = states(model)
-    found = recorded(model, batches())
+    found = recorded(model, batches(), tmp_path)
     assert found[1].rows.shape[1] == WIDTH
     assert states(model) == before
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from stcompile.quantize.rounded import RoundedWeights
-from stcompile.quantize.rounding import compensated_blocks, compensated_columns
+from stcompile.quantize.rounding import _DAMPING, _factor, compensated_blocks, compensated_columns
 from stcompile.quantize.weights import quantize_blocks, quantize_columns
 
 Array = npt.NDArray[np.float32]
@@ -143,3 +143,13 @@ def test_without_rows_weights_are_rounded_to_the_nearest() -> None:
     assert np.array_equal(blocks.levels, quantize_blocks(weight, 4, 16).levels)
     (moved,) = RoundedWeights((weight,), lambda: correlated(300, 48, 5), bits=4, block=16).blocks
     assert not np.array_equal(moved.levels, blocks.levels)
+
+
+@pytest.mark.parametrize("width", [1, 63, 64, 65, 200])
+def test_the_factor_is_that_of_the_inverse(width: int) -> None:
+    """Also of more columns than are inverted at once, and of an odd number of them."""
+    rows = np.random.default_rng(width).standard_normal((300, width)).astype(np.float32)
+    moment = (rows.T @ rows).astype(np.float64)
+    moment += _DAMPING * np.diag(moment).mean() * np.eye(width)
+    expected = np.linalg.cholesky(np.linalg.inv(moment)).T
+    np.testing.assert_allclose(_factor(rows), expected, rtol=0, atol=1e-12 * np.abs(expected).max())

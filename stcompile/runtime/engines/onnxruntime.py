@@ -36,16 +36,7 @@ class OnnxRuntimeEngine:
 
     def __init__(self, graph: Path, threads: int, optimization_level: str, *, native: bool = False) -> None:
         ort = import_onnxruntime("cpu")
-        options = ort.SessionOptions()
-        options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _LEVELS[optimization_level])
-        if optimization_level == UNSATURATED:
-            options.add_session_config_entry("session.x64quantprecision", "1")
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # Spinning workers burn the quota of a container and halved the speed of a busy machine.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if native:
-            _register(options, library())
+        options = session_options(ort, threads, optimization_level, native=native)
         self._session: Any = opened(ort, graph, options, ["CPUExecutionProvider"])
         self._giving_back: Any = ort.RunOptions()
         self._giving_back.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
@@ -66,6 +57,21 @@ class OnnxRuntimeEngine:
         how = self._giving_back if is_large(feeds) else None
         results: list[NDArray[np.float32]] = self._session.run(list(outputs), feeds, how)
         return results
+
+
+def session_options(ort: Any, threads: int, optimization_level: str, *, native: bool) -> Any:
+    """How a session is opened on the CPU. Arguments and errors as `OnnxRuntimeEngine`."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _LEVELS[optimization_level])
+    if optimization_level == UNSATURATED:
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Spinning workers burn the quota of a container and halved the speed of a busy machine.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if native:
+        _register(options, library())
+    return options
 
 
 def _register(options: Any, operators: Path) -> None:

@@ -12,10 +12,9 @@ import pytest
 
 from tests.conftest import MODELS
 
-# Above what the process had when the model was read, in weights. Measured: 0.9 as fp32 and 1.3 as int8; what torch's
-# exporter and its own code take is most of that. Before weights were shared, written one by one and rounded a layer at
-# a time: 3.6 and 5.9.
-ALLOWED = {"onnx-fp32": 2.0, "onnx-int8": 2.5}
+# Above what the process had before it was traced, in weights: most of the weights were read by then, the table was not.
+# Measured on a busy machine: 1.5 and 3.0; of copies in messages, sessions and plans 4.6 and 5.6.
+ALLOWED = {"onnx-fp32": 2.5, "onnx-int8": 4.0}
 
 # Wide, so that what is copied shows beside what the process takes in any case.
 SHAPE = {"vocab_size": 40_000, "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 2}
@@ -35,9 +34,13 @@ def memory(field):
 
 class Step:
     def __init__(self, name):
-        # Torch's first run, which reads the weights and much of torch itself, is over.
+        # Torch's first run, which reads most weights and much of torch itself, is over.
         if name.startswith("Tracing"):
             print(json.dumps(memory("VmRSS")))
+        # What judges it has a network and a process of its own.
+        if name.startswith("Proving"):
+            print(json.dumps(memory("VmHWM")), flush=True)
+            sys.exit()
 
     def __enter__(self):
         return lambda _: None
@@ -48,8 +51,7 @@ class Step:
 
 model, destination, target = sys.argv[1:]
 options = {"calibration": default_set().texts[::4]} if "int8" in target else {}
-export_model(model, destination, target, texts=["one", "two words", "three short words"], step=Step, **options)
-print(json.dumps(memory("VmHWM")))
+export_model(model, destination, target, step=Step, **options)
 """
 
 

@@ -46,7 +46,8 @@ _SMALL, _LARGE = (30_522, 256, 2, 1024), (250_002, 1024, 24, 4096)
 def main() -> int:
     arguments = _arguments()
     if arguments.job is not None:
-        sys.stdout.write(json.dumps(_measured(*arguments.job, arguments.lengths, arguments.threads)))
+        name, place = arguments.job
+        sys.stdout.write(json.dumps(_measured(name, place, arguments.lengths, arguments.threads)))
         return 0
     if arguments.plot is not None:
         pyplot()

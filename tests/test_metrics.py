@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stcompile.metrics import BROKEN, distance, neighbour_overlap
-from stcompile.parity.probes import over_length_text, probe_texts
+from stcompile.parity.probes import probe_texts
 
 INFINITY = np.inf
 
@@ -49,9 +49,3 @@ def test_the_probe_texts_cover_what_breaks_encoders() -> None:
     assert any(text and not text.strip() for text in texts)
     assert any("\U0001f300" <= char <= "\U0001faff" for text in texts for char in text)
     assert any("一" <= char <= "鿿" for text in texts for char in text)
-
-
-@pytest.mark.parametrize(("limit", "words"), [(8, 14), (None, 0), (100_000, 0)])
-def test_the_over_length_text(limit: int | None, words: int) -> None:
-    found = over_length_text(["one two three"], limit)
-    assert sum(len(text.split()) for text in found) == words

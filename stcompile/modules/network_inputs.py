@@ -160,7 +160,7 @@ def _largest_id(tokenizer: PreTrainedTokenizerBase) -> int:
         # Some are never made: special ones where these are split, or what the normalizer spells otherwise.
         if number in _ids(tokenizer, token.content):
             return int(number)
-    return largest
+    return int(largest)
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

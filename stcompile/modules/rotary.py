@@ -38,7 +38,7 @@ def freeze_frequencies(network: nn.Module, limit: int | None) -> str:
             if isinstance(kinds, dict):
                 kinds[layers] = _FIXED
             else:
-                module.rope_type = _FIXED
+                setattr(module, "rope_type", _FIXED)  # noqa: B010 # a Module's attributes are tensors to mypy
     return ""
 
 
@@ -50,4 +50,5 @@ def _last_length(module: nn.Module, kind: str, layers: str | None) -> int:
         parameters = parameters.get(layers, parameters) if layers is not None else parameters
         own = getattr(config, "original_max_position_embeddings", None)
         return int(parameters.get("original_max_position_embeddings") or own or config.max_position_embeddings)
-    return int(getattr(module, f"{layers}_max_seq_len_cached", None) or module.max_seq_len_cached)
+    cached: Any = getattr(module, f"{layers}_max_seq_len_cached", None) or module.max_seq_len_cached
+    return int(cached)

@@ -114,7 +114,7 @@ class _Evaluator:
         computing = {node.op_type for node in proto.graph.node if not node.domain} - MOVES - _AS_THEY_ARE
         opset = next(item.version for item in proto.opset_import if not item.domain)
         rounding = (_rounding(kind, opset, self._note) for kind in sorted(computing))
-        operators = [GatherElements, *(kind for kind in rounding if kind is not None)]
+        operators: list[type[OpRun]] = [GatherElements, *(kind for kind in rounding if kind is not None)]
         self._evaluator = ReferenceEvaluator(proto, new_ops=operators)
         self._names = [item.name for item in proto.graph.input]
 
@@ -122,8 +122,8 @@ class _Evaluator:
         """The sentence embeddings of one batch, float32 `(batch, dim)`."""
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = self._evaluator.run(None, {name: feeds[name] for name in self._names})[0]
-        return np.asarray(found, dtype=np.float32)
+            found: Any = self._evaluator.run(None, {name: feeds[name] for name in self._names})
+        return np.asarray(found[0], dtype=np.float32)
 
     def _note(self, results: Sequence[Any]) -> None:
         for result in results:
@@ -150,12 +150,13 @@ def _rounding(kind: str, opset: int, note: Any) -> type[OpRun] | None:
         return None
     if not isinstance(base, type) or not issubclass(base, OpRun):
         return None
+    computed: Any = base._run
 
     def run(self: Any, *inputs: Any, **attributes: Any) -> tuple[Any, ...]:
         if not any(_is_half(item) for item in inputs):
-            return tuple(base._run(self, *inputs, **attributes))
+            return tuple(computed(self, *inputs, **attributes))
         wide = [item.astype(np.float32) if _is_half(item) else item for item in inputs]
-        results = tuple(base._run(self, *wide, **attributes))
+        results = tuple(computed(self, *wide, **attributes))
         floats = [np.asarray(item) for item in results if item is not None and np.asarray(item).dtype.kind == "f"]
         note(floats)
         return tuple(

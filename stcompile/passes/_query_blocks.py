@@ -209,7 +209,8 @@ class _Part:
         result.type, result.shape = like.type, like.shape
         return self._outer.closed([], [result])
 
-    def needed(self, value: ir.Value, need: Need) -> ir.Value:
+    def needed(self, value: ir.Value | None, need: Need) -> ir.Value:
+        assert value is not None
         if isinstance(need, Rows):
             return self.rows(value, need.axis)
         if isinstance(need, Whole):

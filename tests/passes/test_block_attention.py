@@ -145,7 +145,7 @@ def test_halves_compute_in_float32_in_blocks(from_text: Build) -> None:
     assert _blocked(model).rewrites == 1
     (choice,) = [node for node in model.graph if node.op_type == "If"]
     (loop,) = [node for node in choice.attributes["then_branch"].as_graph() if node.op_type == "Loop"]
-    casts = {node.attributes["to"].as_int() for node in loop.graph if node.op_type == "Cast"}
+    casts = {node.attributes["to"].as_int() for node in loop.attributes["body"].as_graph() if node.op_type == "Cast"}
     assert casts == {int(ir.DataType.FLOAT), int(ir.DataType.FLOAT16), int(ir.DataType.BOOL)}
 
 

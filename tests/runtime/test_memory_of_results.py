@@ -70,7 +70,7 @@ def test_equal_texts_and_precisions_hold_the_result_once(precision: str, limit: 
     texts = [*texts, texts[5], texts[0]]
     route: Any = _Route()
     bar = _Bar()
-    found, peak = _peak(lambda: _Call(route, None, None, None, False).embeddings(texts, precision, bar))
+    found, peak = _peak(lambda: _Call(route, None, None, None, False).embeddings([*texts], precision, bar))
     assert peak < limit + _OVERHEAD
     assert bar.total == _COUNT
     rows = np.stack([_vector(text) for text in texts])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -55,7 +56,7 @@ def test_weights_written_one_by_one_are_the_bytes_of_one_message(kind: str, tmp_
 @pytest.mark.parametrize("kind", [*WEIGHTS])
 def test_a_graph_runs_on_its_weights(kind: str) -> None:
     model = product(WEIGHTS[kind])
-    x = np.random.default_rng(1).standard_normal((3, SIZE)).astype(np.float32)
+    x: Any = np.random.default_rng(1).standard_normal((3, SIZE)).astype(np.float32)
     with opened(model) as graph:
         (found,) = graph.run({"x": x}, ("y",))
     expected = x @ WEIGHTS[kind].numpy().astype(np.float32) + np.arange(SIZE)

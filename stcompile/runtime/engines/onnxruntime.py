@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stcompile.errors import ProviderError
 from stcompile.native import library
 from stcompile.runtime.engines.sessions import LEVELS, import_onnxruntime, opened
-from stcompile.runtime.engines.sizes import is_large
+from stcompile.runtime.engines.sizes import is_large, trim
 
 # A level of our own: the engine widens 8-bit weights so that nothing saturates, which it only does at its extended
 # level. Measured on an artifact of schema 1: min cosine .9996 instead of .958 on a CPU without VNNI.
@@ -54,8 +54,16 @@ class OnnxRuntimeEngine:
 
     def run(self, feeds: dict[str, NDArray[np.int64]], outputs: tuple[str, ...]) -> list[NDArray[np.float32]]:
         """Computes the named outputs, `(batch, dim)` or `(batch, sequence, hidden)` float32."""
-        how = self._giving_back if is_large(feeds) else None
-        results: list[NDArray[np.float32]] = self._session.run(list(outputs), feeds, how)
+        if not is_large(feeds):
+            return self._run(outputs, feeds, None)
+        results = self._run(outputs, feeds, self._giving_back)
+        trim()
+        return results
+
+    def _run(
+        self, outputs: tuple[str, ...], feeds: dict[str, NDArray[np.int64]], options: Any
+    ) -> list[NDArray[np.float32]]:
+        results: list[NDArray[np.float32]] = self._session.run(list(outputs), feeds, options)
         return results
 
 

@@ -22,7 +22,6 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
         nn.LogSoftmax,
         nn.Mish,
         nn.PReLU,
-        nn.RReLU,
         nn.ReLU,
         nn.ReLU6,
         nn.SELU,

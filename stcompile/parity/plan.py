@@ -19,12 +19,11 @@ from stcompile.parity.runner import Run
 from stcompile.runtime.route import FRONT_ENDS
 from stcompile.stack.route import Route
 
-# Texts of a batch. What torch and the engine pad they also compute: in batches of 32 by their characters, as
-# sentence-transformers forms them, two positions of three are padding.
-_BATCH = 8
+_BATCH = 32
 
-# How short a batch's shortest text may be beside its longest, for the reference.
-_LIKE = 0.75
+# Texts of a batch of the reference, and how short its shortest may be beside its longest. What torch pads it also
+# computes: in batches of 32 by their characters, as sentence-transformers forms them, two thirds are padding.
+_REFERENCE_BATCH, _LIKE = 8, 0.75
 
 _INVARIANCE_TEXTS = 48
 _FEW_TEXTS = 8
@@ -152,8 +151,7 @@ class Plan:
         plain: dict[str, Any] = {"prompt": "", "truncate_dim": self._dim, "batch_size": batch_size, "task": self._task}
         # What all others of its batch are padded to
         widest = max(range(len(self._lengths)), key=self._lengths.__getitem__)
-        # Every third one: what is padded to the longest text costs as much as that.
-        together = [*self._some[::-3], widest]
+        together = [*self._some[::-1], widest]
         runs = {
             "batched": Run(range(len(self._lengths)), plain),
             "alone": Run(self._some, {**plain, "batch_size": 1}),
@@ -222,7 +220,7 @@ def _of_like_length(lengths: Sequence[int]) -> Iterator[list[int]]:
     """Batches of texts in which little is padded; a text without a token has no mates of some."""
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and (len(batch) == _BATCH or lengths[batch[0]] < _LIKE * lengths[index]):
+        if batch and (len(batch) == _REFERENCE_BATCH or lengths[batch[0]] < _LIKE * lengths[index]):
             yield batch
             batch = []
         batch.append(index)

@@ -40,7 +40,6 @@ ACTIVATION_NAMES = (
     "LogSoftmax",
     "Mish",
     "PReLU",
-    "RReLU",
     "ReLU",
     "ReLU6",
     "SELU",

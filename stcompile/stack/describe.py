@@ -290,7 +290,7 @@ def _check_network(folder: Folder, path: str, reasons: list[str]) -> None:
 
 def _check_tokenizer(folder: Folder, path: str, reasons: list[str]) -> None:
     home = folder.inside(path)
-    kind = folder.json_object(_join(path, "tokenizer_config.json")).get("tokenizer_class")
+    kind = folder.json_object(_join(path, "tokenizer_config.json"), finite=False).get("tokenizer_class")
     if kind in _WITHOUT_FILES:
         reasons.append(
             f"its tokenizer ({kind}) reads bytes or characters and has no fast version, tokenizer.json, which the "

@@ -113,8 +113,12 @@ class Folder:
         except (OSError, ValueError):  # no path at all: too long, or with a NUL
             return False
 
-    def json(self, relative: str) -> Any:
+    def json(self, relative: str, *, finite: bool = True) -> Any:
         """The content of a JSON file, or None when there is no such file.
+
+        Args:
+            relative: the file.
+            finite: refuse Infinity and NaN, which JSON does not have and transformers writes as a tokenizer's limit.
 
         Raises:
             ModelFolderError: not readable, not JSON, or absurdly large.
@@ -125,13 +129,13 @@ class Folder:
         if path.stat().st_size > _LARGEST_JSON:
             raise ModelFolderError(f"{path} is larger than {_LARGEST_JSON >> 20} MB: this is not a configuration")
         try:
-            return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+            return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant if finite else None)
         except (OSError, ValueError, RecursionError) as error:
             raise ModelFolderError(f"{path} is not valid JSON ({error}): copy the model again") from error
 
-    def json_object(self, relative: str) -> dict[str, Any]:
+    def json_object(self, relative: str, *, finite: bool = True) -> dict[str, Any]:
         """As `json`, for a file that must hold an object; empty when there is no such file."""
-        value = self.json(relative)
+        value = self.json(relative, finite=finite)
         if value is None:
             return {}
         if not isinstance(value, dict):

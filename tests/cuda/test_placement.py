@@ -58,7 +58,9 @@ def test_packed_graphs_too(case: str, quick: Quick) -> None:
         _assert_on_gpu(found)
         assert not found.copied
     made = {value.dtype for node in graph.graph if "Padding" in node.op_type for value in node.outputs}
-    assert made == {ir.DataType.FLOAT16, ir.DataType.INT32}
+    # The tokens of networks with RMSNorm are moved in float32, as their norms compute.
+    wide = {ir.DataType.FLOAT} if case == "backbone_t5" else set()
+    assert made == {ir.DataType.FLOAT16, ir.DataType.INT32, *wide}
 
 
 def test_the_table_can_fail() -> None:

@@ -48,7 +48,7 @@ def test_a_root_mean_square_above_256_is_no_infinity() -> None:
     # Squares of more than 65,504: a norm cast to float16 before its root is infinite here.
     route = route_of("backbone_gemma3_text_bidirectional", 2000.0)
     embedded: Any = route.front.network.get_input_embeddings()  # type: ignore[union-attr, operator]
-    assert 256 < float(embedded(torch.tensor([[5]])).detach().pow(2).mean().sqrt()) < LARGEST / 10
+    assert 256 < float(embedded(torch.tensor([[5]])).detach().pow(2).mean().sqrt()) < LARGEST / 8
     assert re.search(r"9 texts, min cosine (0\.9999|1)", judged(route))
 
 

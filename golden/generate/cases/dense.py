@@ -32,6 +32,8 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "hardtanh": nn.Hardtanh,
     "logsigmoid": nn.LogSigmoid,
     "tanhshrink": nn.Tanhshrink,
+    "hardshrink": nn.Hardshrink,
+    "softshrink": nn.Softshrink,
 }
 
 
@@ -145,6 +147,8 @@ CASES: dict[str, Case] = {
     "dense_softmax": Case(
         "Softmax without a dimension: the last one of a matrix", partial(dense, activation=nn.Softmax)
     ),
+    "dense_softmin": Case("Softmin without a dimension", partial(dense, activation=nn.Softmin)),
+    "dense_logsoftmax": Case("LogSoftmax without a dimension", partial(dense, activation=nn.LogSoftmax)),
     "dense_two": Case("two Dense in a row, then Normalize", two),
     "dense_old_activation_path": Case(
         "the activation stored as torch.nn.Tanh, and as torch.nn.modules.linear.Identity",

@@ -80,8 +80,9 @@ def open_engine(
 def _check_fits(engine: OnnxRuntimeEngine | OpenVinoEngine, graph: GraphSpec, manifest: Manifest) -> None:
     """What a manifest says of a graph that is not so would end in the middle of encoding, in the engine's words."""
     said, outputs = {item.name for item in graph.inputs}, {item.name for item in graph.outputs}
+    takes = len(said) == len(engine.inputs) and all(said & names for names in engine.inputs)
     widths = engine.widths
-    fits = said == engine.inputs and outputs <= widths.keys() and widths[SENTENCE] in (None, manifest.dim_of(graph))
+    fits = takes and outputs <= widths.keys() and widths[SENTENCE] in (None, manifest.dim_of(graph))
     if not fits:
         raise ArtifactError(
             f"{graph.file} is not the graph that the artifact's manifest describes, by its inputs, outputs or width: "

@@ -42,9 +42,9 @@ class OnnxRuntimeEngine:
         self._giving_back.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
     @property
-    def inputs(self) -> set[str]:
-        """The names the graph takes."""
-        return {item.name for item in self._session.get_inputs()}
+    def inputs(self) -> list[set[str]]:
+        """What each input may be called."""
+        return [{item.name} for item in self._session.get_inputs()]
 
     @property
     def widths(self) -> dict[str, int | None]:

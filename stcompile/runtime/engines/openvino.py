@@ -82,9 +82,9 @@ class OpenVinoEngine:
         self._idle: SimpleQueue[Any] = SimpleQueue()
 
     @property
-    def inputs(self) -> set[str]:
-        """The names the graph takes."""
-        return {name for item in self._model.inputs for name in item.get_names()}
+    def inputs(self) -> list[set[str]]:
+        """What each input may be called: the engine adds names of its own."""
+        return [item.get_names() for item in self._model.inputs]
 
     @property
     def widths(self) -> dict[str, int | None]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import sys
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,11 @@ def is_large(feeds: dict[str, NDArray[np.int64]]) -> bool:
 
 def trim() -> None:
     """Has the C library give back what the engine let go of, where it keeps that for later, as glibc does."""
-    give_back = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    give_back = _malloc_trim()
     if give_back is not None:
         give_back(ctypes.c_size_t(0))
+
+
+@functools.cache
+def _malloc_trim() -> Any:
+    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None

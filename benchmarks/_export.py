@@ -1,11 +1,9 @@
 """The measured process of `export_cost`: started as a file, so that any checkout of stcompile can be exported with.
 
-Reads a job as JSON from its argument and prints one JSON object: with `modules`, what importing those costs and nothing
-else; otherwise an export, its memory sampled all the while.
+Reads a job as JSON from its argument and prints one JSON object: what an export took, its memory sampled all the while.
 """
 
 import contextlib
-import importlib
 import json
 import os
 import resource
@@ -13,7 +11,6 @@ import sys
 import tempfile
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,20 +18,7 @@ from typing import Any
 _SECONDS_BETWEEN_SAMPLES = 0.005
 
 
-def main(job: dict[str, Any]) -> dict[str, Any]:
-    return _imported(job["modules"]) if "modules" in job else _exported(job)
-
-
-def _imported(names: list[str]) -> dict[str, Any]:
-    warnings.simplefilter("ignore")
-    for name in names:
-        # Some modules only import in the course of another.
-        with contextlib.suppress(Exception):
-            importlib.import_module(name)
-    return {"resident_mb": _resident("self")}
-
-
-def _exported(job: dict[str, Any]) -> dict[str, Any]:
+def measured(job: dict[str, Any]) -> dict[str, Any]:
     from stcompile.export import export_model  # noqa: PLC0415 - of the checkout that the job names
 
     phases = _Phases()
@@ -43,6 +27,7 @@ def _exported(job: dict[str, Any]) -> dict[str, Any]:
         export_model(job["model"], Path(folder) / "artifact", job["target"], step=phases.step, **options)
     return {
         "peak_mb": _high_water(),
+        "left_mb": _resident("self"),
         "tree_peak_mb": max(phase["tree_peak_mb"] for phase in phases.found.values()),
         "cpu_seconds": {
             who: round(usage.ru_utime + usage.ru_stime, 1)
@@ -54,7 +39,6 @@ def _exported(job: dict[str, Any]) -> dict[str, Any]:
         "phases": {
             name: {key: round(value, 1) for key, value in phase.items()} for name, phase in phases.found.items()
         },
-        "modules": sorted(name for name in sys.modules if name != "__main__"),
     }
 
 
@@ -120,4 +104,4 @@ def _high_water() -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(json.loads(sys.argv[1]))))
+    print(json.dumps(measured(json.loads(sys.argv[1]))))

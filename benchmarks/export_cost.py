@@ -2,8 +2,8 @@
 
 Folders of the shape of real models, with seeded random weights, are exported in a process of their own each: its peak
 of resident memory, that of it and its children together, and CPU seconds, step by step. What is above the memory of the
-imports alone (measured by a process that imports the same modules and does nothing) is divided by the size of the
-weights in float32. `--against DIR` measures another checkout of stcompile beside this one, by turns.
+imports (left in a process that has exported a model of the same architecture with hardly any weights) is divided by the
+size of the weights in float32. `--against DIR` measures another checkout of stcompile beside this one, by turns.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +55,13 @@ def main() -> int:
         checkouts = {"against": arguments.against.resolve(), **checkouts}
     texts = None if arguments.texts is None else _some_probes(arguments.texts)
     results = []
-    with _folders(arguments.shape or [*SHAPES]) as folders:
-        for name, folder in folders.items():
+    with tempfile.TemporaryDirectory(prefix="stcompile-benchmark-") as base:
+        for name in arguments.shape or [*SHAPES]:
+            folder, tiny = _folder(Path(base) / name, name), _folder(Path(base) / f"{name}-tiny", name, **_TINY)
             for target in arguments.target or [*PROMISED]:
                 for who, checkout in checkouts.items():
                     status(f"{name} as {target}, {who}")
-                    found = _measured(checkout, folder, target, texts)
+                    found = _measured(checkout, folder, tiny, target, texts)
                     results.append({"shape": name, "target": target, "who": who, **found})
     _print(results)
     settings = {"threads": arguments.threads, "parity_texts": arguments.texts or "all"}
@@ -88,24 +88,28 @@ def _arguments() -> argparse.Namespace:
     return arguments
 
 
-def _bert_54m() -> Any:
+def _bert_54m(**other: int) -> Any:
     from transformers import BertConfig  # noqa: PLC0415 - its threads must be set before
 
-    return BertConfig(hidden_size=512, num_hidden_layers=12, num_attention_heads=8, intermediate_size=2048)
+    return BertConfig(
+        **{"hidden_size": 512, "num_hidden_layers": 12, "num_attention_heads": 8, "intermediate_size": 2048, **other}
+    )
 
 
-def _gte_modernbert() -> Any:
+def _gte_modernbert(**other: int) -> Any:
     from transformers import ModernBertConfig  # noqa: PLC0415 - its threads must be set before
 
-    return ModernBertConfig()
+    return ModernBertConfig(**other)
 
 
-SHAPES: Mapping[str, Callable[[], Any]] = {"bert-54m": _bert_54m, "gte-modernbert": _gte_modernbert}
+# The same architecture with hardly any weights.
+_TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+
+SHAPES: Mapping[str, Callable[..., Any]] = {"bert-54m": _bert_54m, "gte-modernbert": _gte_modernbert}
 
 
-@contextmanager
-def _folders(names: list[str]) -> Iterator[dict[str, Path]]:
-    """A Sentence-Transformers folder of each shape: mean pooling, the tokenizer of all-MiniLM-L6-v2."""
+def _folder(place: Path, name: str, **other: int) -> Path:
+    """A Sentence-Transformers folder of the shape: mean pooling, the tokenizer of all-MiniLM-L6-v2."""
     import torch  # noqa: PLC0415 - its threads must be set before
     from transformers import AutoModel  # noqa: PLC0415
 
@@ -113,18 +117,15 @@ def _folders(names: list[str]) -> Iterator[dict[str, Path]]:
     from stcompile.modules import Normalize, Pooling, Transformer  # noqa: PLC0415
     from stcompile.stack.save import save_stack  # noqa: PLC0415
 
-    with tempfile.TemporaryDirectory(prefix="stcompile-benchmark-") as base:
-        found = {}
-        for name in names:
-            network, found[name] = Path(base) / f"{name}-network", Path(base) / name
-            torch.manual_seed(0)
-            AutoModel.from_config(SHAPES[name]()).save_pretrained(network)
-            for file in _TOKENIZER:
-                shutil.copy(model_folder(None) / file, network)
-            front = Transformer(network, max_seq_length=_LIMIT)
-            save_stack(ModuleStack([front, Pooling(front.hidden_size, "mean"), Normalize()]), found[name])
-            shutil.rmtree(network)
-        yield found
+    network = place.with_name(f"{place.name}-network")
+    torch.manual_seed(0)
+    AutoModel.from_config(SHAPES[name](**other)).save_pretrained(network)
+    for file in _TOKENIZER:
+        shutil.copy(model_folder(None) / file, network)
+    front = Transformer(network, max_seq_length=_LIMIT)
+    save_stack(ModuleStack([front, Pooling(front.hidden_size, "mean"), Normalize()]), place)
+    shutil.rmtree(network)
+    return place
 
 
 def _some_probes(count: int) -> list[str]:
@@ -135,9 +136,10 @@ def _some_probes(count: int) -> list[str]:
     return texts[:: max(1, len(texts) // count)][:count]
 
 
-def _measured(checkout: Path, model: Path, target: str, texts: list[str] | None) -> dict[str, Any]:
+def _measured(checkout: Path, model: Path, tiny: Path, target: str, texts: list[str] | None) -> dict[str, Any]:
     found = _child(checkout, {"model": str(model), "target": target, "texts": texts})
-    imports = _child(checkout, {"modules": found.pop("modules")})["resident_mb"]
+    # Two texts are enough to import everything.
+    imports = _child(checkout, {"model": str(tiny), "target": target, "texts": _some_probes(2)})["left_mb"]
     weights = sum(path.stat().st_size for path in model.rglob("*.safetensors")) / 1e6
     own, tree = found.pop("peak_mb"), found.pop("tree_peak_mb")
     return {

@@ -30,10 +30,14 @@ _FEW_TEXTS = 8
 
 # Texts of a batch where they have other mates than in `_BATCH`, and the runs that are only compared with each other.
 _REGROUPED = 5
-_SAME_AGAIN = ("alone", "together", "regrouped")
 
-# Tokens of the longest text that the reference's own invariance is judged beside.
+# Tokens of the longest text that the reference's own invariance is judged beside, and ours of most texts: what is padded
+# to the longest of all costs as much as that, and thirty of them at once gigabytes.
 _BESIDE = 128
+
+# Runs that are only compared with the one of each text alone, and that one.
+_OTHERWISE = ("regrouped", "beside", "padded")
+_SAME_AGAIN = ("alone", *_OTHERWISE)
 
 # Tokens whose sum the tolerances were measured on: rounding grows with what is added up. A mean over 4096 words behind
 # a CNN is 6.6e-6 from torch's, where a mask, a window or positions that are wrong move it by 1e-3 and more.
@@ -124,10 +128,10 @@ class Plan:
         return apart
 
     def invariance(self, found: Answers) -> float:
-        """Smallest cosine of a text alone to itself batched, reordered with other mates, and beside the longest."""
+        """Smallest cosine of a text alone to itself batched, reordered with other mates, and beside longer ones."""
         alone = dict(zip(self.runs["alone"].order, found["alone"], strict=True))
         smallest = 1.0
-        for name in ("batched", "regrouped", "together"):
+        for name in ("batched", *_OTHERWISE):
             both = [
                 (alone[index], row)
                 for index, row in zip(self.runs[name].order, found[name], strict=True)
@@ -149,13 +153,16 @@ class Plan:
 
     def _runs(self, batch_size: int) -> dict[str, Run]:
         plain: dict[str, Any] = {"prompt": "", "truncate_dim": self._dim, "batch_size": batch_size, "task": self._task}
-        # What all others of its batch are padded to
+        # The last of each is what all others of its batch are padded to.
         widest = max(range(len(self._lengths)), key=self._lengths.__getitem__)
-        together = [*self._some[::-1], widest]
+        short = self._short()
+        beside = [*short[::-1], max(short, key=self._lengths.__getitem__)]
+        padded = [*self._few, *(index for index in self._some if index not in short), widest]
         runs = {
             "batched": Run(range(len(self._lengths)), plain),
             "alone": Run(self._some, {**plain, "batch_size": 1}),
-            "together": Run(together, {**plain, "batch_size": len(together)}),
+            "beside": Run(beside, {**plain, "batch_size": len(beside)}),
+            "padded": Run(padded, {**plain, "batch_size": len(padded)}),
             "regrouped": Run(self._some[::-1], {**plain, "batch_size": _REGROUPED}),
         }
         if self._long:
@@ -190,12 +197,15 @@ class Plan:
         return np.concatenate(rows)[np.argsort(places)]
 
     def _invariance_of(self, reference: Reference) -> float:
-        short = [index for index in self._some if self._lengths[index] <= _BESIDE] or self._some
+        short = self._short()
         few = short[:: max(1, len(short) // _FEW_TEXTS)][:_FEW_TEXTS]
         mates = [self.texts[index] for index in (*few, max(short, key=self._lengths.__getitem__))]
         alone = self._encode(reference, mates)
         together = self._encode(reference, mates, batch_size=len(mates))
         return float(compared(alone, together).cosine.min())
+
+    def _short(self) -> list[int]:
+        return [index for index in self._some if self._lengths[index] <= _BESIDE] or self._some
 
     def _encode(self, reference: Reference, texts: Sequence[str], *, prompt: str = "", batch_size: int = 1) -> Matrix:
         return reference.encode(texts, prompt=prompt, task=self._task, dim=self._dim, batch_size=batch_size)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import onnx_ir as ir
 import torch
+from onnxscript.rewriter import rewrite
 from torch import Tensor, nn
 from torch.export import Dim
 
@@ -79,8 +80,23 @@ def trace(route: Route, outputs: Sequence[str], name: str) -> ir.Model:
         raise
     except Exception as error:  # the exporter lets torch's own errors through beside its own
         raise UnsupportedError(name, [why_not_traced(route, error)]) from error
+    finally:
+        _forget()
     assert program is not None
     return program.model
+
+
+def _forget() -> None:
+    """Gives onnxscript's rewrite rules another graph to remember than the network's.
+
+    Each rule is one object for the whole process and keeps the graph that it last looked at, with every weight that was
+    ever in it, for as long as the process lives. A rule of two nodes only looks where there are two of the kind.
+    """
+    x, index = (ir.Input(name, ir.Shape((1,)), ir.TensorType(ir.DataType.INT64)) for name in ("x", "index"))
+    slices = [ir.node("Slice", [x, index, index]) for _ in range(2)]
+    graph = ir.Graph([x, index], [out for node in slices for out in node.outputs], nodes=slices)
+    graph.opset_imports[""] = OPSET
+    rewrite(ir.Model(graph, ir_version=10))
 
 
 @contextlib.contextmanager

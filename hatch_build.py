@@ -15,10 +15,10 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 SOURCE = Path("native") / "operators.cpp"
-LIBRARY = Path("stcompile") / "_native.so"
+LIBRARY = Path("stcompile") / "kernels" / "_native.so"
 
-# Every instruction set that stcompile/cpu_features.py asks for before the library is loaded. The C++ library is linked
-# in: slim containers do not have one.
+# Every instruction set that stcompile/kernels/cpu_features.py asks for before the library is loaded. The C++ library is
+# linked in: slim containers do not have one.
 FLAGS = (
     *(
         "-std=c++17",

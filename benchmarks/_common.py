@@ -26,10 +26,10 @@ from rich.table import Table
 
 from stcompile import __version__
 from stcompile.artifact import Artifact, open_artifact
-from stcompile.bench import processor
+from stcompile.cli.textfiles import read_texts
+from stcompile.compiler.tune.bench import processor
 from stcompile.errors import InputError, MissingExtraError, StcompileError
 from stcompile.runtime.cpus import available_cpus
-from stcompile.textfiles import read_texts
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BATCH_SIZE = 32
@@ -174,7 +174,7 @@ def encode_of(encoder: Any) -> Callable[[list[str]], Any]:
 
 def given_artifacts(given: Sequence[Path], model: Path) -> list[Artifact]:
     """The artifacts that were given. Raises `InputError` where one is not of this very model."""
-    from stcompile.stack.load import load_stack  # noqa: PLC0415 - imports torch, whose threads must be set before
+    from stcompile.compiler.stack.load import load_stack  # noqa: PLC0415 - imports torch, whose threads must be set before
 
     opened = [open_artifact(folder) for folder in given]
     expected = load_stack(model).fingerprint() if opened else ""
@@ -187,7 +187,7 @@ def given_artifacts(given: Sequence[Path], model: Path) -> list[Artifact]:
 @contextlib.contextmanager
 def artifacts(given: Sequence[Path], model: Path, targets: Sequence[str]) -> Iterator[list[Artifact]]:
     """The artifacts that were given, checked to be of this very model, or fresh ones of `targets`."""
-    from stcompile.export import export_model  # noqa: PLC0415 - imports torch, whose threads must be set before
+    from stcompile.compiler.export import export_model  # noqa: PLC0415 - imports torch, whose threads must be set before
 
     if given:
         yield given_artifacts(given, model)

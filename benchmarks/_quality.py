@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks._common import BATCH_SIZE, require_file, sentence_transformer, status
+from stcompile.cli.textfiles import read_texts
 from stcompile.errors import InputError
-from stcompile.textfiles import read_texts
 
 Matrix = NDArray[np.float32]
 
@@ -152,7 +152,7 @@ def torch_vectors(model: Path, material: Material, cache: Path | None) -> Vector
 
 
 def _key(model: Path, material: Material) -> str:
-    from stcompile.stack.load import load_stack  # noqa: PLC0415 - imports torch: only where there is a cache
+    from stcompile.compiler.stack.load import load_stack  # noqa: PLC0415 - imports torch: only where there is a cache
 
     made_by = {name: version(name) for name in ("sentence-transformers", "torch")}
     return json.dumps({"texts": material.sha256(), "model": load_stack(model).fingerprint(), **made_by})

@@ -47,9 +47,9 @@ from benchmarks._quality import (
 )
 from benchmarks.targets import EVERY_TARGET, add_targets_option, chosen_targets
 from stcompile.artifact import Artifact
-from stcompile.metrics import distance, rounded, spearman
+from stcompile.compiler.metrics import distance, rounded, spearman
+from stcompile.compiler.scored_pairs import ScoredPair, read_scored_pairs
 from stcompile.runtime.encoder import Encoder
-from stcompile.scored_pairs import ScoredPair, read_scored_pairs
 
 TORCH = "sentence-transformers (torch)"
 

@@ -39,9 +39,9 @@ from benchmarks._common import (
 )
 from benchmarks._quality import even_sample, joined_texts
 from stcompile.artifact import Artifact
-from stcompile.bench import interleave, speedup
+from stcompile.compiler.metrics import distance, rounded
+from stcompile.compiler.tune.bench import interleave, speedup
 from stcompile.errors import ParityError
-from stcompile.metrics import distance, rounded
 from stcompile.runtime.encoder import Encoder
 
 BASELINE, TARGET = "onnx-fp32", "onnx-int8"
@@ -143,7 +143,7 @@ def _budgets(text: str) -> tuple[float, ...]:
 
 
 def _compiled(model: Path, folder: Path, target: str, asked: float | None) -> Artifact:
-    from stcompile.export import export_model  # noqa: PLC0415 - imports torch, whose threads must be set before
+    from stcompile.compiler.export import export_model  # noqa: PLC0415 - imports torch, whose threads must be set before
 
     status(f"Compiling {target}{'' if asked is None else f', min cosine {asked}'}")
     return export_model(model, folder, target, min_cosine=asked)

@@ -32,10 +32,10 @@ from benchmarks._common import (
     write_json,
 )
 from benchmarks._speeds import SETS, latency, print_speeds, speed_rows
-from stcompile.bench import interleave
+from stcompile.compiler.export import export_model
+from stcompile.compiler.metrics import distance
+from stcompile.compiler.tune.bench import interleave
 from stcompile.errors import InputError, StcompileError
-from stcompile.export import export_model
-from stcompile.metrics import distance
 
 TARGETS = ("onnx-fp32", "onnx-fp16")
 TORCH = "sentence-transformers (torch float32)"

@@ -114,8 +114,8 @@ def _folder(place: Path, name: str, **other: int) -> Path:
     from transformers import AutoModel  # noqa: PLC0415
 
     from stcompile import ModuleStack  # noqa: PLC0415
-    from stcompile.modules import Normalize, Pooling, Transformer  # noqa: PLC0415
-    from stcompile.stack.save import save_stack  # noqa: PLC0415
+    from stcompile.compiler.modules import Normalize, Pooling, Transformer  # noqa: PLC0415
+    from stcompile.compiler.stack.save import save_stack  # noqa: PLC0415
 
     network = place.with_name(f"{place.name}-network")
     torch.manual_seed(0)
@@ -130,7 +130,7 @@ def _folder(place: Path, name: str, **other: int) -> Path:
 
 def _some_probes(count: int) -> list[str]:
     """An even sample."""
-    from stcompile.parity.probes import probe_texts  # noqa: PLC0415
+    from stcompile.compiler.parity.probes import probe_texts  # noqa: PLC0415
 
     texts = probe_texts()
     return texts[:: max(1, len(texts) // count)][:count]

@@ -30,8 +30,8 @@ from benchmarks._common import (
     save_plot,
     write_json,
 )
+from stcompile.cli.textfiles import read_texts
 from stcompile.errors import InputError
-from stcompile.textfiles import read_texts
 
 _SAMPLES_A_SECOND = 10
 _SAMPLES_KEPT = 400

@@ -99,8 +99,8 @@ def _made(root: Path, shape: tuple[int, int, int, int], targets: list[str]) -> d
     from transformers import AutoTokenizer, XLMRobertaConfig, XLMRobertaModel  # noqa: PLC0415
 
     from stcompile import ModuleStack, export_model  # noqa: PLC0415
-    from stcompile.modules import Pooling, Transformer  # noqa: PLC0415
-    from stcompile.stack.save import save_stack  # noqa: PLC0415
+    from stcompile.compiler.modules import Pooling, Transformer  # noqa: PLC0415
+    from stcompile.compiler.stack.save import save_stack  # noqa: PLC0415
 
     status("Making the model")
     vocabulary, hidden, layers, wide = shape

@@ -45,10 +45,10 @@ from benchmarks._common import (
 )
 from benchmarks._quality import Matrix, even_sample, joined_texts
 from stcompile.artifact import Artifact
-from stcompile.bench import interleave, speedup
+from stcompile.artifact.manifest import OPENVINO, SENTENCE, EngineSpec
+from stcompile.compiler.metrics import distance, rounded
+from stcompile.compiler.tune.bench import interleave, speedup
 from stcompile.errors import InputError, MissingExtraError
-from stcompile.manifest import OPENVINO, SENTENCE, EngineSpec
-from stcompile.metrics import distance, rounded
 from stcompile.runtime.cpus import available_cpus
 from stcompile.runtime.device import CPU, Device
 from stcompile.runtime.engines.openvino import OpenVinoEngine, import_openvino
@@ -165,8 +165,8 @@ def _import_nncf() -> Any:
 
 def _calibration_feeds(model: Path) -> list[Feeds]:
     """The project's calibration texts as our own recipes see them, one text each."""
-    from stcompile.quantize.calibration import Calibration, default_set  # noqa: PLC0415 - imports torch
-    from stcompile.stack.load import load_stack  # noqa: PLC0415 - the same
+    from stcompile.compiler.quantize.calibration import Calibration, default_set  # noqa: PLC0415 - imports torch
+    from stcompile.compiler.stack.load import load_stack  # noqa: PLC0415 - the same
 
     stack = load_stack(model)
     if list(stack.routes) != [""]:

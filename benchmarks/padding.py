@@ -28,7 +28,7 @@ from benchmarks._common import (
     write_json,
 )
 from stcompile.artifact import Artifact
-from stcompile.manifest import TextSpec
+from stcompile.artifact.manifest import TextSpec
 from stcompile.runtime.batching import WINDOW, Limits, by_length
 from stcompile.runtime.route import GPU_LENGTH_MULTIPLE, GPU_TOKEN_BUDGET
 from stcompile.runtime.text.base import width_of

@@ -33,10 +33,10 @@ from benchmarks._common import (
 )
 from benchmarks._speeds import add_speed_options, speed_rows
 from stcompile.artifact import Artifact
-from stcompile.bench import interleave
+from stcompile.artifact.target import STATIC, TARGETS, Target
+from stcompile.compiler.tune.bench import interleave
 from stcompile.errors import InputError
 from stcompile.runtime.encoder import Encoder
-from stcompile.target import STATIC, TARGETS, Target
 
 BASELINE = "onnx-fp32"
 EVERY_TARGET = ("every target that this machine runs",)

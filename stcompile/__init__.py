@@ -17,11 +17,11 @@ _PUBLIC = {
     "AsyncEncoder": "stcompile.runtime.async_encoder",
     "Encoder": "stcompile.runtime.encoder",
     "load": "stcompile.runtime.encoder",
-    "ModuleStack": "stcompile.stack.module_stack",
-    "load_stack": "stcompile.stack.load",
-    "export_model": "stcompile.export",
-    "verify_artifact": "stcompile.parity.verify",
-    "Target": "stcompile.target",
+    "ModuleStack": "stcompile.compiler.stack.module_stack",
+    "load_stack": "stcompile.compiler.stack.load",
+    "export_model": "stcompile.compiler.export",
+    "verify_artifact": "stcompile.compiler.parity.verify",
+    "Target": "stcompile.artifact.target",
     "StcompileError": "stcompile.errors",
     "InputError": "stcompile.errors",
     "ModelFolderError": "stcompile.errors",
@@ -34,7 +34,7 @@ _PUBLIC = {
     "BudgetError": "stcompile.errors",
 }
 
-_NEEDS_TORCH = ("stcompile.stack", "stcompile.export", "stcompile.parity")
+_NEEDS_TORCH = "stcompile.compiler"
 
 __all__ = [
     "ArtifactError",
@@ -59,6 +59,11 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from stcompile.artifact.target import Target
+    from stcompile.compiler.export import export_model
+    from stcompile.compiler.parity.verify import verify_artifact
+    from stcompile.compiler.stack.load import load_stack
+    from stcompile.compiler.stack.module_stack import ModuleStack
     from stcompile.errors import (
         ArtifactError,
         BudgetError,
@@ -71,13 +76,8 @@ if TYPE_CHECKING:
         TargetError,
         UnsupportedError,
     )
-    from stcompile.export import export_model
-    from stcompile.parity.verify import verify_artifact
     from stcompile.runtime.async_encoder import AsyncEncoder
     from stcompile.runtime.encoder import Encoder, load
-    from stcompile.stack.load import load_stack
-    from stcompile.stack.module_stack import ModuleStack
-    from stcompile.target import Target
 
 
 def __getattr__(name: str) -> object:

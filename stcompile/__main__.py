@@ -16,7 +16,7 @@ def main() -> None:
     except MissingExtraError as error:
         sys.stderr.write(f"stcompile: {error}\n")
         sys.exit(2)
-    from stcompile.cli import run  # noqa: PLC0415 - typer may be missing
+    from stcompile.cli.app import run  # noqa: PLC0415 - typer may be missing
 
     run()
 

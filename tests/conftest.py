@@ -16,8 +16,8 @@ import numpy.typing as npt
 import pytest
 
 import stcompile
+from stcompile.artifact.manifest import SCHEMA_VERSION, GraphSpec, Manifest, ModuleSummary, Source, TensorSpec, TextSpec
 from stcompile.errors import StcompileError
-from stcompile.manifest import SCHEMA_VERSION, GraphSpec, Manifest, ModuleSummary, Source, TensorSpec, TextSpec
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MODELS = GOLDEN / "models"
@@ -25,8 +25,8 @@ EXPECTED = GOLDEN / "expected"
 
 if TYPE_CHECKING:
     from stcompile.artifact import Artifact
-    from stcompile.modules import Transformer
-    from stcompile.stack.module_stack import ModuleStack
+    from stcompile.compiler.modules import Transformer
+    from stcompile.compiler.stack.module_stack import ModuleStack
 
 # compiled(case, target, outputs) -> the artifact's folder; never write there, copy it first
 Compiled = Callable[..., Path]
@@ -66,7 +66,7 @@ class Case:
 
 def transformer_of(stack: ModuleStack) -> Transformer:
     """The Transformer at the front of a stack without routes."""
-    from stcompile.modules import Transformer
+    from stcompile.compiler.modules import Transformer
 
     front = stack.routes[""].front
     assert isinstance(front, Transformer)
@@ -96,7 +96,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
             # held by one worker at a time, and let go of when a worker dies
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not folder.exists():
-                from stcompile.export import export_model
+                from stcompile.compiler.export import export_model
 
                 known = load_case(case)
                 texts = [text for text in known.texts if isinstance(text, str)] or None
@@ -125,7 +125,7 @@ class _Quick:
     def __init__(self, base: Path) -> None:
         import torch
 
-        from stcompile import export
+        from stcompile.compiler import export
 
         torch.set_num_threads(1)
         self._base = base
@@ -149,8 +149,8 @@ class _Quick:
         return made
 
     def _export(self, case: str, target: str, destination: Path, options: dict[str, Any]) -> Artifact:
-        from stcompile import export
-        from stcompile.parity import verify
+        from stcompile.compiler import export
+        from stcompile.compiler.parity import verify
 
         known = load_case(case)
         texts = [text for text in known.texts if isinstance(text, str)] or None
@@ -173,7 +173,7 @@ class _Quick:
 
     def _reference(self, origin: Any) -> Any:
         """sentence-transformers' answers, asked for once a session."""
-        from stcompile.parity.reference import open_reference
+        from stcompile.compiler.parity.reference import open_reference
 
         if origin.distilled:
             return open_reference(origin)

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pytest
 
 import stcompile
-from stcompile.stack.checks import ACTIVATION_NAMES, POOLING_MODES
-from stcompile.stack.describe import CUSTOM, ModuleEntry, describe
-from stcompile.stack.registry import SUPPORTED
+from stcompile.compiler.stack.checks import ACTIVATION_NAMES, POOLING_MODES
+from stcompile.compiler.stack.describe import CUSTOM, ModuleEntry, describe
+from stcompile.compiler.stack.registry import SUPPORTED
 from tests.conftest import EXPECTED, MODELS, Case, Compiled, load_case
 
 CASES = sorted(folder.name for folder in EXPECTED.iterdir() if folder.is_dir())

@@ -34,8 +34,8 @@ from benchmarks.peers.measures import accuracy, bulk_rows, cold_starts, latencie
 from benchmarks.peers.preparation import Preparation, Ready, chosen_contenders
 from benchmarks.peers.processes import Process, timed_turns
 from benchmarks.peers.report import plot_bulk, print_bulk, print_others
+from stcompile.compiler.stack.load import load_stack
 from stcompile.runtime.cpus import available_cpus
-from stcompile.stack.load import load_stack
 
 SETS = ("short", "mixed", "long")
 

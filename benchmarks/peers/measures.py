@@ -14,10 +14,10 @@ from benchmarks._speeds import latency
 from benchmarks.peers.contenders import CONTENDERS, DEFAULT_IS_BF16, REFERENCE
 from benchmarks.peers.preparation import Ready
 from benchmarks.peers.processes import Process, first_vector, take_turns
-from stcompile.bench import Spread, Timing, speedup
-from stcompile.cpu_features import computes_bfloat16
-from stcompile.metrics import distance, spearman
-from stcompile.scored_pairs import read_scored_pairs
+from stcompile.compiler.metrics import distance, spearman
+from stcompile.compiler.scored_pairs import read_scored_pairs
+from stcompile.compiler.tune.bench import Spread, Timing, speedup
+from stcompile.kernels.cpu_features import computes_bfloat16
 
 _TURNS = 5
 

@@ -13,11 +13,11 @@ from benchmarks._common import status
 from benchmarks.peers.contenders import CONTENDERS, PREPARED, REFERENCE, SOURCE, Contender
 from benchmarks.peers.environments import python_of
 from benchmarks.peers.processes import prepare
-from stcompile.cpu_features import adds_int8_products, computes_bfloat16
-from stcompile.export import export_model
-from stcompile.quantize.calibration import default_set
-from stcompile.stack.module_stack import ModuleStack
-from stcompile.target import Target
+from stcompile.artifact.target import Target
+from stcompile.compiler.export import export_model
+from stcompile.compiler.quantize.calibration import default_set
+from stcompile.compiler.stack.module_stack import ModuleStack
+from stcompile.kernels.cpu_features import adds_int8_products, computes_bfloat16
 
 
 @dataclass(frozen=True)

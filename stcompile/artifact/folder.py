@@ -8,8 +8,8 @@ import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from stcompile.artifact.manifest import MANIFEST_NAME, FileEntry, Manifest
 from stcompile.errors import ArtifactError
-from stcompile.manifest import MANIFEST_NAME, FileEntry, Manifest
 
 # Where an export works that publishes into a folder it cannot replace as a whole; see `publish`.
 WORK_NAME = ".stcompile-export"

@@ -16,10 +16,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from stcompile.artifact.folder import FILESYSTEM_NAMES, WORK_NAME, read_manifest, unlisted
+from stcompile.artifact.manifest import MANIFEST_NAME
 from stcompile.artifact.writing import written
 from stcompile.errors import ArtifactError
 from stcompile.extras import require
-from stcompile.manifest import MANIFEST_NAME
 
 # Another export's work folder may vanish just when this one is about to lock it.
 _TRIES = 100

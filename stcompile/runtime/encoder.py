@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stcompile.arguments import local_path
 from stcompile.artifact import Artifact, open_artifact
+from stcompile.artifact.manifest import SENTENCE, TOKENS
 from stcompile.errors import InputError, StcompileError
-from stcompile.manifest import SENTENCE, TOKENS
 from stcompile.runtime import batching, postprocess
+from stcompile.runtime.arguments import local_path
 from stcompile.runtime.cpus import available_cpus
 from stcompile.runtime.device import CPU, Device
 from stcompile.runtime.distinct import Distinct

@@ -10,8 +10,8 @@ from threading import Lock
 from weakref import WeakSet
 
 from stcompile.artifact import Artifact, open_artifact
+from stcompile.artifact.manifest import MANIFEST_NAME
 from stcompile.errors import ArtifactError, ProviderError, StcompileError
-from stcompile.manifest import MANIFEST_NAME
 from stcompile.runtime.device import CUDA, Device
 from stcompile.runtime.forks import keep_forever
 from stcompile.runtime.route import OpenRoute

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, SupportsIndex
 
+from stcompile.artifact.manifest import SENTENCE, TOKENS
 from stcompile.errors import InputError, MissingExtraError
-from stcompile.manifest import SENTENCE, TOKENS
 from stcompile.runtime import postprocess
 from stcompile.runtime.device import Device
 from stcompile.runtime.inputs import at_least_one, check_prompt

@@ -14,8 +14,8 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
+from stcompile.artifact.manifest import NO_PADDING, SENTENCE, TOKENS, GraphSpec, Manifest, RoutingSpec, TextSpec
 from stcompile.errors import ArtifactError, InputError, StcompileError
-from stcompile.manifest import NO_PADDING, SENTENCE, TOKENS, GraphSpec, Manifest, RoutingSpec, TextSpec
 from stcompile.runtime import batching
 from stcompile.runtime.batching import Limits
 from stcompile.runtime.device import CUDA, Device

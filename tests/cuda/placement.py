@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from stcompile.passes.graph import MICROSOFT
+from stcompile.compiler.passes.graph import MICROSOFT
 
 _FLOATS = frozenset(("FLOAT", "FLOAT16"))
 _INTS = frozenset(("INT32", "INT64"))

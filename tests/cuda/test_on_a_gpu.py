@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 import stcompile
+from stcompile.compiler.trace.running import why_no_gpu
 from stcompile.errors import ProviderError, StcompileError
-from stcompile.trace.running import why_no_gpu
+from tests.compiler.export.test_targets_on_architectures import cosines
 from tests.conftest import Quick, load_case
 from tests.cuda.test_packed import CASES as PACKED
-from tests.export.test_targets_on_architectures import cosines
 
 _WHY_NOT = why_no_gpu()
 

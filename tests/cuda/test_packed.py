@@ -13,8 +13,8 @@ import onnxruntime
 import pytest
 
 import stcompile
-from stcompile import request
 from stcompile.artifact import open_artifact
+from stcompile.compiler import request
 from stcompile.errors import ParityError, ProviderError, TargetError, UnsupportedError
 from stcompile.runtime import engines
 from tests.conftest import MODELS, Quick, load_case

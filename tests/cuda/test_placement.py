@@ -6,8 +6,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from stcompile.passes import PIPELINES, PackTokens, run_pipeline
-from stcompile.quantize import RECIPES, QuantizationJob
+from stcompile.compiler.passes import PIPELINES, PackTokens, run_pipeline
+from stcompile.compiler.quantize import RECIPES, QuantizationJob
 from stcompile.runtime.engines.onnxruntime_cuda import _MAY_STAY
 from tests.conftest import Quick
 from tests.cuda.placement import Placement, placed

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from stcompile.target import TARGETS
+from stcompile.artifact.target import TARGETS
 from tests.conftest import _Quick
 
 # Every kind of front end and of graph. `wide_bert` alone has layers that fused targets take.

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 import stcompile
-from stcompile.metrics import distance
-from stcompile.target import Target
+from stcompile.artifact.target import Target
+from stcompile.compiler.metrics import distance
 
 EXPECTED = Path(__file__).parents[2] / "golden" / "expected"
 

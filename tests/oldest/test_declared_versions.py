@@ -11,7 +11,7 @@ import onnx_ir as ir
 import pytest
 import tomllib
 
-from stcompile.native import DOMAIN
+from stcompile.kernels.native import DOMAIN
 from tests.conftest import Quick
 
 HERE = Path(__file__)

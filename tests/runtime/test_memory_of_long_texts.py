@@ -57,7 +57,7 @@ def long_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_memory_follows_the_length_and_goes_back(long_model: Path, tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
-    from stcompile.export import export_model
+    from stcompile.compiler.export import export_model
 
     artifact = export_model(long_model, tmp_path / "artifact", "onnx-fp32", texts=["hello", "hello world"])
     (summary,) = [item for item in artifact.manifest.passes if item.name == "block-attention"]

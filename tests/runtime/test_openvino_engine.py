@@ -17,10 +17,10 @@ import pytest
 
 import stcompile
 from stcompile.artifact import open_artifact, write_manifest
-from stcompile.cpu_features import computes_bfloat16
+from stcompile.artifact.manifest import EngineSpec
+from stcompile.compiler.export import export_model
 from stcompile.errors import ArtifactError, MissingExtraError, ProviderError, TargetError
-from stcompile.export import export_model
-from stcompile.manifest import EngineSpec
+from stcompile.kernels.cpu_features import computes_bfloat16
 from stcompile.runtime.cpus import available_cpus
 from stcompile.runtime.engines.openvino import OpenVinoEngine, import_openvino
 from tests.conftest import MODELS, Quick, load_case
@@ -164,7 +164,7 @@ print(vectors.shape, "openvino" in sys.modules, "openvino_telemetry" in sys.modu
 
 _COMPILE = """
 import pathlib, sys, onnx_ir as ir
-from stcompile.trace.openvino import write_openvino_graphs
+from stcompile.compiler.trace.openvino import write_openvino_graphs
 text = '''<ir_version: 10, opset_import: ["" : 20]>
 g (float[batch, 4] x) => (float[batch, 4] sentence_embedding) { sentence_embedding = Relu(x) }'''
 write_openvino_graphs({"": ir.from_onnx_text(text)}, pathlib.Path(sys.argv[1]), half_weights=False, name="small")

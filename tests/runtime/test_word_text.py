@@ -11,8 +11,8 @@ import pytest
 from sentence_transformers.sentence_transformer.modules import tokenizer as reference
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+from stcompile.artifact.manifest import TextSpec
 from stcompile.errors import ArtifactError, InputError, MissingExtraError
-from stcompile.manifest import TextSpec
 from stcompile.runtime.text.bow import BowText
 from stcompile.runtime.text.splitters import (
     PhraseSplitter,

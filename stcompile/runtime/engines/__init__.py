@@ -8,9 +8,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stcompile.cpu_features import adds_int8_products
+from stcompile.artifact.manifest import OPENVINO, SENTENCE, GraphSpec, Manifest
 from stcompile.errors import ArtifactError, ProviderError
-from stcompile.manifest import OPENVINO, SENTENCE, GraphSpec, Manifest
+from stcompile.kernels.cpu_features import adds_int8_products
 from stcompile.runtime.device import CUDA, Device
 from stcompile.runtime.engines.onnxruntime import UNSATURATED, OnnxRuntimeEngine
 from stcompile.runtime.engines.onnxruntime_cuda import CudaEngine

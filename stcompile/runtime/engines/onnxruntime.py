@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcompile.errors import ProviderError
-from stcompile.native import library
+from stcompile.kernels.native import library
 from stcompile.runtime.engines.sessions import LEVELS, import_onnxruntime, opened
 from stcompile.runtime.engines.sizes import is_large, trim
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stcompile.artifact.manifest import EngineSpec
 from stcompile.errors import ArtifactError, MissingExtraError, ProviderError
 from stcompile.extras import require
-from stcompile.manifest import EngineSpec
 from stcompile.runtime.engines.sizes import is_large, trim
 
 # What the manifest calls a number type to what OpenVINO calls it.

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
+from stcompile.artifact.manifest import TextSpec
 from stcompile.errors import ArtifactError
-from stcompile.manifest import TextSpec
 
 # A text, or two texts that the tokenizer joins into one sequence.
 Text = str | tuple[str, str]

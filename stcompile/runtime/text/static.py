@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stcompile.manifest import TextSpec
+from stcompile.artifact.manifest import TextSpec
 from stcompile.runtime.text.base import Feeds, Row, encodings, flat, open_tokenizer
 
 

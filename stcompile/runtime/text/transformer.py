@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from stcompile.artifact.manifest import TextSpec
 from stcompile.errors import InputError
-from stcompile.manifest import TextSpec
 from stcompile.runtime.text.base import Feeds, Row, Text, encodings, open_tokenizer, padded
 
 # Prompts that differ from call to call must not pile up.

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from stcompile.artifact.manifest import TextSpec
 from stcompile.errors import ArtifactError
-from stcompile.manifest import TextSpec
 from stcompile.runtime.text.base import Feeds, Row, padded
 from stcompile.runtime.text.splitters import Splitter, splitter_from_json
 

@@ -1,0 +1,1 @@
+"""The command line: verbs to functions, tables, files in and out."""

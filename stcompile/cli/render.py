@@ -1,0 +1,239 @@
+"""Tables for people: parity, inspections and targets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich import box
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from stcompile.compiler.dotted import split_shared
+from stcompile.compiler.parity.report import shortened
+
+
+def megabytes(size: int) -> str:
+    """Bytes in MB, the way model sizes are quoted."""
+    return f"{size / 1e6:.1f} MB"
+
+
+def parity(target: str, report: dict[str, Any]) -> Table:
+    """The parity table: measure, value, what was allowed."""
+    allowed = report["tolerance"]
+    verdict = "passed" if report["passed"] else "FAILED"
+    table = _table(f"{target} against sentence-transformers: {verdict}", "measure", "value", "allowed")
+    table.add_row("reference", escape(report["reference"]), "")
+    table.add_row("texts", str(report["num_texts"]), "")
+    table.add_row("max abs error", f"{report['max_abs_error']:.2e}", _bound("<=", allowed["max_abs_error"]))
+    table.add_row("min cosine", f"{report['min_cosine']:.6f}", _bound(">=", allowed["min_cosine"]))
+    table.add_row("mean cosine", f"{report['mean_cosine']:.6f}", _bound(">=", allowed["mean_cosine"]))
+    table.add_row("top-10 neighbour overlap", f"{report['neighbour_overlap']:.4f}", "")
+    invariance = _bound(">=", allowed["batch_invariance"])
+    table.add_row("batch invariance (cosine)", f"{report['batch_invariance']:.6f}", invariance)
+    table.add_row("  the same of the reference", f"{report['reference_batch_invariance']:.6f}", "")
+    table.add_row("worst text", escape(shortened(report["worst_text"])), "")
+    return table
+
+
+def distillation(found: dict[str, Any]) -> str:
+    """What the distilled model is worth beside the model, in a sentence."""
+    if found["measure"] == "spearman":
+        return (
+            f"Quality on {found['texts']} scored pairs (Spearman x 100): {100 * found['teacher']:.2f} for the model, "
+            f"{100 * found['student']:.2f} distilled, a loss of {100 * (found['teacher'] - found['student']):.2f}"
+        )
+    return (
+        f"Quality on {found['texts']} texts: {100 * found['student']:.1f}% of each text's ten nearest are still those "
+        "the model finds; --eval FILE with scored pairs measures the loss on your own"
+    )
+
+
+def targets(rows: list[dict[str, Any]]) -> Table:
+    """The table of targets."""
+    table = _table("Targets", "target", "for", "min cosine", "batch-invariant", "here")
+    table.columns[0].no_wrap = True
+    for row in rows:
+        invariant = "yes" if row["batch_invariant"] else "no"
+        here = escape("; ".join(row["refusals"] or ["yes", *row["caveats"]]))
+        table.add_row(row["name"], row["purpose"], f"{row['min_cosine']:g}", invariant, here)
+    return table
+
+
+def plan(recipe: dict[str, Any]) -> Group:
+    """What a recipe did: in one line, layer by layer, and the budget it had to keep."""
+    counts = f"{recipe['matmuls']} matrix multiplications, {recipe['embeddings']} embedding tables"
+    parts: list[Any] = [
+        Text(f"Quantization ({recipe['scheme']}): {counts}"),
+        *(Text(f"  kept {line}") for line in recipe["kept"]),
+    ]
+    calibrated, budget = recipe["calibration"], recipe["budget"]
+    if calibrated:
+        parts.append(
+            Text(
+                f"  calibrated on {calibrated['name']}: {calibrated['texts']} texts, {calibrated['tokens']} tokens, "
+                f"sha256 {calibrated['sha256'][:16]}"
+            )
+        )
+    if recipe["layers"]:
+        parts.append(_layers(recipe["layers"]))
+    if budget:
+        parts.append(
+            Text(
+                f"Budget: {budget['measure']} {budget['limit']:g}, reached {budget['reached']:.5f} on "
+                f"{budget['texts']} {'pairs' if budget['measure'] == 'spearman_drop' else 'texts'} after "
+                f"{budget['steps']} moves to higher precision"
+            )
+        )
+    return Group(*parts)
+
+
+def _layers(layers: list[dict[str, Any]]) -> Table:
+    names = [f"{row['route']}: {row['name']}" if row["route"] else row["name"] for row in layers]
+    shared, rest = split_shared(names)
+    title = f"Layers in {shared}" if shared else "Layers"
+    table = _table(title, "layer, and why not cheaper", "computed as", "smoothing", "error", "sensitivity")
+    for name, row in zip(rest, layers, strict=True):
+        why = f"\n  {row['reason']}" if row["reason"] else ""
+        table.add_row(
+            escape(name + why),
+            _computed(row),
+            _number(row["smoothing"], "g"),
+            _number(row["error"], ".4f"),
+            _number(row["sensitivity"], ".1e"),
+        )
+    return table
+
+
+def _computed(row: dict[str, Any]) -> str:
+    parts = [row["scheme"], row["observer"], f"{row['bits']} bits" if row["bits"] < 8 else ""]
+    return ", ".join(part for part in parts if part)
+
+
+def tuning(found: dict[str, Any]) -> Group:
+    """The table of a tuning, the winner first, what is recommended and why, and why each other target is not."""
+    settings = found["settings"]
+    table = _table(
+        f"{settings['texts']} texts, {settings['rounds']} rounds, threads: {settings['threads']}",
+        *("target", "texts/s", "times fp32", "cosine (min)", "drop", "size", "batch invariant"),
+    )
+    # Where the terminal is narrow, values break before their parentheses, and no name does.
+    table.padding, table.columns[0].no_wrap = (0, 0), True
+    for column, width in zip(table.columns[1:], (7, 11, 9, 7, 8, 9), strict=True):
+        column.min_width = width
+    for row in found["targets"]:
+        if row["measured"] is not None:
+            table.add_row(row["target"], *_measured(row["measured"]))
+    others = [row for row in found["targets"] if row["reason"]]
+    return Group(
+        table,
+        Text(f"Recommended: {found['why']}."),
+        *([Text("Not recommended:")] if others else []),
+        *(Text(f"  {row['target']}: {row['reason']}") for row in others),
+    )
+
+
+def _measured(item: dict[str, Any]) -> tuple[str, ...]:
+    ratio = item["ratio"]
+    return (
+        f"{item['texts_per_second']:.0f}",
+        f"{ratio['median']:.2f} ({ratio['low']:.2f}-{ratio['high']:.2f})",
+        f"{item['mean_cosine']:.5f} ({item['min_cosine']:.4f})",
+        f"{item['drop']:.3%}",
+        megabytes(item["size"]),
+        "yes" if item["batch_invariant"] else "no",
+    )
+
+
+def inspection(found: dict[str, Any]) -> Group:
+    """A model folder or an artifact, as `inspect` describes it."""
+    return _model(found) if found["kind"] == "model" else _artifact(found)
+
+
+def _model(found: dict[str, Any]) -> Group:
+    table = _table(f"Module stack ({found['layout']})", "#", "module", "folder", "configuration")
+    _add_modules(table, found["modules"], "")
+    facts = {key: found[key] for key in ("prompts", "default_prompt_name", "similarity", "truncate_dim")}
+    lines = [Text(f"{key}: {value}") for key, value in facts.items() if value is not None]
+    if found["unsupported"]:
+        lines.append(Text("Cannot be compiled:"))
+        lines += [Text(f"  - {reason}") for reason in found["unsupported"]]
+    else:
+        lines.append(Text("Everything in it can be compiled."))
+    return Group(table, *lines)
+
+
+def _add_modules(table: Table, modules: list[dict[str, Any]], indent: str) -> None:
+    for row in modules:
+        name = row.get("type_path", row["type"])
+        table.add_row(f"{indent}{row['position']}", escape(name), row["path"], escape(_pairs(row["config"])))
+        for route, inner in row.get("routes", {}).items():
+            table.add_row("", escape(f"route {route}:"), "", "")
+            _add_modules(table, inner, f"{indent}{row['position']}.")
+
+
+def _artifact(found: dict[str, Any]) -> Group:
+    manifest = found["manifest"]
+    facts = _table(f"{manifest['source']['name']} as {manifest['target']}", "fact", "value")
+    text = manifest["text"]
+    stack = " > ".join(module["type"] for module in manifest["source"]["modules"])
+    rows = {
+        "module stack": stack,
+        "recipe": manifest["recipe"],
+        "engine": f"{manifest['engine']['name']}, {manifest['engine']['precision']}",
+        "shaped for": manifest["provider"] + (", packed" if manifest["engine"]["packed"] else ""),
+        "dimensions": manifest["truncate_dim"] or manifest["dim"],
+        "max sequence length": text["max_seq_length"] or "unlimited",
+        "similarity": manifest["similarity"],
+        **_routing(manifest["routing"]),
+        "batch-invariant": "yes" if manifest["batch_invariant"] else "no",
+        "prompts": ", ".join(name for name, value in manifest["prompts"].items() if value) or "none",
+        "size": megabytes(found["size"]),
+        "source fingerprint": manifest["source"]["fingerprint"][:16],
+        "versions": _pairs(manifest["versions"]),
+    }
+    for key, value in rows.items():
+        facts.add_row(key, escape(str(value)))
+    for note in manifest["notes"]:
+        facts.add_row("note", escape(note))
+    files = _table("Files", "file", "size", "sha256")
+    for entry in manifest["files"]:
+        files.add_row(entry["path"], megabytes(entry["size"]), entry["sha256"][:16])
+    passes = _table("Passes", "pass", "rewrites", "refused because")
+    for item in manifest["passes"]:
+        passes.add_row(item["name"], str(item["rewrites"]), escape("; ".join(item["refusals"])))
+    parts: list[Any] = [facts, files, passes]
+    if manifest["distillation"]:
+        parts.append(Text(distillation(manifest["distillation"])))
+    if manifest["quantization"]:
+        parts.append(plan(manifest["quantization"]))
+    if manifest["parity"]:
+        parts.append(Text(f"Parity: {_pairs(manifest['parity'])}"))
+    return Group(*parts)
+
+
+def _routing(routing: dict[str, Any] | None) -> dict[str, str]:
+    if routing is None:
+        return {}
+    tasks = [f"{task} -> {route}" for task, route in routing["tasks"].items()]
+    return {"tasks": ", ".join([*tasks, f"none -> {routing['default'] or 'refused'}"])}
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def _bound(sign: str, value: float | None) -> str:
+    return "" if value is None else f"{sign} {value:g}"
+
+
+def _pairs(config: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in config.items() if value is not None)

@@ -1,0 +1,237 @@
+"""Reading texts and writing vectors: plain lines, JSONL, CSV, `.npy`."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import secrets
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from stcompile.artifact.writing import is_full
+from stcompile.compiler.scored_pairs import TABLE_DELIMITERS
+from stcompile.errors import InputError
+from stcompile.runtime.arguments import local_path
+
+STDIN = "-"
+
+
+def read_texts(path: str, field: str = "text") -> list[str]:
+    """All texts of `texts_of`."""
+    return list(texts_of(path, field))
+
+
+def texts_of(path: str, field: str = "text") -> Iterator[str]:
+    """Texts from a file or, for `-`, from standard input, one by one.
+
+    A line that is a JSON object is read as JSONL when the name ends in `.jsonl` or, on standard input, when the
+    first line starts with a brace; a name that ends in `.csv` or `.tsv` is a table whose first row names the columns;
+    otherwise a line is a text. A byte order mark is no part of the first line.
+
+    Args:
+        path: the file, or `-`.
+        field: JSONL's field, or the table's column.
+
+    Raises:
+        InputError: unreadable, not UTF-8, malformed, or without a single text; where it is reached.
+    """
+    is_empty = True
+    try:
+        for text in _all_of(path, field):
+            is_empty = False
+            yield text
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text ({error.reason}): convert it first") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except csv.Error as error:
+        raise InputError(f"{path} is not a table ({error}): check its quotes") from error
+    if is_empty:
+        raise InputError(f"{path} holds no text: nothing to do")
+
+
+def _all_of(path: str, field: str) -> Iterator[str]:
+    if path == STDIN:
+        # Python's own stream keeps a byte order mark and, without a locale, lets other bytes through as surrogates.
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(encoding="utf-8-sig", errors="strict")
+        yield from _texts(sys.stdin, path, field, None)
+        return
+    file = local_path(path)
+    is_table = file.suffix in TABLE_DELIMITERS
+    with file.open(encoding="utf-8-sig", newline="" if is_table else None) as stream:
+        if is_table:
+            yield from _column(csv.reader(stream, delimiter=TABLE_DELIMITERS[file.suffix], strict=True), path, field)
+        else:
+            yield from _texts(stream, path, field, path.endswith((".jsonl", ".ndjson")))
+
+
+def read_share(text: str) -> float:
+    """A share as people write it: `0.3%` or `0.003`.
+
+    Raises:
+        InputError: it is no number, or not above 0 and below 1.
+    """
+    number, sign, rest = text.strip().partition("%")
+    try:
+        share = float(number) / (100 if sign else 1)
+    except ValueError:
+        share = 0.0
+    if rest or not 0 < share < 1:
+        raise InputError(f"{text!r} is no share: write it like 0.3% or 0.003, above 0 and below 1")
+    return share
+
+
+def write_jsonl(path: str, rows: Iterable[tuple[str, NDArray[Any]]]) -> None:
+    """One `{"text": ..., "embedding": [...]}` a line, to a file or, for `-`, to standard output.
+
+    Each line is written when its row is there. A file is at its place once it is whole.
+
+    Args:
+        path: the file, or `-`.
+        rows: each text and its vector `(dim,)`.
+
+    Raises:
+        InputError: the destination cannot be written.
+    """
+    if path == STDIN:
+        for text, vector in rows:
+            sys.stdout.write(_line(text, vector))
+        sys.stdout.flush()
+        return
+    with _written(local_path(path)) as write:
+        for text, vector in rows:
+            write(_line(text, vector).encode())
+
+
+def write_npy(path: Path, rows: Iterable[NDArray[Any]]) -> None:
+    """The matrix `(n, dim)`, to a file, each row when it is there; the file is at its place once it is whole.
+
+    Args:
+        path: the file.
+        rows: vectors `(dim,)` of one number type, at least one.
+
+    Raises:
+        InputError: the destination cannot be written.
+    """
+    with _written(path) as write:
+        count = 0
+        for row in rows:
+            if not count:
+                first = row
+                write(_npy_header(0, first))
+            write(row.tobytes())
+            count += 1
+        # numpy leaves room in the header for any number of rows.
+        write(_npy_header(count, first), at=0)
+
+
+def _npy_header(count: int, row: NDArray[Any]) -> bytes:
+    header = io.BytesIO()
+    array = {"descr": npy.dtype_to_descr(row.dtype), "fortran_order": False, "shape": (count, *row.shape)}
+    npy.write_array_header_1_0(header, array)
+    return header.getvalue()
+
+
+def _line(text: str, vector: NDArray[Any]) -> str:
+    return json.dumps({"text": text, "embedding": vector.tolist()}, ensure_ascii=False) + "\n"
+
+
+class _Write(Protocol):
+    def __call__(self, content: bytes, at: int | None = None) -> None: ...
+
+
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[_Write]:
+    """What writes to `path`, which is there once all is written; of other errors than its own nothing is said here."""
+    with moved_into_place(path) as partial:
+        with destination_errors(path):
+            stream = partial.open("wb")
+
+        def write(content: bytes, at: int | None = None) -> None:
+            with destination_errors(path):
+                if at is not None:
+                    stream.seek(at)
+                stream.write(content)
+
+        try:
+            yield write
+            with destination_errors(path):
+                stream.close()
+        finally:
+            # What could not be written cannot be at the end either.
+            with contextlib.suppress(OSError):
+                stream.close()
+
+
+@contextlib.contextmanager
+def destination_errors(path: Path) -> Iterator[None]:
+    """Says of an operating system's error that it is about `path`.
+
+    Raises:
+        InputError: the destination cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = "no space left" if is_full(error) else error.strerror or error
+        raise InputError(f"{path} cannot be written ({reason}): choose another destination") from error
+
+
+@contextlib.contextmanager
+def moved_into_place(path: Path) -> Iterator[Path]:
+    """Where to write what becomes `path` once it is whole; after an error nothing is left of it.
+
+    Raises:
+        InputError: the destination cannot be written.
+    """
+    # Not the process's number, which another container has too.
+    partial = path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
+    try:
+        yield partial
+        with destination_errors(path):
+            partial.replace(path)
+    finally:
+        # Where it could not be written it cannot be removed either, and the reason why not is on its way.
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+def _column(rows: Iterator[list[str]], path: str, field: str) -> Iterator[str]:
+    names = next(rows, [])
+    if field not in names:
+        known = ", ".join(map(repr, names)) or "no columns"
+        raise InputError(f"{path} has no column {field!r} in its first row, which has {known}: name one of them")
+    place = names.index(field)
+    for number, row in enumerate(rows, start=2):
+        if not row:
+            continue
+        if len(row) <= place:
+            raise InputError(f"row {number} of {path} has {len(row)} columns, none of them {field!r}")
+        yield row[place]
+
+
+def _texts(stream: IO[str], path: str, field: str, as_json: bool | None) -> Iterator[str]:
+    for number, line in enumerate(stream, start=1):
+        stripped = line.rstrip("\r\n")
+        if as_json is None:
+            as_json = stripped.startswith("{")
+        if not as_json:
+            yield stripped
+            continue
+        if not stripped.strip():
+            continue
+        try:
+            text = json.loads(stripped)[field]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"line {number} of {path} is not a JSON object with the field {field!r}") from error
+        if not isinstance(text, str):
+            raise InputError(f"line {number} of {path}: {field!r} is {type(text).__name__}, not text")
+        yield text

@@ -1,0 +1,175 @@
+"""What was compiled, as the artifact's manifest tells it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import onnx_ir as ir
+
+from stcompile import __version__
+from stcompile.artifact.manifest import (
+    NO_PADDING,
+    ONNXRUNTIME,
+    OPENVINO,
+    SCHEMA_VERSION,
+    DistillationSummary,
+    EngineSpec,
+    GraphSpec,
+    Manifest,
+    PassSummary,
+    QuantizationSummary,
+    Source,
+    TextSpec,
+)
+from stcompile.artifact.target import Target
+from stcompile.compiler.parity.padding import REFERENCE_INVARIANT
+from stcompile.compiler.parity.report import ParityReport
+from stcompile.compiler.passes import PassRecord, packs
+from stcompile.compiler.stack.module_stack import ModuleStack
+from stcompile.kernels.native import DOMAIN
+
+_UNPADDED = (
+    "the model's own torch vectors depend on how much padding a text gets in its batch: this artifact never pads, so "
+    "every text has the vector that torch gives it alone"
+)
+
+_VERSIONS = (
+    "torch",
+    "transformers",
+    "onnx",
+    "onnx-ir",
+    "onnxscript",
+    "onnxruntime",
+    "openvino",
+    "tokenizers",
+    "numpy",
+    "model2vec",
+    "nltk",
+)
+
+
+@dataclass(frozen=True)
+class CompiledRoute:
+    """The finished graph of one route, and what was done to it."""
+
+    route: str
+    graph: ir.Model
+    passes: list[PassRecord]
+    token_budget: int | None
+    quantization: QuantizationSummary | None
+    notes: tuple[str, ...] = ()
+
+
+def assembled(
+    stack: ModuleStack,
+    target: Target,
+    provider: str,
+    texts: dict[str, TextSpec],
+    graphs: tuple[GraphSpec, ...],
+    compiled: Sequence[CompiledRoute],
+    padding: str,
+    distillation: DistillationSummary | None,
+) -> Manifest:
+    """The manifest of an artifact that is still to be judged.
+
+    Args:
+        stack: what was compiled.
+        target: what for.
+        provider: the execution provider the graphs are shaped for.
+        texts: the text front end of each route.
+        graphs: the written graphs, in the order of `compiled`.
+        compiled: the routes.
+        padding: how texts may share a run.
+        distillation: what a distilled stack was distilled from.
+    """
+    graphs = tuple(
+        dataclasses.replace(graph, token_budget=item.token_budget) for graph, item in zip(graphs, compiled, strict=True)
+    )
+    if len(graphs) > 1:
+        graphs = tuple(
+            dataclasses.replace(graph, text=texts[graph.route], dim=stack.routes[graph.route].dim) for graph in graphs
+        )
+    native = any(DOMAIN in item.graph.graph.opset_imports for item in compiled)
+    packed = any(packs(item.passes) for item in compiled)
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        target=target.name,
+        recipe=target.recipe,
+        provider=provider,
+        batch_invariant=target.batch_invariant,
+        optimization_level="basic",
+        dim=stack.dim,
+        truncate_dim=stack.truncate_dim,
+        similarity=stack.similarity,
+        prompts=stack.prompts,
+        default_prompt_name=stack.default_prompt_name,
+        source=Source(stack.name, stack.fingerprint(), stack.summaries()),
+        text=next(iter(texts.values())),
+        graphs=graphs,
+        passes=_all_passes(compiled),
+        quantization=_all_quantization(compiled),
+        parity=None,
+        notes=(
+            *stack.notes(),
+            *((_UNPADDED,) if padding == NO_PADDING else ()),
+            *(note for item in compiled for note in item.notes),
+        ),
+        versions=_versions(),
+        padding=padding,
+        routing=stack.routing,
+        distillation=distillation,
+        engine=EngineSpec(OPENVINO if target.is_openvino else ONNXRUNTIME, target.computes_in, native, packed),
+    )
+
+
+def _all_passes(compiled: Sequence[CompiledRoute]) -> tuple[PassSummary, ...]:
+    """What the passes did to all graphs together: every graph went through the same ones."""
+    summaries = []
+    for records in zip(*(item.passes for item in compiled), strict=True):
+        refusals = dict.fromkeys(refusal for record in records for refusal in record.refusals)
+        summaries.append(PassSummary(records[0].name, sum(record.rewrites for record in records), tuple(refusals)))
+    return tuple(summaries)
+
+
+def _all_quantization(compiled: Sequence[CompiledRoute]) -> QuantizationSummary | None:
+    done = [item.quantization for item in compiled if item.quantization is not None]
+    if not done:
+        return None
+    kept: Counter[str] = Counter()
+    for item in done:
+        for line in item.kept:
+            count, _, what = line.partition(" ")
+            kept[what] += int(count)
+    budgets = [item.budget for item in done if item.budget is not None]
+    return QuantizationSummary(
+        done[0].scheme,
+        sum(item.matmuls for item in done),
+        sum(item.embeddings for item in done),
+        tuple(f"{count} {what}" for what, count in kept.items()),
+        next((item.calibration for item in done if item.calibration is not None), None),
+        tuple(layer for item in done for layer in item.layers),
+        # Every route keeps to it; the one that had to go furthest tells most.
+        max(budgets, key=lambda budget: budget.steps, default=None),
+    )
+
+
+def judged(manifest: Manifest, report: ParityReport) -> Manifest:
+    """The manifest with the verdict that lets it be published."""
+    # 8-bit tables alone keep a text's vector its own; it is activations quantized per batch that do not.
+    tables_only = manifest.quantization is not None and not manifest.quantization.matmuls
+    invariant = manifest.batch_invariant or (tables_only and report.batch_invariance >= REFERENCE_INVARIANT)
+    return dataclasses.replace(manifest, parity=report.summary(), batch_invariant=invariant)
+
+
+def _versions() -> dict[str, str]:
+    found = {"stcompile": __version__}
+    for package in _VERSIONS:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,83 @@
+"""`stcompile inspect`: what a model folder or an artifact is, as data and as lines."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from stcompile.artifact import Artifact, open_artifact
+from stcompile.artifact.manifest import MANIFEST_NAME
+from stcompile.compiler.stack.describe import CUSTOM, ModuleEntry, StackDescription, describe
+from stcompile.compiler.stack.source import located
+from stcompile.runtime.arguments import local_path
+
+
+def inspect(
+    path: str | Path,
+    *,
+    revision: str | None = None,
+    cache_dir: str | None = None,
+    trust_remote_code: bool = False,
+    follow_links: bool = False,
+) -> dict[str, Any]:
+    """Describes a model folder (its stack and everything unsupported) or an artifact (its manifest and sizes).
+
+    Needs neither torch nor an engine, and runs no code of the model.
+
+    Args:
+        path: the folder, or a hub id of a model.
+        revision: hub revision.
+        cache_dir: where the hub's files are kept.
+        trust_remote_code: count modules whose code comes with the model as supported.
+        follow_links: take a model folder whose links lead out of it.
+
+    Returns:
+        plain data with a `kind` of `model` or `artifact`.
+
+    Raises:
+        ModelFolderError, ArtifactError: it is neither, or it is damaged.
+    """
+    folder = local_path(path)
+    if (folder / MANIFEST_NAME).is_file():
+        return _artifact(open_artifact(folder))
+    with located(path, revision=revision, cache_dir=cache_dir) as (model, _):
+        return _model(describe(model, trust_remote_code=trust_remote_code, follow_links=follow_links))
+
+
+def _model(found: StackDescription) -> dict[str, Any]:
+    return {
+        "kind": "model",
+        "layout": found.layout,
+        "modules": [_module(entry) for entry in found.entries],
+        "prompts": found.prompts,
+        "default_prompt_name": found.default_prompt_name,
+        "similarity": found.similarity,
+        "truncate_dim": found.truncate_dim,
+        "unsupported": list(found.unsupported),
+        "compiles": not found.unsupported,
+    }
+
+
+def _module(entry: ModuleEntry) -> dict[str, Any]:
+    shown = {"position": entry.position, "type": entry.type, "path": entry.path or ".", "config": _short(entry)}
+    if entry.type == CUSTOM:
+        shown["type_path"] = entry.type_path
+    if entry.routes:
+        shown["routes"] = {name: [_module(inner) for inner in route] for name, route in entry.routes.items()}
+    return shown
+
+
+def _short(entry: ModuleEntry) -> dict[str, Any]:
+    """A configuration to look at: vocabularies by their size, and of a Router what its routes do not show."""
+    if entry.type == "Router":
+        parameters: dict[str, Any] = entry.config.get("parameters") or {}
+        return parameters
+    return {
+        key: f"{len(value)} words" if key in ("vocab", "word_weights") and isinstance(value, (list, dict)) else value
+        for key, value in entry.config.items()
+    }
+
+
+def _artifact(found: Artifact) -> dict[str, Any]:
+    return {"kind": "artifact", "size": found.size, "manifest": dataclasses.asdict(found.manifest)}

@@ -1,0 +1,54 @@
+"""The torch building blocks of a module stack, one a file, with the field's constructor arguments.
+
+Each has the folder format and the math of its sentence-transformers namesake, so a stack can be built from
+scratch, saved, and loaded by sentence-transformers, and the other way round.
+"""
+
+from stcompile.compiler.modules.base import InputModule, Module
+from stcompile.compiler.modules.bow import BoW
+from stcompile.compiler.modules.cnn import CNN
+from stcompile.compiler.modules.custom import CustomModule
+from stcompile.compiler.modules.dense import Dense
+from stcompile.compiler.modules.dropout import Dropout
+from stcompile.compiler.modules.layer_norm import LayerNorm
+from stcompile.compiler.modules.lstm import LSTM
+from stcompile.compiler.modules.normalize import Normalize
+from stcompile.compiler.modules.pooling import Pooling
+from stcompile.compiler.modules.router import Router
+from stcompile.compiler.modules.static_embedding import StaticEmbedding
+from stcompile.compiler.modules.transformer import Transformer
+from stcompile.compiler.modules.weighted_layer_pooling import WeightedLayerPooling
+from stcompile.compiler.modules.word_embeddings import WordEmbeddings
+from stcompile.compiler.modules.word_tokenizers import (
+    PhraseTokenizer,
+    TransformersTokenizerWrapper,
+    WhitespaceTokenizer,
+)
+from stcompile.compiler.modules.word_weights import WordWeights
+
+# The name of a Router before sentence-transformers 5.0.
+Asym = Router
+
+__all__ = [
+    "CNN",
+    "LSTM",
+    "Asym",
+    "BoW",
+    "CustomModule",
+    "Dense",
+    "Dropout",
+    "InputModule",
+    "LayerNorm",
+    "Module",
+    "Normalize",
+    "PhraseTokenizer",
+    "Pooling",
+    "Router",
+    "StaticEmbedding",
+    "Transformer",
+    "TransformersTokenizerWrapper",
+    "WeightedLayerPooling",
+    "WhitespaceTokenizer",
+    "WordEmbeddings",
+    "WordWeights",
+]

@@ -1,0 +1,201 @@
+"""What every building block is: an `nn.Module` over the feature dictionary that knows its folder format."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from stcompile.artifact.manifest import SENTENCE, TextSpec
+from stcompile.compiler.modules.weights import read_weights
+from stcompile.runtime.text.base import Text
+
+# Name to tensor; `all_layer_embeddings` alone is a tuple of them.
+Features = dict[str, Any]
+
+
+# Where configurations name the tasks of a network: adapters by task, and instructions by task (jina's spellings).
+_TASK_KEYS = ("lora_adaptations", "task_instructions", "task_names", "tasks")
+
+
+def named_tasks(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The tasks that a configuration names, in lists or as keys."""
+    lists = (value for key in _TASK_KEYS if isinstance(value := config.get(key), (list, tuple, dict)))
+    return tuple(dict.fromkeys(name for names in lists for name in names if isinstance(name, str)))
+
+
+class Module(nn.Module, ABC):
+    """Base of the building blocks, the counterpart of `sentence_transformers.base.modules.Module`.
+
+    Attributes:
+        config_file: name of the module's JSON file in its folder.
+        has_weights: whether the folder also holds a `model.safetensors`.
+        needs: features besides `reads` that must be there, e.g. `sentence_lengths`.
+        reads: the embedding it reads.
+        writes: the embedding it writes.
+        keywords: of `encode`'s keywords those that `kwargs` of modules.json calls it with; only `task` is compiled.
+    """
+
+    config_file: ClassVar[str] = "config.json"
+    has_weights: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ()
+    reads: str = SENTENCE
+    writes: str = SENTENCE
+    keywords: tuple[str, ...] = ()
+
+    @abstractmethod
+    def forward(self, features: Features) -> Features:
+        """Reads and writes the feature dictionary (module-stack spec, section 3)."""
+
+    def called_with(self, task: str | None, modality: str | None, *, routed: bool) -> dict[str, Any]:
+        """The keyword arguments that sentence-transformers calls its `forward` with.
+
+        Args:
+            task: what `encode(task=...)` was given.
+            modality: `text` or `message`; None where the first module of the stack does not say.
+            routed: whether it is in a route of a Router, which does not look at `kwargs` of modules.json.
+        """
+        return {}
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """Tasks that its configuration names."""
+        return ()
+
+    @abstractmethod
+    def get_config(self) -> dict[str, Any]:
+        """The module's JSON, with the keys that sentence-transformers 5.4 and later use."""
+
+    @property
+    def in_width(self) -> int | None:
+        """Width of the embedding it reads; None takes any."""
+        return None
+
+    def out_width(self, in_width: int) -> int:
+        """Width of the embedding it writes when it is given `in_width`."""
+        return in_width
+
+    def out_length(self, in_length: int) -> int:
+        """Positions of the token embeddings it leaves of `in_length`; below 1 where it cannot work on so few."""
+        return in_length
+
+    @property
+    def type_path(self) -> str:
+        """What modules.json calls it: the old path, which every release of sentence-transformers still reads."""
+        return f"sentence_transformers.models.{type(self).__name__}"
+
+    def summary(self) -> dict[str, Any]:
+        """What a manifest records of it: its configuration, without whole vocabularies."""
+        return self.get_config()
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Builds the module from its checked JSON; the weights come after."""
+        return cls(**config)
+
+    @classmethod
+    def load(cls, folder: Path, config: dict[str, Any]) -> Self:
+        """Builds the module from its folder.
+
+        Raises:
+            ModelFolderError: the weights are missing, or do not fit the configuration.
+        """
+        module = cls.from_config(config)
+        if cls.has_weights:
+            read_weights(folder, module)
+        return module
+
+    def save(self, folder: Path) -> None:
+        """Writes the module's folder so that sentence-transformers loads it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / self.config_file).write_text(json.dumps(self.get_config(), indent=4), encoding="utf-8")
+        if self.has_weights:
+            state = {name: tensor.detach().contiguous() for name, tensor in self.state_dict().items()}
+            save_file(state, str(folder / "model.safetensors"), metadata={"format": "pt"})
+
+
+@dataclass(frozen=True)
+class Example:
+    """What one graph input is traced with.
+
+    Attributes:
+        value: a tensor with more than one element on every axis, with padding where the graph will meet some.
+        axes: a name per axis; axes of one name have one length.
+    """
+
+    value: Tensor
+    axes: tuple[str, ...] = ()
+
+
+class InputModule(Module):
+    """A block that turns text into features: the first of every route.
+
+    Attributes:
+        max_seq_length: most tokens of a text; None when unlimited.
+        has_masked_rows: whether a text is a padded row with an attention mask, or its tokens lie flat behind the
+            others' with an offset per text.
+    """
+
+    max_seq_length: int | None = None
+    has_masked_rows: ClassVar[bool] = True
+
+    @property
+    @abstractmethod
+    def input_names(self) -> tuple[str, ...]:
+        """The features a compiled graph takes, in order."""
+
+    @property
+    @abstractmethod
+    def vocabulary_size(self) -> int:
+        """One more than the largest token id it can make."""
+
+    @property
+    @abstractmethod
+    def features(self) -> frozenset[str]:
+        """What is in the feature dictionary after it, besides the embedding it writes."""
+
+    @abstractmethod
+    def tokenize(self, texts: Sequence[Text], prompt: str | None) -> Features:
+        """The reference's text front end: `input_names` as tensors, for one batch.
+
+        Args:
+            texts: at least one.
+            prompt: put in front of each (of a pair, in front of its first text).
+        """
+
+    def widened(self, features: Features, length: int) -> Features:
+        """Padded rows of at least `length` positions, which some networks need; the new ones are masked."""
+        return features
+
+    @abstractmethod
+    def front_end(self, file: str) -> tuple[TextSpec, str]:
+        """How the torch-free runtime turns strings into `input_names`.
+
+        Args:
+            file: name the artifact will give to the content.
+
+        Returns:
+            the manifest's description, and the content of that file.
+
+        Raises:
+            UnsupportedError: it does something the runtime cannot.
+        """
+
+    @abstractmethod
+    def examples(self) -> dict[str, Example]:
+        """What to trace each of `input_names` with."""
+
+    def probe_texts(self) -> list[str]:
+        """Texts of its own vocabulary, where everyday ones may hold none of its words."""
+        return []
+
+    def prompt_length(self, prompt: str | None) -> int:
+        """Tokens that pooling leaves out where `include_prompt` is false."""
+        return 0

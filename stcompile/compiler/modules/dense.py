@@ -1,0 +1,101 @@
+"""Dense: a linear layer with an activation, on the pooled vector or on token embeddings."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from stcompile.artifact.manifest import SENTENCE
+from stcompile.compiler.modules.activations import ACTIVATIONS, activation_path, build_activation
+from stcompile.compiler.modules.base import Features, Module
+from stcompile.errors import InputError
+
+
+class Dense(Module):
+    """`activation(x W^T + b)`, optionally plus the (projected) input (spec section 7.1).
+
+    Args:
+        in_features: width of the input.
+        out_features: width of the output.
+        bias: whether the linear layer has a bias.
+        activation_function: an instance of a torch.nn activation; None is the identity. Only its class is
+            stored, so constructor arguments are lost on reload, as in sentence-transformers.
+        init_weight: `(out_features, in_features)` to start from.
+        init_bias: `(out_features,)` to start from.
+        module_input_name: feature to read.
+        module_output_name: feature to write; None writes the input's.
+        use_residual: add the input after the activation, through a bias-free linear layer when the widths
+            differ (sentence-transformers 6.0+).
+
+    Raises:
+        InputError: the activation is not one of the known torch.nn classes.
+    """
+
+    has_weights: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        activation_function: nn.Module | None = nn.Tanh(),  # noqa: B008 - stateless, the field's default
+        init_weight: Tensor | None = None,
+        init_bias: Tensor | None = None,
+        module_input_name: str = SENTENCE,
+        module_output_name: str | None = None,
+        use_residual: bool = False,
+    ) -> None:
+        super().__init__()
+        activation = nn.Identity() if activation_function is None else activation_function
+        if ACTIVATIONS.get(type(activation).__name__) is not type(activation):
+            raise InputError(f"{type(activation).__name__} is not a torch.nn activation that Dense can store")
+        self.in_features = in_features
+        self.out_features = out_features
+        self.bias = bias
+        self.activation_function = activation
+        self.linear = nn.Linear(in_features, out_features, bias=bias)
+        self.reads = module_input_name
+        self.writes = module_output_name or module_input_name
+        self.use_residual = use_residual
+        self.residual: nn.Linear | None = None
+        if use_residual and in_features != out_features:
+            self.residual = nn.Linear(in_features, out_features, bias=False)
+        if init_weight is not None:
+            self.linear.weight = nn.Parameter(init_weight)
+        if init_bias is not None and bias:
+            self.linear.bias = nn.Parameter(init_bias)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        path = config.get("activation_function", "torch.nn.modules.activation.Tanh")
+        return cls(**{**config, "activation_function": build_activation(path)})
+
+    def forward(self, features: Features) -> Features:
+        value = features[self.reads]
+        result = self.activation_function(self.linear(value))
+        if self.use_residual:
+            result = result + (value if self.residual is None else self.residual(value))
+        return {**features, self.writes: result}
+
+    def get_config(self) -> dict[str, Any]:
+        config: dict[str, Any] = {
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "bias": self.bias,
+            "activation_function": activation_path(self.activation_function),
+        }
+        # Releases before 5.4 (names) and 6.0 (residual) refuse keys they do not know.
+        if self.reads != SENTENCE or self.writes != self.reads:
+            config |= {"module_input_name": self.reads, "module_output_name": self.writes}
+        if self.use_residual:
+            config["use_residual"] = True
+        return config
+
+    @property
+    def in_width(self) -> int:
+        return self.in_features
+
+    def out_width(self, in_width: int) -> int:
+        return self.out_features

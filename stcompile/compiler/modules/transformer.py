@@ -1,0 +1,396 @@
+"""Transformer: a transformers network and its tokenizer as the first module of a stack."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from tokenizers import Tokenizer, normalizers
+from torch.nn import functional
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from stcompile.artifact.manifest import TOKENS, TextSpec
+from stcompile.compiler.modules.backbone import load_config, load_network, quiet_transformers, usable_positions
+from stcompile.compiler.modules.base import Example, Features, InputModule, named_tasks
+from stcompile.compiler.modules.chat import ChatRenderer, guess_format
+from stcompile.compiler.modules.network_inputs import NetworkInputs
+from stcompile.compiler.modules.rotary import freeze_frequencies
+from stcompile.errors import MissingExtraError, ModelFolderError, UnsupportedError
+from stcompile.runtime.text.base import Text
+
+DEFAULT_MODALITY: dict[str, dict[str, Any]] = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
+
+# Names of the width of what comes out, first existing wins.
+_HIDDEN_SIZE_KEYS = ("word_embed_proj_dim", "hidden_size", "d_model", "dim", "n_embd", "emb_dim")
+
+# Above this transformers' tokenizers stop truncating; tokenizer_config.json writes 1e30 for "no limit".
+_UNLIMITED = 10**20
+
+# What sentence-transformers needs to load a model that also has an image side; kept for `save`, never read.
+_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+
+# Large enough that the axis is not taken for a constant, small enough for nearly every length limit.
+_EXAMPLE_SEQUENCE = 7
+
+
+# Networks that compute `1.0 - attention_mask`, which torch's exporter takes apart rightly of floats alone.
+_FLOAT_MASKS = ("xlnet",)
+
+# What transformers reads other tokenizers than tokenizer.json with, in the order in which it tries: package to module.
+_READERS = {"sentencepiece": "sentencepiece", "protobuf": "google", "tiktoken": "tiktoken"}
+
+
+class Transformer(InputModule):
+    """Runs a transformers network over token ids (spec sections 4, 5 and 17).
+
+    Reads `input_ids` and `attention_mask`, int64 `(batch, sequence)`, and `token_type_ids` where both the
+    tokenizer makes them and the network takes them; writes `token_embeddings`
+    `(batch, sequence, hidden)` float32, whatever the dtype of the weights on disk, and `all_layer_embeddings`,
+    a tuple of as many as the network has layers and one more, where its configuration asks for hidden states.
+
+    Args:
+        model_name_or_path: folder or hub id of the network.
+        max_seq_length: most tokens of a row, special tokens included; None takes the smaller of the
+            tokenizer's and the network's own limit.
+        model_args: further arguments for loading the network.
+        tokenizer_args: further arguments for loading the tokenizer; its `model_max_length` wins over
+            `max_seq_length`, as in sentence-transformers 5.4+.
+        config_args: further arguments for loading the configuration.
+        cache_dir: where the hub's files are kept.
+        do_lower_case: lower-case in front of the tokenizer's own normalizer.
+        tokenizer_name_or_path: where the tokenizer is, if not with the network.
+        modality_config: what to call and which of its outputs to take, per modality; `message` puts every
+            text in the tokenizer's chat template. None infers it like sentence-transformers.
+        module_output_name: feature to write.
+        processing_kwargs: `text.max_length` and the `chat_template` options are understood.
+        revision: the hub revision.
+        trust_remote_code: run code that comes with the model.
+
+    Raises:
+        ModelFolderError: files are missing or unreadable.
+        UnsupportedError: the tokenizer or the network cannot be compiled.
+    """
+
+    config_file: ClassVar[str] = "sentence_bert_config.json"
+
+    def __init__(
+        self,
+        model_name_or_path: str | Path,
+        max_seq_length: int | None = None,
+        model_args: dict[str, Any] | None = None,
+        tokenizer_args: dict[str, Any] | None = None,
+        config_args: dict[str, Any] | None = None,
+        cache_dir: str | None = None,
+        do_lower_case: bool = False,
+        tokenizer_name_or_path: str | Path | None = None,
+        *,
+        modality_config: dict[str, dict[str, Any]] | None = None,
+        module_output_name: str = "token_embeddings",
+        processing_kwargs: dict[str, Any] | None = None,
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        super().__init__()
+        source = str(model_name_or_path)
+        shared: dict[str, Any] = {"trust_remote_code": trust_remote_code, "cache_dir": cache_dir, "revision": revision}
+        self.do_lower_case = do_lower_case
+        self.writes = module_output_name
+        self.processing_kwargs = processing_kwargs or {}
+        with quiet_transformers():
+            config = load_config(source, **shared, **(config_args or {}))
+            text = (modality_config or DEFAULT_MODALITY)["text"]
+            needs_pooler = text["method"] == "forward" and "pooler_output" in str(text["method_output_name"])
+            self.network = load_network(source, config, needs_pooler=needs_pooler, **shared, **(model_args or {}))
+            self.tokenizer = _load_tokenizer(
+                str(tokenizer_name_or_path or source), max_seq_length, dict(tokenizer_args or {}), shared
+            )
+        self._processor = {
+            name: (Path(source) / name).read_bytes() for name in _PROCESSOR_FILES if (Path(source) / name).is_file()
+        }
+        self.clamped_from: int | None = None
+        self.max_seq_length = self._limit(max_seq_length, dict(tokenizer_args or {}))
+        reason = freeze_frequencies(self.network, self.max_seq_length)
+        if reason:
+            raise UnsupportedError(source, [reason])
+        if do_lower_case:
+            _prepend_lowercase(self.tokenizer)
+        self.modality_config = modality_config or self._infer_modalities()
+        self._inputs = NetworkInputs(self.network, self.tokenizer, self._method_name, source)
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The features a compiled graph takes, in order."""
+        names = ("input_ids", "attention_mask")
+        return (*names, "token_type_ids") if self._inputs.reads_types else names
+
+    @property
+    def features(self) -> frozenset[str]:
+        hidden = {"all_layer_embeddings"} if self._shows_hidden_states else set()
+        return frozenset({*self.input_names, *hidden})
+
+    @property
+    def vocabulary_size(self) -> int:
+        return self._inputs.largest_id + 1
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the embeddings it makes."""
+        config = self.network.config
+        if self._method_name == "forward":
+            widths = [getattr(config, name, None) for name in _HIDDEN_SIZE_KEYS]
+        else:
+            text = getattr(config, "text_config", None)
+            # SigLIP's text side projects by itself.
+            widths = [getattr(config, "projection_dim", None), getattr(text, "projection_size", None)]
+        width = next((width for width in widths if isinstance(width, int)), None)
+        if width is not None:
+            return width
+        raise UnsupportedError(config.model_type, ["its config.json names no hidden size"])
+
+    @property
+    def chat(self) -> ChatRenderer | None:
+        """The renderer of the chat template every text goes through, or None."""
+        message = self.modality_config.get("message")
+        if message is None:
+            return None
+        options = self.processing_kwargs.get("chat_template") or {}
+        form = message.get("format", "auto")
+        if form == "auto":
+            form = guess_format(self.tokenizer, self.network.config.model_type)
+        return ChatRenderer(self.tokenizer, form != "flat", options)
+
+    @property
+    def takes_task(self) -> bool:
+        """Whether the network has a parameter `task`; to any other network sentence-transformers never hands it."""
+        return self._inputs.takes_task
+
+    def hands_over(self, keyword: str) -> bool:
+        """Whether sentence-transformers hands the network a keyword of `encode`."""
+        return self._inputs.hands_over(keyword)
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        return named_tasks(self.network.config.to_dict())
+
+    def called_with(self, task: str | None, modality: str | None, *, routed: bool) -> dict[str, Any]:
+        # In a route the task is among the features instead.
+        return {"task": task} if task is not None and "task" in self.keywords and not routed else {}
+
+    def forward(self, features: Features, **keywords: Any) -> Features:
+        inputs = {name: features[name] for name in self._inputs.names if name in features}
+        path = self.modality_config["text"]["method_output_name"]
+        steps = path if isinstance(path, list) else [path]
+        # Other methods than forward know one answer alone, and transformers 4 warns of the argument.
+        options: dict[str, Any] = {"return_dict": True} if self._method_name == "forward" else {}
+        given = {**features, **keywords}
+        if self.takes_task and "task" in given:
+            options["task"] = given["task"]
+        if "hidden_states" in steps:
+            options["output_hidden_states"] = True
+        if self.network.config.model_type in _FLOAT_MASKS:
+            inputs["attention_mask"] = inputs["attention_mask"].float()
+        result = self._method(**inputs, **options)
+        hidden = {"all_layer_embeddings": result.hidden_states} if self._shows_hidden_states else {}
+        return {**features, **hidden, self.writes: _follow(result, steps)}
+
+    def tokenize(self, texts: Sequence[Text], prompt: str | None) -> Features:
+        """Token ids as transformers' own tokenizer makes them: the reference's text front end.
+
+        Returns:
+            `input_ids`, `attention_mask` and maybe `token_type_ids`, int64 `(batch, sequence)`.
+        """
+        chat = self.chat
+        options: dict[str, Any] = {"padding": True, "return_tensors": "pt", "return_attention_mask": True}
+        if self.max_seq_length is not None:
+            options |= {"truncation": "longest_first", "max_length": self.max_seq_length}
+        if chat is not None:
+            rendered = [chat.render(str(text), prompt or "") for text in texts]
+            batch = dict(self.tokenizer(rendered, add_special_tokens=False, **options))
+            self._restore_tail(batch, chat.tail_ids())
+        else:
+            first = [(prompt or "") + (text if isinstance(text, str) else text[0]) for text in texts]
+            second = [text[1] for text in texts if not isinstance(text, str)]
+            batch = dict(self.tokenizer(first, second or None, **options))
+        # A text without any token still needs a position to compute on.
+        return self.widened({name: batch[name].long() for name in self.input_names}, 1)
+
+    def widened(self, features: Features, length: int) -> Features:
+        missing = max(length - features["input_ids"].shape[1], 0)
+        fill = {"input_ids": self.tokenizer.pad_token_id, "token_type_ids": self.tokenizer.pad_token_type_id}
+        where = (missing, 0) if self.tokenizer.padding_side == "left" else (0, missing)
+        padded = {name: functional.pad(features[name], where, value=fill.get(name, 0)) for name in self.input_names}
+        return {**features, **padded} if missing else features
+
+    def front_end(self, file: str) -> tuple[TextSpec, str]:
+        """The tokenizer as transformers runs it, not as the folder stores it.
+
+        transformers 5 rebuilds the pipelines of the classes it knows (spec section 5.3), and the vectors to be
+        matched come from there. The content is without the padding and truncation of the last call.
+        """
+        tokenizer, chat = self.tokenizer, self.chat
+        spec = TextSpec(
+            kind="transformer",
+            tokenizer=file,
+            max_seq_length=self.max_seq_length,
+            padding_side=tokenizer.padding_side,
+            truncation_side=tokenizer.truncation_side,
+            pad_id=int(tokenizer.pad_token_id),
+            pad_type_id=int(tokenizer.pad_token_type_id),
+            special_ids=tuple(sorted(tokenizer.all_special_ids)),
+            chat=None if chat is None else chat.reduce(),
+            split_special_tokens=bool(tokenizer.split_special_tokens),
+            takes_pairs=self._inputs.takes_pairs,
+        )
+        plain = Tokenizer.from_str(self.tokenizer.backend_tokenizer.to_str())
+        plain.no_padding()
+        plain.no_truncation()
+        return spec, plain.to_str()
+
+    def examples(self) -> dict[str, Example]:
+        limit = self.max_seq_length
+        width = _EXAMPLE_SEQUENCE if limit is None else max(2, min(_EXAMPLE_SEQUENCE, limit))
+        shape, axes = (2, width), ("batch", "sequence")
+        mask = torch.ones(shape, dtype=torch.int64)
+        # One padded row, on the side the tokenizer pads: a mask of ones alone lets networks skip the mask.
+        mask[1, 0 if self.tokenizer.padding_side == "left" else -1] = 0
+        ids = torch.arange(shape[0] * width, dtype=torch.int64).reshape(shape) % 5 + 3
+        values = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
+        return {name: Example(values[name], axes) for name in self.input_names}
+
+    def prompt_length(self, prompt: str | None) -> int:
+        """Tokens of the lone prompt without a trailing special token (spec section 5.4)."""
+        if not prompt or self.chat is not None:
+            return 0
+        tokens = self.tokenize([prompt], None)
+        ids = tokens["input_ids"][0][tokens["attention_mask"][0] > 0].tolist()
+        return len(ids) - 1 if ids and ids[-1] in self.tokenizer.all_special_ids else len(ids)
+
+    def get_config(self) -> dict[str, Any]:
+        config: dict[str, Any] = {"max_seq_length": self.max_seq_length, "do_lower_case": self.do_lower_case}
+        if self.modality_config != DEFAULT_MODALITY or self.writes != TOKENS:
+            config |= {"modality_config": self.modality_config, "module_output_name": self.writes}
+        return {**config, "processing_kwargs": self.processing_kwargs} if self.processing_kwargs else config
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        with quiet_transformers():
+            self.network.save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
+        for name, content in self._processor.items():
+            (folder / name).write_bytes(content)
+        (folder / self.config_file).write_text(json.dumps(self.get_config(), indent=4), encoding="utf-8")
+
+    def out_width(self, in_width: int) -> int:
+        return self.hidden_size
+
+    @property
+    def _method_name(self) -> str:
+        return str(self.modality_config["text"]["method"])
+
+    @property
+    def _method(self) -> Any:
+        return getattr(self.network, self._method_name)
+
+    @property
+    def _shows_hidden_states(self) -> bool:
+        return self._method_name == "forward" and bool(getattr(self.network.config, "output_hidden_states", False))
+
+    def _limit(self, max_seq_length: int | None, tokenizer_args: dict[str, Any]) -> int | None:
+        positions = usable_positions(self.network)
+        own = int(self.tokenizer.model_max_length)
+        declared = getattr(self.network.config, "max_position_embeddings", -1)
+        if max_seq_length is None and "model_max_length" not in tokenizer_args and declared not in (-1, None):
+            own = min(own, int(declared))
+        override = (self.processing_kwargs.get("text") or {}).get("max_length")
+        limit = int(override) if override is not None else own
+        if positions is not None and limit > positions:
+            self.clamped_from = limit if limit <= _UNLIMITED else None
+            limit = positions
+        special = self.tokenizer.num_special_tokens_to_add()
+        if limit < max(special, 1):
+            raise UnsupportedError(
+                self.network.config.model_type,
+                [f"its length limit {limit} is less than the {special} special tokens of every text: raise it"],
+            )
+        return limit if limit <= _UNLIMITED else None
+
+    def _infer_modalities(self) -> dict[str, dict[str, Any]]:
+        if getattr(self.tokenizer, "chat_template", None) is None:
+            return DEFAULT_MODALITY
+        form = guess_format(self.tokenizer, self.network.config.model_type)
+        return {**DEFAULT_MODALITY, "message": {**DEFAULT_MODALITY["text"], "format": form}}
+
+    def _restore_tail(self, batch: dict[str, Any], tail: tuple[int, ...]) -> None:
+        for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True):
+            length = int(mask.sum())
+            if tail and length == self.max_seq_length:
+                end = len(ids) if not mask[0] else length
+                keep = min(len(tail), length)
+                ids[end - keep : end] = ids.new_tensor(tail[-keep:])
+
+
+def _follow(result: Any, steps: list[str | int | None]) -> torch.Tensor:
+    """The output at the end of a path; transformers 4 gives a tensor where 5 gives an object with its pooled row."""
+    value = result
+    for step in steps:
+        if step is None:
+            value = value if isinstance(value, torch.Tensor) else value["pooler_output"]
+        elif not (step == "pooler_output" and isinstance(value, torch.Tensor)):
+            value = value[step]
+    assert isinstance(value, torch.Tensor)
+    return value
+
+
+def _load_tokenizer(
+    source: str, max_seq_length: int | None, tokenizer_args: dict[str, Any], shared: dict[str, Any]
+) -> PreTrainedTokenizerBase:
+    arguments = {name: value for name, value in tokenizer_args.items() if name != "trust_remote_code"}
+    if max_seq_length is not None:
+        arguments.setdefault("model_max_length", max_seq_length)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **shared, **arguments)
+    except Exception as error:  # transformers and tokenizers raise whatever they meet
+        package = _missing_reader(str(error))
+        if package:
+            raise MissingExtraError(
+                f"the tokenizer in {source} has no tokenizer.json, and transformers reads what it has with {package}, "
+                f"which is not installed: pip install {package}"
+            ) from error
+        detail = " ".join(str(error).split())[:300]
+        raise ModelFolderError(
+            f"the tokenizer in {source} cannot be loaded ({detail}): copy the model again, or install the transformers "
+            "release that saved it"
+        ) from error
+    reasons = []
+    if not tokenizer.is_fast:
+        reasons.append(
+            f"its tokenizer ({type(tokenizer).__name__}) has no fast version (tokenizer.json), which the runtime "
+            "needs: save one with transformers (PreTrainedTokenizerFast), or compile a model that has one"
+        )
+    if tokenizer.pad_token is None:
+        reasons.append("its tokenizer has no padding token: set pad_token in tokenizer_config.json")
+    if reasons:
+        raise UnsupportedError(source, reasons)
+    return tokenizer
+
+
+def _missing_reader(error: str) -> str:
+    """The package that transformers lacks to read a SentencePiece or a tiktoken file; it may name the wrong one."""
+    if not any(name in error.lower() for name in _READERS):
+        return ""
+    return next((name for name, module in _READERS.items() if find_spec(module) is None), "")
+
+
+def _prepend_lowercase(tokenizer: PreTrainedTokenizerBase) -> None:
+    backend = tokenizer.backend_tokenizer
+    present = backend.normalizer
+    if isinstance(present, normalizers.Sequence):
+        steps = [present[index] for index in range(len(present))]
+    else:
+        steps = [] if present is None else [present]
+    if not any(isinstance(step, normalizers.Lowercase) for step in steps):
+        backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])

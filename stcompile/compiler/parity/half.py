@@ -1,0 +1,171 @@
+"""float16 judged by arithmetic that is float16: ONNX's own reference evaluator.
+
+ONNX Runtime's CPU has next to no float16 kernels: it takes the casts out of a graph and computes in float32, so what it
+proves of a float16 graph is the cosine of another computation. Here every operator's result is rounded to float16
+wherever the graph says so, and sums are added up in float32, as GPUs do. What is judged is the graph before any fusion:
+the evaluator knows no operators of ONNX Runtime's own, and fused ones round less often than what they replace.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+from onnx import ModelProto
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+from onnx.reference.ops import load_op
+
+from stcompile.artifact.target import Tolerance
+from stcompile.compiler.metrics import distance
+from stcompile.compiler.parity.probes import probe_texts
+from stcompile.compiler.passes import CleanGraph, run_pipeline
+from stcompile.compiler.quantize.half import MOVES, convert_to_half
+from stcompile.compiler.quantize.job import QuantizationJob
+from stcompile.compiler.stack.route import Route
+from stcompile.errors import ParityError
+
+_LARGEST = float(np.finfo(np.float16).max)
+
+# Operators that round nothing, or only to the type they name.
+_AS_THEY_ARE = MOVES | {"Cast", "CastLike", "Where", "GatherElements", "GatherND"}
+
+# Short texts, run as one padded batch, and a longer one by itself, in whose later positions rotary angles are large.
+_TEXTS, _SHORTEST, _LONGEST = 8, 8, 60
+_LONG_TEXT_CHARS = 900
+
+# Products of a weight and a token that a long text may cost: some ten seconds of numpy.
+_BUDGET = 4e10
+
+
+def judge_half(graph: ir.Model, route: Route, tolerance: Tolerance, name: str) -> str:
+    """Runs a traced graph in float16 on a few texts, and compares it with torch.
+
+    Args:
+        graph: as traced, in float32; it is used up.
+        route: what it was traced from.
+        tolerance: how far from torch its vectors may be.
+        name: what to call the model in an error.
+
+    Returns:
+        what was found, as a sentence for the manifest; also where the evaluator cannot run the graph.
+
+    Raises:
+        ParityError: it is not within tolerance, or overflows.
+    """
+    graph, _ = run_pipeline(graph, (CleanGraph(),))
+    weights = sum(value.const_value.size for value in graph.graph.initializers.values() if value.const_value)
+    convert_to_half(graph, QuantizationJob(route.name))
+    batches = _batches(route, weights)
+    feeds = [route.feeds(batch) for batch in batches]
+    try:
+        evaluator = _Evaluator(ir.to_proto(graph))
+        found = [evaluator.vectors(inputs) for inputs in feeds]
+    except (
+        Exception
+    ) as error:  # of an operator that the evaluator does not know or knows wrongly, and of protobuf's size
+        detail = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
+        return (
+            f"float16 was not judged: ONNX's reference evaluator cannot run the graph ({detail}); on a CPU the engine "
+            "computes it in float32, which is all that parity compared"
+        )
+    expected = [route.encode(batch, batch_size=len(batch)) for batch in batches]
+    worst = float(distance(np.concatenate(expected), np.concatenate(found)).cosine.min())
+    texts = sum(map(len, batches))
+    if worst >= tolerance.min_cosine:
+        return (
+            f"float16 was judged by ONNX's reference evaluator, which rounds every result to it: {texts} texts, min "
+            f"cosine {worst:.6f}; the largest number was {evaluator.largest:.3g} of {_LARGEST:.0f}"
+        )
+    cause = f"min cosine {worst:.6f} is below {tolerance.min_cosine:g} on {texts} texts"
+    if evaluator.largest > _LARGEST:
+        cause = f"a value of the network is {evaluator.largest:.0f}, and float16 ends at {_LARGEST:.0f}: {cause}"
+    raise ParityError(
+        f"{name} cannot be computed in float16, by ONNX's reference evaluator ({cause}). Nothing was published. Choose "
+        "a target of bfloat16 or float32"
+    )
+
+
+def _batches(route: Route, weights: int) -> list[list[str]]:
+    known = sorted((text for text in probe_texts() if _SHORTEST <= len(text) <= _LONGEST), key=len)
+    short = known[:: max(1, len(known) // _TEXTS)][:_TEXTS]
+    own = route.front.probe_texts()[:2]
+    long = " ".join(probe_texts())[:_LONG_TEXT_CHARS]
+    tokens = int(next(iter(route.feeds([long]).values())).size)
+    return [[*own, *short], *([[long]] if weights * tokens <= _BUDGET else [])]
+
+
+class _Evaluator:
+    """The reference evaluator with operators that compute in float32 and round to float16.
+
+    Its own add up in float16, norms for one, which no engine does and the operator's definition (stash_type) does not
+    say.
+
+    Attributes:
+        largest: the largest magnitude before a result was rounded, infinities of masks left out.
+    """
+
+    def __init__(self, proto: ModelProto) -> None:
+        self.largest = 0.0
+        computing = {node.op_type for node in proto.graph.node if not node.domain} - MOVES - _AS_THEY_ARE
+        opset = next(item.version for item in proto.opset_import if not item.domain)
+        rounding = (_rounding(kind, opset, self._note) for kind in sorted(computing))
+        operators: list[type[OpRun]] = [GatherElements, *(kind for kind in rounding if kind is not None)]
+        self._evaluator = ReferenceEvaluator(proto, new_ops=operators)
+        self._names = [item.name for item in proto.graph.input]
+
+    def vectors(self, feeds: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+        """The sentence embeddings of one batch, float32 `(batch, dim)`."""
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found: Any = self._evaluator.run(None, {name: feeds[name] for name in self._names})
+        return np.asarray(found[0], dtype=np.float32)
+
+    def _note(self, results: Sequence[Any]) -> None:
+        for result in results:
+            finite = np.abs(result[np.isfinite(result)])
+            self.largest = max(self.largest, float(finite.max(initial=0)))
+
+
+class GatherElements(OpRun):
+    """`GatherElements`, in place of the evaluator's own, which fails above 64 rows and for fewer indices than rows."""
+
+    op_domain = ""
+
+    def _run(self, data: NDArray[Any], indices: NDArray[Any], axis: int = 0) -> tuple[NDArray[Any]]:
+        axis %= data.ndim
+        part = tuple(slice(None if at == axis else size) for at, size in enumerate(indices.shape))
+        return (np.take_along_axis(data[part], indices, axis=axis),)
+
+
+def _rounding(kind: str, opset: int, note: Any) -> type[OpRun] | None:
+    """An operator that computes in float32 whatever it is given, and rounds to float16 what it was given in that."""
+    try:
+        base = load_op("", kind, opset)
+    except Exception:  # made of other operators, which are rounded themselves
+        return None
+    if not isinstance(base, type) or not issubclass(base, OpRun):
+        return None
+    computed: Any = base._run
+
+    def run(self: Any, *inputs: Any, **attributes: Any) -> tuple[Any, ...]:
+        if not any(_is_half(item) for item in inputs):
+            return tuple(computed(self, *inputs, **attributes))
+        wide = [item.astype(np.float32) if _is_half(item) else item for item in inputs]
+        results = tuple(computed(self, *wide, **attributes))
+        floats = [np.asarray(item) for item in results if item is not None and np.asarray(item).dtype.kind == "f"]
+        note(floats)
+        return tuple(
+            item if item is None or np.asarray(item).dtype.kind != "f" else np.asarray(item).astype(np.float16)
+            for item in results
+        )
+
+    return type(kind, (base,), {"_run": run, "op_domain": ""})
+
+
+def _is_half(item: Any) -> bool:
+    return isinstance(item, (np.ndarray, np.generic)) and item.dtype == np.float16

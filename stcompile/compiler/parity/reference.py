@@ -1,0 +1,264 @@
+"""What parity believes: sentence-transformers itself, encoding from the folder that was compiled."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+
+from stcompile.artifact.manifest import SENTENCE, TOKENS
+from stcompile.compiler.modules.backbone import quiet_transformers
+from stcompile.compiler.stack.load import load_stack
+from stcompile.compiler.stack.module_stack import ModuleStack
+from stcompile.compiler.stack.source import located
+from stcompile.errors import MissingExtraError
+from stcompile.extras import require
+from stcompile.runtime.arguments import local_path
+
+# How a report calls the judge where sentence-transformers cannot be one.
+OWN = "stcompile's own modules"
+
+_PURPOSE = "Proving a compiled model"
+
+Matrix = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The model as the user named it.
+
+    Attributes:
+        model: folder, hub id or live SentenceTransformer. Some models are told by their name, so it is handed on as it
+            was given.
+        revision: hub revision.
+        cache_dir: where the hub's files are kept.
+        trust_remote_code: whether code that comes with the model may run.
+        follow_links: whether its folder's links may lead out of it.
+        distilled: whether it is the folder of a model that was just distilled, not one of the user's.
+    """
+
+    model: Any
+    revision: str | None = None
+    cache_dir: str | None = None
+    trust_remote_code: bool = False
+    follow_links: bool = False
+    distilled: bool = False
+
+    def own(self) -> ModuleStack:
+        """The same model as our own modules. Errors as `load_stack`."""
+        return load_stack(
+            self.model,
+            revision=self.revision,
+            cache_dir=self.cache_dir,
+            trust_remote_code=self.trust_remote_code,
+            follow_links=self.follow_links,
+        )
+
+
+class Reference:
+    """Answers what the right vector of a text is.
+
+    Args:
+        judge: who answers.
+        name: what to call it.
+        own: our own modules, for texts that the judge cannot encode; they are not read before there is one.
+    """
+
+    def __init__(self, judge: Judge, name: str, own: Callable[[], ModuleStack]) -> None:
+        self._judge = judge
+        self._name = name
+        self._open_own = own
+        self._own: Judge | None = None
+        self._unanswered: dict[tuple[str, str], str] = {}
+
+    @property
+    def about(self) -> str:
+        """Who judged, and what was left to our own modules, in one line."""
+        if not self._unanswered:
+            return self._name
+        texts = len({text for text, _ in self._unanswered})
+        which = "a text" if texts == 1 else f"{texts} texts"
+        reason = next(iter(self._unanswered.values()))
+        return f"{self._name}; for {which} that it cannot encode ({reason}), {OWN}"
+
+    def encode(self, texts: Sequence[str], *, prompt: str, task: str | None, dim: int, batch_size: int = 1) -> Matrix:
+        """Sentence embeddings.
+
+        Args:
+            texts: at least one.
+            prompt: text in front of each; empty for none.
+            task: which route of a Router; None for a model without, or its default.
+            dim: dimensions to keep: all that the model makes.
+            batch_size: texts of a batch.
+
+        Returns:
+            float32 `(n, dim)`.
+        """
+        return self._answered(lambda judge, some: judge.encode(some, prompt, task, dim, batch_size), texts, prompt)
+
+    def tokens(self, texts: Sequence[str], *, prompt: str, task: str | None) -> Matrix:
+        """Token embeddings of each text alone, one text's after the other's: float32 `(tokens, hidden)`."""
+        return self._answered(lambda judge, some: judge.tokens(some, prompt, task), texts, prompt)
+
+    def _answered(self, ask: Callable[[Judge, Sequence[str]], Matrix], texts: Sequence[str], prompt: str) -> Matrix:
+        reason = "NaN"
+        try:
+            found = ask(self._judge, texts)
+            if not np.isnan(found).any():
+                return found
+        except Exception as error:  # sentence-transformers lets every error of its modules through
+            reason = _reason(error)
+        if len(texts) > 1:
+            return np.concatenate([self._answered(ask, [text], prompt) for text in texts])
+        self._unanswered[texts[0], prompt] = reason
+        if self._own is None:
+            self._own = _OwnModules(self._open_own())
+        return ask(self._own, texts)
+
+
+def open_reference(origin: Origin) -> Reference:
+    """The reference of a model: sentence-transformers in float32 on the CPU; where it cannot load it, our own modules.
+
+    Raises:
+        MissingExtraError: sentence-transformers is not installed.
+    """
+    package = require("sentence_transformers", _PURPOSE)
+    name = f"sentence-transformers {package.__version__}"
+    try:
+        model = _loaded(origin, package.SentenceTransformer)
+    except Exception as error:  # of sentence-transformers, transformers, the hub and whatever code came with the model
+        stack = origin.own()
+        about = f"{OWN} ({name} cannot load the model: {_reason(error)})"
+        return Reference(_OwnModules(stack), about, lambda: stack)
+    about = f"{name}, of the distilled model" if origin.distilled else name
+    return Reference(_SentenceTransformers(model), about, origin.own)
+
+
+def check_installed() -> None:
+    """Notices at once what would end an export after minutes; importing it takes seconds.
+
+    Raises:
+        MissingExtraError: sentence-transformers is not installed.
+    """
+    if find_spec("sentence_transformers") is None:
+        raise MissingExtraError(
+            f"{_PURPOSE} needs sentence_transformers, which is not installed: pip install 'stcompile[compile]'"
+        )
+
+
+class Judge(Protocol):
+    """Encodes as `Reference.encode` and `Reference.tokens` say, or raises."""
+
+    def encode(self, texts: Sequence[str], prompt: str, task: str | None, dim: int, batch_size: int) -> Matrix: ...
+
+    def tokens(self, texts: Sequence[str], prompt: str, task: str | None) -> Matrix: ...
+
+
+class _SentenceTransformers:
+    """A SentenceTransformer, through its public `encode`; a live object is left in the mode it was in."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def encode(self, texts: Sequence[str], prompt: str, task: str | None, dim: int, batch_size: int) -> Matrix:
+        rows = self._encode(texts, prompt, task, batch_size, output_value=SENTENCE, truncate_dim=dim)
+        return np.asarray(rows, dtype=np.float32)
+
+    def tokens(self, texts: Sequence[str], prompt: str, task: str | None) -> Matrix:
+        rows = self._encode(texts, prompt, task, 1, output_value=TOKENS)
+        return np.concatenate([row.float().numpy() for row in rows])
+
+    def _encode(self, texts: Sequence[str], prompt: str, task: str | None, batch_size: int, **options: Any) -> Any:
+        chosen = {} if task is None else {"task": task}
+        training = [module for module in self._model.modules() if module.training]
+        try:
+            with _quiet():
+                return self._model.encode(
+                    list(texts), prompt=prompt, batch_size=batch_size, show_progress_bar=False, **options, **chosen
+                )
+        finally:
+            for module in training:
+                module.training = True
+
+
+class _OwnModules:
+    """The stack that was traced: what it misreads, it misreads here too."""
+
+    def __init__(self, stack: ModuleStack) -> None:
+        self._stack = stack
+
+    def encode(self, texts: Sequence[str], prompt: str, task: str | None, dim: int, batch_size: int) -> Matrix:
+        return self._stack.encode(texts, prompt, batch_size, task=task)
+
+    def tokens(self, texts: Sequence[str], prompt: str, task: str | None) -> Matrix:
+        return np.concatenate([self._stack.encode([text], prompt, 1, TOKENS, task)[0] for text in texts])
+
+
+def _loaded(origin: Origin, kind: Any) -> Any:
+    """As sentence-transformers loads by default, but in float32 whatever is stored, and without the hub."""
+    if not isinstance(origin.model, (str, Path)):
+        return _in_float32(origin.model)
+    options: dict[str, Any] = {
+        "device": "cpu",
+        "trust_remote_code": origin.trust_remote_code,
+        "local_files_only": True,
+        "model_kwargs": {_dtype_argument(): torch.float32},
+    }
+    given = str(origin.model)
+    path = local_path(given)
+    with _quiet():
+        if path.exists():
+            return kind(given if os.path.isdir(given) else str(path), **options).float()  # noqa: PTH112 - as it does
+        with contextlib.suppress(Exception):
+            cache = origin.cache_dir or require("huggingface_hub", _PURPOSE).constants.HF_HUB_CACHE
+            return kind(given, revision=origin.revision, cache_folder=cache, **options).float()
+        # It looks for files elsewhere than we keep them.
+        with located(given, revision=origin.revision, cache_dir=origin.cache_dir) as (folder, _):
+            return kind(str(folder), **options).float()
+
+
+def _in_float32(live: Any) -> Any:
+    """The object itself, or a copy of one that computes elsewhere or in fewer bits."""
+    tensors = [*live.parameters(), *live.buffers()]
+    exact = all(tensor.dtype == torch.float32 for tensor in tensors if tensor.is_floating_point())
+    if exact and all(tensor.device.type == "cpu" for tensor in tensors):
+        return live
+    return copy.deepcopy(live).to("cpu").float()
+
+
+def _dtype_argument() -> str:
+    """What transformers calls the number type to load in: by another name since 4.56."""
+    major, minor = (int(part) for part in transformers.__version__.split(".")[:2])
+    return "dtype" if (major, minor) >= (4, 56) else "torch_dtype"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences what sentence-transformers and transformers say of a folder: it was said when it was read."""
+    logger = logging.getLogger("sentence_transformers")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with quiet_transformers(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _reason(error: BaseException) -> str:
+    """An error on one short line."""
+    text = " ".join(str(error).split()).partition(". ")[0][:200]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

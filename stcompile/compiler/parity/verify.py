@@ -1,0 +1,289 @@
+"""Parity: the shipped runtime, text to vector, against sentence-transformers."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stcompile.artifact import Artifact, open_artifact
+from stcompile.artifact.manifest import NO_PADDING, Manifest, RoutingSpec
+from stcompile.artifact.target import Target, Tolerance
+from stcompile.artifact.writing import in_scratch
+from stcompile.compiler.metrics import Distance, neighbour_overlap, rounded
+from stcompile.compiler.parity.padding import REFERENCE_INVARIANT
+from stcompile.compiler.parity.plan import Answers, Plan
+from stcompile.compiler.parity.probes import probe_texts, texts_sha256
+from stcompile.compiler.parity.reference import Origin, check_installed, open_reference
+from stcompile.compiler.parity.report import ParityReport, shortened
+from stcompile.compiler.parity.runner import Run, run_shipped
+from stcompile.compiler.stack.distill import distilled
+from stcompile.compiler.stack.module_stack import ModuleStack
+from stcompile.compiler.stack.save import save_stack
+from stcompile.errors import InputError, ModelFolderError
+from stcompile.runtime.arguments import checked_texts, is_number, local_path
+from stcompile.runtime.encoder import Encoder
+
+# Two computations of one model in float32 differ by 1.5e-6 at most, on rows scaled to the length of the row; a module,
+# a prompt or a token that is read otherwise moves them by 1e-3 and more.
+_SAME_READING = 1e-4
+
+# A model distilled a second time: principal components move in the fourth decimal with the order of a sum.
+AGAIN_DISTILLED = Tolerance(max_abs_error=None, min_cosine=0.999, mean_cosine=0.9999, batch_invariance=0.999999)
+
+
+def verify_artifact(
+    artifact: str | Path,
+    against: Any,
+    *,
+    texts: Sequence[str] | None = None,
+    min_cosine: float | None = None,
+    device: str = "cpu",
+    revision: str | None = None,
+    cache_dir: str | None = None,
+    trust_remote_code: bool = False,
+    follow_links: bool = False,
+) -> ParityReport:
+    """Checks a published artifact against its model in sentence-transformers, as the export did.
+
+    Args:
+        artifact: the artifact's folder.
+        against: the model: folder, hub id or SentenceTransformer.
+        texts: what to encode; None takes the project's probe texts.
+        min_cosine: replaces the target's smallest allowed cosine, and its largest absolute error.
+        device: where the artifact runs: `cpu`, `cuda` or `cuda:1`.
+        revision: hub revision of the model.
+        cache_dir: where the hub's files are kept.
+        trust_remote_code: let the model's network run code that comes with it.
+        follow_links: take a model folder whose links lead out of it.
+
+    Returns:
+        the report; `passed` is the verdict.
+
+    Raises:
+        ArtifactError: the artifact cannot be opened.
+        ProviderError: it does not run on that device.
+        ModelFolderError: the model cannot be read, or has another width.
+        UnsupportedError: the model cannot be loaded as a module stack.
+        MissingExtraError: sentence-transformers is not installed.
+    """
+    check_installed()
+    opened = open_artifact(local_path(artifact))
+    # Before torch has worked for minutes: what cannot run there says so here.
+    Encoder(opened, device=device)
+    origin = Origin(against, revision, cache_dir, trust_remote_code, follow_links)
+    stack = origin.own()
+    target = Target.parse(opened.manifest.target)
+    if opened.manifest.distillation is not None:
+        stack = distilled(stack, pca_dims=opened.manifest.distillation.pca_dims)
+        target = dataclasses.replace(target, tolerance=AGAIN_DISTILLED)
+    tolerance = tolerance_for(target, *_budget_of(opened.manifest, min_cosine))
+    proof = Proof(opened, stack, origin, texts=texts)
+    # Its network would lie in memory beside the reference's.
+    del stack
+    return proof.judge(tolerance, device)
+
+
+def tolerance_for(target: Target, min_cosine: float | None, max_drop: float | None = None) -> Tolerance:
+    """The target's tolerance, with the caller's own accuracy in place of it.
+
+    Args:
+        target: the target.
+        min_cosine: replaces the smallest allowed cosine, and the largest absolute error.
+        max_drop: 1 - the smallest allowed mean cosine.
+
+    Raises:
+        InputError: `min_cosine` is not between 0 and 1.
+    """
+    found = target.tolerance
+    if max_drop is not None:
+        found = dataclasses.replace(found, mean_cosine=1 - max_drop, min_cosine=min(found.min_cosine, 1 - max_drop))
+    if min_cosine is None:
+        return found
+    if not is_number(min_cosine) or not 0 < min_cosine <= 1:
+        raise InputError(f"min_cosine must lie between 0 and 1, got {min_cosine}")
+    invariance = found.batch_invariance
+    return dataclasses.replace(
+        found,
+        max_abs_error=None,
+        min_cosine=min_cosine,
+        mean_cosine=min_cosine,
+        batch_invariance=None if invariance is None else min(invariance, min_cosine),
+    )
+
+
+def _budget_of(manifest: Manifest, min_cosine: float | None) -> tuple[float | None, float | None]:
+    """What the artifact was published within: the caller's own limit, or the budget it was compiled to."""
+    budget = None if manifest.quantization is None else manifest.quantization.budget
+    if min_cosine is not None or budget is None:
+        return min_cosine, None
+    return (
+        budget.limit if budget.measure == "min_cosine" else None,
+        budget.limit if budget.measure == "mean_cosine_drop" else None,
+    )
+
+
+class Proof:
+    """An artifact beside the model it was compiled from; the stack is no longer needed once this is made.
+
+    Args:
+        artifact: what is judged.
+        stack: what was traced.
+        origin: the model as the user named it.
+        texts: what to encode; None takes the project's probe texts.
+
+    Raises:
+        ModelFolderError: the artifact was compiled from another model.
+        InputError: there is no text.
+    """
+
+    def __init__(self, artifact: Artifact, stack: ModuleStack, origin: Origin, *, texts: Sequence[str] | None) -> None:
+        manifest = artifact.manifest
+        _check_same_model(manifest, stack)
+        self._artifact = artifact
+        self._origin = origin
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        if manifest.distillation is not None:
+            # What was distilled is in no folder yet.
+            self._scratch = tempfile.TemporaryDirectory(prefix="stcompile-distilled-")
+            with in_scratch(Path(self._scratch.name)):
+                save_stack(stack, self._scratch.name)
+            self._origin = Origin(self._scratch.name, distilled=True)
+        self._plans = []
+        self._own = []
+        for index, graph in enumerate(manifest.graphs):
+            route = stack.routes[graph.route]
+            chosen = checked_texts(
+                [*probe_texts(), *route.front.probe_texts()] if texts is None else texts,
+                "the texts to judge parity on",
+                "there is no text to judge parity on: pass at least one",
+            )
+            plan = Plan(artifact, graph, chosen, f"route-{index}")
+            self._plans.append(plan)
+            self._own.append(plan.own_answers(route))
+
+    def judge(self, tolerance: Tolerance, device: str) -> ParityReport:
+        """Encodes with both and compares.
+
+        Args:
+            tolerance: what is allowed.
+            device: where the artifact runs.
+        """
+        # The network that was traced is part of circles: without this it lies beside the reference's own.
+        gc.collect()
+        reference = open_reference(self._origin)
+        answers = [plan.answers(reference) for plan in self._plans]
+        about = reference.about
+        # Its network would lie in memory beside the engine's.
+        del reference
+        if self._scratch is not None:
+            self._scratch.cleanup()
+        return self._report([found for found, _ in answers], min(own for _, own in answers), about, tolerance, device)
+
+    def _report(
+        self, references: list[Answers], invariance: float, about: str, tolerance: Tolerance, device: str
+    ) -> ParityReport:
+        manifest = self._artifact.manifest
+        compiled = _shipped(self._artifact, self._plans, device)
+        pairs = list(zip(self._plans, references, compiled, strict=True))
+        distances = [plan.distances(reference, found) for plan, reference, found in pairs]
+        everything = Distance(
+            np.concatenate([item.abs_error for found in distances for item in found.values()]),
+            np.concatenate([item.cosine for found in distances for item in found.values()]),
+        )
+        overlaps = [neighbour_overlap(reference["batched"], found["batched"]) for _, reference, found in pairs]
+        report = ParityReport(
+            target=manifest.target,
+            reference=about,
+            num_texts=len(everything.cosine),
+            max_abs_error=rounded(everything.abs_error.max()),
+            min_cosine=rounded(everything.cosine.min()),
+            mean_cosine=rounded(everything.cosine.mean()),
+            neighbour_overlap=rounded(min(overlaps)),
+            batch_invariance=rounded(min(plan.invariance(found) for plan, _, found in pairs)),
+            reference_batch_invariance=rounded(invariance),
+            worst_text=max(plan.worst(found) for plan, found in zip(self._plans, distances, strict=True))[2],
+            tolerance=tolerance,
+            failures=(),
+            texts_sha256=texts_sha256([text for plan in self._plans for text in plan.texts]),
+        )
+        misread = self._misread(references, about)
+        return dataclasses.replace(
+            report, misread=bool(misread), failures=(*_failures(report, manifest.padding), *misread)
+        )
+
+    def _misread(self, references: list[Answers], about: str) -> tuple[str, ...]:
+        """Whether our own modules, which were traced, already give other vectors than the reference."""
+        found = [
+            (error, cosine, plan.texts[index])
+            for plan, reference, own in zip(self._plans, references, self._own, strict=True)
+            for places, apart in plan.own_distances(reference, own).values()
+            for index, error, cosine in zip(places, apart.abs_error, apart.cosine, strict=True)
+        ]
+        error, cosine, text = max(found)
+        if error <= _SAME_READING:
+            return ()
+        return (
+            f"stcompile reads the model otherwise than {about}: before anything was compiled, its own modules in torch "
+            f"already give {shortened(text)!r} another vector (cosine {cosine:.6f})",
+        )
+
+
+def _check_same_model(manifest: Manifest, stack: ModuleStack) -> None:
+    if {graph.route: manifest.dim_of(graph) for graph in manifest.graphs} != {
+        name: route.dim for name, route in stack.routes.items()
+    }:
+        raise ModelFolderError(
+            f"the artifact has {manifest.dim} dimensions and the model {stack.dim}, or they have other routes: it was "
+            "compiled from another model"
+        )
+    if manifest.routing != stack.routing:
+        raise ModelFolderError(
+            f"the artifact was compiled with other tasks than the model now has ({_tasks(manifest.routing)} instead of "
+            f"{_tasks(stack.routing)}): export it again"
+        )
+
+
+def _tasks(routing: RoutingSpec | None) -> str:
+    if routing is None:
+        return "no Router"
+    pairs = [*routing.tasks.items(), ("no task", routing.default), ("any other", routing.otherwise)]
+    return ", ".join(f"{task} -> {route or 'refused'}" for task, route in pairs)
+
+
+def _shipped(artifact: Artifact, plans: Sequence[Plan], device: str) -> list[Answers]:
+    """All runs of all routes by the runtime, in one process."""
+    texts: list[str] = []
+    runs = {}
+    for plan in plans:
+        for name, run in plan.runs.items():
+            runs[f"{plan.label}-{name}"] = Run([len(texts) + index for index in run.order], run.options)
+        texts += plan.texts
+    found = run_shipped(artifact.folder, texts, runs, device=device)
+    return [{name: found[f"{plan.label}-{name}"] for name in plan.runs} for plan in plans]
+
+
+def _failures(report: ParityReport, padding: str) -> tuple[str, ...]:
+    allowed, worst = report.tolerance, shortened(report.worst_text)
+    failures = []
+    if allowed.max_abs_error is not None and not report.max_abs_error <= allowed.max_abs_error:
+        failures.append(f"max abs error {report.max_abs_error:.2e} is above {allowed.max_abs_error:.1e} ({worst!r})")
+    if not report.min_cosine >= allowed.min_cosine:
+        failures.append(f"min cosine {report.min_cosine:.6f} is below {allowed.min_cosine:g} ({worst!r})")
+    if not report.mean_cosine >= allowed.mean_cosine:
+        failures.append(f"mean cosine {report.mean_cosine:.6f} is below {allowed.mean_cosine:g}")
+    never_pads = padding == NO_PADDING
+    if allowed.batch_invariance is not None and (
+        never_pads or report.reference_batch_invariance >= REFERENCE_INVARIANT
+    ):
+        # As far from 1 as the reference itself is, and the tolerance on top.
+        itself = 1.0 if never_pads else report.reference_batch_invariance
+        least = itself - (1 - allowed.batch_invariance)
+        if not report.batch_invariance >= least:
+            failures.append(f"batch invariance {report.batch_invariance:.7f} is below {least:.7f}")
+    return tuple(failures)

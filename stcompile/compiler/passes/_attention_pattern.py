@@ -1,0 +1,195 @@
+"""Finds eager multi-head attention, for every pass that replaces it.
+
+The pattern is scaled dot-product attention as `transformers` writes it with
+`attn_implementation="eager"` (Vaswani et al., 2017, section 3.2):
+
+    softmax(scale * split(q) @ split(k).T + mask [+ bias]) @ split(v)
+
+where `split` is Reshape from (batch, length, heads * size) to (batch, length, heads, size) and a
+Transpose that puts the heads second, and the result is merged back the same way. A match proves that
+nothing else happens to the scores or the heads: what cannot be proved is refused in a sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from stcompile.compiler.passes._attention import Attention
+from stcompile.compiler.passes._attention_bias import broadcast
+from stcompile.compiler.passes.graph import Dim, NoMatch, dims, is_op, matches, only_user, operand, same, scalar
+
+_HEADS_SECOND = (0, 2, 1, 3)
+_HEADS_SECOND_SIZE_THIRD = (0, 2, 3, 1)
+
+
+@dataclass(frozen=True)
+class _Heads:
+    source: ir.Value
+    batch: Dim
+    length: Dim
+    heads: int
+    size: int
+    scale: float
+
+
+def find_attention(graph: ir.Graph, refusals: list[str]) -> Iterator[Attention]:
+    """Every attention of `graph` in its order, found one by one, so that each may be rewritten at once.
+
+    Subgraphs are left alone. `refusals` collects, in sentences, why near misses are none.
+    """
+    return matches(graph, "Softmax", _match, refusals)
+
+
+def _match(softmax: ir.Node) -> Attention:
+    probabilities = softmax.outputs[0]
+    axis = softmax.attributes.get_int("axis", -1)
+    if axis not in (-1, 3) or len(dims(probabilities) or ()) != 4:
+        raise NoMatch("a softmax is not over the last axis of a (batch, heads, queries, keys) tensor")
+    product, scale, addends = _score_path(softmax)
+    left, right = _pair(product)
+    query = _split(left, "query", _HEADS_SECOND)
+    key = _split(right, "key", _HEADS_SECOND_SIZE_THIRD)
+
+    weigh = _reader(probabilities, "MatMul", "softmax")
+    if operand(weigh, 0) is not probabilities:
+        raise NoMatch("the softmax is multiplied from the left: it does not weigh values")
+    value = _split(_pair(weigh)[1], "value", _HEADS_SECOND)
+    back = _reader(weigh.outputs[0], "Transpose", "weighed values")
+    if tuple(back.attributes.get_ints("perm", ())) != _HEADS_SECOND:
+        raise NoMatch("the heads are not put back behind the length axis")
+    merge = _reader(back.outputs[0], "Reshape", "weighed values")
+
+    scale *= query.scale * key.scale
+    if value.scale != 1.0:
+        raise NoMatch("the values are scaled between their heads and the product")
+    if not scale > 0:
+        raise NoMatch("the scale of the scores is not positive")
+    if not query.heads == key.heads == value.heads:
+        raise NoMatch("query, key and value have different numbers of heads (grouped-query attention)")
+    if not (same(query.batch, key.batch) and same(key.batch, value.batch) and same(key.length, value.length)):
+        raise NoMatch("query, key and value are not known to share their batch and their length")
+    merged = dims(merge.outputs[0])
+    expected = (query.batch, query.length, value.heads * value.size)
+    if merged is None or len(merged) != 3 or not all(map(same, merged, expected)):
+        raise NoMatch("the heads are not merged back to (batch, length, hidden)")
+    _check_addends(addends, query, key)
+    return Attention(query.source, key.source, value.source, addends, scale, query.heads, merge)
+
+
+def _score_path(softmax: ir.Node) -> tuple[ir.Node, float, tuple[ir.Value, ...]]:
+    value = softmax.inputs[0]
+    scale = 1.0
+    addends: list[ir.Value] = []
+    while True:
+        node = None if value is None else value.producer()
+        if value is None or node is None or only_user(value) is None:
+            raise NoMatch("scores on the way to the softmax are used elsewhere too, or are fed from outside")
+        if is_op(node, "MatMul"):
+            return node, scale, tuple(reversed(addends))
+        if is_op(node, "Add"):
+            if scale != 1.0:
+                raise NoMatch("the scores are scaled after the mask is added")
+            left, right = _pair(node)
+            if _is_scores(left) and _is_scores(right):
+                raise NoMatch("several products are added into the scores (disentangled attention)")
+            # without a product on either side, the left one leads to what stands in its way
+            value, addend = (right, left) if _is_scores(right) else (left, right)
+            addends.append(addend)
+        elif is_op(node, "Mul", "Div"):
+            value, factor = _unscale(node)
+            scale *= factor
+        else:
+            raise NoMatch(f"{node.op_type} stands between the scores and the softmax")
+
+
+def _is_scores(value: ir.Value | None) -> bool:
+    """Whether a product reaches `value` through nothing but sums and scales."""
+    node = None if value is None else value.producer()
+    if node is None or is_op(node, "MatMul"):
+        return node is not None
+    return is_op(node, "Add", "Mul", "Div") and any(_is_scores(entry) for entry in node.inputs)
+
+
+def _unscale(node: ir.Node) -> tuple[ir.Value, float]:
+    """What a Mul or Div by one constant number scales, and the factor."""
+    left, right = _pair(node)
+    number = scalar(right)
+    if number is None and node.op_type == "Mul":
+        left, number = right, scalar(left)
+    if number is None or number == 0:
+        raise NoMatch("a scale is computed in the graph: only a constant number can be an attribute")
+    return left, number if node.op_type == "Mul" else 1.0 / number
+
+
+def _split(value: ir.Value, which: str, perm: tuple[int, ...]) -> _Heads:
+    """Walk back from a 4-D operand of a product to the 3-D tensor whose heads it holds."""
+    order: tuple[int, ...] = (0, 1, 2, 3)
+    scale = 1.0
+    while True:
+        node = value.producer()
+        if node is None:
+            raise NoMatch(f"the {which} heads are fed from outside the graph")
+        if only_user(value) is None:
+            raise NoMatch(f"the {which} heads are used elsewhere too")
+        if is_op(node, "Transpose") and len(node.attributes.get_ints("perm", ())) == 4:
+            inner = node.attributes.get_ints("perm")
+            order = tuple(inner[axis] for axis in order)
+            value = _pair(node)[0]
+        elif is_op(node, "Mul", "Div"):
+            value, factor = _unscale(node)
+            scale *= factor
+        elif is_op(node, "Reshape"):
+            break
+        else:
+            raise NoMatch(_foreign(node, which))
+    source = _pair(node)[0]
+    if is_op(source.producer(), "Expand"):
+        raise NoMatch(f"the {which} heads are repeated (grouped-query attention)")
+    flat, split = dims(source), dims(value)
+    if order != perm or flat is None or split is None or len(flat) != 3 or len(split) != 4:
+        raise NoMatch(f"the {which} heads are not split from (batch, length, hidden)")
+    batch, length, heads, size = split
+    if not (same(batch, flat[0]) and same(length, flat[1]) and isinstance(heads, int) and isinstance(size, int)):
+        raise NoMatch(f"the shape of the {which} heads is not known")
+    return _Heads(source, batch, length, heads, size, scale)
+
+
+def _foreign(node: ir.Node, which: str) -> str:
+    if is_op(node, "Add") and all(entry is not None and is_op(entry.producer(), "Mul") for entry in node.inputs):
+        return f"rotary position embeddings turn the {which} heads before the product"
+    return f"{node.op_type} stands between the {which} heads and the product"
+
+
+def _pair(node: ir.Node) -> tuple[ir.Value, ir.Value]:
+    """The first and the last input; the same one for a node of one input."""
+    left, right = node.inputs[0], node.inputs[-1]
+    if left is None or right is None:
+        raise NoMatch(f"{node.op_type} lacks an input")
+    return left, right
+
+
+def _reader(value: ir.Value, op_type: str, what: str) -> ir.Node:
+    node = only_user(value)
+    if node is None:
+        raise NoMatch(f"the {what} is used elsewhere too")
+    if not is_op(node, op_type):
+        raise NoMatch(f"{node.op_type} follows the {what} where {op_type} was expected")
+    return node
+
+
+def _check_addends(addends: tuple[ir.Value, ...], query: _Heads, key: _Heads) -> None:
+    if not addends:
+        return
+    if {addend.dtype for addend in addends} - {ir.DataType.FLOAT, ir.DataType.FLOAT16}:
+        raise NoMatch("what is added to the scores is not known to be float32 or float16")
+    batch, heads, queries, keys = broadcast(addends)
+    if not (
+        (batch == 1 or same(batch, query.batch))
+        and heads in (1, query.heads)
+        and (queries == 1 or same(queries, query.length))
+        and same(keys, key.length)
+    ):
+        raise NoMatch("what is added to the scores is not (batch or 1, heads or 1, queries or 1, keys)")

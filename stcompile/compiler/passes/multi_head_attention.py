@@ -1,0 +1,42 @@
+"""Eager attention -> com.microsoft.MultiHeadAttention, the fast path of the CUDA engine."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from stcompile.compiler.passes._attention_bias import bias
+from stcompile.compiler.passes._attention_pattern import find_attention
+from stcompile.compiler.passes.base import PassResult
+from stcompile.compiler.passes.graph import MICROSOFT, finish, swap
+
+
+class FuseMultiHeadAttention:
+    """Rewrites eager attention to `com.microsoft::MultiHeadAttention` (version 1).
+
+    Inputs are query, key and value as (batch, length, heads * size) and, as `attention_bias`, everything
+    added to the scores: (batch or 1, heads or 1, queries, keys), of the same type, computed once for all
+    layers that share it. The result is the eager one up to the order of float additions, fully masked rows
+    included. The opset of the model stays.
+    https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
+    """
+
+    name = "fuse-multi-head-attention"
+    absent = "no eager attention occurs"
+
+    def __call__(self, model: ir.Model) -> PassResult:
+        rewrites = 0
+        refusals: list[str] = []
+        made: dict[tuple[object, ...], ir.Value] = {}
+        for match in find_attention(model.graph, refusals):
+            mask = bias(model.graph, match, made)
+            fused = ir.node(
+                "MultiHeadAttention",
+                # the projections' bias and the key padding mask are left out: both are already applied
+                [match.query, match.key, match.value, *([] if mask is None else [None, None, mask])],
+                attributes={"num_heads": match.heads, "scale": match.scale},
+                domain=MICROSOFT,
+            )
+            swap(model.graph, match.merge, fused)
+            model.graph.opset_imports.setdefault(MICROSOFT, 1)
+            rewrites += 1
+        return finish(model, rewrites, refusals, self.absent)

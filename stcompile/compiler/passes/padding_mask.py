@@ -1,0 +1,138 @@
+"""Whether what a graph adds to its scores is the padding mask and nothing else, proved by running it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from stcompile.compiler.passes.graph import constant, is_op
+from stcompile.compiler.trace.running import opened
+
+ATTENTION_MASK = "attention_mask"
+
+# Texts and positions of the masks that are tried. What depends on positions, as relative ones do, shows in the first
+# few; windows of local attention show where a text is longer. What the network has no positions for is left out.
+_SHAPES = ((3, 7), (2, 48), (2, 130), (2, 260), (2, 510), (2, 600), (1, 1500), (1, 4096))
+
+# Scores of one trial, 128 MB: a bias of many heads is tried on fewer positions.
+_MOST_SCORES = 1 << 25
+
+# What hides a key: exp(-1e4) is 0 in every precision.
+_HIDDEN = -1e4
+
+
+@dataclass(frozen=True)
+class MaskProof:
+    """What a mask was proved to be.
+
+    Attributes:
+        hides_padding: whether it hides padding, and nothing else, behind what it adds.
+        bias: what it adds to every score of a token, `(batch or 1, heads, queries, keys)`; None where that is nothing.
+    """
+
+    hides_padding: bool
+    bias: ir.Value | None
+
+
+def proofs(model: ir.Model, masks: Iterable[ir.Value]) -> dict[ir.Value, MaskProof]:
+    """Each mask and what it was proved to be; one that layers share is proved once."""
+    biases = {mask: position_bias(mask) for mask in masks}
+    return {mask: MaskProof(is_padding_mask(model, mask, bias), bias) for mask, bias in biases.items()}
+
+
+def is_padding_mask(model: ir.Model, mask: ir.Value, bias: ir.Value | None = None) -> bool:
+    """Whether `mask` is 0 for every key that `attention_mask` keeps and hides every other one, for every query alike.
+
+    Args:
+        model: a float32 graph; it is left as it was.
+        mask: `(batch, heads or 1, queries or 1, keys)`, added to scores.
+        bias: what the mask is in place of 0, `(batch or 1, heads, queries, keys)`.
+    """
+    if mask.producer() is None:  # a constant knows of no padding
+        return False
+    values = [mask] if bias is None else [mask, bias]
+    names = tuple(str(value.name) for value in values)
+    part = _leading_to(model, names)
+    if ATTENTION_MASK not in [item.name for item in part.graph.inputs]:
+        return False
+    seen = 0
+    with opened(part) as engine:
+        scores = 0.0
+        for texts, length in _SHAPES:
+            longest = length if not scores else min(length, math.isqrt(int(_MOST_SCORES / scores)))
+            feeds = _trial(part, texts, longest)
+            try:
+                found = engine.run(feeds, names)
+            except Exception:  # the engine's own, for more positions than there are
+                break
+            if not _hides(
+                found[0], np.zeros(1, dtype=np.float32) if bias is None else found[1], feeds[ATTENTION_MASK] != 0
+            ):
+                return False
+            seen += 1
+            scores = max(value.size for value in found) / longest**2
+    return seen > 0
+
+
+def position_bias(mask: ir.Value) -> ir.Value | None:
+    """The one of two addends of a mask that no input but the number of positions makes; None where there is none.
+
+    Behind the sum may stand a factor next to 1, as FuseAttention puts it there.
+    """
+    node = mask.producer()
+    if is_op(node, "Mul") and node is not None:
+        node = next((value.producer() for value in node.inputs if value is not None and constant(value) is None), None)
+    if node is None or not is_op(node, "Add"):
+        return None
+    # A constant is no bias: it would have one number of positions.
+    made = [value for value in node.inputs if value is not None and value.producer() is not None]
+    found = [value for value in made if not _depends_on_inputs(value)]
+    return found[0] if len(found) == 1 else None
+
+
+def _depends_on_inputs(value: ir.Value) -> bool:
+    """Whether what an input holds, more than its shape, takes part in a value."""
+    if value.is_graph_input():
+        return True
+    node = value.producer()
+    return (
+        node is not None
+        and not is_op(node, "Shape")
+        and any(_depends_on_inputs(v) for v in node.inputs if v is not None)
+    )
+
+
+def _hides(found: NDArray[np.float32], bias: NDArray[np.float32], kept: NDArray[np.bool_]) -> bool:
+    if found.ndim != 4 or found.shape[0] != len(kept) or found.shape[-1] != kept.shape[-1]:
+        return False
+    wanted = np.broadcast_to(kept[:, None, None, :], found.shape)
+    expected = np.broadcast_to(bias, found.shape)
+    return bool(np.allclose(found[wanted], expected[wanted], rtol=1e-6, atol=0) and np.all(found[~wanted] <= _HIDDEN))
+
+
+def _leading_to(model: ir.Model, names: tuple[str, ...]) -> ir.Model:
+    """The part of the graph that makes some values."""
+    copy = model.clone()
+    made = {out.name: out for node in copy.graph for out in node.outputs}
+    copy.graph.outputs[:] = [made[name] for name in names]
+    RemoveUnusedNodesPass()(copy)
+    return copy
+
+
+def _trial(model: ir.Model, texts: int, length: int) -> dict[str, NDArray[np.int64]]:
+    """Inputs of the graph, their masks with holes but for the first of several texts, none without a token; two ids."""
+    random = np.random.default_rng(length)
+    kept = random.random((texts, length)) < 0.7
+    kept[:, 0] |= ~kept.any(axis=1)
+    kept[0] |= texts > 1
+    feeds = {}
+    for item in model.graph.inputs:
+        shape = (texts, length)[: 0 if item.shape is None else len(item.shape)]
+        feeds[str(item.name)] = random.integers(0, 2, shape) if item.name == "input_ids" else np.zeros(shape, np.int64)
+    return {**feeds, ATTENTION_MASK: kept.astype(np.int64)}

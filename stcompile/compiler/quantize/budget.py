@@ -1,0 +1,205 @@
+"""Accuracy budget: the cheapest plan that stays within it, found by what each layer costs the embedding.
+
+Layers are ranked by the accuracy that more precision gains for the time it costs; how many of the ranked moves are
+needed is searched by bisection on the whole graph.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from stcompile.artifact.manifest import SENTENCE, BudgetSummary
+from stcompile.compiler.metrics import rounded
+from stcompile.compiler.quantize.calibration import Batch, Calibration
+from stcompile.compiler.quantize.layers import find_layers
+from stcompile.compiler.quantize.measures import Measure, lost
+from stcompile.compiler.quantize.plan import FLOAT32, PER_BATCH, PER_TOKEN, STATIC, WEIGHTS, LayerPlan
+from stcompile.compiler.trace.running import opened
+from stcompile.errors import BudgetError
+
+Matrix = NDArray[np.float32]
+
+# Texts a layer's own cost is measured on.
+_SENSITIVITY_TEXTS = 96
+
+# Time of a multiplication by scheme, as a share of float32's: what decides the order of the moves, not the verdict.
+_TIME: Mapping[str, float] = MappingProxyType(
+    {STATIC: 0.4, PER_BATCH: 0.42, PER_TOKEN: 0.48, WEIGHTS: 0.6, FLOAT32: 1.0}
+)
+
+# What parity judges later are also other texts: the search keeps a tenth of the budget for them.
+_KEPT_BACK = 0.1
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The accuracy to keep.
+
+    Attributes:
+        measure: how accuracy is measured, on the texts that it brings.
+        limit: smallest allowed cosine for `min_cosine`; largest allowed drop, as a share, for the other measures.
+    """
+
+    measure: Measure
+    limit: float
+
+    def allows(self, value: float) -> bool:
+        """Whether a measured value is within what the search may use."""
+        if self.measure.larger_is_better:
+            return value >= 1 - (1 - self.limit) * (1 - _KEPT_BACK)
+        return value <= self.limit * (1 - _KEPT_BACK)
+
+
+Apply = Callable[[ir.Model, Sequence[LayerPlan]], int]
+
+
+def search(
+    model: ir.Model,
+    options: Sequence[tuple[LayerPlan, ...]],
+    budget: Budget,
+    calibration: Calibration,
+    apply: Apply,
+    tell: Callable[[str], None],
+) -> tuple[list[LayerPlan], BudgetSummary]:
+    """The cheapest plan within the budget.
+
+    Args:
+        model: the float32 graph; it is left as it was.
+        options: of each layer, the cheapest first.
+        budget: what to keep.
+        calibration: the texts a layer's own cost is measured on.
+        apply: writes plans into a copy of the graph.
+        tell: told of progress.
+
+    Returns:
+        one plan for each layer, and what they reach.
+
+    Raises:
+        BudgetError: not even the most precise options are within it.
+    """
+    trials = _Trials(model, apply)
+    tell(f"measuring {budget.measure.name} of the float32 graph")
+    reference = trials.vectors(None, budget.measure.batches)
+
+    def measured(plans: Sequence[LayerPlan]) -> float:
+        return budget.measure(reference, trials.vectors(plans, budget.measure.batches))
+
+    cheapest = [choices[0] for choices in options]
+    value = measured(cheapest)
+    tell(f"{budget.measure.name} {value:.5f} with every layer at its cheapest")
+    if budget.allows(value):
+        return cheapest, _summary(budget, value, 0)
+    ranked, costed = _ranked(trials, options, calibration, tell)
+    reached: dict[int, float] = {0: value, len(ranked): measured(_after(costed, ranked))}
+    if not budget.allows(reached[len(ranked)]):
+        raise BudgetError(
+            f"the budget cannot be met: {budget.measure.name} is {reached[len(ranked)]:.5f} with every layer at its "
+            f"most precise, and {budget.limit} was asked for. Nothing was published. Choose a target of higher "
+            "precision, or a wider budget"
+        )
+    low, high = 0, len(ranked)
+    while high - low > 1:
+        middle = (low + high) // 2
+        reached[middle] = measured(_after(costed, ranked[:middle]))
+        tell(f"{budget.measure.name} {reached[middle]:.5f} after {middle} of {len(ranked)} moves to more precision")
+        low, high = (low, middle) if budget.allows(reached[middle]) else (middle, high)
+    return _after(costed, ranked[:high]), _summary(budget, reached[high], high)
+
+
+def _summary(budget: Budget, value: float, steps: int) -> BudgetSummary:
+    return BudgetSummary(budget.measure.name, budget.limit, rounded(value), budget.measure.count, steps)
+
+
+class _Trials:
+    """Copies of one graph, each with its layers as planned, and the vectors they give."""
+
+    def __init__(self, model: ir.Model, apply: Apply) -> None:
+        self._model = model
+        self._apply = apply
+
+    def vectors(self, plans: Sequence[LayerPlan] | None, batches: Sequence[Batch]) -> Matrix:
+        """Sentence embeddings of the batches' texts, row by row; of the graph as it is for None."""
+        copy = self._model
+        if plans is not None:
+            copy = self._model.clone()
+            layers = find_layers(copy.graph)
+            self._apply(copy, [dataclasses.replace(p, layer=layer) for p, layer in zip(plans, layers, strict=True)])
+        with opened(copy) as engine:
+            rows = [engine.run(batch.feeds, (SENTENCE,))[0] for batch in batches]
+        return np.concatenate(rows)
+
+
+@dataclass(frozen=True)
+class _Move:
+    """One layer to its next more precise option."""
+
+    layer: int
+    option: int
+    worth: float
+
+
+def _ranked(
+    trials: _Trials, options: Sequence[tuple[LayerPlan, ...]], calibration: Calibration, tell: Callable[[str], None]
+) -> tuple[list[_Move], list[tuple[LayerPlan, ...]]]:
+    """Every move, the one that gains most for its time first; and the options with their sensitivity."""
+    batches = calibration.some(_SENSITIVITY_TEXTS).batches
+    exact = [dataclasses.replace(choices[-1], scheme=FLOAT32) for choices in options]
+    base = trials.vectors(exact, batches)
+    moves: list[_Move] = []
+    costed: list[tuple[LayerPlan, ...]] = []
+    for number, choices in enumerate(options):
+        tell(f"sensitivity of layer {number + 1} of {len(options)}: {choices[0].layer.name}")
+        if len(choices) == 1:
+            costed.append(choices)
+            continue
+        alone = [choices[0] if index == number else plan for index, plan in enumerate(exact)]
+        costs = _costs(choices, lost(base, trials.vectors(alone, batches)))
+        named = [dataclasses.replace(plan, sensitivity=cost) for plan, cost in zip(choices, costs, strict=True)]
+        costed.append(tuple(named))
+        moves += _moves(number, named, costs)
+    return sorted(moves, key=lambda move: -move.worth), costed
+
+
+def _costs(choices: Sequence[LayerPlan], measured: float) -> list[float]:
+    """What each option costs the embedding: measured for the first, by the square of its error for the others."""
+    first = choices[0].error or math.inf
+    return [measured * ((plan.error or 0.0) / first) ** 2 for plan in choices]
+
+
+def _moves(layer: int, choices: Sequence[LayerPlan], costs: Sequence[float]) -> list[_Move]:
+    """The moves of one layer, in order; a later one that is worth more than an earlier is taken with it."""
+    found: list[_Move] = []
+    at = 0
+    while at < len(choices) - 1:
+        worths = {
+            option: (costs[at] - costs[option]) / _extra_time(choices[at], choices[option])
+            for option in range(at + 1, len(choices))
+        }
+        at = max(worths, key=lambda option: worths[option])
+        found.append(_Move(layer, at, worths[at]))
+    return found
+
+
+def _extra_time(cheap: LayerPlan, precise: LayerPlan) -> float:
+    factor = max(_TIME[precise.scheme] - _TIME[cheap.scheme], 0.01)
+    return factor * cheap.layer.multiplications
+
+
+def _after(options: Sequence[tuple[LayerPlan, ...]], moves: Sequence[_Move]) -> list[LayerPlan]:
+    """The plan after some moves."""
+    at = [0] * len(options)
+    for move in moves:
+        at[move.layer] = max(at[move.layer], move.option)
+    plans = [choices[option] for choices, option in zip(options, at, strict=True)]
+    return [
+        dataclasses.replace(plan, reason="the accuracy budget") if option and not plan.reason else plan
+        for plan, option in zip(plans, at, strict=True)
+    ]

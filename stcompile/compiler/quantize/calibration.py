@@ -1,0 +1,146 @@
+"""Calibration: the texts that ranges and strengths are chosen on, as the graph's inputs, never padded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+import numpy as np
+
+from stcompile.artifact.manifest import CalibrationSummary
+from stcompile.compiler.stack.route import Route
+from stcompile.runtime.arguments import checked_texts
+from stcompile.runtime.text.base import Feeds
+
+DEFAULT_NAME = "stcompile-1"
+
+# Tokens of a batch: activations of a layer of 4096 are 16 MB.
+_BATCH_TOKENS = 1024
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """Texts to calibrate on.
+
+    Attributes:
+        name: what the manifest calls them.
+        texts: at least one; empty texts count.
+        is_default: whether they are the project's own, to which a model may add texts of its own vocabulary.
+    """
+
+    name: str
+    texts: tuple[str, ...]
+    is_default: bool = False
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the texts and their order."""
+        return hashlib.sha256(json.dumps(list(self.texts), ensure_ascii=False).encode()).hexdigest()
+
+
+def default_set() -> CalibrationSet:
+    """The texts the project ships: 484 of its own, in 60 languages, from no word to three hundred, many domains.
+
+    But for the empty text, none of them is among the probe texts that parity is judged on.
+    """
+    content = resources.files(__package__).joinpath("calibration_texts.json").read_text("utf-8")
+    return CalibrationSet(DEFAULT_NAME, tuple(json.loads(content)), is_default=True)
+
+
+def calibration_set(texts: Sequence[str] | CalibrationSet | None, name: str = "texts") -> CalibrationSet:
+    """The caller's texts, or the default set for None.
+
+    Raises:
+        InputError: not a list of strings, or empty.
+    """
+    if texts is None:
+        return default_set()
+    if isinstance(texts, CalibrationSet):
+        return texts
+    missing = "there is no text to calibrate on: pass at least one, or leave the option out"
+    return CalibrationSet(name, tuple(checked_texts(texts, "calibration texts", missing)))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some texts as a graph's inputs, all of one length, so that no position is padding.
+
+    Attributes:
+        feeds: the graph's inputs.
+        rows: positions of the texts.
+    """
+
+    feeds: Feeds
+    rows: tuple[int, ...]
+
+
+class Calibration:
+    """A calibration set as the inputs of one route's graph.
+
+    Args:
+        chosen: the texts.
+        route: the route that reads them.
+        prompts: the model's prompts: the texts take turns with them, and with none.
+    """
+
+    def __init__(self, chosen: CalibrationSet, route: Route, prompts: Sequence[str] = ()) -> None:
+        own = route.front.probe_texts() if chosen.is_default else []
+        self._chosen = chosen
+        self.texts = (*chosen.texts, *own)
+        turns = list(dict.fromkeys(("", *prompts)))
+        self.batches = tuple(unpadded(route, self.texts, [turns[index % len(turns)] for index in range(len(self))]))
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all texts together."""
+        return sum(batch.feeds["input_ids"].size for batch in self.batches)
+
+    def summary(self) -> CalibrationSummary:
+        """What the manifest records."""
+        return CalibrationSummary(self._chosen.name, len(self), self.tokens, self._chosen.sha256)
+
+    def some(self, count: int) -> Calibration:
+        """The batches that hold an even sample of about `count` texts, as a calibration of its own."""
+        step = max(1, len(self) // count)
+        chosen = Calibration.__new__(Calibration)
+        chosen._chosen, chosen.texts = self._chosen, self.texts
+        chosen.batches = tuple(batch for batch in self.batches if any(row % step == 0 for row in batch.rows))
+        return chosen
+
+
+def unpadded(route: Route, texts: Sequence[str], prompts: Sequence[str]) -> Iterator[Batch]:
+    """Texts in batches of equal length, each at its natural one.
+
+    Args:
+        route: what tokenizes them.
+        texts: any number of texts.
+        prompts: the prompt in front of each.
+    """
+    alike: dict[tuple[object, ...], list[tuple[int, Feeds]]] = {}
+    for index, (text, prompt) in enumerate(zip(texts, prompts, strict=True)):
+        feeds = route.feeds([text], prompt)
+        shape = feeds["input_ids"].shape
+        # Texts that lie behind each other have nothing to do with each other's length, but offsets of their own.
+        key = (shape, prompt) if route.front.has_masked_rows else (index,)
+        alike.setdefault(key, []).append((index, feeds))
+    for group in alike.values():
+        size = max(1, _BATCH_TOKENS // max(1, group[0][1]["input_ids"].size))
+        for start in range(0, len(group), size):
+            part = group[start : start + size]
+            yield Batch(_stacked([feeds for _, feeds in part]), tuple(index for index, _ in part))
+
+
+def _stacked(feeds: Sequence[Feeds]) -> Feeds:
+    if len(feeds) == 1:
+        return feeds[0]
+    # A scalar is the prompt's length, the same for all.
+    return {
+        name: np.concatenate([item[name] for item in feeds]) if array.ndim else array
+        for name, array in feeds[0].items()
+    }

@@ -1,0 +1,166 @@
+"""A stack's modules laid out as routes: one straight line for everything a task can choose."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Sequence
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from stcompile.artifact.manifest import RoutingSpec
+from stcompile.compiler.modules import CustomModule, Module, Router, Transformer
+from stcompile.compiler.stack.route import Route
+from stcompile.errors import InputError, UnsupportedError
+
+# A task no Router has heard of: what it gets is what every such task gets.
+_UNHEARD_OF = "\0"
+
+# What encode_query and encode_document ask for.
+_USUAL_TASKS = ("query", "document")
+
+# Short, padded, and longer than most prompts: two tasks that treat these alike, bit for bit, are one route.
+_COMPARED = ("a", "The quick brown fox jumps over the lazy dog.", "one two three four five " * 20)
+
+
+def lay_out(
+    modules: Sequence[Module], name: str, prompt_names: Sequence[str]
+) -> tuple[dict[str, Route], RoutingSpec | None]:
+    """The routes of a stack, and which task takes which.
+
+    A task chooses the routes of Routers. Where a module is called with it (`kwargs` of modules.json, `forward_kwargs`
+    of a class, or a network in a Router whose forward names it), each task is a graph of its own as far as its vectors
+    differ. Which tasks a network knows is nowhere written down for sure: the usual two, those that its configuration
+    names, and the names of prompts are tried, and any other is refused when it is asked for.
+
+    Args:
+        modules: the stack.
+        name: what to call it in an error.
+        prompt_names: names that tasks may have too.
+
+    Returns:
+        route name to route, one with an empty name where no task chooses anything; and the tasks, None for that one.
+
+    Raises:
+        InputError: no task reaches any route.
+        UnsupportedError: the modules of a route do not fit each other, or no task can be run.
+    """
+    routers = [module for module in _all(modules) if isinstance(module, Router)]
+    by_task = _reads_task(modules)
+    if not routers and not by_task:
+        return {"": Route(list(modules), name)}, None
+    modality = _modality(modules[0])
+    tasks = [*(task for router in routers for task in router.tasks)]
+    if by_task:
+        tasks += [*_USUAL_TASKS, *(task for module in _all(modules) for task in module.task_names), *prompt_names]
+    known = dict.fromkeys(tasks)
+    found = _Routes(name, by_task)
+    answers: dict[str | None, str | None] = {}
+    for task in (None, *known, _UNHEARD_OF):
+        path = _Path(task, modality)
+        # What an unheard-of task would mean to a network, only its author knows.
+        if path.follow(modules) and not (by_task and task == _UNHEARD_OF):
+            noted = {"task": task, "modality": modality} if isinstance(modules[0], Router) else {}
+            answers[task] = found.add(path, noted)
+        else:
+            answers[task] = None
+    if not found.routes:
+        if found.failures:
+            raise UnsupportedError(name, [f"it fails for every task ({found.failures[0]}): correct its modules"])
+        raise InputError("no task reaches any route of the Router: give it a default_route or name its routes")
+    chosen = {task: route for task in known if (route := answers[task]) is not None}
+    return found.routes, RoutingSpec(chosen, answers[None], answers[_UNHEARD_OF])
+
+
+class _Routes:
+    """The routes found so far; equal ones are one."""
+
+    def __init__(self, name: str, by_task: bool) -> None:
+        self._name = name
+        self._by_task = by_task
+        self._known: list[tuple[tuple[str, ...], str, Any]] = []
+        self.routes: dict[str, Route] = {}
+        self.failures: list[str] = []
+
+    def add(self, path: _Path, noted: dict[str, Any]) -> str | None:
+        """The name of the route that a path is; None where its modules refuse the task."""
+        choices = tuple(path.choices)
+        if not self._by_task:
+            for known, label, _ in self._known:
+                if known == choices:
+                    return label
+        # Of one Router the route's own name; of several, one that no other way through them has.
+        parts = [*choices, *([path.task or "default"] if self._by_task else [])]
+        label = _unused("-".join(dict.fromkeys(parts)), self.routes)
+        route = Route(path.modules, f"{self._name}, route {label}", keywords=path.keywords, noted=noted)
+        vectors = None
+        if self._by_task:
+            try:
+                vectors = route.encode(_COMPARED)
+            except Exception as error:  # it is somebody else's code, which may know no such task
+                self.failures.append(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+                return None
+            for known, same, others in self._known:
+                if known == choices and np.array_equal(vectors, others, equal_nan=True):
+                    return same
+        self._known.append((choices, label, vectors))
+        self.routes[label] = route
+        return label
+
+
+class _Path:
+    """The modules one task takes, what each is called with, and the routes chosen on the way."""
+
+    def __init__(self, task: str | None, modality: str | None) -> None:
+        self.task = task
+        self._modality = modality
+        self.modules: list[Module] = []
+        self.keywords: list[dict[str, Any]] = []
+        self.choices: list[str] = []
+
+    def follow(self, modules: Sequence[Module], *, routed: bool = False) -> bool:
+        """Walks through; False where some Router has no route for the task."""
+        for module in modules:
+            if not isinstance(module, Router):
+                self.modules.append(module)
+                self.keywords.append(module.called_with(self.task, self._modality, routed=routed))
+                continue
+            choice = module.route(self.task, self._modality)
+            if choice is None:
+                return False
+            self.choices.append(choice)
+            if not self.follow(module.routes[choice], routed=True):
+                return False
+        return True
+
+
+def _reads_task(modules: Sequence[Module]) -> bool:
+    """Whether any module may treat one task in another way than the next, besides the Routers."""
+    noted = isinstance(modules[0], Router)
+    for module in _all(modules):
+        if isinstance(module, Transformer) and module.takes_task and (noted or "task" in module.keywords):
+            return True
+        # Code of its own may look for the task that a Router notes among the features.
+        if isinstance(module, CustomModule) and (noted or "task" in module.all_keywords):
+            return True
+    return False
+
+
+def _modality(first: Module) -> str | None:
+    """What sentence-transformers notes of its input, for the Routers to come: only these two modules say anything."""
+    if isinstance(first, Transformer):
+        return "message" if "message" in first.modality_config else "text"
+    return "text" if isinstance(first, Router) else None
+
+
+def _unused(name: str, taken: Container[str]) -> str:
+    return next(label for number in count(1) if (label := name if number == 1 else f"{name}-{number}") not in taken)
+
+
+def _all(modules: Sequence[Module]) -> Iterator[Module]:
+    """Every module, those in the routes of Routers too."""
+    for module in modules:
+        yield module
+        if isinstance(module, Router):
+            for inner in module.routes.values():
+                yield from _all(inner)

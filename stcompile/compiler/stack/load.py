@@ -1,0 +1,236 @@
+"""Model folder to `ModuleStack`."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from stcompile.compiler import modules
+from stcompile.compiler.modules import CustomModule, Module, Router, Transformer
+from stcompile.compiler.stack import router_config
+from stcompile.compiler.stack.custom import load_custom
+from stcompile.compiler.stack.describe import CUSTOM, ModuleEntry, StackDescription, describe
+from stcompile.compiler.stack.folder import Folder
+from stcompile.compiler.stack.keywords import TASK, refusal
+from stcompile.compiler.stack.module_stack import ModuleStack
+from stcompile.compiler.stack.route import Route
+from stcompile.compiler.stack.source import located
+from stcompile.errors import ModelFolderError, StcompileError, UnsupportedError, about
+
+logger = logging.getLogger("stcompile")
+
+# Short, padded, and long enough to be cut by most limits.
+_LIVE_TEXTS = ["hello", "The quick brown fox jumps over the lazy dog.", "one two three four five " * 120]
+
+# Two float32 computations differ by less than 1e-6; a live object in half precision by float16's rounding.
+_LIVE_ERROR, _LIVE_HALF_ERROR = 2e-5, 2e-2
+
+_NOT_IN_THE_FOLDER = (
+    "saved and loaded again it gives other vectors than the live object, because a folder cannot hold all of its state "
+    "(padding or truncation side, arguments of an activation): save it, check the saved folder, and compile that"
+)
+
+# Models whose prompt sentence-transformers leaves out of the pooling whatever their folder says, known by the name that
+# it is given and by nothing else.
+_INSTRUCTORS = ("hkunlp/instructor-base", "hkunlp/instructor-large", "hkunlp/instructor-xl")
+
+BUILDERS: dict[str, type[Module]] = {
+    "StaticEmbedding": modules.StaticEmbedding,
+    "WordEmbeddings": modules.WordEmbeddings,
+    "BoW": modules.BoW,
+    "WeightedLayerPooling": modules.WeightedLayerPooling,
+    "WordWeights": modules.WordWeights,
+    "CNN": modules.CNN,
+    "LSTM": modules.LSTM,
+    "Pooling": modules.Pooling,
+    "Dense": modules.Dense,
+    "LayerNorm": modules.LayerNorm,
+    "Dropout": modules.Dropout,
+    "Normalize": modules.Normalize,
+}
+
+
+def load_stack(
+    model: Any,
+    *,
+    revision: str | None = None,
+    cache_dir: str | None = None,
+    trust_remote_code: bool = False,
+    follow_links: bool = False,
+) -> ModuleStack:
+    """Loads a model folder, a hub id, or a live SentenceTransformer as our own torch modules, in float32.
+
+    Args:
+        model: folder, hub id or SentenceTransformer.
+        revision: hub revision.
+        cache_dir: where the hub's files are kept.
+        trust_remote_code: run code that comes with the model: its network's, and modules of its own.
+        follow_links: take a folder whose links lead out of it.
+
+    Raises:
+        ModelFolderError: files are missing, unreadable or do not fit each other.
+        UnsupportedError: something in the stack cannot be compiled; names everything found.
+    """
+    with located(model, revision=revision, cache_dir=cache_dir) as (folder, name):
+        description = describe(folder, trust_remote_code=trust_remote_code, follow_links=follow_links)
+        if description.unsupported:
+            raise UnsupportedError(name, description.unsupported)
+        is_live = not isinstance(model, (str, Path))
+        notes: tuple[str, ...] = ()
+        if not is_live and str(model) in _INSTRUCTORS:
+            description, notes = _without_prompt(description, str(model))
+        # Code of its own is not saved with a live object, but it is there already.
+        classes = {type(module).__name__: type(module) for module in model.modules()} if is_live else {}
+        with about(name):
+            stack = _build(description, name, _Builder(description.folder, name, trust_remote_code, classes), notes)
+    if is_live:
+        _check_live(model, stack)
+    return stack
+
+
+def _without_prompt(description: StackDescription, name: str) -> tuple[StackDescription, tuple[str, ...]]:
+    """The stack whose first pooling leaves the prompt out, and a note that it does."""
+    entries = list(description.entries)
+    for index, entry in enumerate(entries):
+        if entry.type == "Pooling":
+            if not entry.config["include_prompt"]:
+                break
+            entries[index] = dataclasses.replace(entry, config={**entry.config, "include_prompt": False})
+            note = (
+                "prompts are left out of the pooling, although its folder does not say so: sentence-transformers does "
+                f"that for the name {name}, and for a folder of another name it does not"
+            )
+            return dataclasses.replace(description, entries=tuple(entries)), (note,)
+    return description, ()
+
+
+def _build(description: StackDescription, name: str, builder: _Builder, notes: tuple[str, ...]) -> ModuleStack:
+    built: list[Module] = []
+    for entry in description.entries:
+        # A plain folder has no configuration of its own: its pooling is as wide as its network.
+        width = {"embedding_dimension": built[-1].out_width(0)} if description.layout == "plain" and built else {}
+        built.append(builder.module(dataclasses.replace(entry, config={**width, **entry.config})))
+    stack = ModuleStack(
+        built,
+        prompts=description.prompts,
+        default_prompt_name=description.default_prompt_name,
+        similarity=description.similarity,
+        truncate_dim=description.truncate_dim,
+        name=name,
+        notes=notes,
+    )
+    for block in stack.modules():
+        _warn_of_clamp(block, name)
+    for route in stack.routes.values():
+        _try(route, name)
+    return stack
+
+
+class _Builder:
+    """Entries to modules; an entry that several routes of a Router name is built once."""
+
+    def __init__(self, folder: Folder, name: str, trust_remote_code: bool, classes: Mapping[str, type]) -> None:
+        self._folder = folder
+        self._name = name
+        self._trusted = trust_remote_code
+        self._classes = classes
+        self._shared: dict[str, Module] = {}
+
+    def module(self, entry: ModuleEntry) -> Module:
+        """The module of an entry.
+
+        Raises:
+            UnsupportedError: it is called with keywords that are not compiled.
+        """
+        found = self._built(entry)
+        found.keywords = tuple(name for name in entry.keywords if name == TASK)
+        if isinstance(found, Transformer):
+            reason = refusal(name for name in entry.keywords if found.hands_over(name))
+        else:
+            reason = refusal([*entry.keywords, *(found.own_keywords if isinstance(found, CustomModule) else ())])
+        if reason:
+            raise UnsupportedError(self._name, [f"module {entry.position} ({type(found).__name__}) {reason}"])
+        return found
+
+    def _built(self, entry: ModuleEntry) -> Module:
+        path = self._folder.inside(entry.path)
+        if entry.type in ("Transformer", "CLIPModel"):
+            return self._transformer(entry)
+        if entry.type == "Router":
+            routes = {name: [self._once(inner) for inner in route] for name, route in entry.routes.items()}
+            return Router(routes, **router_config.options(entry.config))
+        if entry.type == CUSTOM:
+            known = self._classes.get(entry.type_path.rpartition(".")[2])
+            return load_custom(self._folder, entry.type_path, entry.path, self._name, known)
+        try:
+            return BUILDERS[entry.type].load(path, entry.config)
+        except (RuntimeError, MemoryError) as error:  # torch, of sizes that no memory holds
+            raise ModelFolderError(f"{path} cannot be built ({error}): its configuration is wrong") from error
+
+    def _once(self, entry: ModuleEntry) -> Module:
+        if entry.path not in self._shared:
+            self._shared[entry.path] = self.module(entry)
+        return self._shared[entry.path]
+
+    def _transformer(self, entry: ModuleEntry) -> Transformer:
+        known = (
+            "max_seq_length",
+            "model_args",
+            "tokenizer_args",
+            "config_args",
+            "do_lower_case",
+            "modality_config",
+            "module_output_name",
+            "processing_kwargs",
+        )
+        options = {key: entry.config[key] for key in known if entry.config.get(key) is not None}
+        tokenizer = entry.config.get("tokenizer_name_or_path")
+        if tokenizer is not None:
+            options["tokenizer_name_or_path"] = self._folder.inside(str(tokenizer))
+        return Transformer(self._folder.inside(entry.path), trust_remote_code=self._trusted, **options)
+
+
+def _warn_of_clamp(block: object, name: str) -> None:
+    if isinstance(block, Transformer) and block.clamped_from is not None:
+        logger.warning(
+            "%s: the length limit %d is more than the network has positions for; texts are cut at %d tokens",
+            name,
+            block.clamped_from,
+            block.max_seq_length,
+        )
+
+
+def _try(route: Route, name: str) -> None:
+    """Runs a few texts, so that what only shows in the network's real outputs is a sentence and not a traceback."""
+    try:
+        texts = ["a", "The quick brown fox jumps over the lazy dog.", *route.front.probe_texts()[-1:]]
+        width = route.encode(texts).shape[1]
+    except StcompileError:
+        raise
+    except Exception as error:  # the network may fail in any way
+        reason = f"its modules do not work together ({type(error).__name__}: {error})"
+        raise UnsupportedError(name, [f"{reason}: correct its configuration"]) from error
+    if width != route.dim:
+        raise UnsupportedError(name, [f"it makes {width} values where its configuration says {route.dim}: correct it"])
+
+
+def _check_live(model: Any, stack: ModuleStack) -> None:
+    """A live object can hold what no folder can: tokenizer sides set by hand, arguments of activations."""
+    tasks: tuple[str | None, ...] = (None,) if stack.routing is None else tuple(stack.routing.tasks)
+    dtype = next((parameter.dtype for parameter in model.parameters()), torch.float32)
+    allowed = _LIVE_ERROR if dtype == torch.float32 else _LIVE_HALF_ERROR
+    for task in tasks:
+        # Releases before 5.0 know no task, and have no model that needs one.
+        options = {} if task is None else {"task": task}
+        # All in one batch on both sides: where padding changes the vectors, it changes both alike.
+        expected = np.asarray(model.encode(_LIVE_TEXTS, prompt="", convert_to_numpy=True, **options), np.float32)
+        found = stack.encode(_LIVE_TEXTS, task=task)[:, : expected.shape[1]]
+        lengths = np.maximum(np.linalg.norm(expected, axis=1, keepdims=True), 1e-9)
+        if expected.shape != found.shape or not np.nanmax(np.abs(expected - found) / lengths) <= allowed:
+            raise UnsupportedError(stack.name, [_NOT_IN_THE_FOLDER])

@@ -1,0 +1,134 @@
+"""`ModuleStack`: the modules of a sentence-embedding model in order, as one torch network per route."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from stcompile.artifact.manifest import SENTENCE, ModuleSummary
+from stcompile.compiler.modules import InputModule, Module, Router
+from stcompile.compiler.modules.base import Features
+from stcompile.compiler.stack.layout import lay_out
+from stcompile.compiler.stack.route import Route
+from stcompile.errors import InputError
+from stcompile.runtime.route import route_of
+from stcompile.runtime.text.base import Text
+
+
+class ModuleStack(nn.Module):
+    """What a model folder holds: a module that reads text, what follows it, and prompts.
+
+    Args:
+        modules: a module that reads text first (Transformer, StaticEmbedding, WordEmbeddings, BoW, or a Router whose
+            routes begin with one), then any of `stcompile.compiler.modules`.
+        prompts: prompt name to text.
+        default_prompt_name: the prompt plain encoding uses.
+        similarity: `cosine`, `dot`, `euclidean` or `manhattan`.
+        truncate_dim: dimensions kept by default; None keeps all.
+        name: what the model is called.
+        notes: what a user should know of how it was read, one sentence each.
+
+    Attributes:
+        routes: route name to its modules, laid out; one, with an empty name, where no task changes anything.
+        routing: which task takes which route; None where no task changes anything.
+
+    Raises:
+        InputError: the first module does not read text.
+        UnsupportedError: the modules of a route do not fit each other; names everything found.
+    """
+
+    def __init__(
+        self,
+        modules: Sequence[Module],
+        *,
+        prompts: Mapping[str, str] | None = None,
+        default_prompt_name: str | None = None,
+        similarity: str = "cosine",
+        truncate_dim: int | None = None,
+        name: str = "model",
+        notes: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        if not modules or not isinstance(modules[0], (InputModule, Router)):
+            first = type(modules[0]).__name__ if modules else "nothing"
+            raise InputError(
+                f"the first module, {first}, does not read text: begin the stack with a Transformer or the like"
+            )
+        self.blocks = nn.ModuleList(modules)
+        self.prompts = {"query": "", "document": "", **(prompts or {})}
+        self.default_prompt_name = default_prompt_name
+        self.similarity = similarity
+        self.truncate_dim = truncate_dim
+        self.name = name
+        self._notes = tuple(notes)
+        self.routes, self.routing = lay_out(modules, name, tuple(self.prompts))
+        self.eval()
+
+    @property
+    def dim(self) -> int:
+        """Width of the sentence embedding; of several routes, that of the default one."""
+        return self.route(None, or_first=True).dim
+
+    @property
+    def default_prompt(self) -> str:
+        """What plain `encode` puts in front of a text; empty where there is no default prompt."""
+        return self.prompts.get(self.default_prompt_name or "", "")
+
+    def route(self, task: str | None, *, or_first: bool = False) -> Route:
+        """The route a task takes.
+
+        Args:
+            task: what `encode(task=...)` was given.
+            or_first: the first route where there is no default.
+
+        Raises:
+            InputError: the task has no route.
+        """
+        if or_first and self.routing is not None and self.routing.default is None:
+            return next(iter(self.routes.values()))
+        return self.routes[route_of(self.routing, task)]
+
+    def forward(self, features: Features) -> Features:
+        return self.route(None)(features)  # type: ignore[no-any-return] # a Route's forward
+
+    def encode(
+        self,
+        texts: Sequence[Text],
+        prompt: str | None = None,
+        batch_size: int = 32,
+        output: str = SENTENCE,
+        task: str | None = None,
+    ) -> NDArray[np.float32]:
+        """Torch's vectors, in batches of like length. Arguments as `Route.encode`."""
+        return self.route(task).encode(texts, prompt, batch_size, output)
+
+    def summaries(self) -> tuple[ModuleSummary, ...]:
+        """The stack as a manifest records it."""
+        return tuple(ModuleSummary(type(block).__name__, block.summary()) for block in self._modules_in_order())
+
+    def fingerprint(self) -> str:
+        """sha256 over configuration, weights and tokenizers, as they were read."""
+        digest = hashlib.sha256()
+        summary = [[item.type, item.config] for item in self.summaries()]
+        digest.update(json.dumps([summary, self.prompts, self.default_prompt_name], sort_keys=True).encode())
+        for route in self.routes.values():
+            digest.update(route.front_end("")[1].encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    def notes(self) -> tuple[str, ...]:
+        """What a user of the model should know, one sentence each."""
+        return tuple(dict.fromkeys([*self._notes, *(note for route in self.routes.values() for note in route.notes())]))
+
+    def _modules_in_order(self) -> Iterator[Module]:
+        for block in self.blocks:
+            assert isinstance(block, Module)
+            yield block

@@ -1,0 +1,245 @@
+"""`Route`: one straight line of modules, from text to the sentence embedding; a graph is made of each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from stcompile.artifact.manifest import SENTENCE, TOKENS, TextSpec
+from stcompile.compiler.modules import (
+    LSTM,
+    CustomModule,
+    InputModule,
+    Module,
+    Pooling,
+    Transformer,
+    WeightedLayerPooling,
+    WordEmbeddings,
+    WordWeights,
+)
+from stcompile.compiler.modules.base import Example, Features
+from stcompile.errors import StcompileError, UnsupportedError
+from stcompile.runtime.text.base import Text
+
+
+class Route(nn.Module):
+    """Modules that run one after the other, checked against each other.
+
+    Args:
+        modules: one that reads text first.
+        name: what to call it in an error.
+        keywords: what each module is called with besides the features; None means nothing.
+        noted: what a Router in front writes among the features, its task for one.
+
+    Raises:
+        UnsupportedError: they do not fit each other; names everything found.
+    """
+
+    def __init__(
+        self,
+        modules: Sequence[Module],
+        name: str,
+        *,
+        keywords: Sequence[Mapping[str, Any]] | None = None,
+        noted: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self._keywords = tuple(keywords or [{}] * len(modules))
+        self._noted = dict(noted or {})
+        self._widths = _checked_widths(modules, name)
+        self.blocks = nn.ModuleList(modules)
+        self.name = name
+        self.min_seq_length = _least_length(modules)
+        self.eval()
+
+    @property
+    def front(self) -> InputModule:
+        """The module that reads text."""
+        first = self.blocks[0]
+        assert isinstance(first, InputModule)
+        return first
+
+    @property
+    def leaves_out_prompt(self) -> bool:
+        """Whether some pooling excludes the prompt, so that the graph needs its length."""
+        excludes = any(isinstance(block, Pooling) and not block.include_prompt for block in self.blocks)
+        return excludes and isinstance(self.front, Transformer)
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Names of the graph's inputs, in order."""
+        names = self.front.input_names
+        return (*names, "prompt_length") if self.leaves_out_prompt else names
+
+    @property
+    def dim(self) -> int:
+        """Width of the sentence embedding."""
+        width = self._widths[SENTENCE]
+        if width is None:
+            # Only running it tells how wide a custom module's output is.
+            width = self._widths[SENTENCE] = self.encode(["a"]).shape[1]
+        return width
+
+    @property
+    def makes_tokens(self) -> bool:
+        """Whether there are token embeddings, one for each token."""
+        return TOKENS in self._widths and self.front.has_masked_rows
+
+    def forward(self, features: Features) -> Features:
+        features = {**features, **self._noted}
+        for block, keywords in zip(self.blocks, self._keywords, strict=True):
+            features = block(features, **keywords)
+        return features
+
+    @torch.inference_mode()
+    def encode(
+        self, texts: Sequence[Text], prompt: str | None = None, batch_size: int = 32, output: str = SENTENCE
+    ) -> NDArray[np.float32]:
+        """Torch's vectors, in batches of like length.
+
+        Args:
+            texts: strings, or pairs of strings.
+            prompt: text in front of each.
+            batch_size: texts per forward pass.
+            output: the feature to return, per text.
+
+        Returns:
+            float32 `(n, dim)`.
+        """
+        if not len(texts):
+            return np.zeros((0, self.dim), dtype=np.float32)
+        rows: list[NDArray[np.float32]] = [np.zeros(0, dtype=np.float32)] * len(texts)
+        order = sorted(range(len(texts)), key=lambda index: -sum(map(len, texts[index])))
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            values = self(self._features([texts[index] for index in batch], prompt))[output].float().numpy()
+            for index, row in zip(batch, values, strict=True):
+                rows[index] = row
+        return np.stack(rows)
+
+    def feeds(self, texts: Sequence[Text], prompt: str | None = None) -> dict[str, NDArray[np.int64]]:
+        """The graph's inputs for one batch of texts, as the runtime makes them: `input_names` to int64 arrays.
+
+        Args:
+            texts: at least one.
+            prompt: text in front of each.
+        """
+        features = self._features(texts, prompt)
+        return {name: features[name].numpy().astype(np.int64, copy=False) for name in self.input_names}
+
+    def front_end(self, file: str) -> tuple[TextSpec, str]:
+        """How the runtime turns strings into the graph's inputs. Arguments and errors as `InputModule.front_end`."""
+        spec, content = self.front.front_end(file)
+        return dataclasses.replace(spec, min_seq_length=self.min_seq_length), content
+
+    def examples(self) -> dict[str, Example]:
+        """What to trace each of `input_names` with."""
+        found = self.front.examples()
+        return {**found, "prompt_length": Example(torch.tensor(1))} if self.leaves_out_prompt else found
+
+    def notes(self) -> tuple[str, ...]:
+        """What a user of the model should know, one sentence each."""
+        notes = []
+        front = self.front
+        weighs_layers = any(isinstance(block, WeightedLayerPooling) for block in self.blocks)
+        if weighs_layers and "all_layer_embeddings" not in front.features:
+            notes.append(
+                "WeightedLayerPooling does nothing, as in sentence-transformers: output_hidden_states is not set in "
+                "the network's config.json"
+            )
+        if isinstance(front, Transformer) and "image" in front.modality_config:
+            notes.append("only the text side of this model is compiled: keep images on sentence-transformers")
+        return tuple(notes)
+
+    def _features(self, texts: Sequence[Text], prompt: str | None) -> Features:
+        features = self._tokenized(texts, prompt)
+        if self.leaves_out_prompt:
+            features["prompt_length"] = torch.tensor(self.front.prompt_length(prompt))
+        return features
+
+    def _tokenized(self, texts: Sequence[Text], prompt: str | None) -> Features:
+        try:
+            return self.front.widened(self.front.tokenize(texts, prompt), self.min_seq_length)
+        except StcompileError:
+            raise
+        except Exception as error:  # of tokenizers, which raises bare Exception
+            raise UnsupportedError(self.name, [f"its tokenizer fails on a text ({error}): repair it"]) from error
+
+
+def _least_length(modules: Sequence[Module]) -> int:
+    """Fewest positions that leave every module something to work on."""
+    for least in range(1, _LONGEST_NEED):
+        length = least
+        for module in modules:
+            length = module.out_length(length)
+            if length < 1:
+                break
+        else:
+            return least
+    return _LONGEST_NEED
+
+
+def _checked_widths(modules: Sequence[Module], name: str) -> dict[str, int | None]:
+    """Feature to its width, None where only running it tells.
+
+    Refuses a stack whose modules do not fit each other, before torch fails in the middle of it.
+    """
+    front, *rest = modules
+    if not isinstance(front, InputModule):
+        raise UnsupportedError(name, [f"its first module, {type(front).__name__}, does not read text: {_FIRST}"])
+    widths: dict[str, int | None] = {front.writes: front.out_width(0)}
+    features = set(front.features)
+    reasons = []
+    shortened = False
+    for position, block in enumerate(rest, start=1):
+        label = f"module {position} ({type(block).__name__})"
+        if isinstance(block, InputModule):
+            reasons.append(f"{label} reads text, which only the first module can: correct modules.json")
+            continue
+        if isinstance(block, CustomModule):
+            widths = dict.fromkeys((*widths, SENTENCE))
+            continue
+        missing = [need for need in block.needs if need not in features]
+        if missing:
+            reasons.append(f"{label} needs {', '.join(missing)}, which {type(front).__name__} does not make: {_MADE}")
+        if block.reads not in widths:
+            reasons.append(f"{label} reads {block.reads}, but nothing before it writes that: correct modules.json")
+            continue
+        given = widths[block.reads]
+        if given is not None and block.in_width not in (None, given):
+            reasons.append(f"{label} takes {block.in_width} values but is given {given}: correct its configuration")
+        reasons += [f"{label} {problem}" for problem in _misfits(front, block)]
+        if shortened and isinstance(block, (LSTM, WordWeights)):
+            reasons.append(f"{label} counts tokens, but a CNN before it left fewer positions than tokens: {_SHORTER}")
+        shortened = shortened or block.out_length(_MANY) != _MANY
+        widths[block.writes] = None if given is None else block.out_width(given)
+    if SENTENCE not in widths:
+        reasons.append("nothing makes a sentence embedding: add a Pooling to modules.json")
+    if reasons:
+        raise UnsupportedError(name, reasons)
+    return widths
+
+
+# Further than any convolution needs; and a length at which every stride and even kernel shows.
+_LONGEST_NEED, _MANY = 10_000, 100_000
+
+_SHORTER = "give it odd kernel_sizes and strides of 1"
+_FIRST = "begin the stack with a Transformer, StaticEmbedding, WordEmbeddings or BoW"
+_MADE = "sentence_lengths come from WordEmbeddings alone, token ids and masks from WordEmbeddings and Transformer"
+
+
+def _misfits(front: InputModule, block: Module) -> list[str]:
+    if isinstance(block, Pooling) and "cls" in block.modes and isinstance(front, WordEmbeddings):
+        return ["pools the cls token, but WordEmbeddings have none: choose another pooling mode"]
+    if isinstance(block, WordWeights) and len(block.vocab) < front.vocabulary_size:
+        return [
+            f"has weights for {len(block.vocab)} words, but the tokenizer makes ids up to "
+            f"{front.vocabulary_size - 1}: save it with the tokenizer's whole vocabulary"
+        ]
+    return []

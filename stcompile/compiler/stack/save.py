@@ -1,0 +1,53 @@
+"""`ModuleStack` to a model folder that sentence-transformers loads."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+from stcompile.compiler.modules import BoW, Module
+from stcompile.compiler.stack.module_stack import ModuleStack
+from stcompile.runtime.arguments import local_path
+
+
+def save_stack(stack: ModuleStack, folder: str | Path) -> None:
+    """Writes a stack in the layout of sentence-transformers: what reads text in the root, the rest beside it.
+
+    The configurations use today's keys; modules.json names the old type paths, which every release still reads.
+    """
+    root = local_path(folder)
+    root.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for index, block in enumerate(stack.blocks):
+        assert isinstance(block, Module)
+        # BoW alone of those that read text has a folder of its own, since its configuration is called config.json.
+        in_root = index == 0 and not isinstance(block, BoW)
+        path = "" if in_root else f"{index}_{type(block).__name__}"
+        block.save(root / path)
+        kwargs = {"kwargs": list(block.keywords)} if block.keywords else {}
+        rows.append({"idx": index, "name": str(index), "path": path, "type": block.type_path, **kwargs})
+    settings = {
+        "__version__": {
+            "stcompile": _own_version(),
+            "transformers": version("transformers"),
+            "pytorch": version("torch"),
+        },
+        "prompts": stack.prompts,
+        "default_prompt_name": stack.default_prompt_name,
+        "similarity_fn_name": stack.similarity,
+        "model_type": "SentenceTransformer",
+        **({} if stack.truncate_dim is None else {"truncate_dim": stack.truncate_dim}),
+    }
+    _write(root / "modules.json", rows)
+    _write(root / "config_sentence_transformers.json", settings)
+
+
+def _own_version() -> str:
+    from stcompile import __version__  # noqa: PLC0415 - the package's lazy root
+
+    return __version__
+
+
+def _write(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False), encoding="utf-8")

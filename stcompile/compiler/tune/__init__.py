@@ -1,0 +1,1 @@
+"""Which target is best for a model on this machine."""

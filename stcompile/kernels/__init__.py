@@ -1,0 +1,1 @@
+"""What the CPU has, and our own operators for it."""

@@ -1,0 +1,44 @@
+"""Artifacts of each schema: every later release must still load them, and give the same vectors.
+
+They are never written again. A change of the format adds a folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import stcompile
+from stcompile.artifact import open_artifact
+from stcompile.compiler.metrics import distance
+from tests.conftest import GOLDEN, load_case
+
+FROZEN = sorted(folder.parent for folder in (GOLDEN / "artifacts").glob("v*/*/manifest.json"))
+
+# Smallest cosine to sentence-transformers over the golden texts. Measured: fp32 1, fp16 0.99999, int8-dynamic 0.9991,
+# onnx-int8 0.9993, openvino-int8 0.9987, int4-weights 0.987.
+MIN_COSINE = {
+    "onnx-fp32": 0.999999,
+    "onnx-fp16": 0.9999,
+    "onnx-int8-dynamic": 0.998,
+    "onnx-int8": 0.998,
+    "openvino-int8": 0.998,
+    "onnx-int4-weights": 0.98,
+}
+
+
+def test_there_are_frozen_artifacts() -> None:
+    assert {open_artifact(folder).manifest.target for folder in FROZEN} == set(MIN_COSINE)
+
+
+@pytest.mark.parametrize("folder", FROZEN, ids=lambda folder: f"{folder.parent.name}-{folder.name}")
+def test_a_frozen_artifact_still_encodes(folder: Path) -> None:
+    target = open_artifact(folder).manifest.target
+    case = load_case(folder.name.removesuffix(f"-{target}"))
+    encoder = stcompile.load(folder)
+    # One by one: the dynamic recipe gives a text another vector in another batch.
+    run = next(run for run in case.runs.values() if run["method"] == "encode")
+    vectors = encoder.encode(case.texts, **{**run["kwargs"], "batch_size": 1})
+    expected = case.expected(run["name"])
+    assert distance(expected, vectors).cosine.min() >= MIN_COSINE[target]

@@ -1,0 +1,394 @@
+"""The manifest: what is written is what is read, and anything else is refused in one sentence."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import typing
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from stcompile.artifact.manifest import (
+    SCHEMA_VERSION,
+    BudgetSummary,
+    CalibrationSummary,
+    ChatTemplate,
+    DistillationSummary,
+    EngineSpec,
+    FileEntry,
+    LayerSummary,
+    Manifest,
+    ParitySummary,
+    PassSummary,
+    QuantizationSummary,
+    RoutingSpec,
+    _digest,
+)
+from stcompile.errors import ArtifactError
+
+Change = dict[str, Any]
+
+_QUANTIZED = QuantizationSummary(
+    "int8",
+    3,
+    1,
+    ("1 LSTM: its state", "2 MatMul: outliers"),
+    CalibrationSummary("mine.csv", 200, 4711, "ef" * 32),
+    (
+        LayerSummary("layer.0.(query, key)", "query", 2, "static", 8, "percentile", 0.5, 0.0123, 1.5e-5),
+        LayerSummary("layer.0.dense", "", 1, "per-token", 8, reason="a static range makes a relative error of 0.100"),
+        LayerSummary("layer.1.dense", "", 1, "float32", 32, error=0.0, sensitivity=0.0, reason="the accuracy budget"),
+    ),
+    BudgetSummary("mean_cosine_drop", 0.003, 0.0021, 750, 4),
+)
+
+_CHAT = ChatTemplate("<user>", "<system>", "</system><user>", "</user>", (3, 4))
+
+
+def _body(manifest: Manifest) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(manifest.to_json())
+    del body["digest"]
+    return body
+
+
+def _signed(body: dict[str, Any]) -> str:
+    """What a release of stcompile that writes this body would have written."""
+    return json.dumps({**body, "digest": _digest(body)})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"truncate_dim": 4, "default_prompt_name": "query", "batch_invariant": False},
+        {"passes": (PassSummary("fuse-attention", 2), PassSummary("pack-qkv", 0, ("the biases differ",)))},
+        {"quantization": QuantizationSummary("dynamic", 12, 3, ("the last Dense",))},
+        {"quantization": _QUANTIZED},
+        {"engine": EngineSpec("openvino", "bfloat16")},
+        {"parity": ParitySummary(250, 3e-7, 1.0, 1.0, 1.0, 0.9999999, 1.0)},
+        # a whole number where a float belongs, as JSON writers of other languages put it
+        {"parity": ParitySummary(250, 0, 1, 1, 1, 1, 1)},
+        {"files": (FileEntry("model.onnx", "cd" * 32, 7),)},
+    ],
+    ids=lambda change: "-".join(change) or "plain",
+)
+def test_what_is_written_is_what_is_read(change: Change, manifest: Manifest) -> None:
+    written = dataclasses.replace(manifest, **change)
+    assert Manifest.from_json(written.to_json()) == written
+
+
+@pytest.mark.parametrize(
+    "change", [{"chat": _CHAT}, {"max_seq_length": None}, {"special_ids": ()}, {"length_multiple": 16}], ids=str
+)
+def test_the_text_front_end_survives(change: Change, manifest: Manifest) -> None:
+    written = dataclasses.replace(manifest, text=dataclasses.replace(manifest.text, **change))
+    assert Manifest.from_json(written.to_json()) == written
+
+
+def test_the_same_manifest_is_the_same_bytes(manifest: Manifest) -> None:
+    shuffled = dataclasses.replace(manifest, prompts=dict(reversed(manifest.prompts.items())))
+    assert shuffled.to_json() == manifest.to_json()
+    assert "größer als nötig" in manifest.to_json()
+
+
+def test_an_older_manifest_may_lack_what_has_a_default(manifest: Manifest) -> None:
+    body = _body(manifest)
+    del body["files"], body["text"]["chat"]
+    assert Manifest.from_json(_signed(body)) == manifest
+
+
+def test_a_manifest_of_schema_2_means_onnx_runtime_in_float32(manifest: Manifest) -> None:
+    """It knew no other engine, no calibration, no layers, no budget, and padded to the longest alone."""
+    summary = QuantizationSummary("dynamic", 12, 3)
+    body = _body(dataclasses.replace(manifest, schema_version=2, quantization=summary))
+    del body["engine"], body["text"]["length_multiple"]
+    for key in ("calibration", "layers", "budget"):
+        del body["quantization"][key]
+    read = Manifest.from_json(_signed(body))
+    assert read.engine == EngineSpec("onnxruntime", "float32")
+    assert read.text.length_multiple == 1
+    assert read.quantization == summary
+
+
+# What contradicts what: a change of the manifest's graph, of its text, or of itself.
+CONTRADICTIONS: dict[str, tuple[Callable[[Manifest], Change], str]] = {
+    "dim": (lambda _: {"dim": 9}, "dim is 9, and the graph's '8'"),
+    "no graph": (lambda _: {"graphs": ()}, "it has no graph"),
+    "two graphs": (lambda of: {"graphs": of.graphs * 2}, "two graphs have one route"),
+    "no such route": (lambda _: {"routing": RoutingSpec({"query": "q"}, "", None)}, "no graph has the route 'q'"),
+    "no such prompt": (lambda _: {"default_prompt_name": "passage"}, "no prompt is called 'passage', the default"),
+    "itself": (lambda _: {"files": (FileEntry("manifest.json", "cd" * 32, 7),)}, "it lists itself"),
+    "a file twice": (lambda _: {"files": (FileEntry("model.onnx", "cd" * 32, 7),) * 2}, "it lists a file twice"),
+    "no ids": (lambda of: _graph(of, inputs=of.graphs[0].inputs[1:]), "a graph takes attention_mask"),
+    "an input twice": (
+        lambda of: _graph(of, inputs=of.graphs[0].inputs * 2),
+        "a graph takes input_ids, attention_mask",
+    ),
+    "no output": (lambda of: _graph(of, outputs=()), "a graph makes nothing"),
+    "another output": (
+        lambda of: _graph(of, outputs=(dataclasses.replace(of.graphs[0].outputs[0], name="logits"),)),
+        "a graph makes logits",
+    ),
+    "rows of a flat text": (
+        lambda of: {"text": dataclasses.replace(of.text, kind="static")},
+        "its text is of kind static, and the graph takes input_ids, attention_mask",
+    ),
+}
+
+
+def _graph(of: Manifest, **change: Any) -> Change:
+    return {"graphs": (dataclasses.replace(of.graphs[0], **change),)}
+
+
+@pytest.mark.parametrize(("change", "reason"), CONTRADICTIONS.values(), ids=CONTRADICTIONS)
+def test_a_manifest_that_contradicts_itself_is_refused(
+    change: Callable[[Manifest], Change], reason: str, manifest: Manifest
+) -> None:
+    written = dataclasses.replace(manifest, **change(manifest))
+    with pytest.raises(ArtifactError, match=rf"contradicts itself \({reason}.*export the model again"):
+        Manifest.from_json(written.to_json())
+
+
+# Where a value lies, what it is, and what it must be: every rule, by the values just outside.
+_ANY_NUMBER = 10**400
+OUT_OF_RANGE: list[tuple[str, Any, str]] = [
+    ("schema_version", 0, f"a whole number from 1 to {SCHEMA_VERSION}"),
+    ("engine.name", "tensorrt", "one of onnxruntime, openvino"),
+    ("engine.name", "", "one of onnxruntime, openvino"),
+    ("engine.precision", "float8", "one of float32, bfloat16"),
+    ("padding", "shortest", "one of longest, none"),
+    ("optimization_level", "all", "one of disabled, basic"),
+    ("provider", "tpu", "one of cpu, cuda"),
+    ("similarity", "hello", "one of cosine, dot, euclidean, manhattan"),
+    ("similarity", 1, "text"),
+    ("prompts.query", 5, "text"),
+    ("prompts.query", None, "text"),
+    ("default_prompt_name", 1, "text"),
+    ("dim", 0, "a whole number from 1 to"),
+    ("dim", 2**31, "a whole number from 1 to"),
+    ("truncate_dim", 0, "a whole number from 1 to"),
+    ("truncate_dim", -1, "a whole number from 1 to"),
+    ("truncate_dim", 1.5, "a whole number"),
+    ("text.tokenizer", "../tokenizer.json", "a file inside the artifact"),
+    ("text.max_seq_length", 0, "a whole number from 1 to"),
+    ("text.max_seq_length", _ANY_NUMBER, "a whole number from 1 to"),
+    ("text.padding_side", "both", "one of right, left"),
+    ("text.truncation_side", "", "one of right, left"),
+    ("text.pad_id", -1, "a whole number from 0 to"),
+    ("text.pad_id", 2**31, "a whole number from 0 to"),
+    ("text.pad_type_id", -1, "a whole number from 0 to"),
+    ("text.special_ids.0", -1, "a whole number from 0 to"),
+    ("text.special_ids.0", "[CLS]", "a whole number"),
+    ("text.special_ids", {}, "a list"),
+    ("text.min_seq_length", 0, "a whole number from 1 to"),
+    ("text.min_seq_length", 2**16 + 1, "a whole number from 1 to"),
+    ("text.length_multiple", -1, "a whole number from 1 to"),
+    ("text.length_multiple", 2**16 + 1, "a whole number from 1 to"),
+    ("text.chat", {"prefix": ""}, "text.chat.system_prefix is missing"),
+    ("text.chat", [], "an object"),
+    ("text.chat.tail_ids.0", -3, "a whole number from 0 to"),
+    ("text.chat.prefix", None, "text"),
+    ("graphs.0.file", "/etc/hostname", "a file inside the artifact"),
+    ("graphs.0.file", "", "a file inside the artifact"),
+    ("graphs.0.external_data", "a/../b", "a file inside the artifact"),
+    ("graphs.0.external_data", "..\\b", "a file inside the artifact"),
+    ("graphs.0.external_data", "./b", "a file inside the artifact"),
+    ("graphs.0.opset", 0, "a whole number from 1 to"),
+    ("graphs.0.dim", 0, "a whole number from 1 to"),
+    ("graphs.0.token_budget", 0, "a whole number from 1 to"),
+    ("graphs.0.inputs.0.dtype", "object", "one of bool"),
+    ("graphs.0.inputs.0.axes", "ab", "a list"),
+    ("graphs.0.inputs.0.axes.0", 1, "text"),
+    ("files.0.path", "a//b", "a file inside the artifact"),
+    ("files.0.path", "a\0b", "a file inside the artifact"),
+    ("files.0.sha256", "xy", "64 hexadecimal digits"),
+    ("files.0.size", -1, "a whole number from 0 to"),
+    ("source.fingerprint", "short", "64 hexadecimal digits"),
+    ("source.modules.0.config", [], "an object"),
+    ("passes", [{"name": "x", "rewrites": -1}], "a whole number from 0 to"),
+    ("quantization.matmuls", -1, "a whole number from 0 to"),
+    ("quantization.kept", "text", "a list"),
+    ("quantization.layers.0.bits", 0, "a whole number from 1 to 64"),
+    ("quantization.layers.0.error", "1", "a number"),
+    ("quantization.layers.0.error", _ANY_NUMBER, "a finite number"),
+    ("quantization.calibration.tokens", -1, "a whole number from 0 to"),
+    ("quantization.calibration.sha256", "", "64 hexadecimal digits"),
+    ("quantization.budget.limit", True, "a number"),
+    ("parity.min_cosine", -_ANY_NUMBER, "a finite number"),
+    ("distillation.pca_dims", 0, "a whole number from 1 to"),
+    ("routing.tasks.query", 1, "text"),
+    ("versions.stcompile", None, "text"),
+    ("notes", [1], "text"),
+]
+
+
+def _full(manifest: Manifest) -> dict[str, Any]:
+    """The body of a manifest in which every field is filled."""
+    return _body(
+        dataclasses.replace(
+            manifest,
+            text=dataclasses.replace(manifest.text, chat=_CHAT),
+            quantization=_QUANTIZED,
+            parity=ParitySummary(250, 3e-7, 1.0, 1.0, 1.0, 0.9999999, 1.0),
+            files=(FileEntry("model.onnx", "cd" * 32, 7),),
+            routing=RoutingSpec({"query": ""}, "", None),
+            distillation=DistillationSummary("ab" * 32, 256, "spearman", 3, 0.9, 0.8),
+        )
+    )
+
+
+def test_a_manifest_with_every_field_is_read(manifest: Manifest) -> None:
+    Manifest.from_json(_signed(_full(manifest)))
+
+
+@pytest.mark.parametrize(("path", "value", "wanted"), OUT_OF_RANGE, ids=lambda value: str(value)[:40])
+def test_a_value_out_of_its_range_is_named_with_what_it_must_be(
+    path: str, value: Any, wanted: str, manifest: Manifest
+) -> None:
+    body = _full(manifest)
+    *steps, last = (int(step) if step.isdigit() else step for step in path.split("."))
+    holder: Any = body
+    for step in steps:
+        holder = holder[step]
+    holder[last] = value
+    with pytest.raises(ArtifactError, match="is malformed") as caught:
+        Manifest.from_json(_signed(body))
+    assert wanted in str(caught.value)
+    assert len(str(caught.value)) < 250
+    assert "\n" not in str(caught.value)
+
+
+def test_everything_that_is_checked_by_its_range_is_tried(manifest: Manifest) -> None:
+    """A field that is added with a rule is missed here, not by whoever crafts a manifest."""
+    tried = {re.sub(r"\.\d+", "", path) for path, _, _ in OUT_OF_RANGE}
+    ruled = set(_ruled(Manifest, ""))
+    assert {path for path in ruled if path not in tried} <= ALIKE
+
+
+# Of these, a neighbour with the same rule is tried.
+ALIKE = {
+    *(f"parity.{name}" for name in ("num_texts", "max_abs_error", "mean_cosine", "neighbour_overlap")),
+    *("parity.batch_invariance", "parity.reference_batch_invariance", "graphs.outputs.dtype", "passes.rewrites"),
+    *("quantization.embeddings", "quantization.calibration.texts", "quantization.layers.matmuls"),
+    *("quantization.layers.smoothing", "quantization.layers.sensitivity", "quantization.budget.reached"),
+    *("quantization.budget.texts", "quantization.budget.steps", "distillation.fingerprint", "distillation.texts"),
+    *("distillation.teacher", "distillation.student"),
+}
+
+
+def _ruled(kind: Any, where: str) -> Iterator[str]:
+    """Every field below a dataclass that has a rule beyond its type; those of a graph's own text are the text's."""
+    for name, hint in typing.get_type_hints(kind, include_extras=True).items():
+        path = f"{where}.{name}" if where else name
+        if path == "graphs.text":
+            continue
+        parts = [hint, *typing.get_args(hint)]
+        if any(typing.get_origin(part) is typing.Annotated for part in parts):
+            yield path
+        for part in parts:
+            if dataclasses.is_dataclass(part):
+                yield from _ruled(part, path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"schema_version": NaN}',
+        '{"schema_version": 1, "dim": Infinity}',
+        "[" * 100_000,
+        '{"schema_version": 1, "a": ' + "[" * 100_000,
+        '{"schema_version": 1' + "0" * 5000 + "}",
+        '{"schema_version": 1, "digest": "\\ud800", "a": "\\ud800"}',
+    ],
+    ids=["NaN", "infinity", "deep", "deeper", "digits", "half a character"],
+)
+def test_what_json_readers_stumble_over_is_one_sentence(text: str) -> None:
+    with pytest.raises(ArtifactError, match=r"is not valid JSON|schema version"):
+        Manifest.from_json(text)
+
+
+def test_a_number_too_large_for_a_float_is_no_number(manifest: Manifest) -> None:
+    body = _full(manifest)
+    body["parity"]["min_cosine"] = float("inf")
+    with pytest.raises(ArtifactError, match=r"parity\.min_cosine must be a finite number, got inf"):
+        Manifest.from_json(_signed(body).replace("Infinity", "1e999"))
+
+
+@pytest.mark.parametrize("levels", [100, 900])
+def test_a_deep_value_is_one_sentence(levels: int, manifest: Manifest) -> None:
+    body = _body(manifest)
+    deep: Any = 0
+    for _ in range(levels):
+        deep = [deep]
+    body["source"]["modules"][0]["config"] = {"deep": deep}
+    with pytest.raises(ArtifactError, match=r"malformed \(more than 64 levels\)"):
+        Manifest.from_json(_signed(body))
+
+
+def test_keys_of_a_later_release_are_left_alone(manifest: Manifest) -> None:
+    assert Manifest.from_json(_signed({**_body(manifest), "added_later": [1]})) == manifest
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "not valid JSON"),
+        ('{"schema_version": 1', "not valid JSON"),
+        ("[]", "not an stcompile manifest"),
+        ('{"version": 1}', "not an stcompile manifest"),
+        ('{"schema_version": "1"}', "not an stcompile manifest"),
+        (f'{{"schema_version": {SCHEMA_VERSION + 1}}}', r"schema version 5.*reads up to 4: pip install --upgrade"),
+        (f'{{"schema_version": {SCHEMA_VERSION}}}', "changed after the export"),
+    ],
+)
+def test_what_is_no_manifest_is_named(text: str, reason: str) -> None:
+    with pytest.raises(ArtifactError, match=reason):
+        Manifest.from_json(text)
+
+
+@pytest.mark.parametrize("key", [field.name for field in dataclasses.fields(Manifest) if field.name != "files"])
+def test_a_changed_value_is_noticed(key: str, manifest: Manifest) -> None:
+    body = json.loads(manifest.to_json())
+    body[key] = 0 if key == "schema_version" else "changed"
+    with pytest.raises(ArtifactError, match="changed after the export"):
+        Manifest.from_json(json.dumps(body))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("dim", "8"),
+        ("dim", True),
+        ("dim", None),
+        ("batch_invariant", 1),
+        ("prompts", []),
+        ("text", "transformer"),
+        ("graphs", [1]),
+        ("graphs", 3),
+        ("source", {}),
+        ("files", [{"path": "model.onnx"}]),
+        ("engine", None),
+        ("engine", "openvino"),
+        ("quantization", {"scheme": "int8", "matmuls": 1, "embeddings": 0, "layers": [{"name": "dense"}]}),
+        ("quantization", {"scheme": "int8", "matmuls": 1, "embeddings": 0, "budget": {"measure": "min_cosine"}}),
+        ("quantization", {"scheme": "int8", "matmuls": 1, "embeddings": 0, "calibration": {"texts": "3"}}),
+    ],
+)
+def test_a_malformed_value_is_named(key: str, value: Any, manifest: Manifest) -> None:
+    with pytest.raises(ArtifactError, match="is malformed"):
+        Manifest.from_json(_signed({**_body(manifest), key: value}))
+
+
+# What later schemas added has a default, so that older manifests are still read.
+REQUIRED = [field.name for field in dataclasses.fields(Manifest) if field.default is field.default_factory]
+
+
+@pytest.mark.parametrize("key", REQUIRED)
+def test_a_missing_key_is_named(key: str, manifest: Manifest) -> None:
+    body = _body(manifest)
+    del body[key]
+    with pytest.raises(ArtifactError, match="schema_version" if key == "schema_version" else key):
+        Manifest.from_json(_signed(body))

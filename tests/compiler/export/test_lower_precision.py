@@ -1,0 +1,163 @@
+"""Lower precision of every kind of module: within its tolerance, or refused by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import stcompile
+from stcompile.compiler.export import export_model
+from stcompile.compiler.modules import LSTM, Pooling, WhitespaceTokenizer, WordEmbeddings
+from stcompile.compiler.stack.module_stack import ModuleStack
+from stcompile.compiler.stack.save import save_stack
+from stcompile.errors import UnsupportedError
+from tests.conftest import Quick, load_case
+
+# Smallest cosine with the vectors of sentence-transformers; behind each, what was measured over the cases.
+LEAST = {
+    "onnx-fp16": 0.99999,  # 0.9999986
+    "onnx-int8": 0.99,  # 0.9954
+    "onnx-int8-dynamic": 0.99,  # 0.9980
+    "onnx-int8-weights": 0.999,  # 0.9996
+    "onnx-int4-weights": 0.9,  # 0.929
+    "openvino-fp32": 0.999999,  # 1 - 2e-13
+    "openvino-fp16": 0.99999,  # 0.9999986
+    "openvino-int8": 0.99,  # 0.9954
+    "openvino-int8-weights": 0.999,  # 0.9995
+    "openvino-int4-weights": 0.9,  # 0.926
+}
+
+# The targets that make layers and tables of fewer bits
+INTEGERS = [name for name in LEAST if "-int" in name]
+
+# Two float32 computations of another batch.
+ROUNDING = 2e-6
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What int8 makes of a golden model: nothing where both are false, and what it says it kept."""
+
+    tables: bool
+    matmuls: bool = False
+    kept: str = ""
+
+
+# A golden model of each kind of module.
+INT8 = {
+    "static": Kind(tables=True),
+    "static_dense": Kind(tables=True, kept="Dense on the pooled vector"),
+    "wordemb_transformers_tokenizer": Kind(tables=True),
+    "transformer_wordweights": Kind(tables=True, matmuls=True),
+    "weighted_layer_pooling": Kind(tables=True, matmuls=True),
+    "cnn_over_transformer": Kind(tables=True, matmuls=True, kept="2 convolution"),
+    "router_first_static_query": Kind(tables=True, matmuls=True, kept="Dense on the pooled vector"),
+    "custom_module": Kind(tables=True, matmuls=True),
+    # Tables of a hundred words
+    "wordemb_mean": Kind(tables=False),
+    "wordemb_cnn": Kind(tables=False),
+    "wordemb_lstm_bi": Kind(tables=False),
+    "wordemb_wordweights_mean": Kind(tables=False),
+    # Its only weights belong to a Dense on the pooled vector
+    "bow_dense_normalize": Kind(tables=False),
+    "bow_binary": Kind(tables=False),
+}
+
+REFUSED = {
+    **{target: [name for name, kind in INT8.items() if not (kind.tables or kind.matmuls)] for target in INTEGERS},
+    "onnx-fp16": ["bow_binary"],
+}
+
+
+def pairs(*, refused: bool) -> list[tuple[str, str]]:
+    """Case by case, for a case is traced once."""
+    return [(name, target) for name in INT8 for target in LEAST if (name in REFUSED.get(target, ())) is refused]
+
+
+def cosines(left: npt.NDArray[np.float32], right: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Of the rows that point anywhere."""
+    some = np.isfinite(left).all(axis=1) & (left != 0).any(axis=1)
+    a, b = left[some].astype(np.float64), right[some].astype(np.float64)
+    found: npt.NDArray[np.float64] = (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    return found
+
+
+@pytest.mark.parametrize(("name", "target"), pairs(refused=False))
+def test_it_is_near_sentence_transformers(name: str, target: str, quick: Quick) -> None:
+    case = load_case(name)
+    vectors = stcompile.load(quick(name, target).folder, threads=1).encode(case.texts)
+    expected = case.expected()
+    assert np.array_equal(np.isinf(vectors), np.isinf(expected))
+    assert cosines(expected, vectors).min() >= LEAST[target]
+
+
+@pytest.mark.parametrize("target", INTEGERS)
+@pytest.mark.parametrize("name", [name for name in INT8 if name not in REFUSED["onnx-int8"]])
+def test_the_manifest_tells_what_was_done(name: str, target: str, quick: Quick) -> None:
+    manifest = quick(name, target).manifest
+    assert manifest.quantization is not None
+    kind = INT8[name]
+    assert (manifest.quantization.embeddings > 0, manifest.quantization.matmuls > 0) == (kind.tables, kind.matmuls)
+    assert kind.kept in "\n".join(manifest.quantization.kept)
+    assert manifest.batch_invariant is (target != "onnx-int8-dynamic" or not kind.matmuls)
+    assert bool(manifest.quantization.layers) is kind.matmuls
+    assert (manifest.quantization.calibration is None) is (target == "onnx-int8-dynamic" or not kind.matmuls)
+    assert sum(layer.matmuls for layer in manifest.quantization.layers if layer.bits < 32) == (
+        manifest.quantization.matmuls
+    )
+
+
+@pytest.mark.parametrize(("name", "target"), pairs(refused=True))
+def test_what_would_become_no_smaller_is_refused(name: str, target: str, quick: Quick, tmp_path: Path) -> None:
+    exact = f"{target.partition('-')[0]}-fp32"
+    with pytest.raises(UnsupportedError, match=f"{name} .* nothing that {target} makes smaller.*{exact}"):
+        quick(name, target, tmp_path / "artifact")
+    assert not any(tmp_path.iterdir())
+
+
+def words_model(folder: Path, words: int) -> Path:
+    """Word embeddings behind an LSTM, saved."""
+    table = np.random.default_rng(5).standard_normal((words, 8)).astype(np.float32)
+    tokenizer = WhitespaceTokenizer([f"w{number}" for number in range(words)], ())
+    save_stack(ModuleStack([WordEmbeddings(tokenizer, table), LSTM(8, 6), Pooling(12)]), folder)
+    return folder
+
+
+def test_a_table_of_256_words_becomes_int8_and_the_batch_does_not_matter(tmp_path: Path) -> None:
+    texts = ["w3 w4", "w255", "w1 w2 w250", "", " ".join(f"w{number}" for number in range(0, 256, 3))]
+    artifact = export_model(words_model(tmp_path / "model", 256), tmp_path / "artifact", "onnx-int8", texts=texts)
+    done = artifact.manifest.quantization
+    assert done is not None
+    assert (done.embeddings, done.matmuls) == (1, 0)
+    assert "2 LSTM: its state would carry the error of every step to the next" in done.kept
+    assert artifact.manifest.batch_invariant
+    encoder = stcompile.load(artifact.folder)
+    alone = np.concatenate([encoder.encode([text]) for text in texts])
+    lengths = np.maximum(np.linalg.norm(alone, axis=1, keepdims=True), 1e-9)
+    assert (np.abs(encoder.encode(texts) - alone) / lengths).max() <= ROUNDING
+
+
+def test_a_table_of_255_words_is_too_small(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="nothing that onnx-int8 makes smaller"):
+        export_model(words_model(tmp_path / "model", 255), tmp_path / "artifact", "onnx-int8", texts=["w3 w4"])
+
+
+@pytest.mark.parametrize("target", [*INTEGERS, "onnx-fp16", "openvino-fp16"])
+def test_a_static_model_becomes_smaller(target: str, quick: Quick) -> None:
+    runtime = target.partition("-")[0]
+    file = "model.bin" if runtime == "openvino" else "model.onnx"
+    sizes = [(quick("static", name).folder / file).stat().st_size for name in (target, f"{runtime}-fp32")]
+    assert sizes[0] < (0.45 if target in INTEGERS else 0.6) * sizes[1]
+
+
+def test_no_table_becomes_larger(quick: Quick) -> None:
+    """A scale is as wide as a float: a row of one number has nothing to gain."""
+    done = quick("transformer_wordweights", "onnx-int8").manifest.quantization
+    without = quick("weighted_layer_pooling", "onnx-int8").manifest.quantization
+    assert done is not None
+    assert without is not None
+    assert done.embeddings == without.embeddings

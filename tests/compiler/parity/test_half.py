@@ -1,0 +1,87 @@
+"""float16 judged in float16: what the CPU engine, which computes in float32, cannot see."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+import torch
+
+from stcompile.artifact.target import Target
+from stcompile.compiler.parity.half import judge_half
+from stcompile.compiler.passes import CleanGraph, run_pipeline
+from stcompile.compiler.quantize.half import _Converter, convert_to_half
+from stcompile.compiler.quantize.job import QuantizationJob
+from stcompile.compiler.stack.load import load_stack
+from stcompile.compiler.stack.route import Route
+from stcompile.compiler.trace.onnx import trace
+from stcompile.errors import ParityError
+from tests.conftest import MODELS
+
+FLOAT16 = Target.parse("onnx-fp16").tolerance
+LARGEST = float(np.finfo(np.float16).max)
+
+# Networks with RMS norms, with rotary and with relative positions, with neither.
+FAMILIES = ("backbone_gemma3_text_bidirectional", "backbone_t5", "backbone_deberta")
+
+
+def route_of(name: str, scale: float = 1.0) -> Route:
+    route = load_stack(MODELS / name).routes[""]
+    with torch.no_grad():
+        route.front.network.get_input_embeddings().weight.mul_(scale)  # type: ignore[union-attr, operator]
+    return route
+
+
+def judged(route: Route) -> str:
+    return judge_half(trace(route, ("sentence_embedding",), "model"), route, FLOAT16, "model")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_network_is_right_in_float16(name: str) -> None:
+    assert re.search(r"9 texts, min cosine (0\.9999|1)", judged(route_of(name)))
+
+
+def test_a_root_mean_square_above_256_is_no_infinity() -> None:
+    # Squares of more than 65,504: a norm cast to float16 before its root is infinite here.
+    route = route_of("backbone_gemma3_text_bidirectional", 2000.0)
+    embedded: Any = route.front.network.get_input_embeddings()  # type: ignore[union-attr, operator]
+    assert 256 < float(embedded(torch.tensor([[5]])).detach().pow(2).mean().sqrt()) < LARGEST / 8
+    assert re.search(r"9 texts, min cosine (0\.9999|1)", judged(route))
+
+
+def test_a_value_beyond_float16_is_refused() -> None:
+    route = route_of("backbone_gemma3_text_bidirectional", 1e6)
+    with pytest.raises(ParityError, match=r"a value of the network is \d+, and float16 ends at 65504.*Nothing was"):
+        judged(route)
+
+
+def test_the_judge_sees_norms_in_float16(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As a converter that knows of no norms has it.
+    monkeypatch.setattr(_Converter, "_is_statistic", lambda self, value: False)
+    real = _Converter.computes_in_half
+    monkeypatch.setattr(_Converter, "computes_in_half", lambda self, node: node.op_type == "Add" or real(self, node))
+    with pytest.raises(ParityError, match="cannot be computed in float16"):
+        judged(route_of("backbone_gemma3_text_bidirectional", 2000.0))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_weights_are_halved_and_norms_and_angles_are_not(name: str) -> None:
+    graph, _ = run_pipeline(trace(route_of(name), ("sentence_embedding",), "model"), (CleanGraph(),))
+    matmuls = sum(node.op_type in ("MatMul", "Gemm") for node in graph.graph)
+    summary = convert_to_half(graph, QuantizationJob(""))
+    assert summary.matmuls == matmuls
+    large = [value for value in graph.graph.initializers.values() if value.const_value and value.const_value.size > 64]
+    assert {value.const_value.dtype for value in large if value.const_value} <= {ir.DataType.FLOAT16, ir.DataType.INT64}
+    for node in graph.graph:
+        inputs = {value.dtype for value in node.inputs if value is not None}
+        if node.op_type in ("ReduceMean", "Pow", "Sqrt", "Reciprocal", "Cos", "Sin", "Softmax", "Log"):
+            assert ir.DataType.FLOAT16 not in inputs, node.op_type
+    # Epsilon is added to a mean in float32.
+    for node in graph.graph:
+        if node.op_type == "Sqrt":
+            added = node.inputs[0].producer() if node.inputs[0] is not None else None
+            assert added is not None
+            assert added.outputs[0].dtype == ir.DataType.FLOAT

@@ -1,0 +1,115 @@
+"""The whole pipelines over tiny models of every architecture: numbers, counts, reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx_ir as ir
+import pytest
+
+from stcompile.compiler.passes import (
+    PIPELINES,
+    CleanGraph,
+    FuseMultiHeadAttention,
+    PackTokens,
+    PassRecord,
+    packs,
+    pipeline_for,
+    run_pipeline,
+    why_not_packed,
+)
+from stcompile.errors import ProviderError
+
+_ROTARY = "rotary position embeddings turn the query heads before the product"
+_DISENTANGLED = "Where stands between the scores and the softmax"
+
+# architecture -> attentions, LayerNormalizations, Gelus, packed projections, why attention was refused
+_EXPECTED: dict[str, tuple[int, int, int, int, tuple[str, ...]]] = {
+    "bert": (2, 4, 2, 2, ()),
+    "distilbert": (1, 2, 1, 1, ()),
+    "mpnet": (1, 3, 1, 1, ()),
+    "roberta": (1, 3, 1, 1, ()),
+    "albert": (2, 4, 0, 2, ()),
+    "electra": (1, 2, 1, 1, ()),
+    "t5": (1, 0, 0, 1, ()),
+    "modernbert": (0, 4, 0, 0, (_ROTARY,)),
+    "qwen3": (0, 0, 0, 2, (_ROTARY,)),
+    "deberta": (0, 2, 1, 1, (_DISENTANGLED,)),
+}
+
+
+@pytest.mark.parametrize("architecture", _EXPECTED)
+@pytest.mark.parametrize("provider", ["cpu", "openvino", "cuda"])
+def test_a_pipeline_keeps_the_numbers(
+    provider: str,
+    architecture: str,
+    trace: Callable[[str], ir.Model],
+    token_feeds: list[dict[str, object]],
+    assert_same: Callable[..., None],
+) -> None:
+    attentions, norms, gelus, packs, refusals = _EXPECTED[architecture]
+
+    model, records = run_pipeline(trace(architecture), PIPELINES[provider])
+
+    rewrites = {record.name: record.rewrites for record in records[1:-1]}
+    if provider == "openvino":
+        assert [record.name for record in records] == ["clean-graph"]
+    elif provider == "cpu":
+        assert rewrites == {"fuse-attention": attentions, "pool-early": 0}
+        assert records[1].refusals == refusals
+    else:
+        assert list(rewrites.values()) == [attentions, 0, norms, gelus, packs, 0]
+        assert records[1].refusals == refusals
+    assert_same(trace(architecture), model, token_feeds)
+
+    _, again = run_pipeline(model, PIPELINES[provider])
+
+    assert [record.rewrites for record in again] == [0] * len(again)
+
+
+def test_a_pass_is_recorded(trace: Callable[[str], ir.Model]) -> None:
+    model = run_pipeline(trace("distilbert"), [CleanGraph()])[0]
+
+    _, records = run_pipeline(model, [CleanGraph()])
+
+    assert records == [PassRecord("clean-graph", 0, ("the graph is already clean",))]
+
+
+@pytest.mark.parametrize("provider", ["cpu", "cuda"])
+def test_a_provider_has_its_pipeline_and_openvino_one_of_its_own(provider: str) -> None:
+    assert pipeline_for(provider) == PIPELINES[provider]
+    assert pipeline_for(provider, openvino=True) == PIPELINES["openvino"]
+
+
+def test_packing_comes_last_of_all_passes_for_cuda() -> None:
+    plain, packed = pipeline_for("cuda"), pipeline_for("cuda", packed=True)
+    assert [item.name for item in packed] == [*(item.name for item in plain[:-1]), "pack-tokens", plain[-1].name]
+
+
+def test_packed_is_for_cuda() -> None:
+    with pytest.raises(ProviderError, match="packed is for provider cuda"):
+        pipeline_for("cpu", packed=True)
+
+
+@pytest.mark.parametrize(
+    ("fused", "packed", "why", "is_packed"),
+    [
+        ((2, ()), (2, ()), [], True),
+        ((2, ("two",)), (2, ()), ["two"], True),
+        ((2, ()), (1, ("half",)), ["half"], True),
+        ((0, ("rotary",)), (0, (PackTokens.absent,)), ["rotary"], False),
+        ((0, (FuseMultiHeadAttention.absent,)), (0, (PackTokens.absent,)), [], False),
+    ],
+)
+def test_why_not_everything_is_packed(
+    fused: tuple[int, tuple[str, ...]], packed: tuple[int, tuple[str, ...]], why: list[str], is_packed: bool
+) -> None:
+    other = PassRecord("pool-early", 0, ("of no concern",))
+    records = [PassRecord("fuse-multi-head-attention", *fused), other, PassRecord("pack-tokens", *packed)]
+    assert why_not_packed(records) == why
+    assert packs(records) == is_packed
+
+
+def test_an_unknown_provider_is_refused() -> None:
+    with pytest.raises(ProviderError, match="choose one of cpu, cuda"):
+        pipeline_for("npu")

@@ -171,21 +171,18 @@ class _Quick:
             once[arguments] = self._real[name](*arguments)
         return once[arguments]
 
-    def _reference(self, origin: Any) -> Any:
+    def _reference(self, source: Any, *, distilled: bool) -> Any:
         """sentence-transformers' answers, asked for once a session."""
         from stcompile.compiler.parity.reference import open_reference
 
-        if origin.distilled:
-            return open_reference(origin)
-        if origin not in self._references:
-            self._references[origin] = _Remembering(open_reference(origin))
-        return self._references[origin]
+        if distilled:
+            return open_reference(source, distilled=True)
+        if source not in self._references:
+            self._references[source] = _Remembering(open_reference(source))
+        return self._references[source]
 
-    def _load_stack(self, model: Path, **options: Any) -> Any:
-        once = self._once["load_stack"]
-        if model not in once:
-            once[model] = self._real["load_stack"](model, **options)
-        return once[model]
+    def _load_stack(self, source: Any) -> Any:
+        return self._first("load_stack", (source,))
 
 
 class _Remembering:

@@ -8,27 +8,28 @@ from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
+from typing_extensions import Unpack
 
 from stcompile.artifact import Artifact, Destination, claimed, open_artifact, write_manifest, written
-from stcompile.artifact.manifest import NO_PADDING, SENTENCE, TOKENS, GraphSpec, TextSpec
-from stcompile.artifact.target import OPENVINO_LENGTH_MULTIPLE, PCA_DIMS, Target
+from stcompile.artifact.manifest import NO_PADDING, TOKENS, GraphSpec, TextSpec
+from stcompile.artifact.target import OPENVINO_LENGTH_MULTIPLE, Target
 from stcompile.compiler.assembly import CompiledRoute, assembled, judged
 from stcompile.compiler.parity.front_ends import check_front_ends
 from stcompile.compiler.parity.half import judge_half
 from stcompile.compiler.parity.padding import padding_for
 from stcompile.compiler.parity.quality import Quality
-from stcompile.compiler.parity.reference import Origin, check_installed
+from stcompile.compiler.parity.reference import check_installed
 from stcompile.compiler.parity.report import ParityReport
 from stcompile.compiler.parity.verify import Proof
 from stcompile.compiler.passes import final_passes, packs, run_pipeline, why_not_packed
 from stcompile.compiler.quantize import RECIPES, QuantizationJob
-from stcompile.compiler.quantize.calibration import Calibration, CalibrationSet
-from stcompile.compiler.request import ExportRequest, checked_request
-from stcompile.compiler.scored_pairs import ScoredPair
+from stcompile.compiler.quantize.calibration import Calibration
+from stcompile.compiler.request import ExportKeywords, ExportOptions, ExportRequest
 from stcompile.compiler.stack.distill import distilled
 from stcompile.compiler.stack.front_ends import front_ends
 from stcompile.compiler.stack.load import load_stack
 from stcompile.compiler.stack.module_stack import ModuleStack
+from stcompile.compiler.stack.source import ModelSource, SourceOptions
 from stcompile.compiler.token_budget import token_budget
 from stcompile.compiler.trace.onnx import trace
 from stcompile.compiler.trace.openvino import write_openvino_graphs
@@ -50,20 +51,8 @@ def export_model(
     destination: str | Path,
     target: str = "onnx-int8",
     *,
-    provider: str = "cpu",
-    packed: bool = False,
-    outputs: Sequence[str] = (SENTENCE,),
-    texts: Sequence[str] | None = None,
-    min_cosine: float | None = None,
-    max_drop: float | None = None,
-    calibration: Sequence[str] | CalibrationSet | None = None,
-    revision: str | None = None,
-    cache_dir: str | None = None,
-    trust_remote_code: bool = False,
-    follow_links: bool = False,
-    evaluation: Sequence[ScoredPair] | None = None,
-    pca_dims: int | None = PCA_DIMS,
     step: Step | None = None,
+    **options: Unpack[ExportKeywords],
 ) -> Artifact:
     """Compiles a model, proves the result against sentence-transformers, and publishes it at `destination`.
 
@@ -72,24 +61,10 @@ def export_model(
         destination: the artifact's folder. An earlier artifact there is replaced, once the new one is proved;
             after a failure or an interruption it is still what it was.
         target: one of `stcompile targets`.
-        provider: the execution provider the graph is shaped for, `cpu` or `cuda`. Parity is judged on CPU.
-        packed: for `cuda`, leave padding out between embeddings and pooling. Only a GPU has the operators, so parity is
-            judged on one.
-        outputs: `sentence_embedding`, and `token_embeddings` if they are wanted too.
-        texts: what parity is judged on; None takes the project's probe texts.
-        min_cosine: replaces the target's smallest allowed cosine, and its largest absolute error. For a target that
-            calibrates it is also a budget: layers are kept in higher precision until it is reached.
-        max_drop: a budget for a target that calibrates: the share of accuracy that may be lost, e.g. 0.003. Of the rank
-            correlation on `evaluation`, or without it 1 - mean cosine to torch.
-        calibration: texts to choose ranges and strengths on; None takes the project's own.
-        revision: hub revision.
-        cache_dir: where the hub's files are kept.
-        trust_remote_code: run code that comes with the model: its network's, and modules of its own.
-        follow_links: take a model folder whose links lead out of it: to a store of DVC, git-annex or a mounted one.
-        evaluation: pairs of texts and their scores: for `max_drop`, or for the target `static`, to measure what
-            distillation costs; None measures how far both models agree on each text's nearest.
-        pca_dims: for the target `static`: dimensions to keep; None keeps the network's.
         step: told before each step that may take a while.
+        options: the fields of `ExportOptions` (`provider`, `packed`, `outputs`, `texts`, `min_cosine`, `max_drop`,
+            `calibration`, `evaluation`, `pca_dims`) and of `ModelSource` (`revision`, `cache_dir`,
+            `trust_remote_code`, `follow_links`).
 
     Returns:
         the published artifact.
@@ -104,108 +79,68 @@ def export_model(
             published.
         BudgetError: no plan is within the budget; nothing was published.
     """
-    step = step or (lambda _: nullcontext(_silent))
-    request = checked_request(
-        target,
-        provider=provider,
-        packed=packed,
-        outputs=outputs,
-        min_cosine=min_cosine,
-        max_drop=max_drop,
-        calibration=calibration,
-        evaluation=evaluation,
-        pca_dims=pca_dims,
-    )
+    named: dict[str, Any] = {**options}
+    source = ModelSource(model, **{name: named.pop(name) for name in SourceOptions.__annotations__ if name in named})
+    return run_export(source, destination, ExportOptions(target, **named), step)
+
+
+def run_export(
+    source: ModelSource, destination: str | Path, options: ExportOptions, step: Step | None = None
+) -> Artifact:
+    """`export_model`, of a named model and with all options in one object."""
+    request = options.checked()
     check_installed()
     destination = local_path(destination)
     with claimed(destination) as place:
-        _exported(
-            model,
-            place,
-            request,
-            texts=texts,
-            revision=revision,
-            cache_dir=cache_dir,
-            trust_remote_code=trust_remote_code,
-            follow_links=follow_links,
-            evaluation=evaluation,
-            pca_dims=pca_dims,
-            step=step,
-        )
+        _publish(source, place, request, step or (lambda _: nullcontext(_silent)))
         return open_artifact(destination, check_integrity=False)
 
 
-def _exported(
-    model: Any,
-    place: Destination,
-    request: ExportRequest,
-    *,
-    texts: Sequence[str] | None,
-    revision: str | None,
-    cache_dir: str | None,
-    trust_remote_code: bool,
-    follow_links: bool,
-    evaluation: Sequence[ScoredPair] | None,
-    pca_dims: int | None,
-    step: Step,
-) -> None:
+def _publish(source: ModelSource, place: Destination, request: ExportRequest, step: Step) -> None:
     """The steps of an export whose request is checked and whose destination is claimed."""
-    chosen, provider, packed = request.target, request.provider, request.packed
+    target, options = request.target, request.options
     with step("Reading the module stack"):
-        stack = load_stack(
-            model,
-            revision=revision,
-            cache_dir=cache_dir,
-            trust_remote_code=trust_remote_code,
-            follow_links=follow_links,
-        )
+        stack = load_stack(source)
         _check_makes(stack, request.outputs)
     distillation = None
-    if chosen.distills:
+    if target.distills:
         with step("Measuring the model"):
-            quality = Quality(stack, evaluation)
+            quality = Quality(stack, options.evaluation)
         with step("Distilling it into static embeddings"):
-            stack = distilled(stack, pca_dims=pca_dims)
-            distillation = quality.compare(stack, None if pca_dims is None else stack.dim)
+            stack = distilled(stack, pca_dims=options.pca_dims)
+            distillation = quality.compare(stack, None if options.pca_dims is None else stack.dim)
     with step("Preparing its routes"):
         padding = padding_for(stack)
-        specs, tokenizers = front_ends(stack.routes, length_multiple=_length_multiple(chosen, padding))
+        specs, tokenizers = front_ends(stack.routes, length_multiple=_length_multiple(target, padding))
         check_front_ends(stack.routes, specs, tokenizers, stack.prompts)
         _check_padding(stack, request, specs)
-    compiled = [_compiled(stack, name, request, texts, step) for name in stack.routes]
-    _check_gains(stack, chosen, compiled)
-    if packed:
+    compiled = [_compiled(stack, name, request, step) for name in stack.routes]
+    _check_gains(stack, target, compiled)
+    if options.packed:
         _check_packed(stack, compiled)
     with place.staged() as folder:
         with step("Writing the artifact"), written(place.path):
             for file, content in tokenizers.items():
                 (folder / file).write_text(content, encoding="utf-8")
-            graphs = _write(chosen, {item.route: item.graph for item in compiled}, folder, stack.name)
-            manifest = assembled(stack, chosen, provider, specs, graphs, compiled, padding, distillation)
+            graphs = _write(target, {item.route: item.graph for item in compiled}, folder, stack.name)
+            manifest = assembled(stack, target, options.provider, specs, graphs, compiled, padding, distillation)
             write_manifest(folder, manifest)
         with step("Proving it against sentence-transformers"):
-            proof = Proof(
-                open_artifact(folder),
-                stack,
-                Origin(model, revision, cache_dir, trust_remote_code, follow_links),
-                texts=texts,
-            )
+            proof = Proof(open_artifact(folder), stack, source, texts=options.texts)
             name = stack.name
             # They would lie in memory beside the reference's own network.
             del stack, compiled
             report = proof.judge(request.tolerance, request.device)
         if not report.passed:
-            raise ParityError(_verdict(name, chosen, report))
+            raise ParityError(_verdict(name, target, report))
         with written(place.path):
             (folder / PARITY_FILE).write_text(report.to_json(), encoding="utf-8")
             write_manifest(folder, judged(manifest, report))
 
 
-def _compiled(
-    stack: ModuleStack, name: str, request: ExportRequest, texts: Sequence[str] | None, step: Step
-) -> CompiledRoute:
+def _compiled(stack: ModuleStack, name: str, request: ExportRequest, step: Step) -> CompiledRoute:
     """One route: traced, through the passes, in the target's precision."""
-    route, target = stack.routes[name], request.target
+    route, target, options = stack.routes[name], request.target, request.options
     label = f" of route {name}" if name else ""
     with step(f"Tracing it into one graph{label}"):
         graph = trace(route, request.outputs, stack.name)
@@ -213,7 +148,7 @@ def _compiled(
     if target.recipe == "float16":
         with step(f"Judging float16{label}"):
             notes = (judge_half(graph.clone(), route, request.tolerance, stack.name),)
-    with step(f"Passes for {request.provider}, then {target.recipe}{label}") as tell:
+    with step(f"Passes for {options.provider}, then {target.recipe}{label}") as tell:
         graph, records = run_pipeline(graph, request.passes)
         positions = token_budget(graph)
         calibration = None
@@ -221,10 +156,10 @@ def _compiled(
             calibration = Calibration(request.calibration, route, tuple(stack.prompts.values()))
         budget = None
         if request.budget is not None:
-            budget = request.budget.on(route, calibration, stack.default_prompt, texts)
+            budget = request.budget.on(route, calibration, stack.default_prompt, options.texts)
         with about(stack.name):
             summary = RECIPES[target.recipe](graph, QuantizationJob(name, calibration, budget, tell))
-        finals = final_passes(request.provider, route.front.max_seq_length, openvino=target.is_openvino)
+        finals = final_passes(options.provider, route.front.max_seq_length, openvino=target.is_openvino)
         graph, last = run_pipeline(graph, finals)
     return CompiledRoute(name, graph, [*records, *last], positions, summary, notes)
 
@@ -253,7 +188,7 @@ def _check_padding(stack: ModuleStack, request: ExportRequest, specs: Mapping[st
                 "out of --outputs, or use a target that is not fused"
             ],
         )
-    if request.packed and on_the_left:
+    if request.options.packed and on_the_left:
         raise UnsupportedError(
             stack.name,
             ["its texts are padded on the left, where packed graphs want padding on the right: leave packed out"],

@@ -4,33 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stcompile.artifact import Artifact, open_artifact
 from stcompile.artifact.manifest import MANIFEST_NAME
 from stcompile.compiler.stack.describe import CUSTOM, ModuleEntry, StackDescription, describe
-from stcompile.compiler.stack.source import located
+from stcompile.compiler.stack.source import ModelSource, SourceOptions
 from stcompile.runtime.arguments import local_path
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
-def inspect(
-    path: str | Path,
-    *,
-    revision: str | None = None,
-    cache_dir: str | None = None,
-    trust_remote_code: bool = False,
-    follow_links: bool = False,
-) -> dict[str, Any]:
+
+def inspect(path: str | Path, **options: Unpack[SourceOptions]) -> dict[str, Any]:
     """Describes a model folder (its stack and everything unsupported) or an artifact (its manifest and sizes).
 
     Needs neither torch nor an engine, and runs no code of the model.
 
     Args:
         path: the folder, or a hub id of a model.
-        revision: hub revision.
-        cache_dir: where the hub's files are kept.
-        trust_remote_code: count modules whose code comes with the model as supported.
-        follow_links: take a model folder whose links lead out of it.
+        options: `revision`, `cache_dir`, `trust_remote_code`, `follow_links`, see `ModelSource`; with trust, modules
+            whose code comes with the model count as supported.
 
     Returns:
         plain data with a `kind` of `model` or `artifact`.
@@ -41,8 +35,9 @@ def inspect(
     folder = local_path(path)
     if (folder / MANIFEST_NAME).is_file():
         return _artifact(open_artifact(folder))
-    with located(path, revision=revision, cache_dir=cache_dir) as (model, _):
-        return _model(describe(model, trust_remote_code=trust_remote_code, follow_links=follow_links))
+    source = ModelSource(path, **options)
+    with source.located() as (model, _):
+        return _model(describe(model, trust_remote_code=source.trust_remote_code, follow_links=source.follow_links))
 
 
 def _model(found: StackDescription) -> dict[str, Any]:

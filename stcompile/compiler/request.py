@@ -12,6 +12,7 @@ from stcompile.compiler.parity.verify import tolerance_for
 from stcompile.compiler.passes import GraphPass, pipeline_for
 from stcompile.compiler.quantize.calibration import CalibrationSet, calibration_set
 from stcompile.compiler.scored_pairs import ScoredPair
+from stcompile.compiler.stack.source import SourceOptions
 from stcompile.compiler.trace.running import why_no_gpu
 from stcompile.errors import InputError, ProviderError, TargetError
 from stcompile.runtime.device import CPU, CUDA
@@ -22,25 +23,99 @@ OUTPUTS = (SENTENCE, TOKENS)
 PACKED_TARGETS = ("onnx-fp32", "onnx-fp16")
 
 
+class ExportKeywords(SourceOptions, total=False):
+    """What `export_model` takes by keyword: the fields of `ExportOptions`, and those of `ModelSource`."""
+
+    provider: str
+    packed: bool
+    outputs: Sequence[str]
+    texts: Sequence[str] | None
+    min_cosine: float | None
+    max_drop: float | None
+    calibration: Sequence[str] | CalibrationSet | None
+    evaluation: Sequence[ScoredPair] | None
+    pca_dims: int | None
+
+
 @dataclass(frozen=True)
-class ExportRequest:
-    """What to compile for, and what to keep.
+class ExportOptions:
+    """What an export can be asked for.
 
     Attributes:
+        target: one of `stcompile targets`.
+        provider: the execution provider the graph is shaped for, `cpu` or `cuda`. Parity is judged on CPU.
+        packed: for `cuda`, leave padding out between embeddings and pooling. Only a GPU has the operators, so parity is
+            judged on one.
+        outputs: `sentence_embedding`, and `token_embeddings` if they are wanted too.
+        texts: what parity is judged on; None takes the project's probe texts.
+        min_cosine: replaces the target's smallest allowed cosine, and its largest absolute error. For a target that
+            calibrates it is also a budget: layers are kept in higher precision until it is reached.
+        max_drop: a budget for a target that calibrates: the share of accuracy that may be lost, e.g. 0.003. Of the rank
+            correlation on `evaluation`, or without it 1 - mean cosine to torch.
+        calibration: texts to choose ranges and strengths on; None takes the project's own.
+        evaluation: pairs of texts and their scores: for `max_drop`, or for the target `static`, to measure what
+            distillation costs; None measures how far both models agree on each text's nearest.
+        pca_dims: for the target `static`: dimensions to keep; None keeps the network's.
+    """
+
+    target: str = "onnx-int8"
+    provider: str = CPU
+    packed: bool = False
+    outputs: Sequence[str] = (SENTENCE,)
+    texts: Sequence[str] | None = None
+    min_cosine: float | None = None
+    max_drop: float | None = None
+    calibration: Sequence[str] | CalibrationSet | None = None
+    evaluation: Sequence[ScoredPair] | None = None
+    pca_dims: int | None = PCA_DIMS
+
+    def checked(self) -> ExportRequest:
+        """The request that they make.
+
+        Raises:
+            InputError, TargetError, ProviderError: one is wrong, contradicts another, or this machine cannot run the
+                target.
+        """
+        target = Target.parse(self.target)
+        passes = pipeline_for(self.provider, openvino=target.is_openvino, packed=self.packed)
+        _check_runs_here(target, self.provider)
+        if self.packed:
+            _check_packed(target)
+        budget = asked_budget(target, min_cosine=self.min_cosine, max_drop=self.max_drop, evaluation=self.evaluation)
+        if not target.distills and self.pca_dims != PCA_DIMS:
+            raise InputError("pca_dims is about distillation: it goes with target static alone")
+        if target.distills and TOKENS in self.outputs:
+            raise InputError(f"target static has no {TOKENS} of its own: leave them out of the outputs")
+        if self.calibration is not None and not target.calibrates:
+            raise InputError(f"target {target.name} is not calibrated: leave the calibration texts out")
+        return ExportRequest(
+            self,
+            target,
+            passes,
+            _checked_outputs(self.outputs),
+            tolerance_for(target, self.min_cosine, None if self.evaluation is not None else self.max_drop),
+            budget,
+            calibration_set(self.calibration) if target.calibrates else None,
+        )
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """Checked options, and what they mean.
+
+    Attributes:
+        options: what was asked for.
         target: what for.
-        provider: the execution provider the graph is shaped for.
-        passes: what shapes it.
-        packed: whether padding is left out of it, with operators that only a GPU has.
+        passes: what shapes the graph.
         outputs: the graph's outputs, in order.
         tolerance: how far from torch the result may be.
         budget: the accuracy to trade speed against; None where the recipe's own is taken.
         calibration: texts to calibrate on; None for a target that does not.
     """
 
+    options: ExportOptions
     target: Target
-    provider: str
     passes: tuple[GraphPass, ...]
-    packed: bool
     outputs: tuple[str, ...]
     tolerance: Tolerance
     budget: AskedBudget | None
@@ -49,49 +124,7 @@ class ExportRequest:
     @property
     def device(self) -> str:
         """Where parity is judged."""
-        return CUDA if self.packed else CPU
-
-
-def checked_request(
-    target: str,
-    *,
-    provider: str,
-    packed: bool,
-    outputs: Sequence[str],
-    min_cosine: float | None,
-    max_drop: float | None,
-    calibration: Sequence[str] | CalibrationSet | None,
-    evaluation: Sequence[ScoredPair] | None,
-    pca_dims: int | None,
-) -> ExportRequest:
-    """The request that the arguments of `export_model` make.
-
-    Raises:
-        InputError, TargetError, ProviderError: an argument is wrong, contradicts another, or this machine cannot run
-            the target.
-    """
-    chosen = Target.parse(target)
-    passes = pipeline_for(provider, openvino=chosen.is_openvino, packed=packed)
-    _check_runs_here(chosen, provider)
-    if packed:
-        _check_packed(chosen)
-    budget = asked_budget(chosen, min_cosine=min_cosine, max_drop=max_drop, evaluation=evaluation)
-    if not chosen.distills and pca_dims != PCA_DIMS:
-        raise InputError("pca_dims is about distillation: it goes with target static alone")
-    if chosen.distills and TOKENS in outputs:
-        raise InputError(f"target static has no {TOKENS} of its own: leave them out of the outputs")
-    if calibration is not None and not chosen.calibrates:
-        raise InputError(f"target {chosen.name} is not calibrated: leave the calibration texts out")
-    return ExportRequest(
-        chosen,
-        provider,
-        passes,
-        packed,
-        _checked_outputs(outputs),
-        tolerance_for(chosen, min_cosine, None if evaluation is not None else max_drop),
-        budget,
-        calibration_set(calibration) if chosen.calibrates else None,
-    )
+        return CUDA if self.options.packed else CPU
 
 
 def _check_runs_here(target: Target, provider: str) -> None:

@@ -6,18 +6,23 @@ import asyncio
 from collections.abc import Sequence
 from functools import partial
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from stcompile.errors import InputError, StcompileError
 from stcompile.runtime.desk import Call, Desk, Piece
 from stcompile.runtime.encoder import Encoder
 from stcompile.runtime.inputs import Sentences, at_least_one, listed
+from stcompile.runtime.options import DOCUMENT, QUERY, EncodeOptions
+from stcompile.runtime.signatures import SharedOptions
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 # What decides when a run is full is an estimate; the engine's own batches keep to the exact number.
 _CHARACTERS_A_TOKEN = 4
-
-# Only what leaves every caller's vectors his own.
-_OPTIONS = frozenset(("prompt_name", "prompt", "normalize_embeddings", "truncate_dim", "task"))
 
 
 class AsyncEncoder:
@@ -84,7 +89,7 @@ class AsyncEncoder:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def encode(self, sentences: Sentences, **options: Any) -> Any:
+    async def encode(self, sentences: Sentences, **options: Unpack[SharedOptions]) -> NDArray[np.float32]:
         """What `Encoder.encode` gives for the same texts.
 
         Args:
@@ -98,15 +103,15 @@ class AsyncEncoder:
             InputError: as there, and for other options; no other caller notices.
             StcompileError: it is closed, or belongs to another event loop.
         """
-        return await self._ask("encode", sentences, options)
+        return await self._ask(sentences, options, None)
 
-    async def encode_query(self, sentences: Sentences, **options: Any) -> Any:
+    async def encode_query(self, sentences: Sentences, **options: Unpack[SharedOptions]) -> NDArray[np.float32]:
         """As `encode`, with the meaning of `Encoder.encode_query`."""
-        return await self._ask("encode_query", sentences, options)
+        return await self._ask(sentences, options, QUERY)
 
-    async def encode_document(self, sentences: Sentences, **options: Any) -> Any:
+    async def encode_document(self, sentences: Sentences, **options: Unpack[SharedOptions]) -> NDArray[np.float32]:
         """As `encode`, with the meaning of `Encoder.encode_document`."""
-        return await self._ask("encode_document", sentences, options)
+        return await self._ask(sentences, options, DOCUMENT)
 
     async def aclose(self) -> None:
         """Answers everybody who waits, takes nobody new, and ends the workers. May be called more than once.
@@ -119,16 +124,20 @@ class AsyncEncoder:
         if desk is not None:
             await desk.end()
 
-    async def _ask(self, method: str, sentences: Sentences, options: dict[str, Any]) -> Any:
+    async def _ask(self, sentences: Sentences, options: SharedOptions, role: str | None) -> NDArray[np.float32]:
         texts, single = listed(sentences)
-        _check_options(options)
+        unknown = sorted(options.keys() - SharedOptions.__annotations__.keys())
+        if unknown:
+            raise InputError(f"texts of several callers share a run: {', '.join(unknown)} cannot be chosen for one")
+        asked = EncodeOptions(**cast("dict[str, Any]", options), show_progress_bar=False)
+        settled = asked.settled(self.encoder.artifact.manifest, self.encoder.device, role)
         if self._is_closed:
             raise StcompileError("the encoder is closed: make a new AsyncEncoder")
         desk = self._here()
         if desk is None:
             desk = self._desk = Desk(self._run, self._workers, self._max_wait, self._max_tokens, self._max_pending)
-        vectors = await desk.answer(Call(method, options, texts, [self._tokens(text) for text in texts]))
-        return vectors[0] if single else vectors
+        vectors = await desk.answer(Call(settled, texts, [self._tokens(text) for text in texts]))
+        return vectors[0] if single else vectors  # type: ignore[no-any-return] # what the encoder gave
 
     def _here(self) -> Desk | None:
         """The desk of this event loop, if there is one."""
@@ -149,7 +158,7 @@ class AsyncEncoder:
         return length if self._longest is None else min(length, self._longest)
 
     def _run(self, pieces: Sequence[Piece]) -> list[Any]:
-        """The vectors of each piece, all of one kind, or what went wrong for it alone. On a worker's thread."""
+        """The vectors of each piece, all of equal options, or what went wrong for it alone. On a worker's thread."""
         try:
             vectors = self._encoded(pieces[0][0], [call.texts[place] for call, places in pieces for place in places])
         except Exception as error:  # a caller must get an answer whatever happened
@@ -174,13 +183,4 @@ class AsyncEncoder:
         return error
 
     def _encoded(self, call: Call, texts: list[Any]) -> Any:
-        return getattr(self._encoder, call.method)(texts, **call.options, show_progress_bar=False)
-
-
-def _check_options(options: dict[str, Any]) -> None:
-    unknown = sorted(set(options) - _OPTIONS)
-    if unknown:
-        raise InputError(f"texts of several callers share a run: {', '.join(unknown)} cannot be chosen for one")
-    for name, value in options.items():
-        if value is not None and not isinstance(value, (str, int)):
-            raise InputError(f"{name} must be text or a number, got {type(value).__name__}")
+        return self._encoder.encode(texts, **vars(call.options))

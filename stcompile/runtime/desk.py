@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stcompile.runtime.options import EncodeOptions
+
 # Times the tokens of other runs that one takes where a single caller waits: of more texts of like length, fewer
 # positions are padding, 10% of the CPU time of 600 short ones.
 _ALONE = 4
@@ -22,14 +24,12 @@ class Call:
     """One caller, his texts, and what is there of his answer.
 
     Args:
-        method: of the encoder: `encode`, `encode_query` or `encode_document`.
-        options: of that method.
+        options: settled ones; calls of equal ones may share a run.
         texts: his.
         tokens: an estimate for each of them.
     """
 
-    def __init__(self, method: str, options: dict[str, Any], texts: list[Any], tokens: Sequence[int]) -> None:
-        self.method = method
+    def __init__(self, options: EncodeOptions, texts: list[Any], tokens: Sequence[int]) -> None:
         self.options = options
         self.texts = texts
         self.answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -38,11 +38,6 @@ class Call:
         self._waiting = deque(sorted(range(len(texts)), key=tokens.__getitem__))
         self._missing = len(texts)
         self._vectors: NDArray[Any] | None = None
-
-    @property
-    def kind(self) -> tuple[Any, ...]:
-        """Calls of one kind may share a run. True is no 1: one of them may be refused."""
-        return self.method, *sorted((name, type(value).__name__, value) for name, value in self.options.items())
 
     @property
     def is_waiting(self) -> bool:
@@ -93,7 +88,7 @@ class Desk:
     Everything but `run` happens on the loop's own thread, so there is nothing to lock.
 
     Args:
-        run: the vectors of some pieces of one kind, or an error instead, in their order; called on threads.
+        run: the vectors of some pieces of equal options, or an error instead, in their order; called on threads.
         workers: threads.
         max_wait: seconds that an idle worker waits for company.
         max_tokens: about so many a run.
@@ -172,10 +167,10 @@ class Desk:
         self._start = None
         while self._idle and (pieces := self._next()):
             self._idle -= 1
-            kinds: dict[tuple[Any, ...], list[Piece]] = {}
+            alike: dict[EncodeOptions, list[Piece]] = {}
             for piece in pieces:
-                kinds.setdefault(piece[0].kind, []).append(piece)
-            self._pool.submit(self._work, list(kinds.values()))
+                alike.setdefault(piece[0].options, []).append(piece)
+            self._pool.submit(self._work, list(alike.values()))
 
     def _next(self) -> list[Piece]:
         """What one worker takes: a text of each caller in turn, up to its share of tokens, but at least one."""

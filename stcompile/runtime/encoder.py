@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,19 +19,12 @@ from stcompile.runtime.device import CPU, Device
 from stcompile.runtime.distinct import Distinct
 from stcompile.runtime.inputs import Reading, Sentences, check_many, listed, windows
 from stcompile.runtime.opened import Opened, Origin
-from stcompile.runtime.options import EncodeOptions, checked_options
+from stcompile.runtime.options import DOCUMENT, QUERY, EncodeOptions
 from stcompile.runtime.progress import progress
 from stcompile.runtime.route import OpenRoute, route_of
-from stcompile.runtime.signatures import Output, PlainOptions, Precision, encode_method, takes_sentences
+from stcompile.runtime.signatures import encode_iter_method, encode_method
 from stcompile.runtime.text.base import Text
 from stcompile.runtime.token_rows import token_rows
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from typing_extensions import Unpack
-
-_QUERY_NAMES = ("query",)
-_DOCUMENT_NAMES = ("document", "passage", "corpus")
 
 # More than any machine has; a slip of the finger must not start a million threads.
 _MOST_THREADS = 1024
@@ -191,25 +183,7 @@ class Encoder:
     get_sentence_embedding_dimension = get_embedding_dimension
 
     @encode_method
-    def encode(
-        self,
-        inputs: Sentences,
-        prompt_name: str | None = None,
-        prompt: str | None = None,
-        batch_size: SupportsIndex | None = None,
-        show_progress_bar: bool | None = None,
-        output_value: Output = "sentence_embedding",
-        precision: Precision | None = "float32",
-        convert_to_numpy: bool = True,
-        convert_to_tensor: bool = False,
-        device: object = None,
-        normalize_embeddings: bool = False,
-        truncate_dim: SupportsIndex | None = None,
-        pool: None = None,
-        chunk_size: None = None,
-        *,
-        task: str | None = None,
-    ) -> object:
+    def encode(self, inputs: Sentences, options: EncodeOptions) -> object:
         """Encodes text, as `SentenceTransformer.encode` does.
 
         Args:
@@ -245,59 +219,10 @@ class Encoder:
             ProviderError: there is no device of that name.
             MissingExtraError: tensors or a progress bar are asked for, and torch or tqdm is not installed.
         """
-        options = self._options(
-            *(prompt_name, prompt, batch_size, show_progress_bar, output_value, precision, convert_to_numpy),
-            *(convert_to_tensor, device, normalize_embeddings, truncate_dim, pool, chunk_size, task),
-        )
-        items, single = listed(inputs)
-        reading = self._reading(options)
-        texts = [reading.text(item, place) for place, item in enumerate(items)]
-        with progress(len(texts), options.show_progress_bar) as bar:
-            return options.shaped(_rows(reading.route, texts, options, bar), single)
+        return self._encoded(inputs, options)
 
-    @overload
-    def encode_iter(
-        self,
-        inputs: Iterable[str | Sequence[str] | dict[str, Any]],
-        *,
-        output_value: Output = ...,
-        precision: Precision | None = ...,
-        convert_to_numpy: bool = ...,
-        convert_to_tensor: Literal[False] = ...,
-        **options: Unpack[PlainOptions],
-    ) -> Iterator[NDArray[Any]]: ...
-
-    @overload
-    def encode_iter(
-        self,
-        inputs: Iterable[str | Sequence[str] | dict[str, Any]],
-        *,
-        output_value: Output = ...,
-        precision: Precision | None = ...,
-        convert_to_tensor: Literal[True],
-        **options: Unpack[PlainOptions],
-    ) -> Iterator[Tensor]: ...
-
-    @takes_sentences
-    def encode_iter(
-        self,
-        inputs: Iterable[str | Sequence[str] | dict[str, Any]],
-        prompt_name: str | None = None,
-        prompt: str | None = None,
-        batch_size: SupportsIndex | None = None,
-        show_progress_bar: bool | None = None,
-        output_value: Output = "sentence_embedding",
-        precision: Precision | None = "float32",
-        convert_to_numpy: bool = True,
-        convert_to_tensor: bool = False,
-        device: object = None,
-        normalize_embeddings: bool = False,
-        truncate_dim: SupportsIndex | None = None,
-        pool: None = None,
-        chunk_size: None = None,
-        *,
-        task: str | None = None,
-    ) -> Iterator[NDArray[Any]] | Iterator[Tensor]:
+    @encode_iter_method
+    def encode_iter(self, inputs: Iterable[Any], options: EncodeOptions) -> Iterator[Any]:
         """Encodes a stream: what `encode` would give for each text, one by one, in order.
 
         Holds some thousand texts at a time, however many there are: for inputs larger than memory.
@@ -317,21 +242,18 @@ class Encoder:
                 at once too if there is nothing to go through, or for int8 and uint8 precision, whose ranges are taken
                 from all texts of a call.
         """
-        if precision in ("int8", "uint8"):
+        if options.precision in ("int8", "uint8"):
             raise InputError(
-                f"precision={precision!r} takes its ranges from all texts of a call, which a stream never "
+                f"precision={options.precision!r} takes its ranges from all texts of a call, which a stream never "
                 "holds: stream float32 and quantize afterwards, or ask for binary or ubinary"
             )
-        options = self._options(
-            *(prompt_name, prompt, batch_size, show_progress_bar, output_value, precision, convert_to_numpy),
-            *(convert_to_tensor, device, normalize_embeddings, truncate_dim, pool, chunk_size, task),
-        )
+        options = self._settled(options)
         if isinstance(inputs, (str, dict)):
             raise InputError("encode_iter takes many texts, one after the other: use encode for a single one")
         check_many(inputs)
         reading = self._reading(options)
-        if self._manifest.routing is None or task is not None:
-            _check_output(output_value, reading.route)
+        if self._manifest.routing is None or options.task is not None:
+            _check_output(options.output_value, reading.route)
         return self._stream(iter(inputs), reading, options)
 
     def _stream(self, items: Iterator[Any], reading: Reading[OpenRoute], options: EncodeOptions) -> Iterator[Any]:
@@ -343,70 +265,22 @@ class Encoder:
                     raise error
 
     @encode_method
-    def encode_query(
-        self,
-        inputs: Sentences,
-        prompt_name: str | None = None,
-        prompt: str | None = None,
-        batch_size: SupportsIndex | None = None,
-        show_progress_bar: bool | None = None,
-        output_value: Output = "sentence_embedding",
-        precision: Precision | None = "float32",
-        convert_to_numpy: bool = True,
-        convert_to_tensor: bool = False,
-        device: object = None,
-        normalize_embeddings: bool = False,
-        truncate_dim: SupportsIndex | None = None,
-        pool: None = None,
-        chunk_size: None = None,
-        *,
-        task: str | None = None,
-    ) -> object:
+    def encode_query(self, inputs: Sentences, options: EncodeOptions) -> object:
         """`encode` for the task `query`, with the prompt of that name.
 
         Args, Returns, Raises:
             as of `encode`.
         """
-        if prompt is None and prompt_name is None:
-            prompt_name, prompt = self._prompt_of(_QUERY_NAMES)
-        return self.encode(
-            *(inputs, prompt_name, prompt, batch_size, show_progress_bar, output_value, precision, convert_to_numpy),
-            *(convert_to_tensor, device, normalize_embeddings, truncate_dim, pool, chunk_size),
-            task="query" if task is None else task,
-        )
+        return self._encoded(inputs, options, QUERY)
 
     @encode_method
-    def encode_document(
-        self,
-        inputs: Sentences,
-        prompt_name: str | None = None,
-        prompt: str | None = None,
-        batch_size: SupportsIndex | None = None,
-        show_progress_bar: bool | None = None,
-        output_value: Output = "sentence_embedding",
-        precision: Precision | None = "float32",
-        convert_to_numpy: bool = True,
-        convert_to_tensor: bool = False,
-        device: object = None,
-        normalize_embeddings: bool = False,
-        truncate_dim: SupportsIndex | None = None,
-        pool: None = None,
-        chunk_size: None = None,
-        *,
-        task: str | None = None,
-    ) -> object:
+    def encode_document(self, inputs: Sentences, options: EncodeOptions) -> object:
         """`encode` for the task `document`, with the first prompt of `document`, `passage`, `corpus` there is.
 
         Args, Returns, Raises:
             as of `encode`.
         """
-        if prompt is None and prompt_name is None:
-            prompt_name, prompt = self._prompt_of(_DOCUMENT_NAMES)
-        return self.encode(
-            *(inputs, prompt_name, prompt, batch_size, show_progress_bar, output_value, precision, convert_to_numpy),
-            *(convert_to_tensor, device, normalize_embeddings, truncate_dim, pool, chunk_size),
-            task="document" if task is None else task,
-        )
+        return self._encoded(inputs, options, DOCUMENT)
 
     def similarity(self, embeddings1: Vectors, embeddings2: Vectors) -> NDArray[np.float32]:
         """Similarity of every vector of one set to every vector of another, by the model's own measure.
@@ -442,23 +316,20 @@ class Encoder:
             raise InputError(f"similarity_pairwise takes as many vectors as vectors, got {len(left)} and {len(right)}")
         return postprocess.similarity_pairwise(self.similarity_fn_name, left, right)
 
-    def _options(self, *arguments: Any) -> EncodeOptions:
-        return checked_options(
-            *arguments,
-            prompts=self._manifest.prompts,
-            default_prompt_name=self.default_prompt_name,
-            default_dim=self.truncate_dim,
-            here=self.device,
-        )
+    def _settled(self, options: EncodeOptions, role: str | None = None) -> EncodeOptions:
+        return options.settled(self._manifest, self.device, role)
+
+    def _encoded(self, inputs: Any, options: EncodeOptions, role: str | None = None) -> Any:
+        options = self._settled(options, role)
+        items, single = listed(inputs)
+        reading = self._reading(options)
+        texts = [reading.text(item, place) for place, item in enumerate(items)]
+        with progress(len(texts), options.show_progress_bar) as bar:
+            return options.shaped(_rows(reading.route, texts, options, bar), single)
 
     def _reading(self, options: EncodeOptions) -> Reading[OpenRoute]:
         routing = self._manifest.routing
         return Reading(routing is not None, options.task, lambda task: self._routes[route_of(routing, task)])
-
-    def _prompt_of(self, names: tuple[str, ...]) -> tuple[str | None, str | None]:
-        """The first prompt there is. The default one belongs to plain `encode`; an empty prompt keeps it out."""
-        found = next((name for name in names if name in self._manifest.prompts), None)
-        return found, "" if found is None else None
 
 
 def _opened_again(
@@ -483,53 +354,35 @@ def _check_output(output_value: str, route: OpenRoute) -> None:
 def _rows(route: OpenRoute, texts: list[Text], options: EncodeOptions, bar: Any) -> Any:
     """The result for each text: an array of vectors, or a list of arrays of token embeddings."""
     _check_output(options.output_value, route)
-    call = _Call(route, options.prompt, options.batch_size, options.keep, options.normalize)
     if options.output_value == TOKENS:
-        return call.tokens(texts, bar)
-    return call.embeddings(texts, options.precision, bar)
+        return _token_rows(route, texts, options, bar)
+    return _embeddings(route, texts, options, bar)
 
 
-@dataclass(frozen=True)
-class _Call:
-    """One call of `encode`, checked.
+def _embeddings(route: OpenRoute, texts: list[Text], options: EncodeOptions, bar: Any) -> NDArray[Any]:
+    """`(n, dim)` in the precision asked for, see `postprocess.quantize`; nothing as large is held beside it."""
+    distinct = Distinct.of(texts)
+    precision, keep = options.precision or "float32", options.truncate_dim
+    # The ranges of int8 are known in the end.
+    at_once = precision if precision in postprocess.ROW_BY_ROW else "float32"
+    result = postprocess.empty(len(texts), min(keep or route.dim, route.dim), at_once)
+    for rows, _, vectors in route.run(distinct.texts, options.prompt, options.batch_size, SENTENCE):
+        kept = vectors[:, :keep]
+        kept = postprocess.normalize(kept) if options.normalize_embeddings else kept
+        bar.update(distinct.write(rows, postprocess.quantize(kept, at_once), result))
+    return result if at_once == precision else postprocess.quantize(result, precision)
 
-    Attributes:
-        route: what runs.
-        prompt: the text in front of each text, or None.
-        batch_size: texts of a run; None takes the artifact's token budget.
-        keep: dimensions of a vector that are kept; None keeps all.
-        normalize: scale each vector to length 1.
-    """
 
-    route: OpenRoute
-    prompt: str | None
-    batch_size: int | None
-    keep: int | None
-    normalize: bool
-
-    def embeddings(self, texts: list[Text], precision: str, bar: Any) -> NDArray[Any]:
-        """`(n, dim)` in that precision, see `postprocess.quantize`; nothing as large is held beside it."""
-        distinct = Distinct.of(texts)
-        # The ranges of int8 are known in the end.
-        at_once = precision if precision in postprocess.ROW_BY_ROW else "float32"
-        width = min(self.keep or self.route.dim, self.route.dim)
-        result = postprocess.empty(len(texts), width, at_once)
-        for rows, _, vectors in self.route.run(distinct.texts, self.prompt, self.batch_size, SENTENCE):
-            kept = vectors[:, : self.keep]
-            kept = postprocess.normalize(kept) if self.normalize else kept
-            bar.update(distinct.write(rows, postprocess.quantize(kept, at_once), result))
-        return result if at_once == precision else postprocess.quantize(result, precision)
-
-    def tokens(self, texts: list[Text], bar: Any) -> list[NDArray[np.float32]]:
-        """float32 `(tokens, hidden)` of each text."""
-        found: dict[int, NDArray[np.float32]] = {}
-        # What is padded on the left stays in the rows: here it shows which texts shared a batch.
-        size = _TOKEN_ROWS_BATCH if self.batch_size is None else self.batch_size
-        for rows, feeds, hidden in self.route.run(texts, self.prompt, size, TOKENS):
-            pieces = token_rows(hidden, feeds["attention_mask"], pads_to_multiple=self.route.pads_to_multiple)
-            found.update(zip(rows, pieces, strict=True))
-            bar.update(len(rows))
-        return [found[index] for index in range(len(texts))]
+def _token_rows(route: OpenRoute, texts: list[Text], options: EncodeOptions, bar: Any) -> list[NDArray[np.float32]]:
+    """float32 `(tokens, hidden)` of each text."""
+    found: dict[int, NDArray[np.float32]] = {}
+    # What is padded on the left stays in the rows: here it shows which texts shared a batch.
+    size = _TOKEN_ROWS_BATCH if options.batch_size is None else options.batch_size
+    for rows, feeds, hidden in route.run(texts, options.prompt, size, TOKENS):
+        pieces = token_rows(hidden, feeds["attention_mask"], pads_to_multiple=route.pads_to_multiple)
+        found.update(zip(rows, pieces, strict=True))
+        bar.update(len(rows))
+    return [found[index] for index in range(len(texts))]
 
 
 def _alike(name: str, first: Vectors, second: Vectors) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -3,128 +3,126 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, SupportsIndex
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
-from stcompile.artifact.manifest import SENTENCE, TOKENS
+from stcompile.artifact.manifest import SENTENCE, TOKENS, Manifest
 from stcompile.errors import InputError, MissingExtraError
 from stcompile.runtime import postprocess
 from stcompile.runtime.device import Device
 from stcompile.runtime.inputs import at_least_one, check_prompt
 
+Precision = Literal["float32", "int8", "uint8", "binary", "ubinary"]
+Output = Literal["sentence_embedding", "token_embeddings"]
+
+# What `encode_query` and `encode_document` are named after, and the prompts they take, the first that there is.
+QUERY, DOCUMENT = "query", "document"
+_PROMPTS_OF = {QUERY: ("query",), DOCUMENT: ("document", "passage", "corpus")}
+
 
 @dataclass(frozen=True)
 class EncodeOptions:
-    """One call's options.
+    """One call's options, as `encode` takes them beside its texts.
 
     Attributes:
-        prompt: the text in front of each text; None for none.
+        prompt_name: which of the model's prompts to put in front of each text.
+        prompt: the text to put in front of each text; wins over `prompt_name`.
         batch_size: texts of a run; None takes the artifact's token budget.
         show_progress_bar: None leaves it to the logger.
         output_value: which output of the graph.
-        precision: of the vectors.
-        as_list: a list of vectors instead of one array.
-        torch: where tensors are asked for, the imported torch; otherwise None.
-        normalize: scale each vector to length 1.
-        keep: dimensions that are kept; None keeps all.
+        precision: of the vectors; None is `float32`.
+        convert_to_numpy: one array instead of a list of vectors.
+        convert_to_tensor: torch's tensors.
+        device: where the encoder computes anyway, or None.
+        normalize_embeddings: scale each vector to length 1.
+        truncate_dim: dimensions that are kept; None takes the model's default.
+        pool, chunk_size: None.
         task: which route of a Router; None takes its default.
     """
 
-    prompt: str | None
-    batch_size: int | None
-    show_progress_bar: bool | None
-    output_value: str
-    precision: str
-    as_list: bool
-    torch: Any
-    normalize: bool
-    keep: int | None
-    task: str | None
+    prompt_name: str | None = None
+    prompt: str | None = None
+    batch_size: int | None = None
+    show_progress_bar: bool | None = None
+    output_value: Output = "sentence_embedding"
+    precision: Precision | None = "float32"
+    convert_to_numpy: bool = True
+    convert_to_tensor: bool = False
+    device: object = None
+    normalize_embeddings: bool = False
+    truncate_dim: int | None = None
+    pool: None = None
+    chunk_size: None = None
+    task: str | None = field(default=None, kw_only=True)
+
+    def settled(self, manifest: Manifest, here: Device, role: str | None = None) -> EncodeOptions:
+        """The same with every default filled in, so that equal ones mean the same; settling them again changes nothing.
+
+        Args:
+            manifest: of the model that is asked.
+            here: where its encoder computes.
+            role: `query` or `document`, where one of those methods is asked.
+
+        Raises:
+            InputError: one is wrong, or asks for what a compiled model does not do.
+            ProviderError: there is no device of that name.
+            MissingExtraError: tensors are asked for, and torch is not installed.
+        """
+        if self.output_value not in (SENTENCE, TOKENS):
+            raise InputError(f"unknown output_value {self.output_value!r}: choose {SENTENCE} or {TOKENS}")
+        if self.precision is not None and self.precision not in postprocess.PRECISIONS:
+            known = ", ".join(postprocess.PRECISIONS)
+            raise InputError(f"unknown precision {self.precision!r}: choose one of {known}")
+        if self.pool is not None or self.chunk_size is not None:
+            raise InputError(
+                "pool and chunk_size are about processes, and an encoder computes on the threads of one: leave them "
+                "out, and pass load(threads=) where all CPUs are too many"
+            )
+        _check_device(self.device, here)
+        if self.convert_to_tensor:
+            _torch()
+        keep = self.truncate_dim
+        return replace(
+            self,
+            prompt_name=None,
+            prompt=self._prompt(manifest, role),
+            batch_size=None if self.batch_size is None else at_least_one("batch_size", self.batch_size),
+            precision=self.precision or "float32",
+            device=None,
+            truncate_dim=manifest.truncate_dim if keep is None else at_least_one("truncate_dim", keep),
+            task=role if self.task is None else self.task,
+        )
 
     def shaped(self, result: Any, single: bool) -> Any:
         """What the caller gets of the rows of all texts: of a single text its own, as an array, tensor or list."""
-        if self.torch is not None:
-            rows = [self.torch.from_numpy(row) for row in result] if isinstance(result, list) else None
-            result = self.torch.from_numpy(result) if rows is None else rows
+        if self.convert_to_tensor:
+            torch = _torch()
+            rows = [torch.from_numpy(row) for row in result] if isinstance(result, list) else None
+            result = torch.from_numpy(result) if rows is None else rows
         if single:
             return result[0]
-        return list(result) if self.as_list else result
+        return result if self.convert_to_numpy or self.convert_to_tensor else list(result)
 
-
-def checked_options(
-    prompt_name: str | None,
-    prompt: str | None,
-    batch_size: SupportsIndex | None,
-    show_progress_bar: bool | None,
-    output_value: str,
-    precision: str | None,
-    convert_to_numpy: bool,
-    convert_to_tensor: bool,
-    device: object,
-    normalize_embeddings: bool,
-    truncate_dim: SupportsIndex | None,
-    pool: None,
-    chunk_size: None,
-    task: str | None,
-    *,
-    prompts: Mapping[str, str],
-    default_prompt_name: str | None,
-    default_dim: int | None,
-    here: Device,
-) -> EncodeOptions:
-    """The options that the arguments of `encode` make.
-
-    Args:
-        prompt_name, prompt, batch_size, show_progress_bar, output_value, precision, convert_to_numpy,
-            convert_to_tensor, device, normalize_embeddings, truncate_dim, pool, chunk_size, task: as of `encode`.
-        prompts: the model's.
-        default_prompt_name: the model's.
-        default_dim: how many dimensions the model keeps.
-        here: where the encoder computes.
-
-    Raises:
-        InputError: one is wrong, or asks for what a compiled model does not do.
-        ProviderError: there is no device of that name.
-        MissingExtraError: tensors are asked for, and torch is not installed.
-    """
-    if output_value not in (SENTENCE, TOKENS):
-        raise InputError(f"unknown output_value {output_value!r}: choose {SENTENCE} or {TOKENS}")
-    if precision is not None and precision not in postprocess.PRECISIONS:
-        raise InputError(f"unknown precision {precision!r}: choose one of {', '.join(postprocess.PRECISIONS)}")
-    if pool is not None or chunk_size is not None:
-        raise InputError(
-            "pool and chunk_size are about processes, and an encoder computes on the threads of one: leave them out, "
-            "and pass load(threads=) where all CPUs are too many"
-        )
-    _check_device(device, here)
-    return EncodeOptions(
-        prompt=_prompt(prompt_name, prompt, prompts, default_prompt_name),
-        batch_size=None if batch_size is None else at_least_one("batch_size", batch_size),
-        show_progress_bar=show_progress_bar,
-        output_value=output_value,
-        precision=precision or "float32",
-        as_list=not convert_to_numpy and not convert_to_tensor,
-        torch=_torch() if convert_to_tensor else None,
-        normalize=normalize_embeddings,
-        keep=default_dim if truncate_dim is None else at_least_one("truncate_dim", truncate_dim),
-        task=task,
-    )
-
-
-def _prompt(
-    name: str | None, prompt: str | None, prompts: Mapping[str, str], default_prompt_name: str | None
-) -> str | None:
-    if prompt is None:
-        name = default_prompt_name if name is None else name
+    def _prompt(self, manifest: Manifest, role: str | None) -> str:
+        """The text in front of each text; empty for none."""
+        if self.prompt is not None:
+            check_prompt(self.prompt)
+            return self.prompt
+        name, prompts = self.prompt_name, manifest.prompts
         if name is None:
-            return None
+            # The default prompt belongs to plain `encode`.
+            name = manifest.default_prompt_name if role is None else _first(_PROMPTS_OF[role], prompts)
+        if name is None:
+            return ""
         if not isinstance(name, str) or name not in prompts:
             known = ", ".join(map(repr, prompts)) or "none"
             raise InputError(f"unknown prompt {name!r}: this model has {known}; pass prompt= for a text of your own")
         return prompts[name]
-    check_prompt(prompt)
-    return prompt
+
+
+def _first(names: Sequence[str], among: Any) -> str | None:
+    return next((name for name in names if name in among), None)
 
 
 def _check_device(device: object, here: Device) -> None:

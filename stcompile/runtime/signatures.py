@@ -4,39 +4,41 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, SupportsIndex, TypedDict, TypeVar, cast, overload
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol, SupportsIndex, TypedDict, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stcompile.errors import InputError
 from stcompile.runtime.inputs import Sentences
+from stcompile.runtime.options import EncodeOptions, Output, Precision
 
 if TYPE_CHECKING:
     from torch import Tensor
     from typing_extensions import Unpack
 
-Precision = Literal["float32", "int8", "uint8", "binary", "ubinary"]
-Output = Literal["sentence_embedding", "token_embeddings"]
-
-_Parameters = ParamSpec("_Parameters")
-_Result = TypeVar("_Result")
+_OPTIONS = inspect.signature(EncodeOptions).parameters
 
 
-class PlainOptions(TypedDict, total=False):
-    """Options of `encode` that do not change what kind of result there is."""
+class SharedOptions(TypedDict, total=False):
+    """Options of `encode` that leave every caller's vectors his own where texts of several share a run."""
 
     prompt_name: str | None
     prompt: str | None
+    normalize_embeddings: bool
+    truncate_dim: SupportsIndex | None
+    task: str | None
+
+
+class PlainOptions(SharedOptions, total=False):
+    """Options of `encode` that do not change what kind of result there is."""
+
     batch_size: SupportsIndex | None
     show_progress_bar: bool | None
     device: object
-    normalize_embeddings: bool
-    truncate_dim: SupportsIndex | None
     pool: None
     chunk_size: None
-    task: str | None
 
 
 class Encode(Protocol):
@@ -121,33 +123,78 @@ class Encode(Protocol):
     ) -> NDArray[Any] | list[NDArray[Any]] | Tensor | list[Tensor]: ...
 
 
+class EncodeIter(Protocol):
+    """What `encode_iter` gives for what it is asked for."""
+
+    @overload
+    def __call__(
+        self,
+        inputs: Iterable[str | Sequence[str] | dict[str, Any]],
+        *,
+        output_value: Output = ...,
+        precision: Precision | None = ...,
+        convert_to_numpy: bool = ...,
+        convert_to_tensor: Literal[False] = ...,
+        **options: Unpack[PlainOptions],
+    ) -> Iterator[NDArray[Any]]: ...
+
+    @overload
+    def __call__(
+        self,
+        inputs: Iterable[str | Sequence[str] | dict[str, Any]],
+        *,
+        output_value: Output = ...,
+        precision: Precision | None = ...,
+        convert_to_tensor: Literal[True],
+        **options: Unpack[PlainOptions],
+    ) -> Iterator[Tensor]: ...
+
+
 class EncodeMethod(Protocol):
-    """A method of that kind."""
+    """A method that is called as `Encode` says."""
 
     def __get__(self, instance: object, owner: type | None = None, /) -> Encode: ...
 
 
-def encode_method(method: Callable[..., object]) -> EncodeMethod:
-    """Marks a method that is called as `Encode` says, and `takes_sentences`."""
-    return cast("EncodeMethod", takes_sentences(method))
+class EncodeIterMethod(Protocol):
+    """A method that is called as `EncodeIter` says."""
+
+    def __get__(self, instance: object, owner: type | None = None, /) -> EncodeIter: ...
 
 
-def takes_sentences(method: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
-    """A method whose first argument, `inputs`, may be called `sentences`, as sentence-transformers before 6 did.
+def encode_method(method: Callable[[Any, Any, EncodeOptions], object]) -> EncodeMethod:
+    """A method that takes texts and options by itself, as one that is called like `SentenceTransformer.encode`.
 
-    Other names that it does not have are an `InputError`.
+    Its first argument, `inputs`, may be called `sentences`, as before sentence-transformers 6. Names of options that
+    there are none of are an `InputError`.
     """
-    known = list(inspect.signature(method).parameters)[1:]
+    return cast("EncodeMethod", _called_like_encode(method))
+
+
+def encode_iter_method(method: Callable[[Any, Any, EncodeOptions], object]) -> EncodeIterMethod:
+    """As `encode_method`, of a method that gives an iterator."""
+    return cast("EncodeIterMethod", _called_like_encode(method))
+
+
+def _called_like_encode(method: Callable[[Any, Any, EncodeOptions], object]) -> Callable[..., object]:
+    name = method.__name__
 
     @functools.wraps(method)
-    def renamed(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
+    def called(self: Any, *args: Any, **kwargs: Any) -> object:
         if "sentences" in kwargs:
-            if "inputs" in kwargs or len(args) > 1:
-                raise InputError(f"{method.__name__} was passed inputs and, by its older name, sentences: pass one")
+            if "inputs" in kwargs or args:
+                raise InputError(f"{name} was passed inputs and, by its older name, sentences: pass one")
             kwargs["inputs"] = kwargs.pop("sentences")
-        unknown = [name for name in kwargs if name not in known]
+        if "inputs" in kwargs:
+            args = (kwargs.pop("inputs"), *args)
+        if not args:
+            raise TypeError(f"{name}() missing 1 required positional argument: 'inputs'")
+        unknown = [option for option in kwargs if option not in _OPTIONS]
         if unknown:
-            raise InputError(f"{method.__name__} has no option {unknown[0]!r}: it takes {', '.join(known)}")
-        return method(*args, **kwargs)
+            raise InputError(f"{name} has no option {unknown[0]!r}: it takes {', '.join(('inputs', *_OPTIONS))}")
+        inputs, *options = args
+        return method(self, inputs, EncodeOptions(*options, **kwargs))
 
-    return renamed
+    own, inputs, _ = inspect.signature(method).parameters.values()
+    called.__signature__ = inspect.Signature([own, inputs, *_OPTIONS.values()])  # type: ignore[attr-defined] # help()
+    return called

@@ -276,12 +276,12 @@ def test_export_asks_for_what_the_options_say(
     (tmp_path / "p.jsonl").write_text('{"left":"a","right":"b","gold":1}\n{"left":"c","right":"d","gold":2}\n')
     found: dict[str, Any] = {}
 
-    def export_model(*_: object, **options: Any) -> None:
-        found.update(options)
+    def run_export(_: object, __: object, options: object, ___: object) -> None:
+        found.update(vars(options))
         raise _AskedError("enough")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(export, "export_model", export_model)
+    monkeypatch.setattr(export, "run_export", run_export)
     assert run("export", _MODEL, *arguments).sentence == "enough"
     assert {name: found[name] for name in asked} == asked
 
@@ -606,7 +606,7 @@ def test_encode_writes_while_it_reads(
     """Memory holds a window of texts, not all of them: seen by how far the reader is ahead of the writer."""
     monkeypatch.setattr(batching, "WINDOW", 100)
     count, ahead, read = 1000, [], 0
-    real = Encoder.encode_iter
+    real: Any = Encoder.encode_iter
 
     def counted(self: Encoder, inputs: Any, **options: Any) -> Iterator[Any]:
         def reading() -> Iterator[str]:

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pytest
 
 from stcompile.runtime import postprocess
-from stcompile.runtime.encoder import _Call
+from stcompile.runtime.encoder import _embeddings
+from stcompile.runtime.options import EncodeOptions, Precision
 
 _COUNT, _DIM, _BATCH = 8192, 256, 64
 _FLOATS = _COUNT * _DIM * 4
@@ -63,14 +64,14 @@ def _peak(make: Callable[[], Vectors]) -> tuple[Vectors, int]:
         ("uint8", _FLOATS + _FLOATS // 4),
     ],
 )
-def test_equal_texts_and_precisions_hold_the_result_once(precision: str, limit: int) -> None:
+def test_equal_texts_and_precisions_hold_the_result_once(precision: Precision, limit: int) -> None:
     from sentence_transformers.util import quantize_embeddings
 
     texts = [str(number) for number in range(_COUNT - 2)]
     texts = [*texts, texts[5], texts[0]]
     route: Any = _Route()
     bar = _Bar()
-    found, peak = _peak(lambda: _Call(route, None, None, None, False).embeddings([*texts], precision, bar))
+    found, peak = _peak(lambda: _embeddings(route, [*texts], EncodeOptions(precision=precision), bar))
     assert peak < limit + _OVERHEAD
     assert bar.total == _COUNT
     rows = np.stack([_vector(text) for text in texts])

@@ -8,9 +8,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,7 +20,7 @@ from stcompile.artifact.manifest import SENTENCE, TOKENS
 from stcompile.compiler.modules.backbone import quiet_transformers
 from stcompile.compiler.stack.load import load_stack
 from stcompile.compiler.stack.module_stack import ModuleStack
-from stcompile.compiler.stack.source import located
+from stcompile.compiler.stack.source import ModelSource
 from stcompile.errors import MissingExtraError
 from stcompile.extras import require
 from stcompile.runtime.arguments import local_path
@@ -33,38 +31,6 @@ OWN = "stcompile's own modules"
 _PURPOSE = "Proving a compiled model"
 
 Matrix = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Origin:
-    """The model as the user named it.
-
-    Attributes:
-        model: folder, hub id or live SentenceTransformer. Some models are told by their name, so it is handed on as it
-            was given.
-        revision: hub revision.
-        cache_dir: where the hub's files are kept.
-        trust_remote_code: whether code that comes with the model may run.
-        follow_links: whether its folder's links may lead out of it.
-        distilled: whether it is the folder of a model that was just distilled, not one of the user's.
-    """
-
-    model: Any
-    revision: str | None = None
-    cache_dir: str | None = None
-    trust_remote_code: bool = False
-    follow_links: bool = False
-    distilled: bool = False
-
-    def own(self) -> ModuleStack:
-        """The same model as our own modules. Errors as `load_stack`."""
-        return load_stack(
-            self.model,
-            revision=self.revision,
-            cache_dir=self.cache_dir,
-            trust_remote_code=self.trust_remote_code,
-            follow_links=self.follow_links,
-        )
 
 
 class Reference:
@@ -128,8 +94,12 @@ class Reference:
         return ask(self._own, texts)
 
 
-def open_reference(origin: Origin) -> Reference:
+def open_reference(source: ModelSource, *, distilled: bool = False) -> Reference:
     """The reference of a model: sentence-transformers in float32 on the CPU; where it cannot load it, our own modules.
+
+    Args:
+        source: the model.
+        distilled: whether it is the folder of one that was just distilled, not one of the user's.
 
     Raises:
         MissingExtraError: sentence-transformers is not installed.
@@ -137,13 +107,13 @@ def open_reference(origin: Origin) -> Reference:
     package = require("sentence_transformers", _PURPOSE)
     name = f"sentence-transformers {package.__version__}"
     try:
-        model = _loaded(origin, package.SentenceTransformer)
+        model = _opened(source, package.SentenceTransformer)
     except Exception as error:  # of sentence-transformers, transformers, the hub and whatever code came with the model
-        stack = origin.own()
+        stack = load_stack(source)
         about = f"{OWN} ({name} cannot load the model: {_reason(error)})"
         return Reference(_OwnModules(stack), about, lambda: stack)
-    about = f"{name}, of the distilled model" if origin.distilled else name
-    return Reference(_SentenceTransformers(model), about, origin.own)
+    about = f"{name}, of the distilled model" if distilled else name
+    return Reference(_SentenceTransformers(model), about, lambda: load_stack(source))
 
 
 def check_installed() -> None:
@@ -206,26 +176,26 @@ class _OwnModules:
         return np.concatenate([self._stack.encode([text], prompt, 1, TOKENS, task)[0] for text in texts])
 
 
-def _loaded(origin: Origin, kind: Any) -> Any:
+def _opened(source: ModelSource, kind: Any) -> Any:
     """As sentence-transformers loads by default, but in float32 whatever is stored, and without the hub."""
-    if not isinstance(origin.model, (str, Path)):
-        return _in_float32(origin.model)
+    if source.is_live:
+        return _in_float32(source.model)
     options: dict[str, Any] = {
         "device": "cpu",
-        "trust_remote_code": origin.trust_remote_code,
+        "trust_remote_code": source.trust_remote_code,
         "local_files_only": True,
         "model_kwargs": {_dtype_argument(): torch.float32},
     }
-    given = str(origin.model)
+    given = str(source.model)
     path = local_path(given)
     with _quiet():
         if path.exists():
             return kind(given if os.path.isdir(given) else str(path), **options).float()  # noqa: PTH112 - as it does
         with contextlib.suppress(Exception):
-            cache = origin.cache_dir or require("huggingface_hub", _PURPOSE).constants.HF_HUB_CACHE
-            return kind(given, revision=origin.revision, cache_folder=cache, **options).float()
+            cache = source.cache_dir or require("huggingface_hub", _PURPOSE).constants.HF_HUB_CACHE
+            return kind(given, revision=source.revision, cache_folder=cache, **options).float()
         # It looks for files elsewhere than we keep them.
-        with located(given, revision=origin.revision, cache_dir=origin.cache_dir) as (folder, _):
+        with source.located() as (folder, _):
             return kind(str(folder), **options).float()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from typing_extensions import Unpack
 
 from stcompile.artifact import Artifact, open_artifact
 from stcompile.artifact.manifest import NO_PADDING, Manifest, RoutingSpec
@@ -19,12 +20,14 @@ from stcompile.compiler.metrics import Distance, neighbour_overlap, rounded
 from stcompile.compiler.parity.padding import REFERENCE_INVARIANT
 from stcompile.compiler.parity.plan import Answers, Plan
 from stcompile.compiler.parity.probes import probe_texts, texts_sha256
-from stcompile.compiler.parity.reference import Origin, check_installed, open_reference
+from stcompile.compiler.parity.reference import check_installed, open_reference
 from stcompile.compiler.parity.report import ParityReport, shortened
 from stcompile.compiler.parity.runner import Run, run_shipped
 from stcompile.compiler.stack.distill import distilled
+from stcompile.compiler.stack.load import load_stack
 from stcompile.compiler.stack.module_stack import ModuleStack
 from stcompile.compiler.stack.save import save_stack
+from stcompile.compiler.stack.source import ModelSource, SourceOptions
 from stcompile.errors import InputError, ModelFolderError
 from stcompile.runtime.arguments import checked_texts, is_number, local_path
 from stcompile.runtime.encoder import Encoder
@@ -44,10 +47,7 @@ def verify_artifact(
     texts: Sequence[str] | None = None,
     min_cosine: float | None = None,
     device: str = "cpu",
-    revision: str | None = None,
-    cache_dir: str | None = None,
-    trust_remote_code: bool = False,
-    follow_links: bool = False,
+    **options: Unpack[SourceOptions],
 ) -> ParityReport:
     """Checks a published artifact against its model in sentence-transformers, as the export did.
 
@@ -57,10 +57,7 @@ def verify_artifact(
         texts: what to encode; None takes the project's probe texts.
         min_cosine: replaces the target's smallest allowed cosine, and its largest absolute error.
         device: where the artifact runs: `cpu`, `cuda` or `cuda:1`.
-        revision: hub revision of the model.
-        cache_dir: where the hub's files are kept.
-        trust_remote_code: let the model's network run code that comes with it.
-        follow_links: take a model folder whose links lead out of it.
+        options: `revision`, `cache_dir`, `trust_remote_code`, `follow_links` of the model, see `ModelSource`.
 
     Returns:
         the report; `passed` is the verdict.
@@ -76,14 +73,14 @@ def verify_artifact(
     opened = open_artifact(local_path(artifact))
     # Before torch has worked for minutes: what cannot run there says so here.
     Encoder(opened, device=device)
-    origin = Origin(against, revision, cache_dir, trust_remote_code, follow_links)
-    stack = origin.own()
+    source = ModelSource(against, **options)
+    stack = load_stack(source)
     target = Target.parse(opened.manifest.target)
     if opened.manifest.distillation is not None:
         stack = distilled(stack, pca_dims=opened.manifest.distillation.pca_dims)
         target = dataclasses.replace(target, tolerance=AGAIN_DISTILLED)
     tolerance = tolerance_for(target, *_budget_of(opened.manifest, min_cosine))
-    proof = Proof(opened, stack, origin, texts=texts)
+    proof = Proof(opened, stack, source, texts=texts)
     # Its network would lie in memory beside the reference's.
     del stack
     return proof.judge(tolerance, device)
@@ -134,7 +131,7 @@ class Proof:
     Args:
         artifact: what is judged.
         stack: what was traced.
-        origin: the model as the user named it.
+        source: the model as the user named it.
         texts: what to encode; None takes the project's probe texts.
 
     Raises:
@@ -142,18 +139,20 @@ class Proof:
         InputError: there is no text.
     """
 
-    def __init__(self, artifact: Artifact, stack: ModuleStack, origin: Origin, *, texts: Sequence[str] | None) -> None:
+    def __init__(
+        self, artifact: Artifact, stack: ModuleStack, source: ModelSource, *, texts: Sequence[str] | None
+    ) -> None:
         manifest = artifact.manifest
         _check_same_model(manifest, stack)
         self._artifact = artifact
-        self._origin = origin
+        self._source = source
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         if manifest.distillation is not None:
             # What was distilled is in no folder yet.
             self._scratch = tempfile.TemporaryDirectory(prefix="stcompile-distilled-")
             with in_scratch(Path(self._scratch.name)):
                 save_stack(stack, self._scratch.name)
-            self._origin = Origin(self._scratch.name, distilled=True)
+            self._source = ModelSource(self._scratch.name)
         self._plans = []
         self._own = []
         for index, graph in enumerate(manifest.graphs):
@@ -176,7 +175,7 @@ class Proof:
         """
         # The network that was traced is part of circles: without this it lies beside the reference's own.
         gc.collect()
-        reference = open_reference(self._origin)
+        reference = open_reference(self._source, distilled=self._scratch is not None)
         answers = [plan.answers(reference) for plan in self._plans]
         about = reference.about
         # Its network would lie in memory beside the engine's.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from typing_extensions import Unpack
 
 from stcompile.compiler import modules
 from stcompile.compiler.modules import CustomModule, Module, Router, Transformer
@@ -20,7 +20,7 @@ from stcompile.compiler.stack.folder import Folder
 from stcompile.compiler.stack.keywords import TASK, refusal
 from stcompile.compiler.stack.module_stack import ModuleStack
 from stcompile.compiler.stack.route import Route
-from stcompile.compiler.stack.source import located
+from stcompile.compiler.stack.source import ModelSource, SourceOptions
 from stcompile.errors import ModelFolderError, StcompileError, UnsupportedError, about
 
 logger = logging.getLogger("stcompile")
@@ -56,40 +56,33 @@ BUILDERS: dict[str, type[Module]] = {
 }
 
 
-def load_stack(
-    model: Any,
-    *,
-    revision: str | None = None,
-    cache_dir: str | None = None,
-    trust_remote_code: bool = False,
-    follow_links: bool = False,
-) -> ModuleStack:
+def load_stack(model: Any, **options: Unpack[SourceOptions]) -> ModuleStack:
     """Loads a model folder, a hub id, or a live SentenceTransformer as our own torch modules, in float32.
 
     Args:
-        model: folder, hub id or SentenceTransformer.
-        revision: hub revision.
-        cache_dir: where the hub's files are kept.
-        trust_remote_code: run code that comes with the model: its network's, and modules of its own.
-        follow_links: take a folder whose links lead out of it.
+        model: folder, hub id, SentenceTransformer, or a `ModelSource` of one.
+        options: `revision`, `cache_dir`, `trust_remote_code`, `follow_links`, see `ModelSource`.
 
     Raises:
         ModelFolderError: files are missing, unreadable or do not fit each other.
         UnsupportedError: something in the stack cannot be compiled; names everything found.
     """
-    with located(model, revision=revision, cache_dir=cache_dir) as (folder, name):
-        description = describe(folder, trust_remote_code=trust_remote_code, follow_links=follow_links)
+    source = model if isinstance(model, ModelSource) else ModelSource(model, **options)
+    model = source.model
+    with source.located() as (folder, name):
+        description = describe(folder, trust_remote_code=source.trust_remote_code, follow_links=source.follow_links)
         if description.unsupported:
             raise UnsupportedError(name, description.unsupported)
-        is_live = not isinstance(model, (str, Path))
         notes: tuple[str, ...] = ()
-        if not is_live and str(model) in _INSTRUCTORS:
+        if not source.is_live and str(model) in _INSTRUCTORS:
             description, notes = _without_prompt(description, str(model))
         # Code of its own is not saved with a live object, but it is there already.
-        classes = {type(module).__name__: type(module) for module in model.modules()} if is_live else {}
+        classes = {type(module).__name__: type(module) for module in model.modules()} if source.is_live else {}
         with about(name):
-            stack = _build(description, name, _Builder(description.folder, name, trust_remote_code, classes), notes)
-    if is_live:
+            stack = _build(
+                description, name, _Builder(description.folder, name, source.trust_remote_code, classes), notes
+            )
+    if source.is_live:
         _check_live(model, stack)
     return stack
 

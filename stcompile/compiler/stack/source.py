@@ -6,8 +6,9 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from stcompile.artifact import scratch
 from stcompile.compiler import hub
@@ -21,30 +22,58 @@ _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja", "*pytorch_model*.bin", "*.py"]
 
 
-@contextlib.contextmanager
-def located(model: Any, *, revision: str | None = None, cache_dir: str | None = None) -> Iterator[tuple[Path, str]]:
-    """A folder with the model in it, and the model's name.
+class SourceOptions(TypedDict, total=False):
+    """What may be said of a model beside its name: the fields of `ModelSource`, as keyword arguments."""
 
-    Args:
+    revision: str | None
+    cache_dir: str | None
+    trust_remote_code: bool
+    follow_links: bool
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model as its user names it.
+
+    Attributes:
         model: a folder, a hub id (without a slash one of sentence-transformers), or an object with the
-            `save_pretrained` of a SentenceTransformer.
+            `save_pretrained` of a SentenceTransformer. Some models are told by their name, so it is kept as given.
         revision: hub revision.
         cache_dir: where the hub's files are kept.
-
-    Raises:
-        ModelFolderError: there is no such folder, and the hub does not have it or cannot be reached.
-        InputError: something else was given.
+        trust_remote_code: run code that comes with the model: its network's, and modules of its own.
+        follow_links: take a folder whose links lead out of it: to a store of DVC, git-annex or a mounted one.
     """
-    if isinstance(model, (str, Path)):
-        path = local_path(model)
-        if path.exists() or not _HUB_ID.fullmatch(str(model)):
-            # realpath() ends where a link leads back to itself; what is there is for the reader of the folder to say.
-            yield path, Path(os.path.realpath(path)).name
-        else:
-            yield hub.download(str(model), _HUB_FILES, revision=revision, cache_dir=cache_dir)
-        return
-    if not callable(getattr(model, "save_pretrained", None)):
-        raise InputError(f"expected a model folder, a hub id or a SentenceTransformer, got {type(model).__name__}")
-    with scratch("model") as folder:
-        model.save_pretrained(str(folder), create_model_card=False)
-        yield folder, type(model).__name__
+
+    model: Any
+    revision: str | None = None
+    cache_dir: str | None = None
+    trust_remote_code: bool = False
+    follow_links: bool = False
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it is an object, not a name."""
+        return not isinstance(self.model, (str, Path))
+
+    @contextlib.contextmanager
+    def located(self) -> Iterator[tuple[Path, str]]:
+        """A folder with the model in it, and the model's name.
+
+        Raises:
+            ModelFolderError: there is no such folder, and the hub does not have it or cannot be reached.
+            InputError: it is neither a name nor a SentenceTransformer.
+        """
+        model = self.model
+        if not self.is_live:
+            path = local_path(model)
+            if path.exists() or not _HUB_ID.fullmatch(str(model)):
+                # realpath() ends where a link leads back to itself; what is there the reader of the folder says.
+                yield path, Path(os.path.realpath(path)).name
+            else:
+                yield hub.download(str(model), _HUB_FILES, revision=self.revision, cache_dir=self.cache_dir)
+            return
+        if not callable(getattr(model, "save_pretrained", None)):
+            raise InputError(f"expected a model folder, a hub id or a SentenceTransformer, got {type(model).__name__}")
+        with scratch("model") as folder:
+            model.save_pretrained(str(folder), create_model_card=False)
+            yield folder, type(model).__name__

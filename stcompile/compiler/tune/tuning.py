@@ -16,15 +16,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Unpack
 
 from stcompile.artifact import Artifact, Destination, claimed, open_artifact, scratch, written
 from stcompile.artifact.manifest import MANIFEST_NAME
 from stcompile.artifact.target import TARGETS, Target
-from stcompile.compiler.export import PARITY_FILE, Step, Tell, export_model
+from stcompile.compiler.export import PARITY_FILE, Step, Tell, run_export
 from stcompile.compiler.metrics import distance, rounded, spearman
 from stcompile.compiler.parity.probes import probe_texts, texts_sha256
 from stcompile.compiler.quantize.calibration import CalibrationSet, calibration_set
+from stcompile.compiler.request import ExportOptions
 from stcompile.compiler.scored_pairs import ScoredPair, checked_pairs
+from stcompile.compiler.stack.source import ModelSource, SourceOptions
 from stcompile.compiler.tune.bench import Spread, Timing, interleave, processor, speedup
 from stcompile.errors import InputError, ParityError, TargetError, UnsupportedError
 from stcompile.runtime.arguments import check_share, checked_texts, local_path
@@ -139,11 +142,8 @@ def tune_model(
     rounds: int = 5,
     limit: int = 512,
     threads: int | None = None,
-    revision: str | None = None,
-    cache_dir: str | None = None,
-    trust_remote_code: bool = False,
-    follow_links: bool = False,
     step: Step | None = None,
+    **options: Unpack[SourceOptions],
 ) -> TuneReport:
     """Compiles the candidate targets, measures them interleaved on this machine, and publishes the best.
 
@@ -158,11 +158,8 @@ def tune_model(
         rounds: timed runs of each target.
         limit: most texts to measure on; of more an even sample is taken.
         threads: engine threads; None takes the CPUs this process may use.
-        revision: hub revision.
-        cache_dir: where the hub's files are kept.
-        trust_remote_code: as of `export_model`.
-        follow_links: as of `export_model`.
         step: told before each step that may take a while.
+        options: `revision`, `cache_dir`, `trust_remote_code`, `follow_links` of the model, see `ModelSource`.
 
     Returns:
         the report.
@@ -181,14 +178,8 @@ def tune_model(
     calibrated = _calibration(calibration, candidates)
     failed: dict[str, str] = {}
     with claimed(local_path(destination)) as place, scratch("tune") as folder:
-        budget = {"calibration": calibrated, "max_drop": max_drop, "evaluation": pairs}
-        source = {
-            "revision": revision,
-            "cache_dir": cache_dir,
-            "trust_remote_code": trust_remote_code,
-            "follow_links": follow_links,
-        }
-        workshop = _Workshop(model, folder, budget, threads, source, step, len(candidates))
+        budget = ExportOptions(calibration=calibrated, max_drop=max_drop, evaluation=pairs)
+        workshop = _Workshop(ModelSource(model, **options), folder, budget, threads, step, len(candidates))
         encoders = {BASELINE: workshop.make(1, candidates[0])}
         # Before the minutes of the other candidates: texts or pairs that cannot be measured on end it here.
         loss = _Loss(encoders[BASELINE], sample, pairs)
@@ -280,34 +271,26 @@ class _Workshop:
     """Where the candidates are compiled.
 
     Attributes:
-        model: of what.
+        source: of what.
         folder: where to.
-        budget: what targets that calibrate are told beside.
+        budget: the options of targets that calibrate.
         threads: engine threads of the encoders.
-        source: how `export_model` finds the model.
         step: told of each candidate.
         count: how many candidates there are.
     """
 
-    model: Any
+    source: ModelSource
     folder: Path
-    budget: dict[str, Any]
+    budget: ExportOptions
     threads: int | None
-    source: dict[str, Any]
     step: Step
     count: int
 
     def make(self, number: int, target: Target) -> Encoder:
         """The candidate of that number, compiled, proved and opened. Raises what `export_model` raises."""
         with self.step(f"Target {number} of {self.count}: {target.name}") as tell:
-            artifact = export_model(
-                self.model,
-                self.folder / target.name,
-                target.name,
-                step=partial(_within, tell),
-                **self.source,
-                **(self.budget if target.calibrates else {}),
-            )
+            options = dataclasses.replace(self.budget if target.calibrates else ExportOptions(), target=target.name)
+            artifact = run_export(self.source, self.folder / target.name, options, partial(_within, tell))
         return load(artifact.folder, threads=self.threads)
 
 

@@ -22,8 +22,9 @@ from stcompile.compiler.metrics import BROKEN
 from stcompile.compiler.modules.pooling import Pooling
 from stcompile.compiler.parity import reference, verify
 from stcompile.compiler.parity.plan import compared
-from stcompile.compiler.parity.reference import Origin, open_reference
+from stcompile.compiler.parity.reference import open_reference
 from stcompile.compiler.stack.load import load_stack
+from stcompile.compiler.stack.source import ModelSource
 from stcompile.errors import MissingExtraError, ParityError
 from tests.conftest import GOLDEN, MODELS, Compiled, Quick, _run_here, transformer_of
 
@@ -104,13 +105,13 @@ def test_a_live_object_is_asked_itself_and_left_as_it_was() -> None:
     expected = live.encode(TEXTS, batch_size=1)
     live.train()
     live[1].eval()
-    assert np.array_equal(encoded(open_reference(Origin(live))), expected)
+    assert np.array_equal(encoded(open_reference(ModelSource(live))), expected)
     assert (live.training, live[0].training, live[1].training) == (True, True, False)
 
 
 def test_a_live_object_in_fewer_bits_is_computed_in_float32() -> None:
     live = SentenceTransformer(str(MODELS / "pool_mean"), device="cpu").half()
-    found = encoded(open_reference(Origin(live)))
+    found = encoded(open_reference(ModelSource(live)))
     assert next(live.parameters()).dtype == torch.float16
     assert np.array_equal(found, live.float().encode(TEXTS, batch_size=1))
 
@@ -119,7 +120,7 @@ def test_a_folder_in_fewer_bits_is_computed_in_float32() -> None:
     """Its Dense is stored in float32: cast after loading, it would have lost bits to the network's float16 already."""
     folder = MODELS / "weights_float16"
     wide = SentenceTransformer(str(folder), device="cpu", model_kwargs={"torch_dtype": torch.float32})
-    assert np.array_equal(encoded(open_reference(Origin(folder))), wide.encode(TEXTS, batch_size=1))
+    assert np.array_equal(encoded(open_reference(ModelSource(folder))), wide.encode(TEXTS, batch_size=1))
 
 
 def test_a_model_that_is_told_by_its_name_is_loaded_by_it(tmp_path: Path) -> None:
@@ -129,7 +130,7 @@ def test_a_model_that_is_told_by_its_name_is_loaded_by_it(tmp_path: Path) -> Non
     shutil.copytree(MODELS / "pool_mean", home / "snapshots" / commit)
     (home / "refs").mkdir()
     (home / "refs" / "main").write_text(commit, encoding="utf-8")
-    found = encoded(open_reference(Origin("hkunlp/instructor-base", cache_dir=str(tmp_path))), "the quick ")
+    found = encoded(open_reference(ModelSource("hkunlp/instructor-base", cache_dir=str(tmp_path))), "the quick ")
     model = SentenceTransformer(str(MODELS / "pool_mean"), device="cpu")
     assert not np.allclose(found, model.encode(TEXTS, prompt="the quick "), atol=1e-3)
     model.set_pooling_include_prompt(False)
@@ -167,9 +168,9 @@ def test_our_own_network_is_let_go_of_before_the_reference_is_loaded(
         networks.append(weakref.ref(transformer_of(stack).network))
         return stack
 
-    def opened(origin: Origin) -> reference.Reference:
+    def opened(source: ModelSource, *, distilled: bool) -> reference.Reference:
         alive.extend(network() is not None for network in networks)
-        return open_reference(origin)
+        return open_reference(source, distilled=distilled)
 
     monkeypatch.setattr(export, "load_stack", load)
     monkeypatch.setattr(verify, "open_reference", opened)

@@ -16,6 +16,7 @@ from stcompile.compiler import hub
 from stcompile.compiler.inspection import inspect
 from stcompile.compiler.modules import StaticEmbedding
 from stcompile.compiler.stack.load import load_stack
+from stcompile.compiler.stack.source import ModelSource
 from stcompile.compiler.tune import tuning as tune
 from stcompile.errors import ModelFolderError
 from tests.conftest import MODELS
@@ -191,19 +192,19 @@ def test_inspect_takes_a_hub_id(fake: FakeHub) -> None:
 
 
 def test_tune_hands_on_where_the_model_comes_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked: dict[str, Any] = {}
+    asked: list[ModelSource] = []
 
     class EnoughError(Exception):
         pass
 
-    def export_model(*_: Any, **options: Any) -> None:
-        asked.update(options)
+    def run_export(source: ModelSource, *_: Any) -> None:
+        asked.append(source)
         raise EnoughError
 
-    monkeypatch.setattr(tune, "export_model", export_model)
+    monkeypatch.setattr(tune, "run_export", run_export)
     with pytest.raises(EnoughError):
         tune.tune_model("small", tmp_path / "out", revision="abc", cache_dir="/cache", targets=["onnx-int8"])
-    assert (asked["revision"], asked["cache_dir"], asked["trust_remote_code"]) == ("abc", "/cache", False)
+    assert asked == [ModelSource("small", "abc", "/cache")]
 
 
 def test_a_table_of_model2vec_by_its_hub_id(fake: FakeHub) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import sys
@@ -18,9 +19,11 @@ from stcompile.artifact import write_manifest
 from stcompile.artifact.manifest import MANIFEST_NAME, Manifest
 from stcompile.artifact.target import TARGETS
 from stcompile.cli import app as cli
-from stcompile.cli import render
+from stcompile.cli import console, render
 from stcompile.cli.frontier import check_plot, frontier, plot_frontier
 from stcompile.compiler.metrics import distance
+from stcompile.compiler.request import ExportOptions
+from stcompile.compiler.stack.source import ModelSource
 from stcompile.compiler.tune import tuning as tune_module
 from stcompile.compiler.tune.bench import Spread, Timing
 from stcompile.compiler.tune.tuning import (
@@ -67,10 +70,12 @@ def fast(quick: Quick, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _make_fast(quick: Quick, patch: pytest.MonkeyPatch) -> None:
-    def export(model: Path, destination: Path, target: str, **options: Any) -> object:
-        return quick(Path(model).name, target, destination, **options)
+    def export(source: ModelSource, destination: Path, options: ExportOptions, _: object) -> object:
+        asked = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
+        changed = {name: value for name, value in asked.items() if value != getattr(ExportOptions(), name)}
+        return quick(Path(source.model).name, changed.pop("target", "onnx-int8"), destination, **changed)
 
-    patch.setattr(tune_module, "export_model", export)
+    patch.setattr(tune_module, "run_export", export)
 
 
 @pytest.fixture
@@ -293,14 +298,14 @@ def test_the_drop_on_scored_pairs(fast: None, quick: Quick, tmp_path: Path) -> N
 def test_a_bad_argument_is_refused_before_any_work(
     options: dict[str, Any], error: type[Exception], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tune_module, "export_model", lambda *_, **__: pytest.fail("compiled"))
+    monkeypatch.setattr(tune_module, "run_export", lambda *_, **__: pytest.fail("compiled"))
     with pytest.raises(error, match=reason):
         tune_model(MODEL, tmp_path / "best", **options)
     assert not any(tmp_path.iterdir())
 
 
 def test_a_bad_destination_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tune_module, "export_model", lambda *_, **__: pytest.fail("compiled"))
+    monkeypatch.setattr(tune_module, "run_export", lambda *_, **__: pytest.fail("compiled"))
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ArtifactError, match="choose another destination"):
         tune_model(MODEL, tmp_path)
@@ -357,7 +362,7 @@ def test_somebodys_file_beside_the_winner_is_not_overwritten(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(tune_module, "export_model", lambda *_, **__: pytest.fail("compiled"))
+    monkeypatch.setattr(tune_module, "run_export", lambda *_, **__: pytest.fail("compiled"))
     (tmp_path / name).write_text(content, encoding="utf-8")
     assert command(MODEL, "-o", tmp_path / "best") == 2
     assert f"{name} is no" in capsys.readouterr().err
@@ -402,10 +407,10 @@ def test_the_command_names_what_it_cannot_take(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tune_module, "export_model", lambda *_, **__: pytest.fail("compiled"))
+    monkeypatch.setattr(tune_module, "run_export", lambda *_, **__: pytest.fail("compiled"))
     (tmp_path / "mine").write_text("mine")
     monkeypatch.chdir(tmp_path)
-    assert command(MODEL, *arguments) == cli.BAD_INPUT
+    assert command(MODEL, *arguments) == console.BAD_INPUT
     done = capsys.readouterr()
     assert done.out == ""
     assert named in done.err
@@ -433,7 +438,7 @@ def test_without_matplotlib_the_picture_is_left_out(
 def test_without_matplotlib_a_picture_that_is_asked_for_is_refused_first(
     no_matplotlib: None, tmp_path: Path, command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command(MODEL, "-o", tmp_path / "best", "--plot", tmp_path / "frontier.png") == cli.BAD_INPUT
+    assert command(MODEL, "-o", tmp_path / "best", "--plot", tmp_path / "frontier.png") == console.BAD_INPUT
     assert "pip install 'stcompile[plot]'" in capsys.readouterr().err
     assert not any(tmp_path.iterdir())
     with pytest.raises(MissingExtraError):
@@ -474,8 +479,8 @@ def test_the_table_has_every_measured_target_and_every_reason() -> None:
     report = _report(_ROWS)
     refused = TunedTarget("openvino-bf16", "refused here: no [bfloat16]", None)
     found = TuneReport(report.winner, report.why, (*report.targets, refused), report.settings, report.machine)
-    with cli.out.capture() as capture:
-        cli.out.print(render.tuning(found.to_dict()))
+    with console.out.capture() as capture:
+        console.out.print(render.tuning(found.to_dict()))
     shown = capture.get()
     assert "Recommended: because." in shown
     assert "openvino-bf16: refused here: no [bfloat16]" in shown

@@ -1,0 +1,142 @@
+"""`stcompile export`: a model in, a proved artifact out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stcompile.artifact.target import PCA_DIMS, Target
+from stcompile.cli import render
+from stcompile.cli.console import out, print_json, spinner
+from stcompile.cli.options import (
+    PAIR_FIELDS,
+    BudgetCosineOption,
+    CacheOption,
+    CalibrationFieldOption,
+    CalibrationOption,
+    EvaluationFieldsOption,
+    FollowOption,
+    JsonOption,
+    MaxDropOption,
+    ModelArgument,
+    RevisionOption,
+    TextsFieldOption,
+    TextsOption,
+    TrustOption,
+    VerboseOption,
+    calibration_in,
+    name_of,
+    pairs_in,
+    texts_in,
+)
+from stcompile.cli.textfiles import read_share
+from stcompile.compiler.stack.source import ModelSource
+from stcompile.errors import InputError
+from stcompile.extras import require
+
+
+def export(
+    model: ModelArgument,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The artifact's folder. Default: ./NAME-TARGET.")
+    ] = None,
+    target: Annotated[
+        str, typer.Option("--target", "-t", help="What to compile for; see `stcompile targets`.")
+    ] = "onnx-int8",
+    provider: Annotated[str, typer.Option(help="Shape the graph for this execution provider: cpu or cuda.")] = "cpu",
+    packed: Annotated[
+        bool,
+        typer.Option(
+            "--packed", help="With --provider cuda: leave padding out of the network. Needs a GPU, to prove the result."
+        ),
+    ] = False,
+    outputs: Annotated[
+        str, typer.Option(help="Graph outputs: sentence_embedding, or sentence_embedding,token_embeddings.")
+    ] = "sentence_embedding",
+    texts: TextsOption = None,
+    texts_field: TextsFieldOption = "text",
+    min_cosine: BudgetCosineOption = None,
+    revision: RevisionOption = None,
+    cache_dir: CacheOption = None,
+    trust_remote_code: TrustOption = False,
+    follow_links: FollowOption = False,
+    verbose: VerboseOption = False,
+    calibration: CalibrationOption = None,
+    calibration_field: CalibrationFieldOption = "text",
+    max_drop: MaxDropOption = None,
+    evaluation: Annotated[
+        str | None,
+        typer.Option(
+            "--eval",
+            help="Scored pairs (.csv, .tsv, .jsonl: sentence1, sentence2, score). With --max-drop: what the drop is "
+            "measured on. For target static: what distillation costs. Default: no pairs, cosine to torch.",
+        ),
+    ] = None,
+    evaluation_fields: EvaluationFieldsOption = PAIR_FIELDS,
+    pca_dims: Annotated[
+        str, typer.Option(help="For target static: dimensions to keep; all keeps the network's.")
+    ] = str(PCA_DIMS),
+    as_json: JsonOption = False,
+) -> None:
+    """Compile a model, prove the result against sentence-transformers, and publish it.
+
+    Nothing is published when parity fails (exit code 1) or when it is interrupted: what was at the output before
+    stays as it was.
+
+    Examples:
+
+    stcompile export all-MiniLM-L6-v2/ --target onnx-int8 -o minilm-int8
+
+    stcompile export all-MiniLM-L6-v2/ --target onnx-int8 --calibration mine.jsonl --max-drop 0.3%
+
+    stcompile export all-MiniLM-L6-v2/ --target static --eval stsb-test.csv
+    """
+    Target.parse(target)
+    drop = None if max_drop is None else read_share(max_drop)
+    dims = _dims(pca_dims)
+    destination = output or Path(f"{name_of(model)}-{target}")
+    require("torch", "Compiling a model")
+    from stcompile.compiler.export import run_export  # noqa: PLC0415 - imports torch
+    from stcompile.compiler.request import ExportOptions  # noqa: PLC0415 - the same
+
+    options = ExportOptions(
+        target,
+        provider=provider,
+        packed=packed,
+        outputs=[name.strip() for name in outputs.split(",")],
+        texts=texts_in(texts, texts_field),
+        min_cosine=min_cosine,
+        max_drop=drop,
+        calibration=calibration_in(calibration, calibration_field),
+        evaluation=pairs_in(evaluation, evaluation_fields),
+        pca_dims=dims,
+    )
+    source = ModelSource(model, revision, cache_dir, trust_remote_code, follow_links)
+    artifact = run_export(source, destination, options, spinner)
+    plan = artifact.manifest.quantization
+    report = json.loads((artifact.folder / "parity.json").read_text(encoding="utf-8"))
+    distillation = artifact.manifest.distillation
+    if as_json:
+        found = {"artifact": str(artifact.folder), "target": target, "size": artifact.size, "parity": report}
+        quality = {} if distillation is None else {"distillation": dataclasses.asdict(distillation)}
+        planned = {} if plan is None else {"quantization": dataclasses.asdict(plan)}
+        print_json({**found, **quality, **planned})
+        return
+    if plan is not None and plan.budget is not None:
+        out.print(render.plan(dataclasses.asdict(plan)))
+    out.print(render.parity(artifact.manifest.target, report))
+    if distillation is not None:
+        out.print(render.distillation(dataclasses.asdict(distillation)))
+    out.print(f"{artifact.folder}: {render.megabytes(artifact.size)}", highlight=False, soft_wrap=True)
+
+
+def _dims(text: str) -> int | None:
+    if text == "all":
+        return None
+    if not text.isdecimal() or not int(text):
+        raise InputError(f"--pca-dims {text} is no number of dimensions: give a whole number from 1, or all")
+    return int(text)

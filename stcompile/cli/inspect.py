@@ -1,0 +1,38 @@
+"""`stcompile inspect`: what a model folder or an artifact is."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from stcompile.cli import render
+from stcompile.cli.console import BAD_INPUT, out, print_json
+from stcompile.cli.options import CacheOption, FollowOption, JsonOption, RevisionOption
+
+
+def inspect(
+    path: Annotated[str, typer.Argument(help="A model folder, a hub id or an artifact.", show_default=False)],
+    revision: RevisionOption = None,
+    cache_dir: CacheOption = None,
+    trust_remote_code: Annotated[bool, typer.Option(help="Count modules whose code comes with the model.")] = False,
+    follow_links: FollowOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a model folder or an artifact is.
+
+    Of a model folder: its module stack and everything that cannot be compiled. Of an artifact: its manifest, its
+    sizes, what each pass rewrote and why it refused.
+    """
+    from stcompile.compiler.inspection import inspect as inspect_path  # noqa: PLC0415 - only this verb needs it
+
+    found = inspect_path(
+        path, revision=revision, cache_dir=cache_dir, trust_remote_code=trust_remote_code, follow_links=follow_links
+    )
+    if as_json:
+        print_json(found)
+    else:
+        out.print(render.inspection(found))
+    if found["kind"] == "model" and not found["compiles"]:
+        sys.exit(BAD_INPUT)

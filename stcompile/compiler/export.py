@@ -92,11 +92,11 @@ def run_export(
     check_installed()
     destination = local_path(destination)
     with claimed(destination) as place:
-        _publish(source, place, request, step or (lambda _: nullcontext(_silent)))
+        _run_steps(source, place, request, step or (lambda _: nullcontext(_silent)))
         return open_artifact(destination, check_integrity=False)
 
 
-def _publish(source: ModelSource, place: Destination, request: ExportRequest, step: Step) -> None:
+def _run_steps(source: ModelSource, place: Destination, request: ExportRequest, step: Step) -> None:
     """The steps of an export whose request is checked and whose destination is claimed."""
     target, options = request.target, request.options
     with step("Reading the module stack"):
@@ -122,7 +122,7 @@ def _publish(source: ModelSource, place: Destination, request: ExportRequest, st
         with step("Writing the artifact"), written(place.path):
             for file, content in tokenizers.items():
                 (folder / file).write_text(content, encoding="utf-8")
-            graphs = _write(target, {item.route: item.graph for item in compiled}, folder, stack.name)
+            graphs = _write_graphs(target, {item.route: item.graph for item in compiled}, folder, stack.name)
             manifest = assembled(stack, target, options.provider, specs, graphs, compiled, padding, distillation)
             write_manifest(folder, manifest)
         with step("Proving it against sentence-transformers"):
@@ -172,7 +172,7 @@ def _length_multiple(target: Target, padding: str) -> int:
     return OPENVINO_LENGTH_MULTIPLE if target.is_openvino and padding != NO_PADDING else 1
 
 
-def _write(target: Target, graphs: dict[str, ir.Model], folder: Path, name: str) -> tuple[GraphSpec, ...]:
+def _write_graphs(target: Target, graphs: dict[str, ir.Model], folder: Path, name: str) -> tuple[GraphSpec, ...]:
     if target.is_openvino:
         return write_openvino_graphs(graphs, folder, half_weights=target.half_weights, name=name)
     return write_graphs(graphs, folder)

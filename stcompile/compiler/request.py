@@ -80,7 +80,7 @@ class ExportOptions:
         passes = pipeline_for(self.provider, openvino=target.is_openvino, packed=self.packed)
         _check_runs_here(target, self.provider)
         if self.packed:
-            _check_packed(target)
+            _check_can_pack(target)
         budget = asked_budget(target, min_cosine=self.min_cosine, max_drop=self.max_drop, evaluation=self.evaluation)
         if not target.distills and self.pca_dims != PCA_DIMS:
             raise InputError("pca_dims is about distillation: it goes with target static alone")
@@ -136,7 +136,7 @@ def _check_runs_here(target: Target, provider: str) -> None:
         raise TargetError(f"{target.name} runs on CPU, not on {provider}: choose another onnx target")
 
 
-def _check_packed(target: Target) -> None:
+def _check_can_pack(target: Target) -> None:
     if target.name not in PACKED_TARGETS:
         raise TargetError(f"{target.name} cannot be packed: choose one of {', '.join(PACKED_TARGETS)}")
     reason = why_no_gpu()

@@ -253,14 +253,14 @@ class Encoder:
         check_many(inputs)
         reading = self._reading(options)
         if self._manifest.routing is None or options.task is not None:
-            _check_output(options.output_value, reading.route)
+            _check_makes(options.output_value, reading.route)
         return self._stream(iter(inputs), reading, options)
 
     def _stream(self, items: Iterator[Any], reading: Reading[OpenRoute], options: EncodeOptions) -> Iterator[Any]:
         with progress(None, options.show_progress_bar) as bar:
             for texts, error in windows(items, reading, batching.WINDOW):
                 if texts:
-                    yield from options.shaped(_rows(reading.route, texts, options, bar), single=False)
+                    yield from options.shaped(_answers(reading.route, texts, options, bar), single=False)
                 if error is not None:
                     raise error
 
@@ -325,7 +325,7 @@ class Encoder:
         reading = self._reading(options)
         texts = [reading.text(item, place) for place, item in enumerate(items)]
         with progress(len(texts), options.show_progress_bar) as bar:
-            return options.shaped(_rows(reading.route, texts, options, bar), single)
+            return options.shaped(_answers(reading.route, texts, options, bar), single)
 
     def _reading(self, options: EncodeOptions) -> Reading[OpenRoute]:
         routing = self._manifest.routing
@@ -346,14 +346,14 @@ def _opened_again(
     return encoder.single_threaded() if is_single_threaded else encoder
 
 
-def _check_output(output_value: str, route: OpenRoute) -> None:
+def _check_makes(output_value: str, route: OpenRoute) -> None:
     if output_value not in route.outputs:
         raise InputError(f"this artifact has no {output_value}: export it with --outputs {SENTENCE},{output_value}")
 
 
-def _rows(route: OpenRoute, texts: list[Text], options: EncodeOptions, bar: Any) -> Any:
+def _answers(route: OpenRoute, texts: list[Text], options: EncodeOptions, bar: Any) -> Any:
     """The result for each text: an array of vectors, or a list of arrays of token embeddings."""
-    _check_output(options.output_value, route)
+    _check_makes(options.output_value, route)
     if options.output_value == TOKENS:
         return _token_rows(route, texts, options, bar)
     return _embeddings(route, texts, options, bar)

@@ -44,7 +44,7 @@ class PackTokens:
             refusals += ["query, key and value are not made token by token of one value"] * bool(biases.keys() - inner)
             rewrites = len(biases.keys() & inner)
             if rewrites:
-                _rewrite(model.graph, root, inner, biases)
+                _leave_padding_out(model.graph, root, inner, biases)
         return finish(model, rewrites, refusals, self.absent)
 
 
@@ -58,19 +58,19 @@ def _packable(model: ir.Model, refusals: list[str]) -> _Biases:
     found: _Biases = {}
     for node, mask in masks.items():
         try:
-            found[node] = _kept(node, None if mask is None else proved[mask])
+            found[node] = _position_bias(node, None if mask is None else proved[mask])
         except NoMatch as reason:
             refusals.append(str(reason))
     return found
 
 
-def _kept(node: ir.Node, proof: MaskProof | None) -> ir.Value | None:
+def _position_bias(node: ir.Node, proof: MaskProof | None) -> ir.Value | None:
     """The bias of positions that an attention keeps without its padding, of the shape that the operator takes."""
     if proof is None:
         raise NoMatch("the attention hides nothing: padding takes part in it")
     if not proof.hides_padding:
         raise NoMatch("the attention hides more than padding (causal or local attention), or padding only in part")
-    rows = _rows(node.inputs[0])
+    rows = _leading_dims(node.inputs[0])
     if rows is None:
         raise NoMatch("the query is not known to be (batch, sequence, hidden)")
     if proof.bias is not None:
@@ -81,7 +81,7 @@ def _kept(node: ir.Node, proof: MaskProof | None) -> ir.Value | None:
     return proof.bias
 
 
-def _rows(value: ir.Value | None) -> tuple[Dim, ...] | None:
+def _leading_dims(value: ir.Value | None) -> tuple[Dim, ...] | None:
     """The first two axes of `(batch, sequence, width)`; None for anything else."""
     found = None if value is None else dims(value)
     return found[:2] if found is not None and len(found) == 3 and None not in found[:2] else None
@@ -93,7 +93,7 @@ def _root(attention: ir.Node) -> ir.Value:
     assert query is not None  # the operator's one input that is not optional
     reached = [query]
     for value in reached:
-        reached += [source for source in _sources(value, _rows(query)) if source not in reached]
+        reached += [source for source in _sources(value, _leading_dims(query)) if source not in reached]
     return next(value for value in reversed(reached) if _makes(value, query))
 
 
@@ -102,7 +102,7 @@ def _sources(value: ir.Value, rows: tuple[Dim, ...] | None) -> list[ir.Value]:
     node = value.producer()
     if node is None or rows is None:
         return []
-    found = [source for source in node.inputs if source is not None and _rows(source) == rows]
+    found = [source for source in node.inputs if source is not None and _leading_dims(source) == rows]
     return found if is_token_wise(node, found) else []
 
 
@@ -112,7 +112,7 @@ def _makes(root: ir.Value, value: ir.Value) -> bool:
     for item in seen:
         if item is root:
             continue
-        found = _sources(item, _rows(value))
+        found = _sources(item, _leading_dims(value))
         if not found:
             return False
         seen += [source for source in found if source not in seen]
@@ -145,7 +145,7 @@ class _Packed:
     ends: ir.Value
 
 
-def _rewrite(graph: ir.Graph, root: ir.Value, inner: set[ir.Node], biases: _Biases) -> None:
+def _leave_padding_out(graph: ir.Graph, root: ir.Value, inner: set[ir.Node], biases: _Biases) -> None:
     order = [node for node in graph if node in inner]
     packed = _without_padding(graph, root, order[0])
     made: list[ir.Value] = []

@@ -41,7 +41,7 @@ class PackQKV:
                 continue
             packed: dict[_Values, ir.Value] = {}
             for group, adds in zip(groups, biases, strict=True):
-                _rewrite(graph, group, adds, packed)
+                _merge_projections(graph, group, adds, packed)
             rewrites += len(groups)
         return finish(model, rewrites, refusals, "no two projections share an input")
 
@@ -87,7 +87,9 @@ def _width(matmul: ir.Node) -> int:
     return int(weight.shape[1])
 
 
-def _rewrite(graph: ir.Graph, group: list[ir.Node], adds: list[BiasAdd], packed: dict[_Values, ir.Value]) -> None:
+def _merge_projections(
+    graph: ir.Graph, group: list[ir.Node], adds: list[BiasAdd], packed: dict[_Values, ir.Value]
+) -> None:
     widths = [_width(node) for node in group]
     x = group[0].inputs[0]
     assert x is not None  # the groups are keyed by it

@@ -41,7 +41,7 @@ class PoolEarly:
             except NoMatch as reason:
                 refusals.append(str(reason))
                 continue
-            _rewrite(model.graph, gather, position, inner, shape)
+            _gather_early(model.graph, gather, position, inner, shape)
             rewrites += 1
         if rewrites:
             # The positions stood behind the layers that now read them.
@@ -131,7 +131,9 @@ def _takes_one_query(node: ir.Node, shape: tuple[Dim, Dim]) -> bool:
     )
 
 
-def _rewrite(graph: ir.Graph, gather: ir.Node, position: ir.Value, inner: set[ir.Node], shape: tuple[Dim, Dim]) -> None:
+def _gather_early(
+    graph: ir.Graph, gather: ir.Node, position: ir.Value, inner: set[ir.Node], shape: tuple[Dim, Dim]
+) -> None:
     rows: dict[ir.Value, ir.Value] = {}
     outside = [
         (node, index, value)

@@ -36,7 +36,7 @@ class FuseSkipLayerNorm:
             except NoMatch as reason:
                 refusals.append(str(reason))
                 continue
-            _rewrite(model.graph, match)
+            _fuse(model.graph, match)
             rewrites += 1
         return finish(model, rewrites, refusals, "no LayerNormalization occurs")
 
@@ -81,7 +81,7 @@ def _is_row(value: ir.Value | None, size: object) -> bool:
     return tensor is not None and tensor.shape == (size,)
 
 
-def _rewrite(graph: ir.Graph, match: _SkipNorm) -> None:
+def _fuse(graph: ir.Graph, match: _SkipNorm) -> None:
     total, normed = match.add.outputs[0], match.norm.outputs[0]
     shared = only_user(total) is None
     fused = ir.node(

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stcompile.compiler.dotted import split_shared
-from stcompile.compiler.parity.report import shortened
+from stcompile.compiler.parity.probes import shortened
 
 
 def megabytes(size: int) -> str:
@@ -174,15 +174,15 @@ def _add_modules(table: Table, modules: list[dict[str, Any]], indent: str) -> No
 
 
 def _artifact(found: dict[str, Any]) -> Group:
-    manifest = found["manifest"]
-    facts = _table(f"{manifest['source']['name']} as {manifest['target']}", "fact", "value")
+    manifest, report = found["manifest"], found["report"]
+    facts = _table(f"{report['source']['name']} as {manifest['target']}", "fact", "value")
     text = manifest["text"]
-    stack = " > ".join(module["type"] for module in manifest["source"]["modules"])
+    stack = " > ".join(module["type"] for module in report["source"]["modules"])
     rows = {
         "module stack": stack,
-        "recipe": manifest["recipe"],
+        "recipe": report["recipe"],
         "engine": f"{manifest['engine']['name']}, {manifest['engine']['precision']}",
-        "shaped for": manifest["provider"] + (", packed" if manifest["engine"]["packed"] else ""),
+        "shaped for": report["provider"] + (", packed" if manifest["engine"]["packed"] else ""),
         "dimensions": manifest["truncate_dim"] or manifest["dim"],
         "max sequence length": text["max_seq_length"] or "unlimited",
         "similarity": manifest["similarity"],
@@ -190,27 +190,25 @@ def _artifact(found: dict[str, Any]) -> Group:
         "batch-invariant": "yes" if manifest["batch_invariant"] else "no",
         "prompts": ", ".join(name for name, value in manifest["prompts"].items() if value) or "none",
         "size": megabytes(found["size"]),
-        "source fingerprint": manifest["source"]["fingerprint"][:16],
-        "versions": _pairs(manifest["versions"]),
+        "source fingerprint": report["source"]["fingerprint"][:16],
+        "versions": _pairs(report["versions"]),
     }
     for key, value in rows.items():
         facts.add_row(key, escape(str(value)))
-    for note in manifest["notes"]:
+    for note in report["notes"]:
         facts.add_row("note", escape(note))
     files = _table("Files", "file", "size", "sha256")
     for entry in manifest["files"]:
         files.add_row(entry["path"], megabytes(entry["size"]), entry["sha256"][:16])
     passes = _table("Passes", "pass", "rewrites", "refused because")
-    for item in manifest["passes"]:
+    for item in report["passes"]:
         passes.add_row(item["name"], str(item["rewrites"]), escape("; ".join(item["refusals"])))
     parts: list[Any] = [facts, files, passes]
-    if manifest["distillation"]:
-        parts.append(Text(distillation(manifest["distillation"])))
-    if manifest["quantization"]:
-        parts.append(plan(manifest["quantization"]))
-    if manifest["parity"]:
-        parts.append(Text(f"Parity: {_pairs(manifest['parity'])}"))
-    return Group(*parts)
+    if report["distillation"]:
+        parts.append(Text(distillation(report["distillation"])))
+    if report["quantization"]:
+        parts.append(plan(report["quantization"]))
+    return Group(*parts, parity(manifest["target"], report["parity"]))
 
 
 def _routing(routing: dict[str, Any] | None) -> dict[str, str]:

@@ -26,6 +26,7 @@ from rich.table import Table
 
 from stcompile import __version__
 from stcompile.artifact import Artifact, open_artifact
+from stcompile.artifact.report import read_report
 from stcompile.cli.textfiles import read_texts
 from stcompile.compiler.tune.bench import processor
 from stcompile.errors import InputError, MissingExtraError, StcompileError
@@ -179,7 +180,7 @@ def given_artifacts(given: Sequence[Path], model: Path) -> list[Artifact]:
     opened = [open_artifact(folder) for folder in given]
     expected = load_stack(model).fingerprint() if opened else ""
     for artifact in opened:
-        if artifact.manifest.source.fingerprint != expected:
+        if read_report(artifact).source.fingerprint != expected:
             raise InputError(f"{artifact.folder} was not compiled from {model}: pass its own model with --model")
     return opened
 

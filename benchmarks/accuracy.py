@@ -47,6 +47,7 @@ from benchmarks._quality import (
 )
 from benchmarks.targets import EVERY_TARGET, add_targets_option, chosen_targets
 from stcompile.artifact import Artifact
+from stcompile.artifact.report import read_report
 from stcompile.compiler.metrics import distance, rounded, spearman
 from stcompile.compiler.scored_pairs import ScoredPair, read_scored_pairs
 from stcompile.runtime.encoder import Encoder
@@ -261,7 +262,7 @@ def _measure(
         lost = 100 * (reference.ndcg - tasks.ndcg) / reference.ndcg
     return Accuracy(
         who=artifact.manifest.target,
-        recipe=artifact.manifest.recipe,
+        recipe=read_report(artifact).recipe,
         megabytes=artifact.size / 1e6,
         max_abs_error=float(apart.abs_error.max()),
         mean_cosine=float(apart.cosine.mean()),

@@ -39,6 +39,7 @@ from benchmarks._common import (
 )
 from benchmarks._quality import even_sample, joined_texts
 from stcompile.artifact import Artifact
+from stcompile.artifact.report import read_report
 from stcompile.compiler.metrics import distance, rounded
 from stcompile.compiler.tune.bench import interleave, speedup
 from stcompile.errors import ParityError
@@ -192,7 +193,7 @@ def _measured(
 
 
 def _plan_facts(artifact: Artifact) -> dict[str, Any]:
-    done = artifact.manifest.quantization
+    done = read_report(artifact).quantization
     assert done is not None
     return {
         "megabytes": round(artifact.size / 1e6, 1),

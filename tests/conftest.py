@@ -16,7 +16,9 @@ import numpy.typing as npt
 import pytest
 
 import stcompile
-from stcompile.artifact.manifest import SCHEMA_VERSION, GraphSpec, Manifest, ModuleSummary, Source, TensorSpec, TextSpec
+from stcompile.artifact.manifest import SCHEMA_VERSION, GraphSpec, Manifest, TensorSpec, TextSpec
+from stcompile.artifact.report import ModuleSummary, ParityReport, Report, Source
+from stcompile.artifact.target import Tolerance
 from stcompile.errors import StcompileError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -233,8 +235,6 @@ def manifest() -> Manifest:
     return Manifest(
         schema_version=SCHEMA_VERSION,
         target="onnx-fp32",
-        recipe="float32",
-        provider="cpu",
         batch_invariant=True,
         optimization_level="basic",
         dim=8,
@@ -242,14 +242,39 @@ def manifest() -> Manifest:
         similarity="cosine",
         prompts={"query": "Frage: ", "document": ""},
         default_prompt_name=None,
-        source=Source("small", "ab" * 32, (ModuleSummary("Pooling", {"pooling_mode": "mean"}),)),
         text=TextSpec("transformer", "more/tokenizer.json", 64, "right", "right", 0, 0, (101, 102)),
-        graphs=(GraphSpec("", "model.onnx", None, 23, inputs, (vectors,)),),
+        graphs=(GraphSpec("", "model.onnx", None, inputs, (vectors,)),),
+    )
+
+
+@pytest.fixture
+def report() -> Report:
+    """A small report of nothing."""
+    return Report(
+        source=Source("small", "ab" * 32, (ModuleSummary("Pooling", {"pooling_mode": "mean"}),)),
+        recipe="float32",
+        provider="cpu",
+        opsets={"": 23},
         passes=(),
         quantization=None,
-        parity=None,
+        distillation=None,
         notes=("größer als nötig",),
         versions={"stcompile": "0.1.0"},
+        parity=ParityReport(
+            target="onnx-fp32",
+            num_texts=250,
+            max_abs_error=3e-7,
+            min_cosine=1.0,
+            mean_cosine=1.0,
+            neighbour_overlap=1.0,
+            batch_invariance=0.9999999,
+            reference_batch_invariance=1.0,
+            worst_text="größer",
+            tolerance=Tolerance(1e-5, 0.99999, 0.99999, None),
+            failures=(),
+            texts_sha256="cd" * 32,
+            reference="sentence-transformers 6.2.0",
+        ),
     )
 
 

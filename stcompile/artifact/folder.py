@@ -16,7 +16,7 @@ WORK_NAME = ".stcompile-export"
 
 _CHUNK = 1 << 20
 
-_LARGEST_MANIFEST = 64 << 20
+_LARGEST_JSON = 64 << 20
 
 # What is no part of a folder's content: an export at work, and what a filesystem keeps in its root.
 FILESYSTEM_NAMES = frozenset((WORK_NAME, "lost+found"))
@@ -79,9 +79,21 @@ def read_manifest(root: Path) -> Manifest:
             raise ArtifactError(f"there is no artifact at {root}: check the path, or run stcompile export first")
         if not path.is_file():
             raise ArtifactError(f"{root} is not an stcompile artifact: it has no {MANIFEST_NAME}")
-        if path.stat().st_size > _LARGEST_MANIFEST:
-            raise ArtifactError(f"{path} is larger than {_LARGEST_MANIFEST >> 20} MB: it is not an stcompile manifest")
-        return Manifest.from_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error}") from error
+    return Manifest.from_json(read_text(path))
+
+
+def read_text(path: Path) -> str:
+    """The text of an artifact's JSON file.
+
+    Raises:
+        ArtifactError: it cannot be read, or is larger than any that was written.
+    """
+    try:
+        if path.stat().st_size > _LARGEST_JSON:
+            raise ArtifactError(f"{path} is larger than {_LARGEST_JSON >> 20} MB: it is not an stcompile {path.stem}")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{path} cannot be read: {error}") from error
 

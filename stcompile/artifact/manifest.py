@@ -1,25 +1,33 @@
-"""The artifact's contract: frozen dataclasses to and from `manifest.json`.
+"""The artifact's contract: what the runtime needs, as frozen dataclasses to and from `manifest.json`.
 
-The format is versioned by `schema_version` and only ever grows: a later stcompile reads every older
-manifest, and an older stcompile refuses a newer one by name. See docs/artifact-format.md.
+What was done to make the artifact, and the proof of it, is `report.json`. The format is versioned by `schema_version`:
+a later stcompile reads every older manifest, and an older stcompile refuses a newer one by name. See
+docs/artifact-format.md.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
-import json
-import math
-import re
 import reprlib
-import types
-import typing
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import PurePosixPath
-from typing import Annotated, Any, Final, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
 
+from stcompile.artifact import older
+from stcompile.artifact.fields import (
+    Count,
+    Dim,
+    FilePath,
+    Id,
+    Sha256,
+    built,
+    canonical,
+    one_of,
+    read_json,
+    to_json,
+    whole,
+)
 from stcompile.errors import ArtifactError
 
 SCHEMA_VERSION = 4
@@ -47,93 +55,12 @@ SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 # Front ends whose texts lie behind each other, told apart by `offsets`, and those of padded rows.
 FLAT_KINDS, PADDED_KINDS = ("static", "bow"), ("transformer", "words")
 
-_PROVIDERS = ("cpu", "cuda")
-_SIDES = ("right", "left")
 _DTYPES = ("bool", "int32", "int64", "float16", "float32")
 
-# Real manifests have about eight levels; Python's own limit would be met later, somewhere in the middle.
-_DEEPEST = 64
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class _Whole:
-    """A whole number within bounds, both included."""
-
-    least: int
-    most: int
-
-    @property
-    def wanted(self) -> str:
-        return f"a whole number from {self.least} to {self.most}"
-
-    def allows(self, value: Any) -> bool:
-        return bool(self.least <= value <= self.most)
-
-
-@dataclass(frozen=True)
-class _OneOf:
-    """One of a few names."""
-
-    names: tuple[str, ...]
-
-    @property
-    def wanted(self) -> str:
-        return f"one of {', '.join(self.names)}"
-
-    def allows(self, value: Any) -> bool:
-        return value in self.names
-
-
-@dataclass(frozen=True)
-class _Finite:
-    """A number that is neither infinite nor none."""
-
-    wanted: str = "a finite number"
-
-    def allows(self, value: Any) -> bool:
-        try:
-            return math.isfinite(value)
-        except OverflowError:  # JSON's whole numbers may have any number of digits
-            return False
-
-
-@dataclass(frozen=True)
-class _Hash:
-    """A sha256 as hexadecimal digits."""
-
-    wanted: str = "64 hexadecimal digits"
-
-    def allows(self, value: Any) -> bool:
-        return _SHA256.fullmatch(value) is not None
-
-
-@dataclass(frozen=True)
-class _Inside:
-    """A file's path relative to the artifact, with slashes, spelt in the one way there is."""
-
-    wanted: str = "a file inside the artifact"
-
-    def allows(self, value: Any) -> bool:
-        path = PurePosixPath(value)
-        foreign = any(character in value for character in "\\:\0")
-        return not (foreign or path.is_absolute() or ".." in path.parts or str(path) != value or not path.parts)
-
-
-# What a field may hold beyond its type; `_convert` reads it.
-Count = Annotated[int, _Whole(0, 2**63 - 1)]
-Dim = Annotated[int, _Whole(1, 2**31 - 1)]
-Id = Annotated[int, _Whole(0, 2**31 - 1)]
-Real = Annotated[float, _Finite()]
-Sha256 = Annotated[str, _Hash()]
-FilePath = Annotated[str, _Inside()]
-Side = Annotated[str, _OneOf(_SIDES)]
+Side = Annotated[str, one_of("right", "left")]
 
 # Positions that every text is padded to are memory and time of every run.
-Positions = Annotated[int, _Whole(1, 2**16)]
+Positions = Annotated[int, whole(1, 2**16)]
 
 
 @dataclass(frozen=True)
@@ -147,7 +74,7 @@ class TensorSpec:
     """
 
     name: str
-    dtype: Annotated[str, _OneOf(_DTYPES)]
+    dtype: Annotated[str, one_of(*_DTYPES)]
     axes: tuple[str, ...]
 
 
@@ -195,7 +122,7 @@ class TextSpec:
 
     kind: str
     tokenizer: FilePath
-    max_seq_length: Annotated[int, _Whole(1, 2**63 - 1)] | None
+    max_seq_length: Annotated[int, whole(1, 2**63 - 1)] | None
     padding_side: Side = "right"
     truncation_side: Side = "right"
     pad_id: Id = 0
@@ -216,7 +143,6 @@ class GraphSpec:
         route: the route's name; empty where the stack has no Router.
         file: the graph's file, relative to the artifact.
         external_data: the file of weights outside the graph, above 2 GB or shared with other routes; None without.
-        opset: version of the `ai.onnx` operator set.
         inputs: in the graph's order.
         outputs: `sentence_embedding` first, then what `--outputs` asked for.
         dim: width of its sentence embedding before `truncate_dim`; None means the manifest's.
@@ -227,12 +153,11 @@ class GraphSpec:
     route: str
     file: FilePath
     external_data: FilePath | None
-    opset: Annotated[int, _Whole(1, 1000)]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     dim: Dim | None = None
     text: TextSpec | None = None
-    token_budget: Annotated[int, _Whole(1, 2**31 - 1)] | None = None
+    token_budget: Annotated[int, whole(1, 2**31 - 1)] | None = None
 
 
 @dataclass(frozen=True)
@@ -251,38 +176,6 @@ class RoutingSpec:
 
 
 @dataclass(frozen=True)
-class ModuleSummary:
-    """One module of the stack as the graph holds it: its class and its configuration."""
-
-    type: str
-    config: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where the artifact came from.
-
-    Attributes:
-        name: the model folder's name or the hub id; never a path of the machine that compiled it.
-        fingerprint: sha256 over the configuration, the weights and the tokenizer as they were read.
-        modules: the module stack, in order.
-    """
-
-    name: str
-    fingerprint: Sha256
-    modules: tuple[ModuleSummary, ...]
-
-
-@dataclass(frozen=True)
-class PassSummary:
-    """What one graph pass did: how often it rewrote, and why it refused where it nearly applied."""
-
-    name: str
-    rewrites: Count
-    refusals: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class EngineSpec:
     """What runs the graphs.
 
@@ -292,134 +185,14 @@ class EngineSpec:
             `bfloat16`, which a CPU without it must refuse.
         native: whether the graphs have operators of the package's own, which not every CPU runs.
         packed: whether the graphs leave padding out, with operators that only a GPU has.
+        saturates: whether sums of 8-bit products do not fit where the CPU has no VNNI, as of weights before schema 3.
     """
 
-    name: Annotated[str, _OneOf(ENGINES)] = ONNXRUNTIME
-    precision: Annotated[str, _OneOf(PRECISIONS)] = "float32"
+    name: Annotated[str, one_of(*ENGINES)] = ONNXRUNTIME
+    precision: Annotated[str, one_of(*PRECISIONS)] = "float32"
     native: bool = False
     packed: bool = False
-
-
-@dataclass(frozen=True)
-class CalibrationSummary:
-    """The texts that ranges and strengths were chosen on: their name, number, tokens and sha256."""
-
-    name: str
-    texts: Count
-    tokens: Count
-    sha256: Sha256
-
-
-@dataclass(frozen=True)
-class LayerSummary:
-    """The matrix multiplications that read one tensor, and how they are computed.
-
-    Attributes:
-        name: what the model calls their weights.
-        route: the route of the graph they are in.
-        matmuls: how many they are.
-        scheme: `static`, `per-token`, `per-batch`, `weights` or `float32`.
-        bits: of the weights.
-        observer: of `static`: what chose the range, `min-max`, `percentile` or `entropy`.
-        smoothing: SmoothQuant's strength; None without.
-        error: relative error of the layer's output on the calibration texts, root mean square over tokens; None where
-            it was not measured.
-        sensitivity: what this layer alone costs the sentence embedding, 1 - mean cosine; None where not measured.
-        reason: why it is not computed the cheapest way; empty where it is.
-    """
-
-    name: str
-    route: str
-    matmuls: Count
-    scheme: str
-    bits: Annotated[int, _Whole(1, 64)]
-    observer: str = ""
-    smoothing: Real | None = None
-    error: Real | None = None
-    sensitivity: Real | None = None
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class BudgetSummary:
-    """The accuracy that was asked for, and what was reached on the texts it was searched on.
-
-    Attributes:
-        measure: `min_cosine`, `mean_cosine_drop` or `spearman_drop`.
-        limit: smallest allowed cosine, or largest allowed drop, as a share.
-        reached: the same measure of the plan that was chosen.
-        texts: number of texts, or scored pairs.
-        steps: moves to a higher precision that were needed.
-    """
-
-    measure: str
-    limit: Real
-    reached: Real
-    texts: Count
-    steps: Count
-
-
-@dataclass(frozen=True)
-class QuantizationSummary:
-    """What the quantization recipe did.
-
-    Attributes:
-        scheme: the recipe's name, e.g. `dynamic`.
-        matmuls: number of matrix multiplications that run in 8 bits.
-        embeddings: number of embedding tables stored in 8 bits.
-        kept: what stayed in higher precision, how many and why, e.g. `2 LSTM: ...`.
-        calibration: the texts it was calibrated on; None where none were needed.
-        layers: the plan, layer by layer.
-        budget: the accuracy that was asked for; None where the recipe's own was taken.
-    """
-
-    scheme: str
-    matmuls: Count
-    embeddings: Count
-    kept: tuple[str, ...] = ()
-    calibration: CalibrationSummary | None = None
-    layers: tuple[LayerSummary, ...] = ()
-    budget: BudgetSummary | None = None
-
-
-@dataclass(frozen=True)
-class ParitySummary:
-    """The verdict that let the artifact be published; the whole report is in `parity.json`.
-
-    Its fields are those of `ParityReport`; `reference` is empty in artifacts of before there was a choice: our own
-    modules judged them.
-    """
-
-    num_texts: Count
-    max_abs_error: Real
-    min_cosine: Real
-    mean_cosine: Real
-    neighbour_overlap: Real
-    batch_invariance: Real
-    reference_batch_invariance: Real
-    reference: str = ""
-
-
-@dataclass(frozen=True)
-class DistillationSummary:
-    """A model distilled into static token embeddings, and the quality that cost.
-
-    Attributes:
-        fingerprint: sha256 of the model it was distilled from, see `Source`.
-        pca_dims: dimensions kept by principal component analysis; None keeps all.
-        measure: `spearman`, rank correlation with the scores of pairs of texts, or `neighbour_overlap`, the share of
-            each text's ten nearest texts that are the model's own.
-        texts: how many texts, or pairs, it was measured on.
-        teacher: the measure of the model itself.
-        student: the measure of what it was distilled into.
-    """
-
-    fingerprint: Sha256
-    pca_dims: Dim | None
-    measure: str
-    texts: Count
-    teacher: Real
-    student: Real
+    saturates: bool = False
 
 
 @dataclass(frozen=True)
@@ -433,13 +206,11 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything the runtime needs to know, and everything a person may ask of an artifact.
+    """Everything the runtime needs to know, and what a caller may rely on.
 
     Attributes:
         schema_version: the format's version, `SCHEMA_VERSION` when written.
         target: name of the target, e.g. `onnx-int8`.
-        recipe: the recipe behind the name, e.g. `dynamic`.
-        provider: the execution provider whose passes shaped the graph, `cpu` or `cuda`.
         batch_invariant: whether a text's vector is independent of its batch mates.
         optimization_level: what the engine may still rewrite at load; more would undo the passes.
         dim: width of a sentence embedding before `truncate_dim`.
@@ -447,38 +218,29 @@ class Manifest:
         similarity: `cosine`, `dot`, `euclidean` or `manhattan`.
         prompts: prompt name to text.
         default_prompt_name: the prompt plain `encode` uses, or None.
-        notes: what a user should know of this model, e.g. that its reference depends on padding.
-        versions: package name to version, of what compiled the artifact.
+        text: the text front end.
+        graphs: one, or one a route.
+        files: every other file of the artifact.
         padding: `longest`, or `none` where padding would change the model's vectors: then only texts of one length
             share a batch.
         routing: which graph answers which task; None where there is one graph for all.
-        distillation: what a static model was distilled from; None for every other target.
         engine: what runs the graphs.
     """
 
-    schema_version: Annotated[int, _Whole(1, SCHEMA_VERSION)]
+    schema_version: Annotated[int, whole(1, SCHEMA_VERSION)]
     target: str
-    recipe: str
-    provider: Annotated[str, _OneOf(_PROVIDERS)]
     batch_invariant: bool
-    optimization_level: Annotated[str, _OneOf(OPTIMIZATION_LEVELS)]
+    optimization_level: Annotated[str, one_of(*OPTIMIZATION_LEVELS)]
     dim: Dim
     truncate_dim: Dim | None
-    similarity: Annotated[str, _OneOf(SIMILARITIES)]
+    similarity: Annotated[str, one_of(*SIMILARITIES)]
     prompts: dict[str, str]
     default_prompt_name: str | None
-    source: Source
     text: TextSpec
     graphs: tuple[GraphSpec, ...]
-    passes: tuple[PassSummary, ...]
-    quantization: QuantizationSummary | None
-    parity: ParitySummary | None
-    notes: tuple[str, ...]
-    versions: dict[str, str]
-    files: tuple[FileEntry, ...] = field(default=())
-    padding: Annotated[str, _OneOf(PADDINGS)] = LONGEST
+    files: tuple[FileEntry, ...] = ()
+    padding: Annotated[str, one_of(*PADDINGS)] = LONGEST
     routing: RoutingSpec | None = None
-    distillation: DistillationSummary | None = None
     engine: EngineSpec = EngineSpec()
 
     def dim_of(self, graph: GraphSpec) -> int:
@@ -492,7 +254,7 @@ class Manifest:
     def to_json(self) -> str:
         """The file's text; `digest` covers everything else, so that a changed manifest is noticed."""
         body = dataclasses.asdict(self)
-        return json.dumps({**body, "digest": _digest(body)}, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+        return to_json({**body, "digest": _digest(body)})
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
@@ -501,34 +263,31 @@ class Manifest:
         Raises:
             ArtifactError: not JSON, not a manifest, of a newer schema, changed since it was written, or malformed.
         """
-        try:
-            body = json.loads(text, parse_constant=_no_constant)
-        except (ValueError, RecursionError) as error:
-            raise ArtifactError(f"{MANIFEST_NAME} is not valid JSON ({error}): export the model again") from error
-        version = body.get("schema_version") if isinstance(body, dict) else None
-        if not isinstance(version, int) or isinstance(version, bool):
-            raise ArtifactError(f"{MANIFEST_NAME} is not an stcompile manifest: it has no schema_version")
-        if version > SCHEMA_VERSION:
-            raise ArtifactError(
-                f"the artifact has schema version {reprlib.repr(version)}, this stcompile reads up to "
-                f"{SCHEMA_VERSION}: pip install --upgrade stcompile"
-            )
-        if _is_deeper(body, _DEEPEST):
-            raise ArtifactError(f"{MANIFEST_NAME} is malformed (more than {_DEEPEST} levels): export the model again")
-        digest = body.pop("digest", None)
-        try:
-            changed = digest != _digest(body)
-        except UnicodeEncodeError as error:
-            raise ArtifactError(f"{MANIFEST_NAME} is not valid JSON ({error}): export the model again") from error
-        if changed:
-            raise ArtifactError(f"{MANIFEST_NAME} was changed after the export: export the model again")
-        try:
-            manifest = _build(cls, body, "")
-        except _MalformedError as error:
-            raise ArtifactError(f"{MANIFEST_NAME} is malformed ({error}): export the model again") from error
+        manifest = built(cls, older.manifest_of(read_body(text)), MANIFEST_NAME)
         for problem in _contradictions(manifest):
             raise ArtifactError(f"{MANIFEST_NAME} contradicts itself ({problem}): export the model again")
         return manifest
+
+
+def read_body(text: str) -> dict[str, Any]:
+    """What a manifest of any schema holds, as it was written.
+
+    Raises:
+        ArtifactError: not JSON, not a manifest, of a newer schema, or changed since it was written.
+    """
+    body: dict[str, Any] = read_json(text, MANIFEST_NAME)
+    version = body.get("schema_version") if isinstance(body, dict) else None
+    if not isinstance(version, int) or isinstance(version, bool):
+        raise ArtifactError(f"{MANIFEST_NAME} is not an stcompile manifest: it has no schema_version")
+    if version > SCHEMA_VERSION:
+        raise ArtifactError(
+            f"the artifact has schema version {reprlib.repr(version)}, this stcompile reads up to "
+            f"{SCHEMA_VERSION}: pip install --upgrade stcompile"
+        )
+    digest = body.pop("digest", None)
+    if digest != _digest(body):
+        raise ArtifactError(f"{MANIFEST_NAME} was changed after the export: export the model again")
+    return body
 
 
 def _contradictions(manifest: Manifest) -> Iterator[str]:
@@ -564,85 +323,5 @@ def _contradictions_of(graph: GraphSpec, text: TextSpec, dim: int) -> Iterator[s
         yield f"dim is {dim}, and the graph's {reprlib.repr(axes[-1])}"
 
 
-class _MalformedError(Exception):
-    """Which field of a manifest is wrong, and what it must be."""
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number")
-
-
-def _is_deeper(value: Any, levels: int) -> bool:
-    if isinstance(value, dict):
-        value = list(value.values())
-    return isinstance(value, list) and (levels == 0 or any(_is_deeper(item, levels - 1) for item in value))
-
-
 def _digest(body: dict[str, Any]) -> str:
-    canonical = json.dumps(body, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def _build(kind: type[T], body: Any, where: str) -> T:
-    if not isinstance(body, dict):
-        raise _wrong(where, "an object", body)
-    hints = _hints(typing.cast(Any, kind))
-    values = {}
-    for item in dataclasses.fields(typing.cast(Any, kind)):
-        name = f"{where}.{item.name}" if where else item.name
-        if item.name in body:
-            values[item.name] = _convert(hints[item.name], body[item.name], name)
-        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
-            raise _MalformedError(f"{name} is missing")
-    return kind(**values)
-
-
-@functools.cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return typing.get_type_hints(kind, include_extras=True)
-
-
-# JSON's name of a type, and the types that are read as it.
-_PLAIN: dict[Any, tuple[str, tuple[type, ...]]] = {
-    str: ("text", (str,)),
-    bool: ("true or false", (bool,)),
-    int: ("a whole number", (int,)),
-    float: ("a number", (float, int)),
-}
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    """A field's value by its type: what JSON says otherwise is refused."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return value
-    if origin is Annotated:
-        rule = arguments[1]
-        found = _convert(arguments[0], value, where)
-        if not rule.allows(found):
-            raise _wrong(where, rule.wanted, value)
-        return found
-    if origin in (typing.Union, types.UnionType):
-        inner = next(arg for arg in arguments if arg is not type(None))
-        return None if value is None else _convert(inner, value, where)
-    if origin in (tuple, dict):
-        return _convert_all(origin, arguments, value, where)
-    if dataclasses.is_dataclass(hint):
-        return _build(typing.cast(type, hint), value, where)
-    wanted, kinds = _PLAIN[hint]
-    if not isinstance(value, kinds) or (isinstance(value, bool) and hint is not bool):
-        raise _wrong(where, wanted, value)
-    return value
-
-
-def _convert_all(origin: type, arguments: tuple[Any, ...], value: Any, where: str) -> Any:
-    """A list's items, or an object's values, by their type."""
-    if origin is tuple and isinstance(value, list):
-        return tuple(_convert(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value))
-    if origin is dict and isinstance(value, dict):
-        return {key: _convert(arguments[1], item, f"{where}.{reprlib.repr(key)}") for key, item in value.items()}
-    raise _wrong(where, "a list" if origin is tuple else "an object", value)
-
-
-def _wrong(where: str, wanted: str, value: Any) -> _MalformedError:
-    return _MalformedError(f"{where} must be {wanted}, got {reprlib.repr(value)}")
+    return hashlib.sha256(canonical(body)).hexdigest()

@@ -6,6 +6,7 @@ import difflib
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from stcompile.artifact.fields import Real
 from stcompile.errors import TargetError
 from stcompile.kernels import native
 from stcompile.kernels.cpu_features import adds_int8_products, computes_bfloat16
@@ -32,10 +33,10 @@ class Tolerance:
             recipe cannot hold it. Not judged for a model whose torch vectors depend on padding themselves.
     """
 
-    max_abs_error: float | None
-    min_cosine: float
-    mean_cosine: float
-    batch_invariance: float | None
+    max_abs_error: Real | None
+    min_cosine: Real
+    mean_cosine: Real
+    batch_invariance: Real | None
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from stcompile.artifact.report import read_report
 from stcompile.artifact.target import PCA_DIMS, Target
 from stcompile.cli import render
 from stcompile.cli.console import out, print_json, spinner
@@ -117,18 +117,17 @@ def export(
     )
     source = ModelSource(model, revision, cache_dir, trust_remote_code, follow_links)
     artifact = run_export(source, destination, options, spinner)
-    plan = artifact.manifest.quantization
-    report = json.loads((artifact.folder / "parity.json").read_text(encoding="utf-8"))
-    distillation = artifact.manifest.distillation
+    report = read_report(artifact)
+    plan, distillation, parity = report.quantization, report.distillation, report.parity.to_dict()
     if as_json:
-        found = {"artifact": str(artifact.folder), "target": target, "size": artifact.size, "parity": report}
+        found = {"artifact": str(artifact.folder), "target": target, "size": artifact.size, "parity": parity}
         quality = {} if distillation is None else {"distillation": dataclasses.asdict(distillation)}
         planned = {} if plan is None else {"quantization": dataclasses.asdict(plan)}
         print_json({**found, **quality, **planned})
         return
     if plan is not None and plan.budget is not None:
         out.print(render.plan(dataclasses.asdict(plan)))
-    out.print(render.parity(artifact.manifest.target, report))
+    out.print(render.parity(artifact.manifest.target, parity))
     if distillation is not None:
         out.print(render.distillation(dataclasses.asdict(distillation)))
     out.print(f"{artifact.folder}: {render.megabytes(artifact.size)}", highlight=False, soft_wrap=True)

@@ -23,7 +23,7 @@ def inspect(
     """Show what a model folder or an artifact is.
 
     Of a model folder: its module stack and everything that cannot be compiled. Of an artifact: its manifest, its
-    sizes, what each pass rewrote and why it refused.
+    sizes, what each pass rewrote and why it refused, and the proof.
     """
     from stcompile.compiler.inspection import inspect as inspect_path  # noqa: PLC0415 - only this verb needs it
 

@@ -6,12 +6,11 @@ from typing import Any
 
 from rich import box
 from rich.console import Group
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from stcompile.compiler.dotted import split_shared
-from stcompile.compiler.parity.report import shortened
+from stcompile.compiler.parity.probes import shortened
 
 
 def megabytes(size: int) -> str:
@@ -24,7 +23,7 @@ def parity(target: str, report: dict[str, Any]) -> Table:
     allowed = report["tolerance"]
     verdict = "passed" if report["passed"] else "FAILED"
     table = _table(f"{target} against sentence-transformers: {verdict}", "measure", "value", "allowed")
-    table.add_row("reference", escape(report["reference"]), "")
+    table.add_row("reference", Text(report["reference"]), "")
     table.add_row("texts", str(report["num_texts"]), "")
     table.add_row("max abs error", f"{report['max_abs_error']:.2e}", _bound("<=", allowed["max_abs_error"]))
     table.add_row("min cosine", f"{report['min_cosine']:.6f}", _bound(">=", allowed["min_cosine"]))
@@ -33,7 +32,7 @@ def parity(target: str, report: dict[str, Any]) -> Table:
     invariance = _bound(">=", allowed["batch_invariance"])
     table.add_row("batch invariance (cosine)", f"{report['batch_invariance']:.6f}", invariance)
     table.add_row("  the same of the reference", f"{report['reference_batch_invariance']:.6f}", "")
-    table.add_row("worst text", escape(shortened(report["worst_text"])), "")
+    table.add_row("worst text", Text(shortened(report["worst_text"])), "")
     return table
 
 
@@ -56,7 +55,7 @@ def targets(rows: list[dict[str, Any]]) -> Table:
     table.columns[0].no_wrap = True
     for row in rows:
         invariant = "yes" if row["batch_invariant"] else "no"
-        here = escape("; ".join(row["refusals"] or ["yes", *row["caveats"]]))
+        here = Text("; ".join(row["refusals"] or ["yes", *row["caveats"]]))
         table.add_row(row["name"], row["purpose"], f"{row['min_cosine']:g}", invariant, here)
     return table
 
@@ -97,8 +96,8 @@ def _layers(layers: list[dict[str, Any]]) -> Table:
     for name, row in zip(rest, layers, strict=True):
         why = f"\n  {row['reason']}" if row["reason"] else ""
         table.add_row(
-            escape(name + why),
-            _computed(row),
+            Text(name + why),
+            Text(_computed(row)),
             _number(row["smoothing"], "g"),
             _number(row["error"], ".4f"),
             _number(row["sensitivity"], ".1e"),
@@ -167,22 +166,22 @@ def _model(found: dict[str, Any]) -> Group:
 def _add_modules(table: Table, modules: list[dict[str, Any]], indent: str) -> None:
     for row in modules:
         name = row.get("type_path", row["type"])
-        table.add_row(f"{indent}{row['position']}", escape(name), row["path"], escape(_pairs(row["config"])))
+        table.add_row(f"{indent}{row['position']}", Text(name), Text(row["path"]), Text(_pairs(row["config"])))
         for route, inner in row.get("routes", {}).items():
-            table.add_row("", escape(f"route {route}:"), "", "")
+            table.add_row("", Text(f"route {route}:"), "", "")
             _add_modules(table, inner, f"{indent}{row['position']}.")
 
 
 def _artifact(found: dict[str, Any]) -> Group:
-    manifest = found["manifest"]
-    facts = _table(f"{manifest['source']['name']} as {manifest['target']}", "fact", "value")
+    manifest, report = found["manifest"], found["report"]
+    facts = _table(f"{report['source']['name']} as {manifest['target']}", "fact", "value")
     text = manifest["text"]
-    stack = " > ".join(module["type"] for module in manifest["source"]["modules"])
+    stack = " > ".join(module["type"] for module in report["source"]["modules"])
     rows = {
         "module stack": stack,
-        "recipe": manifest["recipe"],
+        "recipe": report["recipe"],
         "engine": f"{manifest['engine']['name']}, {manifest['engine']['precision']}",
-        "shaped for": manifest["provider"] + (", packed" if manifest["engine"]["packed"] else ""),
+        "shaped for": report["provider"] + (", packed" if manifest["engine"]["packed"] else ""),
         "dimensions": manifest["truncate_dim"] or manifest["dim"],
         "max sequence length": text["max_seq_length"] or "unlimited",
         "similarity": manifest["similarity"],
@@ -190,27 +189,25 @@ def _artifact(found: dict[str, Any]) -> Group:
         "batch-invariant": "yes" if manifest["batch_invariant"] else "no",
         "prompts": ", ".join(name for name, value in manifest["prompts"].items() if value) or "none",
         "size": megabytes(found["size"]),
-        "source fingerprint": manifest["source"]["fingerprint"][:16],
-        "versions": _pairs(manifest["versions"]),
+        "source fingerprint": report["source"]["fingerprint"][:16],
+        "versions": _pairs(report["versions"]),
     }
     for key, value in rows.items():
-        facts.add_row(key, escape(str(value)))
-    for note in manifest["notes"]:
-        facts.add_row("note", escape(note))
+        facts.add_row(key, Text(str(value)))
+    for note in report["notes"]:
+        facts.add_row("note", Text(note))
     files = _table("Files", "file", "size", "sha256")
     for entry in manifest["files"]:
-        files.add_row(entry["path"], megabytes(entry["size"]), entry["sha256"][:16])
+        files.add_row(Text(entry["path"]), megabytes(entry["size"]), Text(entry["sha256"][:16]))
     passes = _table("Passes", "pass", "rewrites", "refused because")
-    for item in manifest["passes"]:
-        passes.add_row(item["name"], str(item["rewrites"]), escape("; ".join(item["refusals"])))
+    for item in report["passes"]:
+        passes.add_row(Text(item["name"]), str(item["rewrites"]), Text("; ".join(item["refusals"])))
     parts: list[Any] = [facts, files, passes]
-    if manifest["distillation"]:
-        parts.append(Text(distillation(manifest["distillation"])))
-    if manifest["quantization"]:
-        parts.append(plan(manifest["quantization"]))
-    if manifest["parity"]:
-        parts.append(Text(f"Parity: {_pairs(manifest['parity'])}"))
-    return Group(*parts)
+    if report["distillation"]:
+        parts.append(Text(distillation(report["distillation"])))
+    if report["quantization"]:
+        parts.append(plan(report["quantization"]))
+    return Group(*parts, parity(manifest["target"], report["parity"]))
 
 
 def _routing(routing: dict[str, Any] | None) -> dict[str, str]:
@@ -221,7 +218,8 @@ def _routing(routing: dict[str, Any] | None) -> dict[str, str]:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+    # What comes from a model or a file is text, never markup.
+    table = Table(title=Text(title, "bold"), title_justify="left", box=box.SIMPLE_HEAD)
     for column in columns:
         table.add_column(column, overflow="fold")
     return table

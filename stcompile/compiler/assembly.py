@@ -1,4 +1,4 @@
-"""What was compiled, as the artifact's manifest tells it."""
+"""What was compiled, as the artifact's manifest and report tell it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,22 @@ from stcompile.artifact.manifest import (
     ONNXRUNTIME,
     OPENVINO,
     SCHEMA_VERSION,
-    DistillationSummary,
     EngineSpec,
     GraphSpec,
     Manifest,
+    TextSpec,
+)
+from stcompile.artifact.report import (
+    Compilation,
+    DistillationSummary,
+    ParityReport,
     PassSummary,
     QuantizationSummary,
+    Report,
     Source,
-    TextSpec,
 )
 from stcompile.artifact.target import Target
 from stcompile.compiler.parity.padding import REFERENCE_INVARIANT
-from stcompile.compiler.parity.report import ParityReport
 from stcompile.compiler.passes import PassRecord, packs
 from stcompile.compiler.stack.module_stack import ModuleStack
 from stcompile.kernels.native import DOMAIN
@@ -73,8 +77,8 @@ def assembled(
     compiled: Sequence[CompiledRoute],
     padding: str,
     distillation: DistillationSummary | None,
-) -> Manifest:
-    """The manifest of an artifact that is still to be judged.
+) -> tuple[Manifest, Compilation]:
+    """The manifest of an artifact that is still to be judged, and what its report is to tell.
 
     Args:
         stack: what was compiled.
@@ -95,11 +99,9 @@ def assembled(
         )
     native = any(DOMAIN in item.graph.graph.opset_imports for item in compiled)
     packed = any(packs(item.passes) for item in compiled)
-    return Manifest(
+    manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         target=target.name,
-        recipe=target.recipe,
-        provider=provider,
         batch_invariant=target.batch_invariant,
         optimization_level="basic",
         dim=stack.dim,
@@ -107,23 +109,28 @@ def assembled(
         similarity=stack.similarity,
         prompts=stack.prompts,
         default_prompt_name=stack.default_prompt_name,
-        source=Source(stack.name, stack.fingerprint(), stack.summaries()),
         text=next(iter(texts.values())),
         graphs=graphs,
+        padding=padding,
+        routing=stack.routing,
+        engine=EngineSpec(OPENVINO if target.is_openvino else ONNXRUNTIME, target.computes_in, native, packed),
+    )
+    done = Compilation(
+        source=Source(stack.name, stack.fingerprint(), stack.summaries()),
+        recipe=target.recipe,
+        provider=provider,
+        opsets={item.route: item.graph.graph.opset_imports[""] for item in compiled},
         passes=_all_passes(compiled),
         quantization=_all_quantization(compiled),
-        parity=None,
+        distillation=distillation,
         notes=(
             *stack.notes(),
             *((_UNPADDED,) if padding == NO_PADDING else ()),
             *(note for item in compiled for note in item.notes),
         ),
         versions=_versions(),
-        padding=padding,
-        routing=stack.routing,
-        distillation=distillation,
-        engine=EngineSpec(OPENVINO if target.is_openvino else ONNXRUNTIME, target.computes_in, native, packed),
     )
+    return manifest, done
 
 
 def _all_passes(compiled: Sequence[CompiledRoute]) -> tuple[PassSummary, ...]:
@@ -157,12 +164,12 @@ def _all_quantization(compiled: Sequence[CompiledRoute]) -> QuantizationSummary 
     )
 
 
-def judged(manifest: Manifest, report: ParityReport) -> Manifest:
-    """The manifest with the verdict that lets it be published."""
+def judged(manifest: Manifest, done: Compilation, parity: ParityReport) -> tuple[Manifest, Report]:
+    """The manifest and the report with the verdict that lets them be published."""
     # 8-bit tables alone keep a text's vector its own; it is activations quantized per batch that do not.
-    tables_only = manifest.quantization is not None and not manifest.quantization.matmuls
-    invariant = manifest.batch_invariant or (tables_only and report.batch_invariance >= REFERENCE_INVARIANT)
-    return dataclasses.replace(manifest, parity=report.summary(), batch_invariant=invariant)
+    tables_only = done.quantization is not None and not done.quantization.matmuls
+    invariant = manifest.batch_invariant or (tables_only and parity.batch_invariance >= REFERENCE_INVARIANT)
+    return dataclasses.replace(manifest, batch_invariant=invariant), Report(**vars(done), parity=parity)
 
 
 def _versions() -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing_extensions import Unpack
 
 from stcompile.artifact import Artifact, Destination, claimed, open_artifact, write_manifest, written
 from stcompile.artifact.manifest import NO_PADDING, TOKENS, GraphSpec, TextSpec
+from stcompile.artifact.report import ParityReport, write_report
 from stcompile.artifact.target import OPENVINO_LENGTH_MULTIPLE, Target
 from stcompile.compiler.assembly import CompiledRoute, assembled, judged
 from stcompile.compiler.parity.front_ends import check_front_ends
@@ -19,7 +20,6 @@ from stcompile.compiler.parity.half import judge_half
 from stcompile.compiler.parity.padding import padding_for
 from stcompile.compiler.parity.quality import Quality
 from stcompile.compiler.parity.reference import check_installed
-from stcompile.compiler.parity.report import ParityReport
 from stcompile.compiler.parity.verify import Proof
 from stcompile.compiler.passes import final_passes, packs, run_pipeline, why_not_packed
 from stcompile.compiler.quantize import RECIPES, QuantizationJob
@@ -36,8 +36,6 @@ from stcompile.compiler.trace.openvino import write_openvino_graphs
 from stcompile.compiler.trace.serialize import write_graphs
 from stcompile.errors import ParityError, UnsupportedError, about
 from stcompile.runtime.arguments import local_path
-
-PARITY_FILE = "parity.json"
 
 # Told of how far a step has come.
 Tell = Callable[[str], None]
@@ -123,19 +121,20 @@ def _run_steps(source: ModelSource, place: Destination, request: ExportRequest, 
             for file, content in tokenizers.items():
                 (folder / file).write_text(content, encoding="utf-8")
             graphs = _write_graphs(target, {item.route: item.graph for item in compiled}, folder, stack.name)
-            manifest = assembled(stack, target, options.provider, specs, graphs, compiled, padding, distillation)
+            manifest, done = assembled(stack, target, options.provider, specs, graphs, compiled, padding, distillation)
             write_manifest(folder, manifest)
         with step("Proving it against sentence-transformers"):
             proof = Proof(open_artifact(folder), stack, source, texts=options.texts)
             name = stack.name
             # They would lie in memory beside the reference's own network.
             del stack, compiled
-            report = proof.judge(request.tolerance, request.device)
-        if not report.passed:
-            raise ParityError(_verdict(name, target, report))
+            parity = proof.judge(request.tolerance, request.device)
+        if not parity.passed:
+            raise ParityError(_verdict(name, target, parity))
         with written(place.path):
-            (folder / PARITY_FILE).write_text(report.to_json(), encoding="utf-8")
-            write_manifest(folder, judged(manifest, report))
+            manifest, report = judged(manifest, done, parity)
+            write_report(folder, report)
+            write_manifest(folder, manifest)
 
 
 def _compiled(stack: ModuleStack, name: str, request: ExportRequest, step: Step) -> CompiledRoute:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stcompile.artifact import Artifact, open_artifact
 from stcompile.artifact.manifest import MANIFEST_NAME
+from stcompile.artifact.report import read_report
 from stcompile.compiler.stack.describe import CUSTOM, ModuleEntry, StackDescription, describe
 from stcompile.compiler.stack.source import ModelSource, SourceOptions
 from stcompile.runtime.arguments import local_path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def inspect(path: str | Path, **options: Unpack[SourceOptions]) -> dict[str, Any]:
-    """Describes a model folder (its stack and everything unsupported) or an artifact (its manifest and sizes).
+    """Describes a model folder (its stack and everything unsupported) or an artifact (its manifest, report and sizes).
 
     Needs neither torch nor an engine, and runs no code of the model.
 
@@ -75,4 +76,5 @@ def _short(entry: ModuleEntry) -> dict[str, Any]:
 
 
 def _artifact(found: Artifact) -> dict[str, Any]:
-    return {"kind": "artifact", "size": found.size, "manifest": dataclasses.asdict(found.manifest)}
+    manifest, report = dataclasses.asdict(found.manifest), read_report(found).to_dict()
+    return {"kind": "artifact", "size": found.size, "manifest": manifest, "report": report}

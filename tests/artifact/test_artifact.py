@@ -7,15 +7,18 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import stcompile
 from stcompile.artifact import claimed, open_artifact, write_manifest, written
 from stcompile.artifact.manifest import MANIFEST_NAME, SCHEMA_VERSION, FileEntry, Manifest, _digest
 from stcompile.errors import ArtifactError
+from tests.conftest import GOLDEN
 
 Tree = dict[str, bytes]
 
@@ -331,6 +334,50 @@ def test_a_damaged_artifact_is_replaced(artifact: Path, manifest: Manifest) -> N
     with staged(artifact) as folder:
         _write(folder, manifest, b"new graph")
     open_artifact(artifact)
+
+
+def _of_last_week(folder: Path) -> None:
+    """Schema 4 before it was released: everything in the manifest, and the proof in parity.json."""
+    body = json.loads((folder / MANIFEST_NAME).read_text())
+    del body["digest"]
+    report = json.loads((folder / "report.json").read_text())
+    (folder / "report.json").rename(folder / "parity.json")
+    for entry in body["files"]:
+        entry["path"] = "parity.json" if entry["path"] == "report.json" else entry["path"]
+    body |= report
+    (folder / MANIFEST_NAME).write_text(json.dumps({**body, "digest": _digest(body)}))
+
+
+FROZEN = ["v1/full_stack-onnx-int8-dynamic", "v2/static_normalize-onnx-fp16", "v3/full_stack-onnx-int8"]
+EARLIER: list[tuple[str, Callable[[Path], object]]] = [
+    *((name, lambda _: None) for name in FROZEN),
+    ("v4/full_stack-onnx-int8", lambda _: None),
+    ("v4/full_stack-onnx-int8", _of_last_week),
+]
+
+
+@pytest.mark.parametrize(("name", "change"), EARLIER, ids=[*(name for name, _ in EARLIER[:-1]), "v4 of last week"])
+def test_an_artifact_of_any_layout_is_replaced(
+    name: str, change: Callable[[Path], object], tmp_path: Path, manifest: Manifest
+) -> None:
+    destination = Path(shutil.copytree(GOLDEN / "artifacts" / name, tmp_path / "home/artifact"))
+    change(destination)
+    encoder = stcompile.load(destination, threads=1)
+    assert encoder.encode("hello").shape == (encoder.get_sentence_embedding_dimension(),)
+    (destination / "notes.txt").write_text("mine")
+    with pytest.raises(ArtifactError, match=r"also holds notes\.txt"), claimed(destination):
+        pytest.fail("no work may be done")
+    (destination / "notes.txt").unlink()
+    with staged(destination) as folder:
+        _write(folder, manifest, b"new graph")
+    assert _tree(destination).keys() == {MANIFEST_NAME, "model.onnx", "more/tokenizer.json"}
+
+
+def test_a_report_beside_an_older_manifest_is_a_foreign_file(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(GOLDEN / "artifacts" / FROZEN[0], tmp_path / "artifact"))
+    (folder / "report.json").write_text("{}")
+    with pytest.raises(ArtifactError, match=r"holds report\.json, which its manifest\.json does not list"):
+        open_artifact(folder)
 
 
 @pytest.mark.parametrize("name", ["weights.data", "model.onnx.data", "more/x", "README.rst", ".hidden", "more/.cache"])

@@ -1,8 +1,10 @@
-"""Manifests that somebody wrote by hand: they load and work, or are refused in one sentence, whatever is in them."""
+"""Manifests and reports that somebody wrote by hand: they load and work, or are refused in one sentence."""
 
 from __future__ import annotations
 
 import copy
+import hashlib
+import io
 import json
 import shutil
 from collections.abc import Iterator
@@ -13,10 +15,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
+from rich.console import Console
 
 import stcompile
 from stcompile.artifact import open_artifact
 from stcompile.artifact.manifest import MANIFEST_NAME, _digest
+from stcompile.cli import render
+from stcompile.compiler.inspection import inspect
 from stcompile.errors import ArtifactError, StcompileError
 from tests.conftest import GOLDEN
 
@@ -28,7 +33,11 @@ REAL = [
     "v2/bow_dense_normalize-onnx-fp32",
     "v3/full_stack-onnx-int8",
     "v3/backbone_qwen3_lasttoken-openvino-int8",
+    "v4/router_first_static_query-onnx-fp32",
 ]
+
+# One of each place where a report was kept, with everything that one may tell.
+REPORTED = ["v1/full_stack-onnx-int8-dynamic", "v3/backbone_qwen3_lasttoken-openvino-int8", "v4/full_stack-onnx-int8"]
 
 # Every kind of value JSON has, and the ones at the edges of what a field may hold.
 VALUES = some.one_of(
@@ -41,6 +50,8 @@ VALUES = some.one_of(
     some.sampled_from(["../model.onnx", "/etc/hostname", "a\0b", "manifest.json", "tokenizer.json", "model.onnx"]),
     some.sampled_from(["input_ids", "offsets", "prompt_length", "token_type_ids", "sentence_embedding", "openvino"]),
     some.text(max_size=4),
+    # what rich would take for markup
+    some.sampled_from(["[/x]", "[bold", ":smile:", "\\"]),
     some.sampled_from([[], {}, [[]], {"": {}}, ["x"], {"query": 5}, {"query": "x"}, json.loads("[" * 200 + "]" * 200)]),
 )
 
@@ -48,9 +59,9 @@ REMOVE = object()
 
 
 @cache
-def body_of(name: str) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads((GOLDEN / "artifacts" / name / MANIFEST_NAME).read_text(encoding="utf-8"))
-    del body["digest"]
+def body_of(name: str, file: str = MANIFEST_NAME) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads((GOLDEN / "artifacts" / name / file).read_text(encoding="utf-8"))
+    body.pop("digest", None)
     return body
 
 
@@ -63,9 +74,10 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 @cache
-def places_of(name: str) -> list[tuple[Any, ...]]:
+def places_of(name: str, file: str = MANIFEST_NAME) -> list[tuple[Any, ...]]:
     """What the plan of a quantization says of a layer is said of each alike; one is enough."""
-    return [path for path in places(body_of(name)) if path[:2] != ("quantization", "layers") or path[2:3] in ((), (0,))]
+    found = places(body_of(name, file))
+    return [path for path in found if path[:2] != ("quantization", "layers") or path[2:3] in ((), (0,))]
 
 
 def changed(body: dict[str, Any], path: tuple[Any, ...], value: Any) -> None:
@@ -86,18 +98,29 @@ def changed(body: dict[str, Any], path: tuple[Any, ...], value: Any) -> None:
 @pytest.fixture(scope="module")
 def copies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     home = tmp_path_factory.mktemp("crafted")
-    return {name: Path(shutil.copytree(GOLDEN / "artifacts" / name, home / name.replace("/", "-"))) for name in REAL}
+    names = dict.fromkeys([*REAL, *REPORTED])
+    return {name: Path(shutil.copytree(GOLDEN / "artifacts" / name, home / name.replace("/", "-"))) for name in names}
+
+
+def crafted(data: some.DataObject, name: str, file: str = MANIFEST_NAME) -> dict[str, Any]:
+    """What a real file holds, with one to three of its places changed."""
+    body = copy.deepcopy(body_of(name, file))
+    for path in data.draw(some.lists(some.sampled_from(places_of(name, file)), min_size=1, max_size=3)):
+        changed(body, path, data.draw(some.one_of(VALUES, some.just(REMOVE))))
+    return body
+
+
+many = settings(
+    derandomize=True, deadline=None, max_examples=400, database=None, suppress_health_check=list(HealthCheck)
+)
 
 
 @given(data=some.data())
-@settings(derandomize=True, deadline=None, max_examples=400, database=None, suppress_health_check=list(HealthCheck))
+@many
 def test_a_crafted_manifest_loads_or_is_refused(data: some.DataObject, copies: dict[str, Path]) -> None:
     name = data.draw(some.sampled_from(REAL))
-    body = copy.deepcopy(body_of(name))
-    for path in data.draw(some.lists(some.sampled_from(places_of(name)), min_size=1, max_size=3)):
-        changed(body, path, data.draw(some.one_of(VALUES, some.just(REMOVE))))
-    text = json.dumps({**body, "digest": _signed(body)})
-    (copies[name] / MANIFEST_NAME).write_text(text, encoding="utf-8")
+    body = crafted(data, name)
+    _write(copies[name], body)
     try:
         open_artifact(copies[name])
     except ArtifactError as error:
@@ -112,10 +135,41 @@ def test_a_crafted_manifest_loads_or_is_refused(data: some.DataObject, copies: d
         _check_sentence(error)
 
 
+@given(data=some.data())
+@many
+def test_a_crafted_report_is_shown_or_refused(data: some.DataObject, copies: dict[str, Path]) -> None:
+    """Its file, or before schema 4 two of them, changed together with the hash that the manifest has of it."""
+    name = data.draw(some.sampled_from(REPORTED))
+    file = "report.json" if name.startswith("v4") else "parity.json"
+    in_manifest = file == "parity.json" and data.draw(some.booleans())
+    body = crafted(data, name) if in_manifest else copy.deepcopy(body_of(name))
+    content = json.dumps(body_of(name, file) if in_manifest else crafted(data, name, file)).encode()
+    (copies[name] / file).write_bytes(content)
+    entries = body.get("files")
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, dict) and entry.get("path") == file:
+            entry |= {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    _write(copies[name], body)
+    try:
+        found = inspect(copies[name])
+    except ArtifactError as error:
+        _check_sentence(error)
+        return
+    json.dumps(found, allow_nan=False)
+    shown = io.StringIO()
+    Console(file=shown).print(render.inspection(found))
+    assert "against sentence-transformers: " in shown.getvalue()
+
+
+def _write(folder: Path, body: dict[str, Any]) -> None:
+    text = json.dumps({**body, "digest": _signed(body)})
+    (folder / MANIFEST_NAME).write_text(text, encoding="utf-8")
+
+
 def _signed(body: dict[str, Any]) -> str:
     try:
         return _digest(body)
-    except UnicodeEncodeError:
+    except ValueError:
         return ""
 
 

@@ -14,6 +14,7 @@ import pytest
 
 import stcompile
 from stcompile.artifact import open_artifact
+from stcompile.artifact.report import read_report
 from stcompile.compiler import request
 from stcompile.errors import ParityError, ProviderError, TargetError, UnsupportedError
 from stcompile.runtime import engines
@@ -53,7 +54,7 @@ def test_texts_to_the_vectors_of_sentence_transformers(case: str, quick: Quick, 
     artifact = quick(case, "onnx-fp32", tmp_path / "packed", provider="cuda", packed=True)
 
     assert artifact.manifest.engine.packed
-    record = {item.name: item for item in artifact.manifest.passes}["pack-tokens"]
+    record = {item.name: item for item in read_report(artifact).passes}["pack-tokens"]
     assert record.rewrites
     encoder = stcompile.load(artifact.folder, device="cuda")
     np.testing.assert_allclose(encoder.encode(known.texts), known.expected(), rtol=0, atol=WITHIN)

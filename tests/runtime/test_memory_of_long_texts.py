@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import stcompile
+from stcompile.artifact.report import read_report
 from stcompile.runtime.engines.sizes import is_large
 from stcompile.runtime.text.base import Feeds
 from tests.conftest import MODELS, Compiled
@@ -60,7 +61,7 @@ def test_memory_follows_the_length_and_goes_back(long_model: Path, tmp_path: Pat
     from stcompile.compiler.export import export_model
 
     artifact = export_model(long_model, tmp_path / "artifact", "onnx-fp32", texts=["hello", "hello world"])
-    (summary,) = [item for item in artifact.manifest.passes if item.name == "block-attention"]
+    (summary,) = [item for item in read_report(artifact).passes if item.name == "block-attention"]
     assert (summary.rewrites, summary.refusals) == (2, ())
     vectors = tmp_path / "vectors.npy"
     command = [sys.executable, "-c", _CHILD, str(artifact.folder), "hello world ", str(vectors)]

@@ -60,7 +60,7 @@ def test_two_exports_of_one_model_are_the_same_bytes(target: str, quick: Quick, 
     quick("backbone_albert", target, tmp_path / "other")
     quick(_CASE, target, tmp_path / "2")
     names = sorted(path.name for path in (tmp_path / "1").iterdir())
-    assert names == ["manifest.json", "model.bin", "model.xml", "parity.json", "tokenizer.json"]
+    assert names == ["manifest.json", "model.bin", "model.xml", "report.json", "tokenizer.json"]
     assert filecmp.cmpfiles(tmp_path / "1", tmp_path / "2", names, shallow=False)[0] == names
     assert not filecmp.cmp(tmp_path / "1" / "model.bin", tmp_path / "other" / "model.bin", shallow=False)
 

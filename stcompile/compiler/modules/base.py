@@ -92,7 +92,7 @@ class Module(nn.Module, ABC):
         return f"sentence_transformers.models.{type(self).__name__}"
 
     def summary(self) -> dict[str, Any]:
-        """What a manifest records of it: its configuration, without whole vocabularies."""
+        """What a report tells of it: its configuration, without whole vocabularies."""
         return self.get_config()
 
     @classmethod

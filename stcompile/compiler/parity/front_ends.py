@@ -12,8 +12,7 @@ import numpy as np
 from stcompile.artifact import scratch
 from stcompile.artifact.manifest import TextSpec
 from stcompile.compiler.modules import Transformer
-from stcompile.compiler.parity.probes import probe_texts
-from stcompile.compiler.parity.report import shortened
+from stcompile.compiler.parity.probes import probe_texts, shortened
 from stcompile.compiler.stack.route import Route
 from stcompile.errors import UnsupportedError
 from stcompile.runtime.route import FRONT_ENDS

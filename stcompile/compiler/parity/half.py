@@ -52,7 +52,7 @@ def judge_half(graph: ir.Model, route: Route, tolerance: Tolerance, name: str) -
         name: what to call the model in an error.
 
     Returns:
-        what was found, as a sentence for the manifest; also where the evaluator cannot run the graph.
+        what was found, as a sentence for the report; also where the evaluator cannot run the graph.
 
     Raises:
         ParityError: it is not within tolerance, or overflows.

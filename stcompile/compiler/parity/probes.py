@@ -69,3 +69,9 @@ def _joined(words: Sequence[str], number: int) -> str:
 def texts_sha256(texts: Sequence[str]) -> str:
     """Hash of the texts and their order."""
     return hashlib.sha256(json.dumps(list(texts), ensure_ascii=False).encode()).hexdigest()
+
+
+def shortened(text: str, width: int = 48) -> str:
+    """A text on one line, for a table."""
+    shown = repr(text)[1:-1]
+    return "(empty text)" if not text else shown if len(shown) <= width else f"{shown[: width - 1]}…"

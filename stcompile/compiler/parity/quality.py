@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from stcompile.artifact.manifest import DistillationSummary
+from stcompile.artifact.report import DistillationSummary
 from stcompile.compiler.metrics import neighbour_overlap, rounded, spearman
 from stcompile.compiler.parity.probes import probe_texts
 from stcompile.compiler.scored_pairs import ScoredPair, checked_pairs

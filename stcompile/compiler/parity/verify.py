@@ -14,14 +14,14 @@ from typing_extensions import Unpack
 
 from stcompile.artifact import Artifact, open_artifact
 from stcompile.artifact.manifest import NO_PADDING, Manifest, RoutingSpec
+from stcompile.artifact.report import ParityReport, Report, read_report
 from stcompile.artifact.target import Target, Tolerance
 from stcompile.artifact.writing import in_scratch
 from stcompile.compiler.metrics import Distance, neighbour_overlap, rounded
 from stcompile.compiler.parity.padding import REFERENCE_INVARIANT
 from stcompile.compiler.parity.plan import Answers, Plan
-from stcompile.compiler.parity.probes import probe_texts, texts_sha256
+from stcompile.compiler.parity.probes import probe_texts, shortened, texts_sha256
 from stcompile.compiler.parity.reference import check_installed, open_reference
-from stcompile.compiler.parity.report import ParityReport, shortened
 from stcompile.compiler.parity.runner import Run, run_shipped
 from stcompile.compiler.stack.distill import distilled
 from stcompile.compiler.stack.load import load_stack
@@ -71,15 +71,16 @@ def verify_artifact(
     """
     check_installed()
     opened = open_artifact(local_path(artifact))
+    report = read_report(opened)
     # Before torch has worked for minutes: what cannot run there says so here.
     Encoder(opened, device=device)
     source = ModelSource(against, **options)
     stack = load_stack(source)
     target = Target.parse(opened.manifest.target)
-    if opened.manifest.distillation is not None:
-        stack = distilled(stack, pca_dims=opened.manifest.distillation.pca_dims)
+    if report.distillation is not None:
+        stack = distilled(stack, pca_dims=report.distillation.pca_dims)
         target = dataclasses.replace(target, tolerance=AGAIN_DISTILLED)
-    tolerance = tolerance_for(target, *_budget_of(opened.manifest, min_cosine))
+    tolerance = tolerance_for(target, *_budget_of(report, min_cosine))
     proof = Proof(opened, stack, source, texts=texts)
     # Its network would lie in memory beside the reference's.
     del stack
@@ -114,9 +115,9 @@ def tolerance_for(target: Target, min_cosine: float | None, max_drop: float | No
     )
 
 
-def _budget_of(manifest: Manifest, min_cosine: float | None) -> tuple[float | None, float | None]:
+def _budget_of(report: Report, min_cosine: float | None) -> tuple[float | None, float | None]:
     """What the artifact was published within: the caller's own limit, or the budget it was compiled to."""
-    budget = None if manifest.quantization is None else manifest.quantization.budget
+    budget = None if report.quantization is None else report.quantization.budget
     if min_cosine is not None or budget is None:
         return min_cosine, None
     return (
@@ -147,7 +148,7 @@ class Proof:
         self._artifact = artifact
         self._source = source
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
-        if manifest.distillation is not None:
+        if Target.parse(manifest.target).distills:
             # What was distilled is in no folder yet.
             self._scratch = tempfile.TemporaryDirectory(prefix="stcompile-distilled-")
             with in_scratch(Path(self._scratch.name)):

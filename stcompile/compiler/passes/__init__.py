@@ -115,7 +115,7 @@ PIPELINES: Mapping[str, tuple[GraphPass, ...]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class PassRecord:
-    """What one pass of a pipeline did, for the manifest.
+    """What one pass of a pipeline did, for the report.
 
     Attributes:
         name: the pass.

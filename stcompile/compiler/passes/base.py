@@ -2,7 +2,7 @@
 
 A pass takes an `onnx_ir.Model`, rewrites it in place where its pattern holds, counts its rewrites,
 and says in a sentence why each near miss was refused. A pass whose pattern does not occur returns
-zero rewrites and one refusal that says so: the manifest then explains the graph that shipped.
+zero rewrites and one refusal that says so: the report then explains the graph that shipped.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class PassResult:
 
 
 class GraphPass(Protocol):
-    """One graph-to-graph rewrite. `name` is the word the manifest records."""
+    """One graph-to-graph rewrite. `name` is the word the report has for it."""
 
     @property
     def name(self) -> str: ...

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import onnx_ir as ir
 
-from stcompile.artifact.manifest import QuantizationSummary
+from stcompile.artifact.report import QuantizationSummary
 from stcompile.compiler.quantize.calibrated import (
     quantize_int8,
     quantize_int8_openvino,

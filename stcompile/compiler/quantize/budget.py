@@ -16,7 +16,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from stcompile.artifact.manifest import SENTENCE, BudgetSummary
+from stcompile.artifact.manifest import SENTENCE
+from stcompile.artifact.report import BudgetSummary
 from stcompile.compiler.metrics import rounded
 from stcompile.compiler.quantize.calibration import Batch, Calibration
 from stcompile.compiler.quantize.layers import find_layers

@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from stcompile.artifact import scratch
-from stcompile.artifact.manifest import BudgetSummary, QuantizationSummary
+from stcompile.artifact.report import BudgetSummary, QuantizationSummary
 from stcompile.compiler.quantize.budget import search
 from stcompile.compiler.quantize.choose import block_options, column_options, int8_options
 from stcompile.compiler.quantize.gemm import split_token_gemms

@@ -10,7 +10,7 @@ from importlib import resources
 
 import numpy as np
 
-from stcompile.artifact.manifest import CalibrationSummary
+from stcompile.artifact.report import CalibrationSummary
 from stcompile.compiler.stack.route import Route
 from stcompile.runtime.arguments import checked_texts
 from stcompile.runtime.text.base import Feeds

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from stcompile.artifact.manifest import QuantizationSummary
+from stcompile.artifact.report import QuantizationSummary
 from stcompile.compiler.quantize.gemm import split_token_gemms
 from stcompile.compiler.quantize.integer_graph import write_integer_layers
 from stcompile.compiler.quantize.job import QuantizationJob

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from stcompile.artifact.manifest import QuantizationSummary
+from stcompile.artifact.report import QuantizationSummary
 from stcompile.compiler.passes.encoder_layers import Linear
 from stcompile.compiler.quantize.fused_layers import Pack, Packed, biases, checked_layers, panels, unfused, write_layer
 from stcompile.compiler.quantize.gemm import split_token_gemms

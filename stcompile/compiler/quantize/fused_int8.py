@@ -11,7 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from stcompile.artifact.manifest import QuantizationSummary
+from stcompile.artifact.report import QuantizationSummary
 from stcompile.compiler.passes.encoder_layers import EncoderLayer, Linear
 from stcompile.compiler.quantize.calibrated import Calibrated
 from stcompile.compiler.quantize.choose import fused_options

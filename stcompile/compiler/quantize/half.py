@@ -17,7 +17,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from stcompile.artifact.manifest import QuantizationSummary
+from stcompile.artifact.report import QuantizationSummary
 from stcompile.compiler.passes.graph import constant, is_op
 from stcompile.compiler.quantize.job import QuantizationJob
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stcompile.artifact.manifest import LayerSummary
+from stcompile.artifact.report import LayerSummary
 from stcompile.compiler.quantize.layers import Layer
 from stcompile.compiler.quantize.rounded import RoundedWeights
 from stcompile.compiler.quantize.schemes import PerToken, StaticRange

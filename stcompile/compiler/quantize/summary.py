@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from stcompile.artifact.manifest import BudgetSummary, CalibrationSummary, QuantizationSummary
+from stcompile.artifact.report import BudgetSummary, CalibrationSummary, QuantizationSummary
 from stcompile.compiler.quantize.plan import FLOAT32, LayerPlan
 
 # What stays in float32, by operator.

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from stcompile.artifact.manifest import SENTENCE, ModuleSummary
+from stcompile.artifact.manifest import SENTENCE
+from stcompile.artifact.report import ModuleSummary
 from stcompile.compiler.modules import InputModule, Module, Router
 from stcompile.compiler.modules.base import Features
 from stcompile.compiler.stack.layout import lay_out
@@ -109,7 +110,7 @@ class ModuleStack(nn.Module):
         return self.route(task).encode(texts, prompt, batch_size, output)
 
     def summaries(self) -> tuple[ModuleSummary, ...]:
-        """The stack as a manifest records it."""
+        """The stack as a report tells it."""
         return tuple(ModuleSummary(type(block).__name__, block.summary()) for block in self._modules_in_order())
 
     def fingerprint(self) -> str:

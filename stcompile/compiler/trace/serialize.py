@@ -104,7 +104,6 @@ def _describe(route: str, model: ir.Model, file: str, external: str | None) -> G
         route=route,
         file=file,
         external_data=external,
-        opset=model.graph.opset_imports[""],
         inputs=_specs(model.graph.inputs),
         outputs=_specs(model.graph.outputs),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import platform
 import shutil
@@ -20,8 +19,9 @@ from typing_extensions import Unpack
 
 from stcompile.artifact import Artifact, Destination, claimed, open_artifact, scratch, written
 from stcompile.artifact.manifest import MANIFEST_NAME
+from stcompile.artifact.report import read_report
 from stcompile.artifact.target import TARGETS, Target
-from stcompile.compiler.export import PARITY_FILE, Step, Tell, run_export
+from stcompile.compiler.export import Step, Tell, run_export
 from stcompile.compiler.metrics import distance, rounded, spearman
 from stcompile.compiler.parity.probes import probe_texts, texts_sha256
 from stcompile.compiler.quantize.calibration import CalibrationSet, calibration_set
@@ -193,6 +193,7 @@ def tune_model(
         with step("Measuring what they lose"):
             measured = {name: _measured(item, timings, name, loss) for name, item in encoders.items()}
         chosen = recommend(measured, max_drop)
+        versions = read_report(encoders[BASELINE].artifact).versions
         _publish(encoders[chosen.winner].artifact, place)
     return TuneReport(
         chosen.winner,
@@ -208,7 +209,7 @@ def tune_model(
             "rounds": rounds,
             "threads": encoders[BASELINE].threads,
         },
-        {**_machine(), "versions": encoders[BASELINE].artifact.manifest.versions},
+        {**_machine(), "versions": versions},
     )
 
 
@@ -345,7 +346,7 @@ def _measured(encoder: Encoder, timings: Mapping[str, Timing], name: str, loss: 
         texts_per_cpu_second=rounded(count / Spread.of(timing.cpu).median),
         ratio=speedup(timings[BASELINE].wall, timing.wall),
         seconds=timing,
-        parity=json.loads((artifact.folder / PARITY_FILE).read_text(encoding="utf-8")),
+        parity=read_report(artifact).parity.to_dict(),
     )
 
 

@@ -17,10 +17,6 @@ from stcompile.runtime.engines.onnxruntime_cuda import CudaEngine
 from stcompile.runtime.engines.openvino import OpenVinoEngine
 from stcompile.runtime.text.base import Feeds
 
-# Artifacts of earlier schemas have 8-bit weights that not every CPU multiplies exactly: those of one recipe.
-PAIR_SAFE_SINCE = 3
-_RECIPE_BEFORE = "dynamic"
-
 
 class Engine(Protocol):
     """Runs one graph; safe to call from several threads at once."""
@@ -65,10 +61,7 @@ def open_engine(
         _check_graphs(graph, manifest)
     if device.kind == CUDA:
         return CudaEngine(folder / graph.file, device, level)
-    # Without VNNI, sums of 8-bit products saturate where weights were not scaled for it.
-    recipe = None if manifest.quantization is None else manifest.quantization.scheme
-    older = manifest.schema_version < PAIR_SAFE_SINCE and recipe == _RECIPE_BEFORE
-    if older and adds_int8_products() is False:
+    if manifest.engine.saturates and adds_int8_products() is False:
         level = UNSATURATED
     session = OnnxRuntimeEngine(
         folder / graph.file, max(1, threads // concurrent_runs), level, native=manifest.engine.native

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import filecmp
-import json
 import os
 import subprocess
 import sys
@@ -17,10 +16,10 @@ import pytest
 import stcompile
 from stcompile.artifact import open_artifact
 from stcompile.artifact.manifest import LONGEST, NO_PADDING
+from stcompile.artifact.report import ParityReport, read_report
 from stcompile.artifact.target import TARGETS
 from stcompile.compiler.export import export_model
 from stcompile.compiler.parity import verify
-from stcompile.compiler.parity.report import ParityReport
 from stcompile.compiler.trace import serialize
 from stcompile.errors import InputError, ParityError, ProviderError, TargetError
 from tests.conftest import MODELS, Compiled, Quick, load_case
@@ -54,7 +53,7 @@ def test_same_input_and_versions_give_the_same_bytes(tmp_path: Path) -> None:
     for target, graph in expected.items():
         first, second = (tmp_path / number / target for number in ("1", "2"))
         names = files_of(first)
-        assert names == ["manifest.json", *graph, "parity.json", "tokenizer.json"]
+        assert names == ["manifest.json", *graph, "report.json", "tokenizer.json"]
         assert filecmp.cmpfiles(first, second, names, shallow=False)[0] == names
 
 
@@ -69,21 +68,22 @@ def test_same_input_and_versions_give_the_same_bytes(tmp_path: Path) -> None:
 )
 def test_every_target_on_every_provider_holds_its_tolerance(target: str, provider: str, quick: Quick) -> None:
     artifact = quick("full_stack", target, provider=provider)
-    assert (artifact.manifest.target, artifact.manifest.provider) == (target, provider)
-    report = json.loads((artifact.folder / "parity.json").read_text(encoding="utf-8"))
-    assert report["passed"]
-    assert report["failures"] == []
+    report = read_report(artifact)
+    assert (artifact.manifest.target, report.provider) == (target, provider)
+    assert report.parity.passed
+    assert report.parity.failures == ()
 
 
-def test_the_manifest_tells_what_was_done(compiled: Compiled) -> None:
-    manifest = open_artifact(compiled("backbone_qwen3_lasttoken")).manifest
-    assert [module.type for module in manifest.source.modules] == ["Transformer", "Pooling", "Normalize"]
+def test_manifest_and_report_tell_what_was_done(compiled: Compiled) -> None:
+    artifact = open_artifact(compiled("backbone_qwen3_lasttoken"))
+    manifest, report = artifact.manifest, read_report(artifact)
+    assert [module.type for module in report.source.modules] == ["Transformer", "Pooling", "Normalize"]
     assert manifest.text.padding_side == "left"
     assert manifest.prompts["query"] == "Instruct: retrieve\nQuery:"
-    attention = next(item for item in manifest.passes if item.name == "fuse-attention")
+    attention = next(item for item in report.passes if item.name == "fuse-attention")
     assert attention.rewrites == 0
     assert "rotary" in attention.refusals[0]
-    assert set(manifest.versions) >= {"stcompile", "torch", "transformers", "onnxruntime", "tokenizers"}
+    assert set(report.versions) >= {"stcompile", "torch", "transformers", "onnxruntime", "tokenizers"}
     axes = {spec.name: spec.axes for spec in (*manifest.graphs[0].inputs, *manifest.graphs[0].outputs)}
     assert axes["input_ids"] == ("batch", "sequence")
     assert axes["sentence_embedding"] == ("batch", "32")
@@ -91,9 +91,10 @@ def test_the_manifest_tells_what_was_done(compiled: Compiled) -> None:
 
 def test_a_model_that_depends_on_padding_is_never_padded(compiled: Compiled) -> None:
     folder = compiled("bert_padding_side_left")
-    manifest = open_artifact(folder).manifest
+    artifact = open_artifact(folder)
+    manifest = artifact.manifest
     assert (manifest.padding, manifest.batch_invariant) == (NO_PADDING, True)
-    assert any("padding" in note for note in manifest.notes)
+    assert any("padding" in note for note in read_report(artifact).notes)
     encoder = stcompile.load(folder)
     alone, together = encoder.encode(TEXTS, batch_size=1), encoder.encode(TEXTS)
     assert np.abs(alone - together).max() <= 1e-6 * np.linalg.norm(alone, axis=1).max()

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 
 import stcompile
+from stcompile.artifact.report import read_report
 from stcompile.compiler.export import export_model
 from stcompile.compiler.modules import LSTM, Pooling, WhitespaceTokenizer, WordEmbeddings
 from stcompile.compiler.stack.module_stack import ModuleStack
@@ -97,18 +98,17 @@ def test_it_is_near_sentence_transformers(name: str, target: str, quick: Quick) 
 
 @pytest.mark.parametrize("target", INTEGERS)
 @pytest.mark.parametrize("name", [name for name in INT8 if name not in REFUSED["onnx-int8"]])
-def test_the_manifest_tells_what_was_done(name: str, target: str, quick: Quick) -> None:
-    manifest = quick(name, target).manifest
-    assert manifest.quantization is not None
+def test_the_report_tells_what_was_done(name: str, target: str, quick: Quick) -> None:
+    artifact = quick(name, target)
+    done = read_report(artifact).quantization
+    assert done is not None
     kind = INT8[name]
-    assert (manifest.quantization.embeddings > 0, manifest.quantization.matmuls > 0) == (kind.tables, kind.matmuls)
-    assert kind.kept in "\n".join(manifest.quantization.kept)
-    assert manifest.batch_invariant is (target != "onnx-int8-dynamic" or not kind.matmuls)
-    assert bool(manifest.quantization.layers) is kind.matmuls
-    assert (manifest.quantization.calibration is None) is (target == "onnx-int8-dynamic" or not kind.matmuls)
-    assert sum(layer.matmuls for layer in manifest.quantization.layers if layer.bits < 32) == (
-        manifest.quantization.matmuls
-    )
+    assert (done.embeddings > 0, done.matmuls > 0) == (kind.tables, kind.matmuls)
+    assert kind.kept in "\n".join(done.kept)
+    assert artifact.manifest.batch_invariant is (target != "onnx-int8-dynamic" or not kind.matmuls)
+    assert bool(done.layers) is kind.matmuls
+    assert (done.calibration is None) is (target == "onnx-int8-dynamic" or not kind.matmuls)
+    assert sum(layer.matmuls for layer in done.layers if layer.bits < 32) == done.matmuls
 
 
 @pytest.mark.parametrize(("name", "target"), pairs(refused=True))
@@ -130,7 +130,7 @@ def words_model(folder: Path, words: int) -> Path:
 def test_a_table_of_256_words_becomes_int8_and_the_batch_does_not_matter(tmp_path: Path) -> None:
     texts = ["w3 w4", "w255", "w1 w2 w250", "", " ".join(f"w{number}" for number in range(0, 256, 3))]
     artifact = export_model(words_model(tmp_path / "model", 256), tmp_path / "artifact", "onnx-int8", texts=texts)
-    done = artifact.manifest.quantization
+    done = read_report(artifact).quantization
     assert done is not None
     assert (done.embeddings, done.matmuls) == (1, 0)
     assert "2 LSTM: its state would carry the error of every step to the next" in done.kept
@@ -156,8 +156,8 @@ def test_a_static_model_becomes_smaller(target: str, quick: Quick) -> None:
 
 def test_no_table_becomes_larger(quick: Quick) -> None:
     """A scale is as wide as a float: a row of one number has nothing to gain."""
-    done = quick("transformer_wordweights", "onnx-int8").manifest.quantization
-    without = quick("weighted_layer_pooling", "onnx-int8").manifest.quantization
+    done = read_report(quick("transformer_wordweights", "onnx-int8")).quantization
+    without = read_report(quick("weighted_layer_pooling", "onnx-int8")).quantization
     assert done is not None
     assert without is not None
     assert done.embeddings == without.embeddings

@@ -16,6 +16,7 @@ from sentence_transformers.sentence_transformer import modules as st
 
 import stcompile
 from stcompile.artifact import open_artifact
+from stcompile.artifact.report import read_report
 from stcompile.compiler.export import export_model
 from stcompile.compiler.parity.probes import probe_texts
 from stcompile.compiler.stack.distill import distilled
@@ -85,14 +86,15 @@ def test_it_needs_no_torch(compiled: Compiled) -> None:
     assert done.stdout == "(2, 32)\n"
 
 
-def test_the_manifest_tells_what_it_was_distilled_from(compiled: Compiled) -> None:
-    manifest = open_artifact(compiled(MODEL, "static")).manifest
+def test_the_report_tells_what_it_was_distilled_from(compiled: Compiled) -> None:
+    artifact = open_artifact(compiled(MODEL, "static"))
+    manifest, report = artifact.manifest, read_report(artifact)
     assert (manifest.target, manifest.batch_invariant, manifest.similarity) == ("static", True, "cosine")
-    assert [module.type for module in manifest.source.modules] == ["StaticEmbedding", "Normalize"]
+    assert [module.type for module in report.source.modules] == ["StaticEmbedding", "Normalize"]
     assert manifest.text.kind == "static"
-    found = manifest.distillation
+    found = report.distillation
     assert found is not None
-    assert found.fingerprint == load_stack(MODELS / MODEL).fingerprint() != manifest.source.fingerprint
+    assert found.fingerprint == load_stack(MODELS / MODEL).fingerprint() != report.source.fingerprint
     assert (found.measure, found.texts, found.teacher) == ("neighbour_overlap", len(probe_texts()), 1)
     assert 0 < found.student < 1
     assert found.pca_dims == manifest.dim == 32, "no more than the network has"
@@ -107,7 +109,7 @@ def test_prompts_are_left_behind(compiled: Compiled) -> None:
 
 def test_scored_pairs_measure_both_models(tmp_path: Path) -> None:
     artifact = export_model(MODELS / MODEL, tmp_path / "artifact", "static", evaluation=PAIRS, texts=TEXTS)
-    found = artifact.manifest.distillation
+    found = read_report(artifact).distillation
     assert found is not None
     assert (found.measure, found.texts) == ("spearman", len(PAIRS))
     texts = [text for pair in PAIRS for text in pair[:2]]

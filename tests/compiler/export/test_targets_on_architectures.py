@@ -11,6 +11,7 @@ import pytest
 import stcompile
 from stcompile.artifact import Artifact, open_artifact
 from stcompile.artifact.manifest import LONGEST, NO_PADDING
+from stcompile.artifact.report import read_report
 from stcompile.artifact.target import OPENVINO_LENGTH_MULTIPLE, TARGETS, Target
 from stcompile.errors import ParityError, UnsupportedError
 from tests.conftest import Quick, load_case
@@ -86,17 +87,17 @@ def test_it_is_near_sentence_transformers_or_refused_by_name(target: str, case: 
     known = load_case(case)
     vectors = stcompile.load(artifact.folder, threads=1).encode(known.texts)
     assert cosines(known.expected(), vectors).min() >= LEAST[target]
-    manifest, chosen = artifact.manifest, Target.parse(target)
+    manifest, done, chosen = artifact.manifest, read_report(artifact).quantization, Target.parse(target)
     assert manifest.engine.name == ("openvino" if chosen.is_openvino else "onnxruntime")
     assert manifest.batch_invariant is chosen.batch_invariant
     assert manifest.text.length_multiple == (OPENVINO_LENGTH_MULTIPLE if chosen.is_openvino else 1)
     if chosen.recipe != "float32":
-        assert manifest.quantization is not None
-        assert manifest.quantization.matmuls > 0
+        assert done is not None
+        assert done.matmuls > 0
     if chosen.precision in ("int8", "int4"):
-        assert manifest.quantization is not None
-        assert sum(layer.matmuls for layer in manifest.quantization.layers if layer.bits < 32) > 0
-        assert (manifest.quantization.calibration is None) is not chosen.calibrates
+        assert done is not None
+        assert sum(layer.matmuls for layer in done.layers if layer.bits < 32) > 0
+        assert (done.calibration is None) is not chosen.calibrates
 
 
 @pytest.mark.parametrize("target", [name for name in HERE if "int" in name])
@@ -163,7 +164,7 @@ def test_openvino_gives_as_many_token_embeddings_as_onnx_runtime(case: str, quic
 def test_each_route_of_a_router_is_calibrated_on_its_own(target: str, quick: Quick) -> None:
     known = load_case("router_two_encoders")
     artifact = quick(known.name, target)
-    quantized = artifact.manifest.quantization
+    quantized = read_report(artifact).quantization
     assert quantized is not None
     assert {layer.route for layer in quantized.layers} == {"query", "document"}
     assert len(artifact.manifest.graphs) == 2
@@ -180,7 +181,7 @@ def test_a_table_of_embeddings_becomes_smaller_on_openvino_too(target: str, quic
     """A static model has no layer to calibrate, and no text changes another's vector."""
     known = load_case("static_normalize")
     artifact = quick(known.name, target)
-    quantized = artifact.manifest.quantization
+    quantized = read_report(artifact).quantization
     assert quantized is not None
     assert (quantized.matmuls, quantized.embeddings, quantized.calibration) == (0, 1, None)
     vectors = stcompile.load(artifact.folder, threads=1).encode(known.texts)

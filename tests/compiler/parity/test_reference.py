@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import weakref
 from importlib.metadata import version
@@ -16,6 +15,7 @@ from sentence_transformers import SentenceTransformer
 
 import stcompile
 from stcompile.artifact import open_artifact
+from stcompile.artifact.report import read_report
 from stcompile.compiler import export
 from stcompile.compiler.export import export_model
 from stcompile.compiler.metrics import BROKEN
@@ -65,34 +65,28 @@ def test_what_all_of_our_modules_misread_is_found_in_8_bits_too(
 def test_folders_that_it_cannot_load_are_judged_by_our_own_modules_and_the_report_says_so(
     case: str, reason: str, quick: Quick
 ) -> None:
-    parity = quick(case, "onnx-fp32").manifest.parity
-    assert parity is not None
+    parity = read_report(quick(case, "onnx-fp32")).parity
     assert parity.reference.startswith(f"stcompile's own modules ({PACKAGE} cannot load the model: ")
     assert reason in parity.reference
     assert "\n" not in parity.reference
 
 
-def test_manifest_report_and_verify_name_the_reference(compiled: Compiled) -> None:
+def test_report_and_verify_name_the_reference(compiled: Compiled) -> None:
     folder = compiled("full_stack")
-    written = json.loads((folder / "parity.json").read_text(encoding="utf-8"))
-    manifest = open_artifact(folder).manifest
-    assert manifest.parity is not None
-    assert written["reference"] == manifest.parity.reference == PACKAGE
+    assert read_report(open_artifact(folder)).parity.reference == PACKAGE
     report = stcompile.verify_artifact(folder, MODELS / "full_stack", texts=TEXTS)
     assert (report.reference, report.misread, report.passed) == (PACKAGE, False, True)
 
 
 def test_a_text_that_it_cannot_encode_is_left_to_our_own_modules(quick: Quick) -> None:
     """Of the empty text its tokenizer makes no token, and torch cannot run on none."""
-    parity = quick("backbone_qwen3_no_eos", "onnx-fp32").manifest.parity
-    assert parity is not None
+    parity = read_report(quick("backbone_qwen3_no_eos", "onnx-fp32")).parity
     assert parity.reference.startswith(f"{PACKAGE}; for a text that it cannot encode (RuntimeError: ")
     assert parity.reference.endswith("stcompile's own modules")
 
 
 def test_a_distilled_model_is_judged_from_a_folder_of_its_own(compiled: Compiled) -> None:
-    parity = open_artifact(compiled("pool_mean", "static")).manifest.parity
-    assert parity is not None
+    parity = read_report(open_artifact(compiled("pool_mean", "static"))).parity
     assert parity.reference == f"{PACKAGE}, of the distilled model"
 
 
@@ -150,9 +144,8 @@ def test_another_number_of_tokens_is_a_failure_and_no_crash() -> None:
 
 
 def test_artifacts_of_before_there_was_a_choice_are_read() -> None:
-    parity = open_artifact(GOLDEN / "artifacts" / "v3" / "full_stack-onnx-int8").manifest.parity
-    assert parity is not None
-    assert parity.reference == ""
+    parity = read_report(open_artifact(GOLDEN / "artifacts" / "v3" / "full_stack-onnx-int8")).parity
+    assert parity.reference == reference.OWN
 
 
 @pytest.mark.usefixtures("here")

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 import pytest
 
-from stcompile.artifact.manifest import BudgetSummary
+from stcompile.artifact.report import BudgetSummary
 from stcompile.compiler.quantize.budget import Budget, search
 from stcompile.compiler.quantize.calibration import Calibration, CalibrationSet
 from stcompile.compiler.quantize.choose import block_options, int8_options

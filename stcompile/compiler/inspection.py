@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from stcompile.artifact import Artifact, open_artifact
 from stcompile.artifact.manifest import MANIFEST_NAME
 from stcompile.artifact.report import read_report
-from stcompile.compiler.stack.describe import CUSTOM, ModuleEntry, StackDescription, describe
+from stcompile.compiler.stack.describe import StackDescription, describe
+from stcompile.compiler.stack.entries import ModuleEntry
 from stcompile.compiler.stack.source import ModelSource, SourceOptions
 from stcompile.runtime.arguments import local_path
 
@@ -46,33 +47,20 @@ def _model(found: StackDescription) -> dict[str, Any]:
         "kind": "model",
         "layout": found.layout,
         "modules": [_module(entry) for entry in found.entries],
-        "prompts": found.prompts,
-        "default_prompt_name": found.default_prompt_name,
-        "similarity": found.similarity,
-        "truncate_dim": found.truncate_dim,
+        **dataclasses.asdict(found.settings),
         "unsupported": list(found.unsupported),
         "compiles": not found.unsupported,
     }
 
 
 def _module(entry: ModuleEntry) -> dict[str, Any]:
-    shown = {"position": entry.position, "type": entry.type, "path": entry.path or ".", "config": _short(entry)}
-    if entry.type == CUSTOM:
+    config = entry.kind.shown(entry.config)
+    shown = {"position": entry.position, "type": entry.type, "path": entry.path or ".", "config": config}
+    if entry.kind.is_custom:
         shown["type_path"] = entry.type_path
     if entry.routes:
         shown["routes"] = {name: [_module(inner) for inner in route] for name, route in entry.routes.items()}
     return shown
-
-
-def _short(entry: ModuleEntry) -> dict[str, Any]:
-    """A configuration to look at: vocabularies by their size, and of a Router what its routes do not show."""
-    if entry.type == "Router":
-        parameters: dict[str, Any] = entry.config.get("parameters") or {}
-        return parameters
-    return {
-        key: f"{len(value)} words" if key in ("vocab", "word_weights") and isinstance(value, (list, dict)) else value
-        for key, value in entry.config.items()
-    }
 
 
 def _artifact(found: Artifact) -> dict[str, Any]:

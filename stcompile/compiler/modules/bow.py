@@ -38,6 +38,8 @@ class BoW(InputModule):
     """
 
     has_masked_rows: ClassVar[bool] = False
+    # Alone of those that read text: its configuration is called config.json.
+    save_in_root: ClassVar[bool] = False
     weights: Tensor
 
     def __init__(

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from stcompile.artifact.manifest import SENTENCE, TOKENS
-from stcompile.compiler.modules.base import Features, Module
+from stcompile.compiler.kinds.pooling import POOLING_MODES
+from stcompile.compiler.modules.base import Features, InputModule, Module
 from stcompile.errors import InputError
 
 _TINY = 1e-9
@@ -105,7 +106,7 @@ def _mask_for(x: Tensor, mask: Tensor) -> Tensor:
 
 Mode = Callable[[Tokens], Tensor]
 
-POOLING_MODES: dict[str, Mode] = {
+_POOLED_BY: dict[str, Mode] = {
     "cls": _cls,
     "max": _max,
     "mean": _mean,
@@ -162,7 +163,12 @@ class Pooling(Module):
             start = first_token(original).to(torch.int64) + features["prompt_length"]
             kept = torch.where(positions < start, torch.zeros_like(original), original)
         tokens = Tokens(x, kept, original, features.get("token_weights_sum"))
-        return {**features, SENTENCE: torch.cat([POOLING_MODES[mode](tokens) for mode in self.modes], dim=-1)}
+        return {**features, SENTENCE: torch.cat([_POOLED_BY[mode](tokens) for mode in self.modes], dim=-1)}
+
+    def misfits(self, front: InputModule) -> list[str]:
+        if front.has_cls_token or "cls" not in self.modes:
+            return []
+        return [f"pools the cls token, but {type(front).__name__} have none: choose another pooling mode"]
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from typing_extensions import Self
 
 from stcompile.artifact.manifest import TOKENS, TextSpec
+from stcompile.compiler.kinds.word_embeddings import KIND
 from stcompile.compiler.modules.base import Example, Features, InputModule
 from stcompile.compiler.modules.embedding_files import read_embeddings
 from stcompile.compiler.modules.tables import as_table
@@ -53,7 +54,8 @@ class WordEmbeddings(InputModule):
         InputError: another kind of tokenizer, or a table without a row for every id of it.
     """
 
-    config_file: ClassVar[str] = "wordembedding_config.json"
+    config_file: ClassVar[str] = KIND.config_files[0]
+    has_cls_token: ClassVar[bool] = False
     has_weights: ClassVar[bool] = True
     writes = TOKENS
 

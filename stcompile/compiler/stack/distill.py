@@ -8,9 +8,9 @@ import io
 from tokenizers import Tokenizer
 
 from stcompile.artifact.target import PCA_DIMS
+from stcompile.compiler.kinds.transformer import TEXT_ONLY
 from stcompile.compiler.modules import Dropout, Normalize, Pooling, StaticEmbedding, Transformer
 from stcompile.compiler.modules.model2vec import table_of
-from stcompile.compiler.modules.transformer import DEFAULT_MODALITY
 from stcompile.compiler.stack.module_stack import ModuleStack
 from stcompile.errors import InputError, UnsupportedError
 from stcompile.extras import require
@@ -93,7 +93,7 @@ def _checked(stack: ModuleStack) -> tuple[Transformer, str]:
         )
     lost = [type(block).__name__ for block in route.blocks if not isinstance(block, (Transformer, *_HARMLESS))]
     text = front.modality_config["text"]
-    if text != DEFAULT_MODALITY["text"]:
+    if text != TEXT_ONLY["text"]:
         lost.append(f"output {text['method_output_name']}")
     if lost:
         raise UnsupportedError(

@@ -22,7 +22,6 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokeniz
 
 from stcompile.compiler.inspection import inspect
 from stcompile.compiler.modules import backbone
-from stcompile.compiler.modules import transformer as transformer_module
 from stcompile.compiler.modules.rotary import freeze_frequencies
 from stcompile.compiler.stack.describe import describe
 from stcompile.compiler.stack.load import load_stack
@@ -173,7 +172,7 @@ def test_null_prompts_are_empty_ones(tmp_path: Path) -> None:
     path = folder / "config_sentence_transformers.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**settings, "prompts": {"query": None, "other": None, "more": "m: "}}))
-    assert describe(folder).prompts == SentenceTransformer(str(folder), device="cpu").prompts
+    assert describe(folder).settings.prompts == SentenceTransformer(str(folder), device="cpu").prompts
 
 
 @pytest.mark.parametrize("kind", ["siglip", "siglip2"])
@@ -256,6 +255,8 @@ def test_the_package_that_reads_a_sentencepiece_model_is_named(tmp_path: Path, m
     (folder / "sentencepiece.bpe.model").write_bytes(b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02")
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "XLMRobertaTokenizer"}))
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
-    monkeypatch.setattr(transformer_module, "find_spec", lambda name: None if name == "sentencepiece" else name)
+    monkeypatch.setattr(
+        "stcompile.compiler.modules.tokenizer.find_spec", lambda name: None if name == "sentencepiece" else name
+    )
     with pytest.raises(MissingExtraError, match=r"has no tokenizer\.json, .* pip install sentencepiece$"):
         load_stack(folder)

@@ -143,6 +143,11 @@ class Folder:
         return value
 
 
+def join(path: str, name: str) -> str:
+    """A name in a folder of the model; the root is an empty path."""
+    return f"{path}/{name}" if path else name
+
+
 def _has_no_end(path: Path) -> bool:
     try:
         path.stat()

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stcompile.artifact import Artifact, open_artifact
+from stcompile.artifact.folder import read_manifest
 from stcompile.artifact.manifest import MANIFEST_NAME
 from stcompile.artifact.report import read_report
 from stcompile.compiler.stack.describe import StackDescription, describe
 from stcompile.compiler.stack.entries import ModuleEntry
 from stcompile.compiler.stack.source import ModelSource, SourceOptions
+from stcompile.errors import ArtifactError
 from stcompile.runtime.arguments import local_path
 
 if TYPE_CHECKING:
@@ -35,11 +37,22 @@ def inspect(path: str | Path, **options: Unpack[SourceOptions]) -> dict[str, Any
         ModelFolderError, ArtifactError: it is neither, or it is damaged.
     """
     folder = local_path(path)
-    if (folder / MANIFEST_NAME).is_file():
+    if _is_artifact(folder):
         return _artifact(open_artifact(folder))
     source = ModelSource(path, **options)
     with source.located() as (model, _):
         return _model(describe(model, trust_remote_code=source.trust_remote_code, follow_links=source.follow_links))
+
+
+def _is_artifact(folder: Path) -> bool:
+    """Whether a folder has a manifest of ours: beside a model there may be one of somebody else's."""
+    if not any((folder / name).is_file() for name in ("modules.json", "config.json")):
+        return (folder / MANIFEST_NAME).is_file()
+    try:
+        read_manifest(folder)
+    except ArtifactError:
+        return False
+    return True
 
 
 def _model(found: StackDescription) -> dict[str, Any]:

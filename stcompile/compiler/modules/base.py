@@ -141,6 +141,10 @@ class Module(nn.Module, ABC):
         """What keeps it from working behind the module that reads text; each ends in a remedy."""
         return []
 
+    def why_it_failed(self, error: Exception) -> str:
+        """The reason and its remedy where it was this module that failed on a text, and the reason is known."""
+        return ""
+
     def notes(self, front: InputModule) -> list[str]:
         """What a user of the model should know of it, behind the module that reads text: one sentence each."""
         return []

@@ -111,9 +111,8 @@ class Transformer(InputModule):
             self.tokenizer = load_tokenizer(
                 str(tokenizer_name_or_path or source), max_seq_length, dict(tokenizer_args or {}), shared
             )
-        self._processor = {
-            name: (Path(source) / name).read_bytes() for name in _PROCESSOR_FILES if (Path(source) / name).is_file()
-        }
+        home = Path(source, (config_args or {}).get("subfolder", ""))
+        self._processor = {name: (home / name).read_bytes() for name in _PROCESSOR_FILES if (home / name).is_file()}
         self.max_seq_length = self._limit(max_seq_length, dict(tokenizer_args or {}))
         reason = freeze_frequencies(self.network, self.max_seq_length)
         if reason:
@@ -130,6 +129,11 @@ class Transformer(InputModule):
         if tokenizer is not None:
             options["tokenizer_name_or_path"] = saved.folder.inside(str(tokenizer))
         home = saved.folder.inside(saved.path)
+        if saved.trust_remote_code and saved.path and any(saved.folder.root.glob("*.py")):
+            # transformers looks for a network's code where it is told that the model is, not in a folder of it.
+            home = saved.folder.root
+            for key in ("model_args", "config_args", *(() if tokenizer else ("tokenizer_args",))):
+                options[key] = {**options.get(key, {}), "subfolder": saved.path}
         return cls(home, trust_remote_code=saved.trust_remote_code, **options)
 
     @property
@@ -192,6 +196,9 @@ class Transformer(InputModule):
     def called_with(self, task: str | None, modality: str | None, *, routed: bool) -> dict[str, Any]:
         # In a route the task is among the features instead.
         return {"task": task} if task is not None and "task" in self.keywords and not routed else {}
+
+    def why_it_failed(self, error: Exception) -> str:
+        return self._inputs.wanting(error)
 
     def notes(self, front: InputModule) -> list[str]:
         if "image" not in self.modality_config:

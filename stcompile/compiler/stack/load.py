@@ -173,8 +173,8 @@ def _try(route: Route, name: str) -> None:
     except StcompileError:
         raise
     except Exception as error:  # the network may fail in any way
-        reason = f"its modules do not work together ({type(error).__name__}: {error})"
-        raise UnsupportedError(name, [f"{reason}: correct its configuration"]) from error
+        reason = f"its modules do not work together ({type(error).__name__}: {error}): correct its configuration"
+        raise UnsupportedError(name, [route.why_it_failed(error) or reason]) from error
     if width != route.dim:
         raise UnsupportedError(name, [f"it makes {width} values where its configuration says {route.dim}: correct it"])
 

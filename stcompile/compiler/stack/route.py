@@ -136,6 +136,10 @@ class Route(nn.Module):
         """What a user of the model should know, one sentence each."""
         return tuple(dict.fromkeys(note for block in self._line for note in block.notes(self.front)))
 
+    def why_it_failed(self, error: Exception) -> str:
+        """The reason and its remedy, as the module that failed on a text knows them; empty where none does."""
+        return next(filter(None, (block.why_it_failed(error) for block in self._line)), "")
+
     def _features(self, texts: Sequence[Text], prompt: str | None) -> Features:
         features = self._tokenized(texts, prompt)
         if self.leaves_out_prompt:

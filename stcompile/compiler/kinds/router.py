@@ -44,7 +44,7 @@ def _problems(config: Config) -> Iterator[str]:
             yield f"its route mapping {key[:50]!r} names {route!r}, which is not a route: correct router_config.json"
 
 
-def options(config: Config) -> Config:
+def arguments(config: Config) -> Config:
     """The keyword arguments of `Router`, of a checked configuration."""
     parameters = _parameters(config)
     keys = {_parsed(key): route for key, route in (parameters.get("route_mappings") or {}).items()}

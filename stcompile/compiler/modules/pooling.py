@@ -71,17 +71,17 @@ def _max(tokens: Tokens) -> Tensor:
 
 
 def _cls(tokens: Tokens) -> Tensor:
-    return _row(tokens.x, first_token(tokens.kept))
+    return _at(tokens.x, first_token(tokens.kept))
 
 
 def _lasttoken(tokens: Tokens) -> Tensor:
     x, kept = tokens.x, tokens.kept
     positions = torch.arange(x.shape[1], device=x.device, dtype=torch.int64).unsqueeze(0)
     last = (positions * kept.to(torch.int64)).amax(dim=1, keepdim=True)
-    return _row(x * kept.unsqueeze(-1).to(x.dtype), last)
+    return _at(x * kept.unsqueeze(-1).to(x.dtype), last)
 
 
-def _row(x: Tensor, position: Tensor) -> Tensor:
+def _at(x: Tensor, position: Tensor) -> Tensor:
     index = position.to(torch.int64).unsqueeze(-1).expand(-1, 1, x.shape[-1])
     return torch.gather(x, 1, index).squeeze(1)
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from torch import nn
 from typing_extensions import Self
 
-from stcompile.compiler.kinds.router import KIND, options
+from stcompile.compiler.kinds.router import KIND, arguments
 from stcompile.compiler.modules.base import Features, Module, SavedModule
 from stcompile.errors import InputError
 
@@ -59,7 +59,7 @@ class Router(Module):
 
     @classmethod
     def build(cls, saved: SavedModule) -> Self:
-        return cls(saved.routes, **options(saved.config))
+        return cls(saved.routes, **arguments(saved.config))
 
     @property
     def modality(self) -> str:

@@ -19,7 +19,7 @@ from stcompile.compiler.kinds.word_embeddings import KIND
 from stcompile.compiler.modules.base import Example, Features, InputModule
 from stcompile.compiler.modules.embedding_files import read_embeddings
 from stcompile.compiler.modules.tables import as_table
-from stcompile.compiler.modules.texts import prompted, texts_of
+from stcompile.compiler.modules.texts import prompted, texts_of_words
 from stcompile.compiler.modules.weights import read_state
 from stcompile.compiler.modules.word_tokenizers import (
     TransformersTokenizerWrapper,
@@ -173,7 +173,7 @@ class WordEmbeddings(InputModule):
         return {"input_ids": Example(ids, axes), "attention_mask": Example(mask, axes)}
 
     def probe_texts(self) -> list[str]:
-        return texts_of(list(self.tokenizer.get_vocab()))
+        return texts_of_words(list(self.tokenizer.get_vocab()))
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -90,7 +90,7 @@ class EntryReader:
         Raises:
             ModelFolderError: files are missing.
         """
-        static_embedding.check_files(self._folder, "")
+        self.reasons += static_embedding.file_problems(self._folder, "", {})
         entries = [ModuleEntry(0, "StaticEmbedding", "", {})]
         if self._folder.json_object("config.json").get("normalize", False):
             entries.append(ModuleEntry(1, "Normalize", "", {}))
@@ -127,12 +127,12 @@ class EntryReader:
         entry = self._entry(position, str(row["type"]), str(row.get("path", "")))
         if entry is None:
             return None
-        label = _label(position, entry.type_path)
+        label = _module_label(position, entry.type_path)
         return replace(entry, keywords=keywords_of(row, entry.kind, label, self.reasons))
 
     def _entry(self, position: int, type_path: str, path: str, where: str = "") -> ModuleEntry | None:
         path = "" if path == "." else path
-        label = f"{where}{_label(position, type_path)}"
+        label = f"{where}{_module_label(position, type_path)}"
         if registry.is_custom(type_path):
             self._folder.inside(path)
             if self._trusted:
@@ -171,5 +171,5 @@ class EntryReader:
         return routes
 
 
-def _label(position: int, type_path: str) -> str:
+def _module_label(position: int, type_path: str) -> str:
     return f"module {position} ({type_path.rpartition('.')[2]})"

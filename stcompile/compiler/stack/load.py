@@ -62,7 +62,7 @@ def load_stack(model: Any, **options: Unpack[SourceOptions]) -> ModuleStack:
         # Code of its own is not saved with a live object, but it is there already.
         live = {type(module).__name__: type(module) for module in model.modules()} if source.is_live else {}
         with about(name):
-            stack = _build(description, name, _Builder(description.folder, name, source.trust_remote_code, live), notes)
+            stack = _stack_of(description, name, _Builder(description.folder, name, source.trust_remote_code, live), notes)
     if source.is_live:
         _check_live(model, stack)
     return stack
@@ -84,7 +84,7 @@ def _without_prompt(description: StackDescription, name: str) -> tuple[StackDesc
     return description, ()
 
 
-def _build(description: StackDescription, name: str, builder: _Builder, notes: tuple[str, ...]) -> ModuleStack:
+def _stack_of(description: StackDescription, name: str, builder: _Builder, notes: tuple[str, ...]) -> ModuleStack:
     built: list[Module] = []
     for entry in description.entries:
         # A plain folder has no configuration of its own: its pooling is as wide as its network.

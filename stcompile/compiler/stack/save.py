@@ -37,8 +37,8 @@ def save_stack(stack: ModuleStack, folder: str | Path) -> None:
         "model_type": "SentenceTransformer",
         **({} if stack.truncate_dim is None else {"truncate_dim": stack.truncate_dim}),
     }
-    _write(root / "modules.json", rows)
-    _write(root / "config_sentence_transformers.json", settings)
+    _write_json(root / "modules.json", rows)
+    _write_json(root / "config_sentence_transformers.json", settings)
 
 
 def _own_version() -> str:
@@ -47,5 +47,5 @@ def _own_version() -> str:
     return __version__
 
 
-def _write(path: Path, value: object) -> None:
+def _write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False), encoding="utf-8")

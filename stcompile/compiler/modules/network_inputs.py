@@ -72,9 +72,9 @@ class NetworkInputs:
         if reasons:
             raise UnsupportedError(source, reasons)
         self.largest_id = _largest_id(tokenizer)
-        rows = getattr(_input_embeddings(network), "num_embeddings", None)
-        if (rows is None or rows <= self.largest_id) and self._runs_out({IDS: _row(self.largest_id)}):
-            raise UnsupportedError(source, [self._table_too_small(rows)])
+        # What fails on any token is no matter of the table's size.
+        if self._runs_out({IDS: _row(self.largest_id)}) and not self._runs_out({}):
+            raise UnsupportedError(source, [self._table_too_small(network)])
         self.reads_types = TYPES in self.names and (TYPES in self._parameters or self._types_matter())
         self.takes_pairs = not self.reads_types or not self._runs_out({TYPES: _row(_pair_type(tokenizer))})
 
@@ -156,8 +156,9 @@ class NetworkInputs:
             raise UnsupportedError(self._network.config.model_type, [self.wanting(error) or reason]) from error
         return not _same(plain, other)
 
-    def _table_too_small(self, rows: int | None) -> str:
+    def _table_too_small(self, network: PreTrainedModel) -> str:
         token = self._tokenizer.convert_ids_to_tokens(self.largest_id)
+        rows = getattr(_input_embeddings(network), "num_embeddings", None)
         table = "its network has no row for it" if rows is None else f"its network's table has {rows} rows"
         return (
             f"its tokenizer makes ids up to {self.largest_id} ({token!r}), and {table}, so that a text with such a "

@@ -297,6 +297,14 @@ def test_a_network_that_wants_more_than_text_is_refused_by_what_it_wants(
         as_sentence_transformers(folder, TEXTS[:1])
 
 
+def test_a_network_that_fails_on_any_token_has_no_table_that_is_too_small(tmp_path: Path) -> None:
+    folder = made(tmp_path / "model", "tapas", **SMALL)
+    with pytest.raises(IndexError):
+        as_sentence_transformers(folder, TEXTS[:1])
+    with pytest.raises(UnsupportedError, match=r"do not work together \(IndexError: too many indices"):
+        load_stack(folder)
+
+
 def test_the_remedy_for_a_network_that_wants_a_language_helps(tmp_path: Path) -> None:
     folder = made(tmp_path / "model", "xmod", **SMALL, languages=["en_XX", "de_DE"], default_language="de_DE")
     assert np.abs(load_stack(folder).encode(TEXTS) - as_sentence_transformers(folder, TEXTS)).max() < ROUNDING

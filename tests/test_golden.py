@@ -11,11 +11,11 @@ import numpy.typing as npt
 import pytest
 
 import stcompile
+from stcompile.compiler.kinds.base import ModuleEntry
 from stcompile.compiler.kinds.dense import ACTIVATION_NAMES
 from stcompile.compiler.kinds.pooling import POOLING_MODES
 from stcompile.compiler.kinds.registry import KINDS
 from stcompile.compiler.stack.describe import describe
-from stcompile.compiler.stack.entries import ModuleEntry
 from tests.conftest import EXPECTED, MODELS, Case, Compiled, load_case
 
 CASES = sorted(folder.name for folder in EXPECTED.iterdir() if folder.is_dir())
@@ -122,6 +122,6 @@ def stack_of(name: str) -> list[tuple[str, dict[str, Any]]]:
 
 def every(entries: Iterable[ModuleEntry]) -> Iterator[tuple[str, dict[str, Any]]]:
     for entry in entries:
-        yield entry.type, entry.config
+        yield entry.kind.name, entry.config
         for route in entry.routes.values():
             yield from every(route)

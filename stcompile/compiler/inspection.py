@@ -10,8 +10,8 @@ from stcompile.artifact import Artifact, open_artifact
 from stcompile.artifact.folder import read_manifest
 from stcompile.artifact.manifest import MANIFEST_NAME
 from stcompile.artifact.report import read_report
+from stcompile.compiler.kinds.base import ModuleEntry
 from stcompile.compiler.stack.describe import StackDescription, describe
-from stcompile.compiler.stack.entries import ModuleEntry
 from stcompile.compiler.stack.source import ModelSource, SourceOptions
 from stcompile.errors import ArtifactError
 from stcompile.runtime.arguments import local_path
@@ -68,7 +68,7 @@ def _model(found: StackDescription) -> dict[str, Any]:
 
 def _module(entry: ModuleEntry) -> dict[str, Any]:
     config = entry.kind.shown(entry.config)
-    shown = {"position": entry.position, "type": entry.type, "path": entry.path or ".", "config": config}
+    shown = {"position": entry.position, "type": entry.kind.name, "path": entry.path or ".", "config": config}
     if entry.kind.is_custom:
         shown["type_path"] = entry.type_path
     if entry.routes:

@@ -1,10 +1,10 @@
-"""What a module type is: its names, its files, its configuration, and who builds it."""
+"""What a module type is: its names, its files, its configuration, and who builds it; and one module of a folder."""
 
 from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from stcompile.compiler.kinds.folder import Folder
@@ -83,3 +83,26 @@ class ModuleType:
     def imported(self) -> Any:
         """The class that builds it, a `Module`; only this needs torch."""
         return pkgutil.resolve_name(self.builder)
+
+
+@dataclass(frozen=True)
+class ModuleEntry:
+    """One row of modules.json, or one module in a Router, resolved.
+
+    Attributes:
+        position: place in the stack, from 0.
+        kind: its type.
+        path: the module's folder, relative to the model; empty for the root.
+        config: its configuration with today's keys.
+        type_path: how the folder spells the class.
+        routes: of a Router, route name to its modules.
+        keywords: what modules.json says that it is called with.
+    """
+
+    position: int
+    kind: ModuleType
+    path: str
+    config: Config
+    type_path: str = ""
+    routes: Mapping[str, tuple[ModuleEntry, ...]] = field(default_factory=dict)
+    keywords: tuple[str, ...] = ()

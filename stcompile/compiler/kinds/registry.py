@@ -29,8 +29,6 @@ _MODULES = (
 
 KINDS: dict[str, ModuleType] = {module.KIND.name: module.KIND for module in _MODULES}
 
-CUSTOM = custom.KIND.name
-
 _SPARSE = "belongs to sparse encoders: stcompile compiles dense sentence embeddings"
 _MULTI_VECTOR = "belongs to multi-vector encoders: stcompile compiles one vector per text"
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from stcompile.artifact.manifest import SENTENCE, TextSpec
+from stcompile.compiler.kinds.base import ModuleEntry
 from stcompile.compiler.kinds.folder import Folder
 from stcompile.compiler.modules.weights import read_weights
 from stcompile.runtime.text.base import Text
@@ -37,24 +38,25 @@ class SavedModule:
     """A module as a model folder has it.
 
     Attributes:
-        folder: the model.
-        path: the module's own folder in it.
-        config: its checked configuration.
-        model: what to call the model in an error.
-        type_path: how the folder spells the class.
+        entry: what the folder says of it, checked.
         routes: of a Router, route name to its modules, built.
+        folder: the model.
+        model: what to call the model in an error.
         trust_remote_code: whether code that comes with the model may run.
         live: the classes of a live object, by name, which are there already.
     """
 
-    folder: Folder
-    path: str
-    config: dict[str, Any]
-    model: str
-    type_path: str
+    entry: ModuleEntry
     routes: Mapping[str, Sequence[Module]]
+    folder: Folder
+    model: str
     trust_remote_code: bool
     live: Mapping[str, type]
+
+    @property
+    def home(self) -> Path:
+        """The module's own folder."""
+        return self.folder.inside(self.entry.path)
 
 
 class Module(nn.Module, ABC):
@@ -171,7 +173,7 @@ class Module(nn.Module, ABC):
             ModelFolderError: as `load`.
             UnsupportedError: it cannot be compiled.
         """
-        return cls.load(saved.folder.inside(saved.path), saved.config)
+        return cls.load(saved.home, saved.entry.config)
 
     @classmethod
     def load(cls, folder: Path, config: dict[str, Any]) -> Self:

@@ -41,16 +41,16 @@ class CustomModule(Module):
             UnsupportedError: there is no such class, or its code fails.
         """
         try:
-            inner = _load(saved.live.get(saved.type_path.rpartition(".")[2]) or _class(saved), saved)
+            inner = _load(saved.live.get(saved.entry.type_path.rpartition(".")[2]) or _class(saved), saved)
         except Exception as error:  # it is somebody else's code
             detail = " ".join(str(error).split())[:300]
             raise UnsupportedError(
                 saved.model,
-                [f"its custom module {saved.type_path} fails to load ({type(error).__name__}: {detail})"],
+                [f"its custom module {saved.entry.type_path} fails to load ({type(error).__name__}: {detail})"],
             ) from error
         if not isinstance(inner, nn.Module):
-            raise UnsupportedError(saved.model, [f"its custom module {saved.type_path} is not a torch.nn.Module"])
-        return cls(inner.eval(), saved.type_path)
+            raise UnsupportedError(saved.model, [f"its custom module {saved.entry.type_path} is not a torch.nn.Module"])
+        return cls(inner.eval(), saved.entry.type_path)
 
     @property
     def type_path(self) -> str:
@@ -106,15 +106,17 @@ class CustomModule(Module):
 
 def _class(saved: SavedModule) -> Any:
     """`file.Class` of a Python file in the model's root, or a dotted path into an installed package."""
-    file, _, name = saved.type_path.rpartition(".")
+    file, _, name = saved.entry.type_path.rpartition(".")
     if "." not in file and saved.folder.inside(f"{file}.py").is_file():
-        return get_class_from_dynamic_module(saved.type_path, str(saved.folder.root), local_files_only=True)
+        return get_class_from_dynamic_module(saved.entry.type_path, str(saved.folder.root), local_files_only=True)
     return getattr(importlib.import_module(file), name)
 
 
 def _load(kind: Any, saved: SavedModule) -> Any:
     """The two signatures of `load`: that of sentence-transformers 5.0 and later, and the older one of a folder."""
     try:
-        return kind.load(str(saved.folder.root), subfolder=saved.path, local_files_only=True, trust_remote_code=True)
+        return kind.load(
+            str(saved.folder.root), subfolder=saved.entry.path, local_files_only=True, trust_remote_code=True
+        )
     except TypeError:
-        return kind.load(str(saved.folder.inside(saved.path)))
+        return kind.load(str(saved.home))

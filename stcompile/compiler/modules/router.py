@@ -59,7 +59,7 @@ class Router(Module):
 
     @classmethod
     def build(cls, saved: SavedModule) -> Self:
-        return cls(saved.routes, **arguments(saved.config))
+        return cls(saved.routes, **arguments(saved.entry.config))
 
     @property
     def modality(self) -> str:

@@ -124,16 +124,16 @@ class Transformer(InputModule):
 
     @classmethod
     def build(cls, saved: SavedModule) -> Self:
-        options = {key: saved.config[key] for key in _STORED if saved.config.get(key) is not None}
-        tokenizer = saved.config.get("tokenizer_name_or_path")
+        home, config = saved.home, saved.entry.config
+        options = {key: config[key] for key in _STORED if config.get(key) is not None}
+        tokenizer = config.get("tokenizer_name_or_path")
         if tokenizer is not None:
             options["tokenizer_name_or_path"] = saved.folder.inside(str(tokenizer))
-        home = saved.folder.inside(saved.path)
-        if saved.trust_remote_code and saved.path and any(saved.folder.root.glob("*.py")):
+        if saved.trust_remote_code and saved.entry.path and any(saved.folder.root.glob("*.py")):
             # transformers looks for a network's code where it is told that the model is, not in a folder of it.
             home = saved.folder.root
             for key in ("model_args", "config_args", *(() if tokenizer else ("tokenizer_args",))):
-                options[key] = {**options.get(key, {}), "subfolder": saved.path}
+                options[key] = {**options.get(key, {}), "subfolder": saved.entry.path}
         return cls(home, trust_remote_code=saved.trust_remote_code, **options)
 
     @property

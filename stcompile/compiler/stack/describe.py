@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stcompile.compiler.kinds.base import ModuleEntry
 from stcompile.compiler.kinds.folder import Folder
 from stcompile.compiler.kinds.registry import KINDS
-from stcompile.compiler.stack.entries import EntryReader, ModuleEntry
+from stcompile.compiler.stack.entries import EntryReader
 from stcompile.compiler.stack.settings import Settings, settings_of
 from stcompile.runtime.arguments import local_path
 

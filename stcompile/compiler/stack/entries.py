@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from stcompile.compiler.kinds import registry, static_embedding
-from stcompile.compiler.kinds.base import ModuleType
-from stcompile.compiler.kinds.clip_model import CLIP_CONFIG
+from stcompile.compiler.kinds import clip_model, custom, normalize, pooling, registry, static_embedding, transformer
+from stcompile.compiler.kinds.base import ModuleEntry
 from stcompile.compiler.kinds.folder import Folder, join
 from stcompile.compiler.kinds.network_files import network_problems, tokenizer_problems
 from stcompile.compiler.stack.keywords import keywords_of
@@ -19,34 +18,6 @@ from stcompile.errors import ModelFolderError
 _DEEPEST = 8
 
 _NOT_TRUSTED = "which runs only when it is trusted: pass --trust-remote-code (trust_remote_code=True) if you do"
-
-
-@dataclass(frozen=True)
-class ModuleEntry:
-    """One row of modules.json, resolved.
-
-    Attributes:
-        position: place in the stack, from 0.
-        type: the module's class; `Custom` for code that comes with the model.
-        path: the module's folder, relative to the model; empty for the root.
-        config: its configuration with today's keys.
-        type_path: how the folder spells the class.
-        routes: of a Router, route name to its modules.
-        keywords: what modules.json says that it is called with.
-    """
-
-    position: int
-    type: str
-    path: str
-    config: dict[str, Any]
-    type_path: str = ""
-    routes: dict[str, tuple[ModuleEntry, ...]] = field(default_factory=dict)
-    keywords: tuple[str, ...] = ()
-
-    @property
-    def kind(self) -> ModuleType:
-        """What its class is."""
-        return registry.KINDS[self.type]
 
 
 class EntryReader:
@@ -91,9 +62,9 @@ class EntryReader:
             ModelFolderError: files are missing.
         """
         self.reasons += static_embedding.file_problems(self._folder, "", {})
-        entries = [ModuleEntry(0, "StaticEmbedding", "", {})]
+        entries = [ModuleEntry(0, static_embedding.KIND, "", {})]
         if self._folder.json_object("config.json").get("normalize", False):
-            entries.append(ModuleEntry(1, "Normalize", "", {}))
+            entries.append(ModuleEntry(1, normalize.KIND, "", {}))
         return entries
 
     def of_plain_folder(self) -> list[ModuleEntry]:
@@ -109,9 +80,9 @@ class EntryReader:
             )
         self.reasons += [*network_problems(self._folder, ""), *tokenizer_problems(self._folder, "")]
         if config["model_type"] == "clip":
-            return [ModuleEntry(0, "CLIPModel", "", dict(CLIP_CONFIG))]
+            return [ModuleEntry(0, clip_model.KIND, "", dict(clip_model.CLIP_CONFIG))]
         if config["model_type"] in ("siglip", "siglip2"):
-            return [ModuleEntry(0, "Transformer", "", dict(CLIP_CONFIG))]
+            return [ModuleEntry(0, transformer.KIND, "", dict(clip_model.CLIP_CONFIG))]
         architectures = config.get("architectures") or [""]
         architecture = str(architectures[0] if isinstance(architectures, list) else architectures)
         if architecture.endswith(("ForSequenceClassification", "HF_ColBERT")):
@@ -120,8 +91,8 @@ class EntryReader:
                 "same, load it with SentenceTransformer and save that"
             )
         causal = architecture.endswith("ForCausalLM") and config.get("is_causal", True) is not False
-        pooling = {"pooling_mode": "lasttoken" if causal else "mean", "include_prompt": True}
-        return [ModuleEntry(0, "Transformer", "", {}), ModuleEntry(1, "Pooling", "", pooling)]
+        pooled = {"pooling_mode": "lasttoken" if causal else "mean", "include_prompt": True}
+        return [ModuleEntry(0, transformer.KIND, "", {}), ModuleEntry(1, pooling.KIND, "", pooled)]
 
     def _of_row(self, position: int, row: dict[str, Any]) -> ModuleEntry | None:
         entry = self._entry(position, str(row["type"]), str(row.get("path", "")))
@@ -136,7 +107,7 @@ class EntryReader:
         if registry.is_custom(type_path):
             self._folder.inside(path)
             if self._trusted:
-                return ModuleEntry(position, registry.CUSTOM, path, {}, type_path)
+                return ModuleEntry(position, custom.KIND, path, {}, type_path)
             self.reasons.append(f"{label} is code of its own ({type_path}), {_NOT_TRUSTED}")
             return None
         kind, refusal = registry.resolve(type_path)
@@ -153,7 +124,7 @@ class EntryReader:
         problems = list(kind.problems(config))
         self.reasons += [f"{label}: {problem}" for problem in problems]
         routes = {} if problems else self._routes(path, kind.routes(config), label)
-        return ModuleEntry(position, kind.name, path, config, type_path, routes)
+        return ModuleEntry(position, kind, path, config, type_path, routes)
 
     def _routes(
         self, path: str, listed: Mapping[str, Sequence[tuple[str, str]]], label: str

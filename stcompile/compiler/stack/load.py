@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from typing_extensions import Unpack
 
+from stcompile.compiler.kinds.base import ModuleEntry
 from stcompile.compiler.kinds.folder import Folder
 from stcompile.compiler.modules.base import InputModule, Module, SavedModule
 from stcompile.compiler.stack.describe import StackDescription, describe
-from stcompile.compiler.stack.entries import ModuleEntry
 from stcompile.compiler.stack.keywords import TASK, refusal
 from stcompile.compiler.stack.module_stack import ModuleStack
 from stcompile.compiler.stack.route import Route
@@ -61,8 +61,9 @@ def load_stack(model: Any, **options: Unpack[SourceOptions]) -> ModuleStack:
             description, notes = _without_prompt(description, str(model))
         # Code of its own is not saved with a live object, but it is there already.
         live = {type(module).__name__: type(module) for module in model.modules()} if source.is_live else {}
+        builder = _Builder(description.folder, name, source.trust_remote_code, live)
         with about(name):
-            stack = _stack_of(description, name, _Builder(description.folder, name, source.trust_remote_code, live), notes)
+            stack = _stack_of(description, name, builder, notes)
     if source.is_live:
         _check_live(model, stack)
     return stack
@@ -133,12 +134,10 @@ class _Builder:
     def _built(self, entry: ModuleEntry) -> Module:
         routes = {name: [self._once(inner) for inner in route] for name, route in entry.routes.items()}
         saved = SavedModule(
+            entry,
+            routes,
             folder=self._folder,
-            path=entry.path,
-            config=entry.config,
             model=self._name,
-            type_path=entry.type_path,
-            routes=routes,
             trust_remote_code=self._trusted,
             live=self._live,
         )

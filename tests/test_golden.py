@@ -11,9 +11,11 @@ import numpy.typing as npt
 import pytest
 
 import stcompile
-from stcompile.compiler.stack.checks import ACTIVATION_NAMES, POOLING_MODES
-from stcompile.compiler.stack.describe import CUSTOM, ModuleEntry, describe
-from stcompile.compiler.stack.registry import SUPPORTED
+from stcompile.compiler.kinds.base import ModuleEntry
+from stcompile.compiler.kinds.dense import ACTIVATION_NAMES
+from stcompile.compiler.kinds.pooling import POOLING_MODES
+from stcompile.compiler.kinds.registry import KINDS
+from stcompile.compiler.stack.describe import describe
 from tests.conftest import EXPECTED, MODELS, Case, Compiled, load_case
 
 CASES = sorted(folder.name for folder in EXPECTED.iterdir() if folder.is_dir())
@@ -106,7 +108,7 @@ def test_the_comparison_can_fail() -> None:
 def test_everything_supported_has_a_golden() -> None:
     """A module, a pooling mode or an activation without a golden is not supported: it is hoped for."""
     entries = [row for name in CASES if name not in REFUSED for row in stack_of(name)]
-    assert {type_ for type_, _ in entries} == {*SUPPORTED, CUSTOM}
+    assert {type_ for type_, _ in entries} == set(KINDS)
     modes = [config["pooling_mode"] for type_, config in entries if type_ == "Pooling"]
     assert {mode for item in modes for mode in ([item] if isinstance(item, str) else item)} == set(POOLING_MODES)
     paths = [config.get("activation_function", "Tanh") for type_, config in entries if type_ == "Dense"]
@@ -120,6 +122,6 @@ def stack_of(name: str) -> list[tuple[str, dict[str, Any]]]:
 
 def every(entries: Iterable[ModuleEntry]) -> Iterator[tuple[str, dict[str, Any]]]:
     for entry in entries:
-        yield entry.type, entry.config
+        yield entry.kind.name, entry.config
         for route in entry.routes.values():
             yield from every(route)

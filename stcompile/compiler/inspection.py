@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stcompile.artifact import Artifact, open_artifact
+from stcompile.artifact.folder import read_manifest
 from stcompile.artifact.manifest import MANIFEST_NAME
 from stcompile.artifact.report import read_report
-from stcompile.compiler.stack.describe import CUSTOM, ModuleEntry, StackDescription, describe
+from stcompile.compiler.kinds.base import ModuleEntry
+from stcompile.compiler.stack.describe import StackDescription, describe
 from stcompile.compiler.stack.source import ModelSource, SourceOptions
+from stcompile.errors import ArtifactError
 from stcompile.runtime.arguments import local_path
 
 if TYPE_CHECKING:
@@ -34,11 +37,22 @@ def inspect(path: str | Path, **options: Unpack[SourceOptions]) -> dict[str, Any
         ModelFolderError, ArtifactError: it is neither, or it is damaged.
     """
     folder = local_path(path)
-    if (folder / MANIFEST_NAME).is_file():
+    if _is_artifact(folder):
         return _artifact(open_artifact(folder))
     source = ModelSource(path, **options)
     with source.located() as (model, _):
         return _model(describe(model, trust_remote_code=source.trust_remote_code, follow_links=source.follow_links))
+
+
+def _is_artifact(folder: Path) -> bool:
+    """Whether a folder has a manifest of ours: beside a model there may be one of somebody else's."""
+    if not any((folder / name).is_file() for name in ("modules.json", "config.json")):
+        return (folder / MANIFEST_NAME).is_file()
+    try:
+        read_manifest(folder)
+    except ArtifactError:
+        return False
+    return True
 
 
 def _model(found: StackDescription) -> dict[str, Any]:
@@ -46,33 +60,20 @@ def _model(found: StackDescription) -> dict[str, Any]:
         "kind": "model",
         "layout": found.layout,
         "modules": [_module(entry) for entry in found.entries],
-        "prompts": found.prompts,
-        "default_prompt_name": found.default_prompt_name,
-        "similarity": found.similarity,
-        "truncate_dim": found.truncate_dim,
+        **dataclasses.asdict(found.settings),
         "unsupported": list(found.unsupported),
         "compiles": not found.unsupported,
     }
 
 
 def _module(entry: ModuleEntry) -> dict[str, Any]:
-    shown = {"position": entry.position, "type": entry.type, "path": entry.path or ".", "config": _short(entry)}
-    if entry.type == CUSTOM:
+    config = entry.kind.shown(entry.config)
+    shown = {"position": entry.position, "type": entry.kind.name, "path": entry.path or ".", "config": config}
+    if entry.kind.is_custom:
         shown["type_path"] = entry.type_path
     if entry.routes:
         shown["routes"] = {name: [_module(inner) for inner in route] for name, route in entry.routes.items()}
     return shown
-
-
-def _short(entry: ModuleEntry) -> dict[str, Any]:
-    """A configuration to look at: vocabularies by their size, and of a Router what its routes do not show."""
-    if entry.type == "Router":
-        parameters: dict[str, Any] = entry.config.get("parameters") or {}
-        return parameters
-    return {
-        key: f"{len(value)} words" if key in ("vocab", "word_weights") and isinstance(value, (list, dict)) else value
-        for key, value in entry.config.items()
-    }
 
 
 def _artifact(found: Artifact) -> dict[str, Any]:

@@ -4,38 +4,11 @@ from __future__ import annotations
 
 from torch import nn
 
+from stcompile.compiler.kinds.dense import ACTIVATION_NAMES
+
 # Built without arguments on purpose: a folder stores only the class, so sentence-transformers reloads
 # GELU('tanh') as the exact GELU and LeakyReLU(0.5) with slope 0.01 (module-stack spec, section 7.1).
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    kind.__name__: kind
-    for kind in (
-        nn.CELU,
-        nn.ELU,
-        nn.GELU,
-        nn.Hardshrink,
-        nn.Hardsigmoid,
-        nn.Hardswish,
-        nn.Hardtanh,
-        nn.Identity,
-        nn.LeakyReLU,
-        nn.LogSigmoid,
-        nn.LogSoftmax,
-        nn.Mish,
-        nn.PReLU,
-        nn.ReLU,
-        nn.ReLU6,
-        nn.SELU,
-        nn.Sigmoid,
-        nn.SiLU,
-        nn.Softmax,
-        nn.Softmin,
-        nn.Softplus,
-        nn.Softshrink,
-        nn.Softsign,
-        nn.Tanh,
-        nn.Tanhshrink,
-    )
-}
+ACTIVATIONS: dict[str, type[nn.Module]] = {name: getattr(nn, name) for name in ACTIVATION_NAMES}
 
 
 def build_activation(path: str) -> nn.Module:

@@ -103,6 +103,16 @@ def load_network(
     # A network with a from_pretrained of its own may give itself alone, and checks its weights or does not.
     network, report = loaded if isinstance(loaded, tuple) else (loaded, {"missing_keys": []})
     missing = sorted(name for name in report["missing_keys"] if needs_pooler or "pooler" not in name)
+    there = report.get("unexpected_keys", ())
+    if kind is not AutoModel and any(name.endswith(f"encoder.{lacking}") for name in there for lacking in missing):
+        raise UnsupportedError(
+            source,
+            [
+                f"of a {config.model_type} sentence-transformers loads the encoder alone, and does not find its "
+                "weights in those of the whole network, so that it begins with random ones: save the encoder alone "
+                "(AutoModel.from_pretrained(folder).get_encoder()) in its place"
+            ],
+        )
     if missing:
         shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         raise ModelFolderError(f"the weights in {source} lack {shown}: the model is incomplete, copy it again")

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from stcompile.artifact.manifest import SENTENCE, TextSpec
+from stcompile.compiler.kinds.base import ModuleEntry
+from stcompile.compiler.kinds.folder import Folder
 from stcompile.compiler.modules.weights import read_weights
 from stcompile.runtime.text.base import Text
 
@@ -31,6 +33,32 @@ def named_tasks(config: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for names in lists for name in names if isinstance(name, str)))
 
 
+@dataclass(frozen=True)
+class SavedModule:
+    """A module as a model folder has it.
+
+    Attributes:
+        entry: what the folder says of it, checked.
+        routes: of a Router, route name to its modules, built.
+        folder: the model.
+        model: what to call the model in an error.
+        trust_remote_code: whether code that comes with the model may run.
+        live: the classes of a live object, by name, which are there already.
+    """
+
+    entry: ModuleEntry
+    routes: Mapping[str, Sequence[Module]]
+    folder: Folder
+    model: str
+    trust_remote_code: bool
+    live: Mapping[str, type]
+
+    @property
+    def home(self) -> Path:
+        """The module's own folder."""
+        return self.folder.inside(self.entry.path)
+
+
 class Module(nn.Module, ABC):
     """Base of the building blocks, the counterpart of `sentence_transformers.base.modules.Module`.
 
@@ -40,14 +68,22 @@ class Module(nn.Module, ABC):
         needs: features besides `reads` that must be there, e.g. `sentence_lengths`.
         reads: the embedding it reads.
         writes: the embedding it writes.
+        save_in_root: whether it is written into the model's root, where it is first.
+        counts_tokens: whether it needs as many positions as there are tokens.
+        is_opaque: whether only running it tells what it reads and writes.
+        include_prompt: False where it leaves the prompt's tokens out, for which the graph is told how many they are.
         keywords: of `encode`'s keywords those that `kwargs` of modules.json calls it with; only `task` is compiled.
     """
 
     config_file: ClassVar[str] = "config.json"
     has_weights: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ()
+    save_in_root: ClassVar[bool] = False
+    counts_tokens: ClassVar[bool] = False
+    is_opaque: ClassVar[bool] = False
     reads: str = SENTENCE
     writes: str = SENTENCE
+    include_prompt: bool = True
     keywords: tuple[str, ...] = ()
 
     @abstractmethod
@@ -63,6 +99,23 @@ class Module(nn.Module, ABC):
             routed: whether it is in a route of a Router, which does not look at `kwargs` of modules.json.
         """
         return {}
+
+    def reads_task(self, *, noted: bool) -> bool:
+        """Whether it may treat one task in another way than the next.
+
+        Args:
+            noted: whether a Router in front of it writes the task among the features.
+        """
+        return False
+
+    def keywords_of_its_code(self, named: Sequence[str]) -> Sequence[str]:
+        """The keywords of `encode` that reach code of the model, of those that modules.json names."""
+        return named
+
+    @property
+    def modality(self) -> str | None:
+        """What sentence-transformers notes of its input, where it is first: `text`, `message`, or nothing."""
+        return None
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -86,6 +139,18 @@ class Module(nn.Module, ABC):
         """Positions of the token embeddings it leaves of `in_length`; below 1 where it cannot work on so few."""
         return in_length
 
+    def misfits(self, front: InputModule) -> list[str]:
+        """What keeps it from working behind the module that reads text; each ends in a remedy."""
+        return []
+
+    def why_it_failed(self, error: Exception) -> str:
+        """The reason and its remedy where it was this module that failed on a text, and the reason is known."""
+        return ""
+
+    def notes(self, front: InputModule) -> list[str]:
+        """What a user of the model should know of it, behind the module that reads text: one sentence each."""
+        return []
+
     @property
     def type_path(self) -> str:
         """What modules.json calls it: the old path, which every release of sentence-transformers still reads."""
@@ -99,6 +164,16 @@ class Module(nn.Module, ABC):
     def from_config(cls, config: dict[str, Any]) -> Self:
         """Builds the module from its checked JSON; the weights come after."""
         return cls(**config)
+
+    @classmethod
+    def build(cls, saved: SavedModule) -> Self:
+        """Builds the module as it is in a model; `load` where its own folder is all it needs.
+
+        Raises:
+            ModelFolderError: as `load`.
+            UnsupportedError: it cannot be compiled.
+        """
+        return cls.load(saved.home, saved.entry.config)
 
     @classmethod
     def load(cls, folder: Path, config: dict[str, Any]) -> Self:
@@ -139,12 +214,19 @@ class InputModule(Module):
 
     Attributes:
         max_seq_length: most tokens of a text; None when unlimited.
+        clamped_from: a larger limit that its configuration asks for and it cannot keep; None where there is none.
         has_masked_rows: whether a text is a padded row with an attention mask, or its tokens lie flat behind the
             others' with an offset per text.
+        has_cls_token: whether a text begins with a token that stands for the whole.
+        counts_prompt: whether it can tell how many tokens a prompt takes.
     """
 
     max_seq_length: int | None = None
+    clamped_from: int | None = None
+    save_in_root: ClassVar[bool] = True
     has_masked_rows: ClassVar[bool] = True
+    has_cls_token: ClassVar[bool] = True
+    counts_prompt: ClassVar[bool] = False
 
     @property
     @abstractmethod

@@ -13,7 +13,7 @@ from torch import Tensor
 from stcompile.artifact.manifest import SENTENCE, TextSpec
 from stcompile.compiler.modules.base import Example, Features, InputModule
 from stcompile.compiler.modules.segments import FLAT_INPUTS, flat_examples, flat_features, text_of_each
-from stcompile.compiler.modules.texts import prompted, texts_of
+from stcompile.compiler.modules.texts import prompted, texts_of_words
 from stcompile.compiler.modules.word_tokenizers import WhitespaceTokenizer
 from stcompile.compiler.modules.word_weights import weights_of
 from stcompile.errors import InputError
@@ -38,6 +38,8 @@ class BoW(InputModule):
     """
 
     has_masked_rows: ClassVar[bool] = False
+    # Alone of those that read text: its configuration is called config.json.
+    save_in_root: ClassVar[bool] = False
     weights: Tensor
 
     def __init__(
@@ -94,7 +96,7 @@ class BoW(InputModule):
         return flat_examples(self.vocabulary_size)
 
     def probe_texts(self) -> list[str]:
-        return texts_of(self.vocab)
+        return texts_of_words(self.vocab)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from stcompile.artifact.manifest import TOKENS
+from stcompile.compiler.kinds.cnn import KIND
 from stcompile.compiler.modules.base import Features, Module
 from stcompile.errors import InputError
 
@@ -31,7 +32,7 @@ class CNN(Module):
         InputError: no width, no kernel, not one stride for each kernel, or a size that is no positive number.
     """
 
-    config_file: ClassVar[str] = "cnn_config.json"
+    config_file: ClassVar[str] = KIND.config_files[0]
     has_weights: ClassVar[bool] = True
     reads = TOKENS
     writes = TOKENS

@@ -1,14 +1,18 @@
-"""A module of the user's own, run as sentence-transformers runs it."""
+"""A module whose code comes with the model, or with a package the model names, run as sentence-transformers runs it."""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
+from typing_extensions import Self
 
-from stcompile.compiler.modules.base import Features, Module, named_tasks
-from stcompile.errors import InputError
+from stcompile.compiler.modules.base import Features, Module, SavedModule, named_tasks
+from stcompile.errors import InputError, UnsupportedError
 
 
 class CustomModule(Module):
@@ -22,10 +26,31 @@ class CustomModule(Module):
         InputError: it returns no dictionary, or is to be saved.
     """
 
+    is_opaque: ClassVar[bool] = True
+
     def __init__(self, inner: nn.Module, type_path: str) -> None:
         super().__init__()
         self.inner = inner
         self._type_path = type_path
+
+    @classmethod
+    def build(cls, saved: SavedModule) -> Self:
+        """Imports the class and loads it from its folder, as sentence-transformers does with trust.
+
+        Raises:
+            UnsupportedError: there is no such class, or its code fails.
+        """
+        try:
+            inner = _load(saved.live.get(saved.entry.type_path.rpartition(".")[2]) or _class(saved), saved)
+        except Exception as error:  # it is somebody else's code
+            detail = " ".join(str(error).split())[:300]
+            raise UnsupportedError(
+                saved.model,
+                [f"its custom module {saved.entry.type_path} fails to load ({type(error).__name__}: {detail})"],
+            ) from error
+        if not isinstance(inner, nn.Module):
+            raise UnsupportedError(saved.model, [f"its custom module {saved.entry.type_path} is not a torch.nn.Module"])
+        return cls(inner.eval(), saved.entry.type_path)
 
     @property
     def type_path(self) -> str:
@@ -41,6 +66,13 @@ class CustomModule(Module):
             known = {"task": task, "modality": modality}
             return {name: known[name] for name in self.own_keywords if name in known}
         return {"task": task} if task is not None and "task" in self.all_keywords else {}
+
+    def reads_task(self, *, noted: bool) -> bool:
+        # It may look for the task that a Router notes among the features.
+        return noted or "task" in self.all_keywords
+
+    def keywords_of_its_code(self, named: Sequence[str]) -> Sequence[str]:
+        return [*named, *self.own_keywords]
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -70,3 +102,21 @@ class CustomModule(Module):
         described = getattr(self.inner, "get_config_dict", None)
         config = described() if callable(described) else {}
         return {"type": self._type_path, **(config if isinstance(config, dict) else {})}
+
+
+def _class(saved: SavedModule) -> Any:
+    """`file.Class` of a Python file in the model's root, or a dotted path into an installed package."""
+    file, _, name = saved.entry.type_path.rpartition(".")
+    if "." not in file and saved.folder.inside(f"{file}.py").is_file():
+        return get_class_from_dynamic_module(saved.entry.type_path, str(saved.folder.root), local_files_only=True)
+    return getattr(importlib.import_module(file), name)
+
+
+def _load(kind: Any, saved: SavedModule) -> Any:
+    """The two signatures of `load`: that of sentence-transformers 5.0 and later, and the older one of a folder."""
+    try:
+        return kind.load(
+            str(saved.folder.root), subfolder=saved.entry.path, local_files_only=True, trust_remote_code=True
+        )
+    except TypeError:
+        return kind.load(str(saved.home))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from stcompile.artifact.manifest import TOKENS
+from stcompile.compiler.kinds.lstm import KIND
 from stcompile.compiler.modules.base import Features, Module
 from stcompile.errors import InputError
 
@@ -34,8 +35,9 @@ class LSTM(Module):
         InputError: a width or the number of layers is missing or no positive number.
     """
 
-    config_file: ClassVar[str] = "lstm_config.json"
+    config_file: ClassVar[str] = KIND.config_files[0]
     has_weights: ClassVar[bool] = True
+    counts_tokens: ClassVar[bool] = True
     needs = ("sentence_lengths",)
     reads = TOKENS
     writes = TOKENS

@@ -61,7 +61,7 @@ def fold(table: Tensor, mapping: Tensor | None, weights: Tensor | None) -> Tenso
     return table.float()
 
 
-def located(model_id_or_path: str | Path) -> Path:
+def fetched(model_id_or_path: str | Path) -> Path:
     """The folder of a model2vec model, fetched where it is a hub id.
 
     Raises:

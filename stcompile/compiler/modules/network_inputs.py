@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import re
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,6 +29,9 @@ _BOOKKEEPING = frozenset(
         *("query_expansion_positions", "offset_mapping", "overflow_to_sample_mapping", "special_tokens_mask"),
     )
 )
+
+# Parameters that take whatever is left.
+_OPEN = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 # Few enough for nearly every length limit.
 _WIDTH = 2
@@ -54,6 +59,7 @@ class NetworkInputs:
 
     def __init__(self, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, method: str, source: str) -> None:
         self._method: Callable[..., Any] = getattr(network, method)
+        self._network = network
         self._tokenizer = tokenizer
         self._parameters = inspect.signature(self._method).parameters
         self._is_forward = method == "forward"
@@ -66,7 +72,8 @@ class NetworkInputs:
         if reasons:
             raise UnsupportedError(source, reasons)
         self.largest_id = _largest_id(tokenizer)
-        if self._runs_out({IDS: _row(self.largest_id)}):
+        # What fails on any token is no matter of the table's size.
+        if self._runs_out({IDS: _row(self.largest_id)}) and not self._runs_out({}):
             raise UnsupportedError(source, [self._table_too_small(network)])
         self.reads_types = TYPES in self.names and (TYPES in self._parameters or self._types_matter())
         self.takes_pairs = not self.reads_types or not self._runs_out({TYPES: _row(_pair_type(tokenizer))})
@@ -78,6 +85,26 @@ class NetworkInputs:
         if not self._is_forward:
             return False
         return name not in _BOOKKEEPING if self._is_open else name in _ALWAYS
+
+    def wanting(self, error: Exception) -> str:
+        """What the network wants besides a text's tokens, where it failed for lack of it; empty where that is unknown.
+
+        Args:
+            error: what a stack with the network raised.
+        """
+        others = [name for name, item in self._parameters.items() if name not in self.names and item.kind not in _OPEN]
+        named = [name for name in others if re.search(rf"\b{name}\b", str(error))]
+        remedy = "compile a model that reads text alone"
+        if "lang_ids" in others and getattr(self._network.config, "default_language", "") is None:
+            named, remedy = ["lang_ids"], "set default_language in its config.json"
+        elif not named and "decoder_input_ids" in others and _came_from(error, getattr(self._network, "decoder", None)):
+            named, remedy = ["decoder_input_ids"], "compile a model that is an encoder alone"
+        if not named or not _came_from(error, self._network):
+            return ""
+        return (
+            f"the network of its Transformer ({self._network.config.model_type}) wants {', '.join(named)} besides a "
+            f"text's tokens, which sentence-transformers does not make, so that it cannot run there either: {remedy}"
+        )
 
     def _problems(self, made: Mapping[str, Any]) -> list[str]:
         reasons = []
@@ -125,10 +152,8 @@ class NetworkInputs:
             return True
         except Exception as error:  # it is somebody else's code
             detail = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            raise UnsupportedError(
-                type(self._method.__self__).__name__,  # type: ignore[attr-defined] # a bound method
-                [f"its network fails on {' and '.join(self.names)}, which its tokenizer makes ({detail})"],
-            ) from error
+            reason = f"its network fails on {' and '.join(self.names)}, which its tokenizer makes ({detail})"
+            raise UnsupportedError(self._network.config.model_type, [self.wanting(error) or reason]) from error
         return not _same(plain, other)
 
     def _table_too_small(self, network: PreTrainedModel) -> str:
@@ -140,6 +165,12 @@ class NetworkInputs:
             f"token cannot be encoded: call resize_token_embeddings({self.largest_id + 1}), train and save it, or "
             "take the added tokens out of the tokenizer"
         )
+
+
+def _came_from(error: Exception, module: object) -> bool:
+    """Whether an error was raised by a module, or by one that it called."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return module is not None and any(frame.f_locals.get("self") is module for frame, _ in frames)
 
 
 def _made(tokenizer: PreTrainedTokenizerBase, source: str, **options: bool) -> Mapping[str, Any]:

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from stcompile.artifact.manifest import SENTENCE, TOKENS
-from stcompile.compiler.modules.base import Features, Module
+from stcompile.compiler.kinds.pooling import POOLING_MODES
+from stcompile.compiler.modules.base import Features, InputModule, Module
 from stcompile.errors import InputError
 
 _TINY = 1e-9
@@ -70,17 +71,17 @@ def _max(tokens: Tokens) -> Tensor:
 
 
 def _cls(tokens: Tokens) -> Tensor:
-    return _row(tokens.x, first_token(tokens.kept))
+    return _at(tokens.x, first_token(tokens.kept))
 
 
 def _lasttoken(tokens: Tokens) -> Tensor:
     x, kept = tokens.x, tokens.kept
     positions = torch.arange(x.shape[1], device=x.device, dtype=torch.int64).unsqueeze(0)
     last = (positions * kept.to(torch.int64)).amax(dim=1, keepdim=True)
-    return _row(x * kept.unsqueeze(-1).to(x.dtype), last)
+    return _at(x * kept.unsqueeze(-1).to(x.dtype), last)
 
 
-def _row(x: Tensor, position: Tensor) -> Tensor:
+def _at(x: Tensor, position: Tensor) -> Tensor:
     index = position.to(torch.int64).unsqueeze(-1).expand(-1, 1, x.shape[-1])
     return torch.gather(x, 1, index).squeeze(1)
 
@@ -105,7 +106,7 @@ def _mask_for(x: Tensor, mask: Tensor) -> Tensor:
 
 Mode = Callable[[Tokens], Tensor]
 
-POOLING_MODES: dict[str, Mode] = {
+_POOLED_BY: dict[str, Mode] = {
     "cls": _cls,
     "max": _max,
     "mean": _mean,
@@ -162,7 +163,12 @@ class Pooling(Module):
             start = first_token(original).to(torch.int64) + features["prompt_length"]
             kept = torch.where(positions < start, torch.zeros_like(original), original)
         tokens = Tokens(x, kept, original, features.get("token_weights_sum"))
-        return {**features, SENTENCE: torch.cat([POOLING_MODES[mode](tokens) for mode in self.modes], dim=-1)}
+        return {**features, SENTENCE: torch.cat([_POOLED_BY[mode](tokens) for mode in self.modes], dim=-1)}
+
+    def misfits(self, front: InputModule) -> list[str]:
+        if front.has_cls_token or "cls" not in self.modes:
+            return []
+        return [f"pools the cls token, but {type(front).__name__} have none: choose another pooling mode"]
 
     def get_config(self) -> dict[str, Any]:
         return {

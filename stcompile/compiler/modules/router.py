@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 from torch import nn
 from typing_extensions import Self
 
-from stcompile.compiler.modules.base import Features, Module
+from stcompile.compiler.kinds.router import KIND, arguments
+from stcompile.compiler.modules.base import Features, Module, SavedModule
 from stcompile.errors import InputError
 
 RouteMappings = Mapping[tuple[str | None, str | tuple[str, ...] | None], str]
@@ -31,7 +32,8 @@ class Router(Module):
         InputError: no routes, an empty route, or a default or mapping that names none of them.
     """
 
-    config_file: ClassVar[str] = "router_config.json"
+    config_file: ClassVar[str] = KIND.config_files[0]
+    save_in_root: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -54,6 +56,14 @@ class Router(Module):
         self.default_route = next(iter(self.routes)) if allow_empty_key and default_route is None else default_route
         self.allow_empty_key = allow_empty_key
         self.route_mappings = dict(route_mappings or {})
+
+    @classmethod
+    def build(cls, saved: SavedModule) -> Self:
+        return cls(saved.routes, **arguments(saved.entry.config))
+
+    @property
+    def modality(self) -> str:
+        return "text"
 
     @classmethod
     def for_query_document(

@@ -54,7 +54,7 @@ class StaticEmbedding(InputModule):
         embedding_dim: int | None = None,
     ) -> None:
         super().__init__()
-        self.tokenizer = _without_padding(tokenizer)
+        self.tokenizer = _fast_tokenizer(tokenizer)
         self._vocabulary_size = max(self.tokenizer.get_vocab().values(), default=-1) + 1
         if not self._vocabulary_size:
             raise InputError("the tokenizer of a StaticEmbedding has no tokens: train it first")
@@ -101,7 +101,7 @@ class StaticEmbedding(InputModule):
         Raises:
             ModelFolderError: it cannot be found, fetched or read.
         """
-        return cls.load(model2vec.located(model_id_or_path), {})
+        return cls.load(model2vec.fetched(model_id_or_path), {})
 
     @classmethod
     def from_distillation(
@@ -211,7 +211,7 @@ class StaticEmbedding(InputModule):
         return total / count.to(rows.dtype)
 
 
-def _without_padding(tokenizer: Tokenizer | PreTrainedTokenizerBase) -> Tokenizer:
+def _fast_tokenizer(tokenizer: Tokenizer | PreTrainedTokenizerBase) -> Tokenizer:
     fast = getattr(tokenizer, "backend_tokenizer", tokenizer)
     if not isinstance(fast, Tokenizer):
         raise InputError(

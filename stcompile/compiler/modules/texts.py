@@ -23,7 +23,7 @@ def prompted(texts: Sequence[Text], prompt: str | None) -> list[str]:
     return found
 
 
-def texts_of(words: Sequence[str]) -> list[str]:
+def texts_of_words(words: Sequence[str]) -> list[str]:
     """Texts of one word to many, spread over a vocabulary: what parity reads of words that no everyday text holds."""
     step = max(1, len(words) // _PROBE_WORDS)
     some = list(words)[::step][:_PROBE_WORDS]

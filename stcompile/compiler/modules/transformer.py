@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from tokenizers import Tokenizer, normalizers
+from tokenizers import Tokenizer
 from torch.nn import functional
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from typing_extensions import Self
 
 from stcompile.artifact.manifest import TOKENS, TextSpec
+from stcompile.compiler.kinds.transformer import KIND, TEXT_ONLY
 from stcompile.compiler.modules.backbone import load_config, load_network, quiet_transformers, usable_positions
-from stcompile.compiler.modules.base import Example, Features, InputModule, named_tasks
+from stcompile.compiler.modules.base import Example, Features, InputModule, SavedModule, named_tasks
 from stcompile.compiler.modules.chat import ChatRenderer, guess_format
 from stcompile.compiler.modules.network_inputs import NetworkInputs
 from stcompile.compiler.modules.rotary import freeze_frequencies
-from stcompile.errors import MissingExtraError, ModelFolderError, UnsupportedError
+from stcompile.compiler.modules.tokenizer import load_tokenizer, prepend_lowercase
+from stcompile.errors import UnsupportedError
 from stcompile.runtime.text.base import Text
 
-DEFAULT_MODALITY: dict[str, dict[str, Any]] = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
+# What a folder stores of the constructor's arguments.
+_STORED = (
+    *("max_seq_length", "model_args", "tokenizer_args", "config_args", "do_lower_case"),
+    *("modality_config", "module_output_name", "processing_kwargs"),
+)
 
 # Names of the width of what comes out, first existing wins.
 _HIDDEN_SIZE_KEYS = ("word_embed_proj_dim", "hidden_size", "d_model", "dim", "n_embd", "emb_dim")
@@ -39,9 +44,6 @@ _EXAMPLE_SEQUENCE = 7
 
 # Networks that compute `1.0 - attention_mask`, which torch's exporter takes apart rightly of floats alone.
 _FLOAT_MASKS = ("xlnet",)
-
-# What transformers reads other tokenizers than tokenizer.json with, in the order in which it tries: package to module.
-_READERS = {"sentencepiece": "sentencepiece", "protobuf": "google", "tiktoken": "tiktoken"}
 
 
 class Transformer(InputModule):
@@ -75,7 +77,8 @@ class Transformer(InputModule):
         UnsupportedError: the tokenizer or the network cannot be compiled.
     """
 
-    config_file: ClassVar[str] = "sentence_bert_config.json"
+    config_file: ClassVar[str] = KIND.config_files[0]
+    counts_prompt: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -102,24 +105,36 @@ class Transformer(InputModule):
         self.processing_kwargs = processing_kwargs or {}
         with quiet_transformers():
             config = load_config(source, **shared, **(config_args or {}))
-            text = (modality_config or DEFAULT_MODALITY)["text"]
+            text = (modality_config or TEXT_ONLY)["text"]
             needs_pooler = text["method"] == "forward" and "pooler_output" in str(text["method_output_name"])
             self.network = load_network(source, config, needs_pooler=needs_pooler, **shared, **(model_args or {}))
-            self.tokenizer = _load_tokenizer(
+            self.tokenizer = load_tokenizer(
                 str(tokenizer_name_or_path or source), max_seq_length, dict(tokenizer_args or {}), shared
             )
-        self._processor = {
-            name: (Path(source) / name).read_bytes() for name in _PROCESSOR_FILES if (Path(source) / name).is_file()
-        }
-        self.clamped_from: int | None = None
+        home = Path(source, (config_args or {}).get("subfolder", ""))
+        self._processor = {name: (home / name).read_bytes() for name in _PROCESSOR_FILES if (home / name).is_file()}
         self.max_seq_length = self._limit(max_seq_length, dict(tokenizer_args or {}))
         reason = freeze_frequencies(self.network, self.max_seq_length)
         if reason:
             raise UnsupportedError(source, [reason])
         if do_lower_case:
-            _prepend_lowercase(self.tokenizer)
+            prepend_lowercase(self.tokenizer)
         self.modality_config = modality_config or self._infer_modalities()
         self._inputs = NetworkInputs(self.network, self.tokenizer, self._method_name, source)
+
+    @classmethod
+    def build(cls, saved: SavedModule) -> Self:
+        home, config = saved.home, saved.entry.config
+        options = {key: config[key] for key in _STORED if config.get(key) is not None}
+        tokenizer = config.get("tokenizer_name_or_path")
+        if tokenizer is not None:
+            options["tokenizer_name_or_path"] = saved.folder.inside(str(tokenizer))
+        if saved.trust_remote_code and saved.entry.path and any(saved.folder.root.glob("*.py")):
+            # transformers looks for a network's code where it is told that the model is, not in a folder of it.
+            home = saved.folder.root
+            for key in ("model_args", "config_args", *(() if tokenizer else ("tokenizer_args",))):
+                options[key] = {**options.get(key, {}), "subfolder": saved.entry.path}
+        return cls(home, trust_remote_code=saved.trust_remote_code, **options)
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -163,14 +178,16 @@ class Transformer(InputModule):
             form = guess_format(self.tokenizer, self.network.config.model_type)
         return ChatRenderer(self.tokenizer, form != "flat", options)
 
-    @property
-    def takes_task(self) -> bool:
-        """Whether the network has a parameter `task`; to any other network sentence-transformers never hands it."""
-        return self._inputs.takes_task
+    def reads_task(self, *, noted: bool) -> bool:
+        # To a network without such a parameter sentence-transformers never hands it.
+        return self._inputs.takes_task and (noted or "task" in self.keywords)
 
-    def hands_over(self, keyword: str) -> bool:
-        """Whether sentence-transformers hands the network a keyword of `encode`."""
-        return self._inputs.hands_over(keyword)
+    def keywords_of_its_code(self, named: Sequence[str]) -> Sequence[str]:
+        return [name for name in named if self._inputs.hands_over(name)]
+
+    @property
+    def modality(self) -> str:
+        return "message" if "message" in self.modality_config else "text"
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -180,6 +197,14 @@ class Transformer(InputModule):
         # In a route the task is among the features instead.
         return {"task": task} if task is not None and "task" in self.keywords and not routed else {}
 
+    def why_it_failed(self, error: Exception) -> str:
+        return self._inputs.wanting(error)
+
+    def notes(self, front: InputModule) -> list[str]:
+        if "image" not in self.modality_config:
+            return []
+        return ["only the text side of this model is compiled: keep images on sentence-transformers"]
+
     def forward(self, features: Features, **keywords: Any) -> Features:
         inputs = {name: features[name] for name in self._inputs.names if name in features}
         path = self.modality_config["text"]["method_output_name"]
@@ -187,7 +212,7 @@ class Transformer(InputModule):
         # Other methods than forward know one answer alone, and transformers 4 warns of the argument.
         options: dict[str, Any] = {"return_dict": True} if self._method_name == "forward" else {}
         given = {**features, **keywords}
-        if self.takes_task and "task" in given:
+        if self._inputs.takes_task and "task" in given:
             options["task"] = given["task"]
         if "hidden_states" in steps:
             options["output_hidden_states"] = True
@@ -271,7 +296,7 @@ class Transformer(InputModule):
 
     def get_config(self) -> dict[str, Any]:
         config: dict[str, Any] = {"max_seq_length": self.max_seq_length, "do_lower_case": self.do_lower_case}
-        if self.modality_config != DEFAULT_MODALITY or self.writes != TOKENS:
+        if self.modality_config != TEXT_ONLY or self.writes != TOKENS:
             config |= {"modality_config": self.modality_config, "module_output_name": self.writes}
         return {**config, "processing_kwargs": self.processing_kwargs} if self.processing_kwargs else config
 
@@ -320,9 +345,9 @@ class Transformer(InputModule):
 
     def _infer_modalities(self) -> dict[str, dict[str, Any]]:
         if getattr(self.tokenizer, "chat_template", None) is None:
-            return DEFAULT_MODALITY
+            return TEXT_ONLY
         form = guess_format(self.tokenizer, self.network.config.model_type)
-        return {**DEFAULT_MODALITY, "message": {**DEFAULT_MODALITY["text"], "format": form}}
+        return {**TEXT_ONLY, "message": {**TEXT_ONLY["text"], "format": form}}
 
     def _restore_tail(self, batch: dict[str, Any], tail: tuple[int, ...]) -> None:
         for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True):
@@ -343,54 +368,3 @@ def _follow(result: Any, steps: list[str | int | None]) -> torch.Tensor:
             value = value[step]
     assert isinstance(value, torch.Tensor)
     return value
-
-
-def _load_tokenizer(
-    source: str, max_seq_length: int | None, tokenizer_args: dict[str, Any], shared: dict[str, Any]
-) -> PreTrainedTokenizerBase:
-    arguments = {name: value for name, value in tokenizer_args.items() if name != "trust_remote_code"}
-    if max_seq_length is not None:
-        arguments.setdefault("model_max_length", max_seq_length)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **shared, **arguments)
-    except Exception as error:  # transformers and tokenizers raise whatever they meet
-        package = _missing_reader(str(error))
-        if package:
-            raise MissingExtraError(
-                f"the tokenizer in {source} has no tokenizer.json, and transformers reads what it has with {package}, "
-                f"which is not installed: pip install {package}"
-            ) from error
-        detail = " ".join(str(error).split())[:300]
-        raise ModelFolderError(
-            f"the tokenizer in {source} cannot be loaded ({detail}): copy the model again, or install the transformers "
-            "release that saved it"
-        ) from error
-    reasons = []
-    if not tokenizer.is_fast:
-        reasons.append(
-            f"its tokenizer ({type(tokenizer).__name__}) has no fast version (tokenizer.json), which the runtime "
-            "needs: save one with transformers (PreTrainedTokenizerFast), or compile a model that has one"
-        )
-    if tokenizer.pad_token is None:
-        reasons.append("its tokenizer has no padding token: set pad_token in tokenizer_config.json")
-    if reasons:
-        raise UnsupportedError(source, reasons)
-    return tokenizer
-
-
-def _missing_reader(error: str) -> str:
-    """The package that transformers lacks to read a SentencePiece or a tiktoken file; it may name the wrong one."""
-    if not any(name in error.lower() for name in _READERS):
-        return ""
-    return next((name for name, module in _READERS.items() if find_spec(module) is None), "")
-
-
-def _prepend_lowercase(tokenizer: PreTrainedTokenizerBase) -> None:
-    backend = tokenizer.backend_tokenizer
-    present = backend.normalizer
-    if isinstance(present, normalizers.Sequence):
-        steps = [present[index] for index in range(len(present))]
-    else:
-        steps = [] if present is None else [present]
-    if not any(isinstance(step, normalizers.Lowercase) for step in steps):
-        backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])

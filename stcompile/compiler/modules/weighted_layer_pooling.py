@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stcompile.artifact.manifest import TOKENS
-from stcompile.compiler.modules.base import Features, Module
+from stcompile.compiler.modules.base import Features, InputModule, Module
 from stcompile.errors import InputError, UnsupportedError
 
 
@@ -78,6 +78,14 @@ class WeightedLayerPooling(Module):
         weights = self.layer_weights.reshape(-1, 1, 1, 1)
         mean = (torch.stack(counted) * weights).sum(dim=0) / self.layer_weights.sum()
         return {**features, TOKENS: mean}
+
+    def notes(self, front: InputModule) -> list[str]:
+        if "all_layer_embeddings" in front.features:
+            return []
+        return [
+            "WeightedLayerPooling does nothing, as in sentence-transformers: output_hidden_states is not set in the "
+            "network's config.json"
+        ]
 
     def get_config(self) -> dict[str, Any]:
         return {

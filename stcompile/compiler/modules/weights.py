@@ -25,7 +25,7 @@ def read_weights(folder: Path, module: nn.Module) -> None:
         raise ModelFolderError(f"the weights in {folder} do not fit its configuration: {detail}") from error
 
 
-def _checked(state: object) -> dict[str, Tensor]:
+def _by_name(state: object) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise TypeError("it does not hold tensors by name")
     return state
@@ -42,7 +42,7 @@ def read_state(folder: Path) -> dict[str, Tensor]:
         if safe.is_file():
             return load_file(str(safe))
         if pickled.is_file():
-            return _checked(torch.load(pickled, map_location="cpu", weights_only=True))
+            return _by_name(torch.load(pickled, map_location="cpu", weights_only=True))
     except Exception as error:  # a broken pickle raises whatever its bytes happen to mean
         raise ModelFolderError(f"the weights in {folder} cannot be read ({error}): copy the model again") from error
     raise ModelFolderError(f"{folder} has neither model.safetensors nor pytorch_model.bin: copy the model again")

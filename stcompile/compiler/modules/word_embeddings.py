@@ -15,10 +15,11 @@ from transformers import PreTrainedTokenizerBase
 from typing_extensions import Self
 
 from stcompile.artifact.manifest import TOKENS, TextSpec
+from stcompile.compiler.kinds.word_embeddings import KIND
 from stcompile.compiler.modules.base import Example, Features, InputModule
 from stcompile.compiler.modules.embedding_files import read_embeddings
 from stcompile.compiler.modules.tables import as_table
-from stcompile.compiler.modules.texts import prompted, texts_of
+from stcompile.compiler.modules.texts import prompted, texts_of_words
 from stcompile.compiler.modules.weights import read_state
 from stcompile.compiler.modules.word_tokenizers import (
     TransformersTokenizerWrapper,
@@ -53,7 +54,8 @@ class WordEmbeddings(InputModule):
         InputError: another kind of tokenizer, or a table without a row for every id of it.
     """
 
-    config_file: ClassVar[str] = "wordembedding_config.json"
+    config_file: ClassVar[str] = KIND.config_files[0]
+    has_cls_token: ClassVar[bool] = False
     has_weights: ClassVar[bool] = True
     writes = TOKENS
 
@@ -171,7 +173,7 @@ class WordEmbeddings(InputModule):
         return {"input_ids": Example(ids, axes), "attention_mask": Example(mask, axes)}
 
     def probe_texts(self) -> list[str]:
-        return texts_of(list(self.tokenizer.get_vocab()))
+        return texts_of_words(list(self.tokenizer.get_vocab()))
 
     def get_config(self) -> dict[str, Any]:
         return {

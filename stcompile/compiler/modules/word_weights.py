@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from stcompile.artifact.manifest import TOKENS
-from stcompile.compiler.modules.base import Features, Module
+from stcompile.compiler.modules.base import Features, InputModule, Module
 from stcompile.errors import InputError
 
 
@@ -28,6 +28,7 @@ class WordWeights(Module):
     """
 
     has_weights: ClassVar[bool] = True
+    counts_tokens: ClassVar[bool] = True
     needs = ("input_ids", "attention_mask")
     reads = TOKENS
     writes = TOKENS
@@ -50,6 +51,14 @@ class WordWeights(Module):
         x = features[TOKENS]
         weights = self.emb_layer(features["input_ids"]).squeeze(-1) * features["attention_mask"].to(x.dtype)
         return {**features, TOKENS: x * weights.unsqueeze(-1), "token_weights_sum": weights.sum(dim=1)}
+
+    def misfits(self, front: InputModule) -> list[str]:
+        if len(self.vocab) >= front.vocabulary_size:
+            return []
+        return [
+            f"has weights for {len(self.vocab)} words, but the tokenizer makes ids up to "
+            f"{front.vocabulary_size - 1}: save it with the tokenizer's whole vocabulary"
+        ]
 
     def get_config(self) -> dict[str, Any]:
         return {

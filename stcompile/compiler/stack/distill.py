@@ -8,9 +8,9 @@ import io
 from tokenizers import Tokenizer
 
 from stcompile.artifact.target import PCA_DIMS
+from stcompile.compiler.kinds.transformer import TEXT_ONLY
 from stcompile.compiler.modules import Dropout, Normalize, Pooling, StaticEmbedding, Transformer
 from stcompile.compiler.modules.model2vec import table_of
-from stcompile.compiler.modules.transformer import DEFAULT_MODALITY
 from stcompile.compiler.stack.module_stack import ModuleStack
 from stcompile.errors import InputError, UnsupportedError
 from stcompile.extras import require
@@ -44,7 +44,7 @@ def distilled(stack: ModuleStack, *, pca_dims: int | None = PCA_DIMS) -> ModuleS
     if pca_dims is not None and (not isinstance(pca_dims, int) or isinstance(pca_dims, bool) or pca_dims < 1):
         raise InputError(f"pca_dims must be a positive whole number or None, got {pca_dims!r}")
     model2vec = require("model2vec.distill", "Distilling a model")
-    transformer, mode = _checked(stack)
+    transformer, mode = _distillable(stack)
     kept = None if pca_dims is None else min(pca_dims, transformer.hidden_size)
     # It draws a progress bar of its own, into whatever else is being drawn.
     try:
@@ -74,7 +74,7 @@ def _limited(tokenizer: Tokenizer, transformer: Transformer) -> Tokenizer:
     return own
 
 
-def _checked(stack: ModuleStack) -> tuple[Transformer, str]:
+def _distillable(stack: ModuleStack) -> tuple[Transformer, str]:
     if stack.routing is not None:
         raise UnsupportedError(
             stack.name,
@@ -93,7 +93,7 @@ def _checked(stack: ModuleStack) -> tuple[Transformer, str]:
         )
     lost = [type(block).__name__ for block in route.blocks if not isinstance(block, (Transformer, *_HARMLESS))]
     text = front.modality_config["text"]
-    if text != DEFAULT_MODALITY["text"]:
+    if text != TEXT_ONLY["text"]:
         lost.append(f"output {text['method_output_name']}")
     if lost:
         raise UnsupportedError(

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from stcompile.compiler.kinds.base import ModuleType
+
 TASK = "task"
 
 # A Router's own, always that of text.
@@ -22,19 +24,13 @@ _OF_ENCODE = frozenset(
     )
 )
 
-# Modules of sentence-transformers that take any keyword and look at none.
-_INDIFFERENT = ("Router", "Pooling", "WordEmbeddings", "StaticEmbedding")
 
-# Modules that hand keywords on to code of the model.
-READERS = ("Transformer", "CLIPModel", "Custom")
-
-
-def keywords_of(row: dict[str, Any], kind: str, label: str, reasons: list[str]) -> tuple[str, ...]:
+def keywords_of(row: dict[str, Any], kind: ModuleType, label: str, reasons: list[str]) -> tuple[str, ...]:
     """The keywords that a module may be called with and that may change what it makes.
 
     Args:
         row: the module's row of modules.json.
-        kind: its class; `Custom` for code that comes with the model.
+        kind: its type.
         label: what to call it in a reason.
         reasons: what is wrong is added here.
 
@@ -46,11 +42,11 @@ def keywords_of(row: dict[str, Any], kind: str, label: str, reasons: list[str]) 
         reasons.append(f"{label}: its kwargs in modules.json are {named!r:.60}: they must be a list of names")
         return ()
     found = tuple(dict.fromkeys(name for name in named if name not in _OF_ENCODE))
-    if kind in _INDIFFERENT or not found:
+    if kind.keywords == "ignored" or not found:
         return ()
-    if kind not in READERS:
+    if kind.keywords == "refused":
         reasons.append(
-            f"{label}: modules.json calls it with {', '.join(found)}, which a {kind} does not take, so that "
+            f"{label}: modules.json calls it with {', '.join(found)}, which a {kind.name} does not take, so that "
             "sentence-transformers fails when they are passed: remove its kwargs"
         )
         return ()

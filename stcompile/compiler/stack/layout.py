@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stcompile.artifact.manifest import RoutingSpec
-from stcompile.compiler.modules import CustomModule, Module, Router, Transformer
+from stcompile.compiler.modules import Module, Router
 from stcompile.compiler.stack.route import Route
 from stcompile.errors import InputError, UnsupportedError
 
@@ -46,10 +46,11 @@ def lay_out(
         UnsupportedError: the modules of a route do not fit each other, or no task can be run.
     """
     routers = [module for module in _all(modules) if isinstance(module, Router)]
-    by_task = _reads_task(modules)
+    noted = isinstance(modules[0], Router)
+    by_task = any(module.reads_task(noted=noted) for module in _all(modules))
     if not routers and not by_task:
         return {"": Route(list(modules), name)}, None
-    modality = _modality(modules[0])
+    modality = modules[0].modality
     tasks = [*(task for router in routers for task in router.tasks)]
     if by_task:
         tasks += [*_USUAL_TASKS, *(task for module in _all(modules) for task in module.task_names), *prompt_names]
@@ -60,8 +61,7 @@ def lay_out(
         path = _Path(task, modality)
         # What an unheard-of task would mean to a network, only its author knows.
         if path.follow(modules) and not (by_task and task == _UNHEARD_OF):
-            noted = {"task": task, "modality": modality} if isinstance(modules[0], Router) else {}
-            answers[task] = found.add(path, noted)
+            answers[task] = found.add(path, {"task": task, "modality": modality} if noted else {})
         else:
             answers[task] = None
     if not found.routes:
@@ -132,25 +132,6 @@ class _Path:
             if not self.follow(module.routes[choice], routed=True):
                 return False
         return True
-
-
-def _reads_task(modules: Sequence[Module]) -> bool:
-    """Whether any module may treat one task in another way than the next, besides the Routers."""
-    noted = isinstance(modules[0], Router)
-    for module in _all(modules):
-        if isinstance(module, Transformer) and module.takes_task and (noted or "task" in module.keywords):
-            return True
-        # Code of its own may look for the task that a Router notes among the features.
-        if isinstance(module, CustomModule) and (noted or "task" in module.all_keywords):
-            return True
-    return False
-
-
-def _modality(first: Module) -> str | None:
-    """What sentence-transformers notes of its input, for the Routers to come: only these two modules say anything."""
-    if isinstance(first, Transformer):
-        return "message" if "message" in first.modality_config else "text"
-    return "text" if isinstance(first, Router) else None
 
 
 def _unused(name: str, taken: Container[str]) -> str:

@@ -11,12 +11,10 @@ import numpy as np
 import torch
 from typing_extensions import Unpack
 
-from stcompile.compiler import modules
-from stcompile.compiler.modules import CustomModule, Module, Router, Transformer
-from stcompile.compiler.stack import router_config
-from stcompile.compiler.stack.custom import load_custom
-from stcompile.compiler.stack.describe import CUSTOM, ModuleEntry, StackDescription, describe
-from stcompile.compiler.stack.folder import Folder
+from stcompile.compiler.kinds.base import ModuleEntry
+from stcompile.compiler.kinds.folder import Folder
+from stcompile.compiler.modules.base import InputModule, Module, SavedModule
+from stcompile.compiler.stack.describe import StackDescription, describe
 from stcompile.compiler.stack.keywords import TASK, refusal
 from stcompile.compiler.stack.module_stack import ModuleStack
 from stcompile.compiler.stack.route import Route
@@ -40,21 +38,6 @@ _NOT_IN_THE_FOLDER = (
 # it is given and by nothing else.
 _INSTRUCTORS = ("hkunlp/instructor-base", "hkunlp/instructor-large", "hkunlp/instructor-xl")
 
-BUILDERS: dict[str, type[Module]] = {
-    "StaticEmbedding": modules.StaticEmbedding,
-    "WordEmbeddings": modules.WordEmbeddings,
-    "BoW": modules.BoW,
-    "WeightedLayerPooling": modules.WeightedLayerPooling,
-    "WordWeights": modules.WordWeights,
-    "CNN": modules.CNN,
-    "LSTM": modules.LSTM,
-    "Pooling": modules.Pooling,
-    "Dense": modules.Dense,
-    "LayerNorm": modules.LayerNorm,
-    "Dropout": modules.Dropout,
-    "Normalize": modules.Normalize,
-}
-
 
 def load_stack(model: Any, **options: Unpack[SourceOptions]) -> ModuleStack:
     """Loads a model folder, a hub id, or a live SentenceTransformer as our own torch modules, in float32.
@@ -77,11 +60,10 @@ def load_stack(model: Any, **options: Unpack[SourceOptions]) -> ModuleStack:
         if not source.is_live and str(model) in _INSTRUCTORS:
             description, notes = _without_prompt(description, str(model))
         # Code of its own is not saved with a live object, but it is there already.
-        classes = {type(module).__name__: type(module) for module in model.modules()} if source.is_live else {}
+        live = {type(module).__name__: type(module) for module in model.modules()} if source.is_live else {}
+        builder = _Builder(description.folder, name, source.trust_remote_code, live)
         with about(name):
-            stack = _build(
-                description, name, _Builder(description.folder, name, source.trust_remote_code, classes), notes
-            )
+            stack = _stack_of(description, name, builder, notes)
     if source.is_live:
         _check_live(model, stack)
     return stack
@@ -91,7 +73,7 @@ def _without_prompt(description: StackDescription, name: str) -> tuple[StackDesc
     """The stack whose first pooling leaves the prompt out, and a note that it does."""
     entries = list(description.entries)
     for index, entry in enumerate(entries):
-        if entry.type == "Pooling":
+        if "include_prompt" in entry.config:
             if not entry.config["include_prompt"]:
                 break
             entries[index] = dataclasses.replace(entry, config={**entry.config, "include_prompt": False})
@@ -103,18 +85,19 @@ def _without_prompt(description: StackDescription, name: str) -> tuple[StackDesc
     return description, ()
 
 
-def _build(description: StackDescription, name: str, builder: _Builder, notes: tuple[str, ...]) -> ModuleStack:
+def _stack_of(description: StackDescription, name: str, builder: _Builder, notes: tuple[str, ...]) -> ModuleStack:
     built: list[Module] = []
     for entry in description.entries:
         # A plain folder has no configuration of its own: its pooling is as wide as its network.
         width = {"embedding_dimension": built[-1].out_width(0)} if description.layout == "plain" and built else {}
         built.append(builder.module(dataclasses.replace(entry, config={**width, **entry.config})))
+    settings = description.settings
     stack = ModuleStack(
         built,
-        prompts=description.prompts,
-        default_prompt_name=description.default_prompt_name,
-        similarity=description.similarity,
-        truncate_dim=description.truncate_dim,
+        prompts=settings.prompts,
+        default_prompt_name=settings.default_prompt_name,
+        similarity=settings.similarity,
+        truncate_dim=settings.truncate_dim,
         name=name,
         notes=notes,
     )
@@ -128,11 +111,11 @@ def _build(description: StackDescription, name: str, builder: _Builder, notes: t
 class _Builder:
     """Entries to modules; an entry that several routes of a Router name is built once."""
 
-    def __init__(self, folder: Folder, name: str, trust_remote_code: bool, classes: Mapping[str, type]) -> None:
+    def __init__(self, folder: Folder, name: str, trust_remote_code: bool, live: Mapping[str, type]) -> None:
         self._folder = folder
         self._name = name
         self._trusted = trust_remote_code
-        self._classes = classes
+        self._live = live
         self._shared: dict[str, Module] = {}
 
     def module(self, entry: ModuleEntry) -> Module:
@@ -143,27 +126,26 @@ class _Builder:
         """
         found = self._built(entry)
         found.keywords = tuple(name for name in entry.keywords if name == TASK)
-        if isinstance(found, Transformer):
-            reason = refusal(name for name in entry.keywords if found.hands_over(name))
-        else:
-            reason = refusal([*entry.keywords, *(found.own_keywords if isinstance(found, CustomModule) else ())])
+        reason = refusal(found.keywords_of_its_code(entry.keywords))
         if reason:
             raise UnsupportedError(self._name, [f"module {entry.position} ({type(found).__name__}) {reason}"])
         return found
 
     def _built(self, entry: ModuleEntry) -> Module:
-        path = self._folder.inside(entry.path)
-        if entry.type in ("Transformer", "CLIPModel"):
-            return self._transformer(entry)
-        if entry.type == "Router":
-            routes = {name: [self._once(inner) for inner in route] for name, route in entry.routes.items()}
-            return Router(routes, **router_config.options(entry.config))
-        if entry.type == CUSTOM:
-            known = self._classes.get(entry.type_path.rpartition(".")[2])
-            return load_custom(self._folder, entry.type_path, entry.path, self._name, known)
+        routes = {name: [self._once(inner) for inner in route] for name, route in entry.routes.items()}
+        saved = SavedModule(
+            entry,
+            routes,
+            folder=self._folder,
+            model=self._name,
+            trust_remote_code=self._trusted,
+            live=self._live,
+        )
+        kind: type[Module] = entry.kind.imported()
         try:
-            return BUILDERS[entry.type].load(path, entry.config)
+            return kind.build(saved)
         except (RuntimeError, MemoryError) as error:  # torch, of sizes that no memory holds
+            path = self._folder.inside(entry.path)
             raise ModelFolderError(f"{path} cannot be built ({error}): its configuration is wrong") from error
 
     def _once(self, entry: ModuleEntry) -> Module:
@@ -171,26 +153,9 @@ class _Builder:
             self._shared[entry.path] = self.module(entry)
         return self._shared[entry.path]
 
-    def _transformer(self, entry: ModuleEntry) -> Transformer:
-        known = (
-            "max_seq_length",
-            "model_args",
-            "tokenizer_args",
-            "config_args",
-            "do_lower_case",
-            "modality_config",
-            "module_output_name",
-            "processing_kwargs",
-        )
-        options = {key: entry.config[key] for key in known if entry.config.get(key) is not None}
-        tokenizer = entry.config.get("tokenizer_name_or_path")
-        if tokenizer is not None:
-            options["tokenizer_name_or_path"] = self._folder.inside(str(tokenizer))
-        return Transformer(self._folder.inside(entry.path), trust_remote_code=self._trusted, **options)
-
 
 def _warn_of_clamp(block: object, name: str) -> None:
-    if isinstance(block, Transformer) and block.clamped_from is not None:
+    if isinstance(block, InputModule) and block.clamped_from is not None:
         logger.warning(
             "%s: the length limit %d is more than the network has positions for; texts are cut at %d tokens",
             name,
@@ -207,8 +172,8 @@ def _try(route: Route, name: str) -> None:
     except StcompileError:
         raise
     except Exception as error:  # the network may fail in any way
-        reason = f"its modules do not work together ({type(error).__name__}: {error})"
-        raise UnsupportedError(name, [f"{reason}: correct its configuration"]) from error
+        reason = f"its modules do not work together ({type(error).__name__}: {error}): correct its configuration"
+        raise UnsupportedError(name, [route.why_it_failed(error) or reason]) from error
     if width != route.dim:
         raise UnsupportedError(name, [f"it makes {width} values where its configuration says {route.dim}: correct it"])
 

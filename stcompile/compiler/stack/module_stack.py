@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -62,6 +62,7 @@ class ModuleStack(nn.Module):
                 f"the first module, {first}, does not read text: begin the stack with a Transformer or the like"
             )
         self.blocks = nn.ModuleList(modules)
+        self._line = tuple(modules)
         self.prompts = {"query": "", "document": "", **(prompts or {})}
         self.default_prompt_name = default_prompt_name
         self.similarity = similarity
@@ -111,7 +112,7 @@ class ModuleStack(nn.Module):
 
     def summaries(self) -> tuple[ModuleSummary, ...]:
         """The stack as a report tells it."""
-        return tuple(ModuleSummary(type(block).__name__, block.summary()) for block in self._modules_in_order())
+        return tuple(ModuleSummary(type(block).__name__, block.summary()) for block in self._line)
 
     def fingerprint(self) -> str:
         """sha256 over configuration, weights and tokenizers, as they were read."""
@@ -128,8 +129,3 @@ class ModuleStack(nn.Module):
     def notes(self) -> tuple[str, ...]:
         """What a user of the model should know, one sentence each."""
         return tuple(dict.fromkeys([*self._notes, *(note for route in self.routes.values() for note in route.notes())]))
-
-    def _modules_in_order(self) -> Iterator[Module]:
-        for block in self.blocks:
-            assert isinstance(block, Module)
-            yield block

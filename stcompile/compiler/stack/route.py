@@ -12,18 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from stcompile.artifact.manifest import SENTENCE, TOKENS, TextSpec
-from stcompile.compiler.modules import (
-    LSTM,
-    CustomModule,
-    InputModule,
-    Module,
-    Pooling,
-    Transformer,
-    WeightedLayerPooling,
-    WordEmbeddings,
-    WordWeights,
-)
-from stcompile.compiler.modules.base import Example, Features
+from stcompile.compiler.modules.base import Example, Features, InputModule, Module
 from stcompile.errors import StcompileError, UnsupportedError
 from stcompile.runtime.text.base import Text
 
@@ -54,6 +43,7 @@ class Route(nn.Module):
         self._noted = dict(noted or {})
         self._widths = _checked_widths(modules, name)
         self.blocks = nn.ModuleList(modules)
+        self._line = tuple(modules)
         self.name = name
         self.min_seq_length = _least_length(modules)
         self.eval()
@@ -61,15 +51,14 @@ class Route(nn.Module):
     @property
     def front(self) -> InputModule:
         """The module that reads text."""
-        first = self.blocks[0]
+        first = self._line[0]
         assert isinstance(first, InputModule)
         return first
 
     @property
     def leaves_out_prompt(self) -> bool:
         """Whether some pooling excludes the prompt, so that the graph needs its length."""
-        excludes = any(isinstance(block, Pooling) and not block.include_prompt for block in self.blocks)
-        return excludes and isinstance(self.front, Transformer)
+        return self.front.counts_prompt and not all(block.include_prompt for block in self._line)
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -145,17 +134,11 @@ class Route(nn.Module):
 
     def notes(self) -> tuple[str, ...]:
         """What a user of the model should know, one sentence each."""
-        notes = []
-        front = self.front
-        weighs_layers = any(isinstance(block, WeightedLayerPooling) for block in self.blocks)
-        if weighs_layers and "all_layer_embeddings" not in front.features:
-            notes.append(
-                "WeightedLayerPooling does nothing, as in sentence-transformers: output_hidden_states is not set in "
-                "the network's config.json"
-            )
-        if isinstance(front, Transformer) and "image" in front.modality_config:
-            notes.append("only the text side of this model is compiled: keep images on sentence-transformers")
-        return tuple(notes)
+        return tuple(dict.fromkeys(note for block in self._line for note in block.notes(self.front)))
+
+    def why_it_failed(self, error: Exception) -> str:
+        """The reason and its remedy, as the module that failed on a text knows them; empty where none does."""
+        return next(filter(None, (block.why_it_failed(error) for block in self._line)), "")
 
     def _features(self, texts: Sequence[Text], prompt: str | None) -> Features:
         features = self._tokenized(texts, prompt)
@@ -202,7 +185,7 @@ def _checked_widths(modules: Sequence[Module], name: str) -> dict[str, int | Non
         if isinstance(block, InputModule):
             reasons.append(f"{label} reads text, which only the first module can: correct modules.json")
             continue
-        if isinstance(block, CustomModule):
+        if block.is_opaque:
             widths = dict.fromkeys((*widths, SENTENCE))
             continue
         missing = [need for need in block.needs if need not in features]
@@ -214,8 +197,8 @@ def _checked_widths(modules: Sequence[Module], name: str) -> dict[str, int | Non
         given = widths[block.reads]
         if given is not None and block.in_width not in (None, given):
             reasons.append(f"{label} takes {block.in_width} values but is given {given}: correct its configuration")
-        reasons += [f"{label} {problem}" for problem in _misfits(front, block)]
-        if shortened and isinstance(block, (LSTM, WordWeights)):
+        reasons += [f"{label} {problem}" for problem in block.misfits(front)]
+        if shortened and block.counts_tokens:
             reasons.append(f"{label} counts tokens, but a CNN before it left fewer positions than tokens: {_SHORTER}")
         shortened = shortened or block.out_length(_MANY) != _MANY
         widths[block.writes] = None if given is None else block.out_width(given)
@@ -232,14 +215,3 @@ _LONGEST_NEED, _MANY = 10_000, 100_000
 _SHORTER = "give it odd kernel_sizes and strides of 1"
 _FIRST = "begin the stack with a Transformer, StaticEmbedding, WordEmbeddings or BoW"
 _MADE = "sentence_lengths come from WordEmbeddings alone, token ids and masks from WordEmbeddings and Transformer"
-
-
-def _misfits(front: InputModule, block: Module) -> list[str]:
-    if isinstance(block, Pooling) and "cls" in block.modes and isinstance(front, WordEmbeddings):
-        return ["pools the cls token, but WordEmbeddings have none: choose another pooling mode"]
-    if isinstance(block, WordWeights) and len(block.vocab) < front.vocabulary_size:
-        return [
-            f"has weights for {len(block.vocab)} words, but the tokenizer makes ids up to "
-            f"{front.vocabulary_size - 1}: save it with the tokenizer's whole vocabulary"
-        ]
-    return []

@@ -6,7 +6,7 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 
-from stcompile.compiler.modules import BoW, Module
+from stcompile.compiler.modules import Module
 from stcompile.compiler.stack.module_stack import ModuleStack
 from stcompile.runtime.arguments import local_path
 
@@ -21,9 +21,7 @@ def save_stack(stack: ModuleStack, folder: str | Path) -> None:
     rows = []
     for index, block in enumerate(stack.blocks):
         assert isinstance(block, Module)
-        # BoW alone of those that read text has a folder of its own, since its configuration is called config.json.
-        in_root = index == 0 and not isinstance(block, BoW)
-        path = "" if in_root else f"{index}_{type(block).__name__}"
+        path = "" if index == 0 and block.save_in_root else f"{index}_{type(block).__name__}"
         block.save(root / path)
         kwargs = {"kwargs": list(block.keywords)} if block.keywords else {}
         rows.append({"idx": index, "name": str(index), "path": path, "type": block.type_path, **kwargs})
@@ -39,8 +37,8 @@ def save_stack(stack: ModuleStack, folder: str | Path) -> None:
         "model_type": "SentenceTransformer",
         **({} if stack.truncate_dim is None else {"truncate_dim": stack.truncate_dim}),
     }
-    _write(root / "modules.json", rows)
-    _write(root / "config_sentence_transformers.json", settings)
+    _write_json(root / "modules.json", rows)
+    _write_json(root / "config_sentence_transformers.json", settings)
 
 
 def _own_version() -> str:
@@ -49,5 +47,5 @@ def _own_version() -> str:
     return __version__
 
 
-def _write(path: Path, value: object) -> None:
+def _write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False), encoding="utf-8")

@@ -29,6 +29,8 @@ PAIR = ("the quick brown fox", "jumps over the lazy dog")
 # Of two float32 computations of the same few operations.
 ROUNDING = 1e-6
 
+IN_THE_FOLDER = ("config.json", "model.safetensors", "sentence_bert_config.json")
+
 TYPED = "return self.answer(input_ids, self.types(token_type_ids))"
 PLAIN = "return self.answer(input_ids, 0)"
 
@@ -69,6 +71,23 @@ def test_a_network_is_given_what_sentence_transformers_gives_it(
         assert np.abs(stack.encode([text]) - expected).max() < ROUNDING
     # One text twice would be right with types of zero, too.
     assert bool(np.abs(reference.encode([PAIR]) - reference.encode([PAIR[::-1]])).max() > ROUNDING) is takes_types
+
+
+@pytest.mark.usefixtures("own_code")
+def test_code_in_the_root_of_a_model_runs_a_network_in_a_folder_of_it(tmp_path: Path) -> None:
+    """The one place where sentence-transformers finds it, since it hands transformers the root and a subfolder."""
+    folder = network(tmp_path, "input_ids, attention_mask=None, token_type_ids=None, return_dict=True", PLAIN)
+    inner = folder / "0_Transformer"
+    inner.mkdir()
+    for path in [*folder.glob("*token*"), *(folder / name for name in IN_THE_FOLDER)]:
+        path.rename(inner / path.name)
+    edit(folder / "modules.json", lambda rows: [{**rows[0], "path": inner.name}, *rows[1:]])
+    with pytest.raises(UnsupportedError, match="pass trust_remote_code=True if you trust it"):
+        load_stack(folder)
+    artifact = export_model(folder, tmp_path / "out", "onnx-fp32", texts=["a", "b c"], trust_remote_code=True)
+    expected = theirs(folder).encode(list(PAIR))
+    assert np.abs(load_stack(folder, trust_remote_code=True).encode(PAIR) - expected).max() < ROUNDING
+    assert np.abs(stcompile.load(artifact.folder).encode(list(PAIR)) - expected).max() < ROUNDING
 
 
 @pytest.mark.usefixtures("own_code")

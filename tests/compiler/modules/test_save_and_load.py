@@ -19,6 +19,8 @@ from torch import nn
 from transformers import AutoTokenizer
 
 from stcompile.compiler import modules
+from stcompile.compiler.kinds.pooling import POOLING_MODES
+from stcompile.compiler.kinds.registry import KINDS
 from stcompile.compiler.modules import (
     CNN,
     LSTM,
@@ -41,11 +43,8 @@ from stcompile.compiler.modules import (
     WordWeights,
 )
 from stcompile.compiler.modules.activations import ACTIVATIONS
-from stcompile.compiler.modules.pooling import POOLING_MODES
-from stcompile.compiler.stack import checks
 from stcompile.compiler.stack.load import load_stack
 from stcompile.compiler.stack.module_stack import ModuleStack
-from stcompile.compiler.stack.registry import SUPPORTED
 from stcompile.compiler.stack.save import save_stack
 from stcompile.errors import InputError
 from tests.conftest import MODELS, Case, load_case, transformer_of
@@ -334,7 +333,7 @@ def test_our_own_round_trip_of_every_front(name: str, tmp_path: Path) -> None:
 def test_every_building_block_is_saved_and_loaded() -> None:
     assert {*GOLDEN_OF, *NEVER_SAVED} == set(modules.__all__)
     # CLIP's text tower is a Transformer of ours, under the name it has in folders
-    assert {*SUPPORTED} - {"CLIPModel"} <= GOLDEN_OF.keys()
+    assert {*KINDS} - {"CLIPModel", "Custom"} <= GOLDEN_OF.keys()
     assert "clip_text" in GOLDEN_OF["Transformer"]
 
 
@@ -435,9 +434,3 @@ def test_a_tokenizer_from_elsewhere() -> None:
 def test_wrong_arguments_are_one_clear_error(build: Callable[[], Any], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         build()
-
-
-def test_the_checks_know_what_the_modules_know() -> None:
-    """The checks are tables of their own, because they must work without torch."""
-    assert set(checks.POOLING_MODES) == set(POOLING_MODES)
-    assert set(checks.ACTIVATION_NAMES) == set(ACTIVATIONS)

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from stcompile.compiler.stack import registry
 from stcompile.compiler.stack.describe import describe
 from stcompile.compiler.stack.load import load_stack
 from stcompile.errors import ModelFolderError, UnsupportedError
@@ -28,46 +27,6 @@ def folder(tmp_path: Path) -> Path:
 def edit(path: Path, change: Callable[[Any], Any]) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps(change(content)), encoding="utf-8")
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "sentence_transformers.models.Pooling",
-        "sentence_transformers.models.Pooling.Pooling",
-        "sentence_transformers.sentence_transformer.modules.Pooling",
-        "sentence_transformers.sentence_transformer.modules.pooling.Pooling",
-    ],
-)
-def test_type_paths_of_every_generation(path: str) -> None:
-    kind, refusal = registry.resolve(path)
-    assert (kind, refusal) == (registry.SUPPORTED["Pooling"], "")
-
-
-@pytest.mark.parametrize("release", ["base", "sentence_transformer"])
-def test_normalize_moved_between_packages(release: str) -> None:
-    kind, _ = registry.resolve(f"sentence_transformers.{release}.modules.normalize.Normalize")
-    assert kind is registry.SUPPORTED["Normalize"]
-
-
-@pytest.mark.parametrize("name", ["BERT", "RoBERTa", "XLMRoBERTa"])
-def test_the_first_releases_named_a_transformer_after_its_network(name: str) -> None:
-    kind, _ = registry.resolve(f"sentence_transformers.models.{name}")
-    assert kind is registry.SUPPORTED["Transformer"]
-
-
-@pytest.mark.parametrize("name", sorted(registry.REFUSED))
-def test_what_is_not_supported_is_refused_by_name(name: str) -> None:
-    kind, refusal = registry.resolve(f"sentence_transformers.models.{name}")
-    assert kind is None
-    assert ":" in refusal, "a refusal ends in its remedy"
-
-
-def test_foreign_code_is_never_imported() -> None:
-    assert registry.is_custom("os.system")
-    kind, refusal = registry.resolve("os.system")
-    assert kind is None
-    assert "not a module stcompile knows" in refusal
 
 
 def test_every_reason_is_given_at_once(folder: Path) -> None:

@@ -22,13 +22,12 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokeniz
 
 from stcompile.compiler.inspection import inspect
 from stcompile.compiler.modules import backbone
-from stcompile.compiler.modules import transformer as transformer_module
 from stcompile.compiler.modules.rotary import freeze_frequencies
 from stcompile.compiler.stack.describe import describe
 from stcompile.compiler.stack.load import load_stack
 from stcompile.compiler.trace.onnx import trace
 from stcompile.compiler.trace.running import opened
-from stcompile.errors import MissingExtraError, ModelFolderError, UnsupportedError
+from stcompile.errors import ArtifactError, MissingExtraError, ModelFolderError, UnsupportedError
 from tests.conftest import MODELS, transformer_of
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
@@ -173,7 +172,7 @@ def test_null_prompts_are_empty_ones(tmp_path: Path) -> None:
     path = folder / "config_sentence_transformers.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**settings, "prompts": {"query": None, "other": None, "more": "m: "}}))
-    assert describe(folder).prompts == SentenceTransformer(str(folder), device="cpu").prompts
+    assert describe(folder).settings.prompts == SentenceTransformer(str(folder), device="cpu").prompts
 
 
 @pytest.mark.parametrize("kind", ["siglip", "siglip2"])
@@ -256,6 +255,69 @@ def test_the_package_that_reads_a_sentencepiece_model_is_named(tmp_path: Path, m
     (folder / "sentencepiece.bpe.model").write_bytes(b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02")
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "XLMRobertaTokenizer"}))
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
-    monkeypatch.setattr(transformer_module, "find_spec", lambda name: None if name == "sentencepiece" else name)
+    monkeypatch.setattr(
+        "stcompile.compiler.modules.tokenizer.find_spec", lambda name: None if name == "sentencepiece" else name
+    )
     with pytest.raises(MissingExtraError, match=r"has no tokenizer\.json, .* pip install sentencepiece$"):
         load_stack(folder)
+
+
+@pytest.mark.parametrize("content", ['{"name": "my-addon", "version": "1.0"}', "[]", "not JSON"])
+def test_a_manifest_of_somebody_else_makes_no_artifact_of_a_model(content: str, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(MODELS / "plain_bert", tmp_path / "model"))
+    expected = inspect(folder)
+    (folder / "manifest.json").write_text(content)
+    assert inspect(folder) == expected
+    (folder / "config.json").unlink()
+    with pytest.raises(ArtifactError, match=r"manifest\.json is not"):
+        inspect(folder)
+
+
+WHOLE = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
+HEADS = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "max_position_embeddings": 64}
+IDS = {"bos_token_id": 1, "eos_token_id": 1, "decoder_start_token_id": 1}
+
+WANTED = {
+    ("nllb-moe", "decoder_input_ids", "compile a model that is an encoder alone"): {**WHOLE, **HEADS, **IDS},
+    ("xmod", "lang_ids", r"set default_language in its config\.json"): {**SMALL, "languages": ["en_XX", "de_DE"]},
+    ("lxmert", "visual_feats", "compile a model that reads text alone"): {"hidden_size": 32, "num_attention_heads": 2},
+}
+
+
+@pytest.mark.parametrize(("wanted", "config"), WANTED.items())
+def test_a_network_that_wants_more_than_text_is_refused_by_what_it_wants(
+    wanted: tuple[str, str, str], config: dict[str, Any], tmp_path: Path
+) -> None:
+    kind, name, remedy = wanted
+    folder = made(tmp_path / "model", kind, **config)
+    sentence = rf"the network of its Transformer \({kind}\) wants {name} besides a text's tokens, .*: {remedy}$"
+    with pytest.raises(UnsupportedError, match=sentence):
+        load_stack(folder)
+    with pytest.raises(Exception, match=r"language|indices|not supported"):
+        as_sentence_transformers(folder, TEXTS[:1])
+
+
+def test_a_network_that_fails_on_any_token_has_no_table_that_is_too_small(tmp_path: Path) -> None:
+    folder = made(tmp_path / "model", "tapas", **SMALL)
+    with pytest.raises(IndexError):
+        as_sentence_transformers(folder, TEXTS[:1])
+    with pytest.raises(UnsupportedError, match=r"do not work together \(IndexError: too many indices"):
+        load_stack(folder)
+
+
+def test_the_remedy_for_a_network_that_wants_a_language_helps(tmp_path: Path) -> None:
+    folder = made(tmp_path / "model", "xmod", **SMALL, languages=["en_XX", "de_DE"], default_language="de_DE")
+    assert np.abs(load_stack(folder).encode(TEXTS) - as_sentence_transformers(folder, TEXTS)).max() < ROUNDING
+
+
+@pytest.mark.parametrize("kind", ["pegasus", "blenderbot", "marian", "m2m_100"])
+def test_a_whole_network_whose_encoder_would_begin_at_random_is_refused(kind: str, tmp_path: Path) -> None:
+    folder = made(tmp_path / "whole", kind, **WHOLE, **HEADS, **IDS)
+    # The reference draws it anew each time.
+    first, second = (as_sentence_transformers(folder, ["hello"]) for _ in range(2))
+    assert np.abs(first - second).max() > ROUNDING
+    with pytest.raises(UnsupportedError, match=rf"of a {kind} .* random ones: save the encoder alone"):
+        load_stack(folder)
+    alone = Path(shutil.copytree(folder, tmp_path / "alone"))
+    AutoModel.from_pretrained(folder).get_encoder().save_pretrained(alone)
+    assert np.abs(load_stack(alone).encode(TEXTS) - as_sentence_transformers(alone, TEXTS)).max() < ROUNDING

@@ -97,7 +97,7 @@ class Folder:
                 continue
             try:
                 content = json.loads(path.read_text(encoding="utf-8"))
-                texts = list(_texts(content))
+                texts = list(_texts_in(content))
             except (OSError, ValueError, RecursionError):  # whoever needs the file says so
                 continue
             home = path.parent.relative_to(self.root)
@@ -143,6 +143,11 @@ class Folder:
         return value
 
 
+def join(path: str, name: str) -> str:
+    """A name in a folder of the model; the root is an empty path."""
+    return f"{path}/{name}" if path else name
+
+
 def _has_no_end(path: Path) -> bool:
     try:
         path.stat()
@@ -153,16 +158,16 @@ def _has_no_end(path: Path) -> bool:
     return False
 
 
-def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+def _texts_in(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
     """Every text in a JSON value, with the key of the object it is in."""
     if isinstance(value, str):
         yield key, value
     elif isinstance(value, dict):
         for name, item in value.items():
-            yield from _texts(item, name)
+            yield from _texts_in(item, name)
     elif isinstance(value, list):
         for item in value:
-            yield from _texts(item, key)
+            yield from _texts_in(item, key)
 
 
 def _no_constant(name: str) -> float:

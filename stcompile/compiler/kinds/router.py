@@ -1,21 +1,21 @@
-"""`router_config.json` and the older `config.json` of Asym: checked and parsed, without torch (spec section 11.1)."""
+"""Router: `router_config.json` and the older `config.json` of Asym, checked and parsed (spec section 11.1)."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-Config = dict[str, Any]
+from stcompile.compiler.kinds.base import Config, ModuleType, keep, type_paths
+
 RouteKey = tuple[str | None, str | tuple[str, ...] | None]
 
 # A key is a pair of short names; a longer one would only cost the parser its stack.
 _LONGEST_KEY = 300
 
 
-def problems(config: Config) -> Iterator[str]:
-    """What is wrong with a Router's configuration; each ends in a remedy."""
+def _problems(config: Config) -> Iterator[str]:
     types, structure = config.get("types"), config.get("structure")
     parameters = config.get("parameters") or {}
     if not _is_text_map(types) or not isinstance(structure, dict) or not structure or not isinstance(parameters, dict):
@@ -44,15 +44,25 @@ def problems(config: Config) -> Iterator[str]:
             yield f"its route mapping {key[:50]!r} names {route!r}, which is not a route: correct router_config.json"
 
 
-def options(config: Config) -> Config:
+def arguments(config: Config) -> Config:
     """The keyword arguments of `Router`, of a checked configuration."""
-    parameters = config.get("parameters") or {}
+    parameters = _parameters(config)
     keys = {_parsed(key): route for key, route in (parameters.get("route_mappings") or {}).items()}
     return {
         "default_route": parameters.get("default_route"),
         "allow_empty_key": parameters.get("allow_empty_key", True),
         "route_mappings": {key: route for key, route in keys.items() if key is not None},
     }
+
+
+def _routes(config: Config) -> Mapping[str, Sequence[tuple[str, str]]]:
+    return {name: [(key, config["types"][key]) for key in ids] for name, ids in config["structure"].items()}
+
+
+def _parameters(config: Config) -> Config:
+    """What its routes do not show."""
+    found: Config = config.get("parameters") or {}
+    return found
 
 
 def _is_text_map(value: Any) -> bool:
@@ -73,3 +83,16 @@ def _parsed(text: str) -> RouteKey | None:
     if isinstance(modality, tuple):
         return (task, tuple(sorted(modality))) if all(isinstance(name, str) for name in modality) else None
     return (task, modality) if isinstance(modality, (str, type(None))) else None
+
+
+KIND = ModuleType(
+    "Router",
+    "stcompile.compiler.modules.router:Router",
+    (*type_paths("Router", "router"), *type_paths("Asym", "router")),
+    ("router_config.json", "config.json"),
+    normalized=keep("types", "structure", "parameters"),
+    problems=_problems,
+    routes=_routes,
+    shown=_parameters,
+    keywords="ignored",
+)

@@ -1,0 +1,108 @@
+"""What a module type is: its names, its files, its configuration, and who builds it; and one module of a folder."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from stcompile.compiler.kinds.folder import Folder
+
+Config = dict[str, Any]
+
+OLD_PACKAGE = "sentence_transformers.models"
+_PACKAGES = ("sentence_transformers.sentence_transformer.modules", "sentence_transformers.base.modules")
+
+
+def type_paths(name: str, file: str) -> tuple[str, ...]:
+    """What modules.json of any generation calls a class.
+
+    Args:
+        name: the class.
+        file: the Python module it is in since sentence-transformers 5.4.
+    """
+    return (
+        f"{OLD_PACKAGE}.{name}",
+        f"{OLD_PACKAGE}.{name}.{name}",
+        *(f"{package}.{name}" for package in _PACKAGES),
+        # Normalize moved between the two packages in 6.0; both spellings are in published folders.
+        *(f"{package}.{file}.{name}" for package in _PACKAGES),
+    )
+
+
+def keep(*keys: str, **renamed: str) -> Callable[[Config], Config]:
+    """A reader of configurations that keeps the keys it names; `new="old"` also takes the name a key had before 5.4."""
+
+    def normalized(config: Config) -> Config:
+        older = {new: config[old] for new, old in renamed.items() if old in config}
+        return {**older, **{key: config[key] for key in (*keys, *renamed) if key in config}}
+
+    return normalized
+
+
+@dataclass(frozen=True)
+class ModuleType:
+    """One module class of the format.
+
+    Attributes:
+        name: the class, e.g. `Pooling`.
+        builder: the subclass of `Module` that builds it, as `module:Class`; imported when one is built, not before.
+        type_paths: what modules.json calls it; empty for code that comes with the model.
+        config_files: names its configuration may have: the first that exists is read, the first is written.
+        normalized: its configuration as read to one with today's keys only (module-stack spec, section 2.6), with what
+            its generation left unsaid.
+        problems: what is wrong with, or unsupported in, a normalized configuration; each ends in a remedy.
+        file_problems: what cannot be compiled of the files beside the configuration, of the model, the module's folder
+            in it and the configuration as read; raises ModelFolderError where some are missing.
+        routes: of a checked configuration, route name to its modules, each a folder in the module's own and a type
+            path; nothing but a Router has any.
+        shown: of its configuration what `inspect` shows.
+        reads_text: whether it turns text into features, and so stands first.
+        keywords: what becomes of keywords that modules.json says it is called with: sentence-transformers fails
+            (`refused`), the module looks at none (`ignored`), or it hands them on to code of the model (`read`).
+    """
+
+    name: str
+    builder: str
+    type_paths: tuple[str, ...]
+    config_files: tuple[str, ...] = ("config.json",)
+    normalized: Callable[[Config], Config] = lambda _: {}
+    problems: Callable[[Config], Iterable[str]] = lambda _: ()
+    file_problems: Callable[[Folder, str, Config], Iterable[str]] = lambda *_: ()
+    routes: Callable[[Config], Mapping[str, Sequence[tuple[str, str]]]] = lambda _: {}
+    shown: Callable[[Config], Config] = dict
+    reads_text: bool = False
+    keywords: Literal["refused", "ignored", "read"] = "refused"
+
+    @property
+    def is_custom(self) -> bool:
+        """Whether its code comes with the model."""
+        return not self.type_paths
+
+    def imported(self) -> Any:
+        """The class that builds it, a `Module`; only this needs torch."""
+        return pkgutil.resolve_name(self.builder)
+
+
+@dataclass(frozen=True)
+class ModuleEntry:
+    """One row of modules.json, or one module in a Router, resolved.
+
+    Attributes:
+        position: place in the stack, from 0.
+        kind: its type.
+        path: the module's folder, relative to the model; empty for the root.
+        config: its configuration with today's keys.
+        type_path: how the folder spells the class.
+        routes: of a Router, route name to its modules.
+        keywords: what modules.json says that it is called with.
+    """
+
+    position: int
+    kind: ModuleType
+    path: str
+    config: Config
+    type_path: str = ""
+    routes: Mapping[str, tuple[ModuleEntry, ...]] = field(default_factory=dict)
+    keywords: tuple[str, ...] = ()

@@ -1,0 +1,13 @@
+"""Custom: a module whose code comes with the model, or with a package the model names."""
+
+from __future__ import annotations
+
+from stcompile.compiler.kinds.base import ModuleType
+
+KIND = ModuleType(
+    "Custom",
+    "stcompile.compiler.modules.custom:CustomModule",
+    type_paths=(),
+    config_files=(),
+    keywords="read",
+)

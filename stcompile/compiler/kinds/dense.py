@@ -1,0 +1,39 @@
+"""Dense, and the activations it may name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stcompile.compiler.kinds.base import Config, ModuleType, keep, type_paths
+from stcompile.compiler.kinds.values import not_feature_names, not_positive
+
+_ACTIVATION_HOMES = ("torch.nn", "torch.nn.modules.activation", "torch.nn.modules.linear")
+ACTIVATION_NAMES = (
+    *("CELU", "ELU", "GELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "Identity", "LeakyReLU"),
+    *("LogSigmoid", "LogSoftmax", "Mish", "PReLU", "ReLU", "ReLU6", "SELU", "Sigmoid", "SiLU", "Softmax", "Softmin"),
+    *("Softplus", "Softshrink", "Softsign", "Tanh", "Tanhshrink"),
+)
+
+
+def _problems(config: Config) -> Iterator[str]:
+    yield from not_feature_names(config)
+    yield from not_positive(config, "in_features", "out_features")
+    path = config.get("activation_function", "torch.nn.modules.activation.Tanh")
+    home, _, name = str(path).rpartition(".")
+    if home not in _ACTIVATION_HOMES or name not in ACTIVATION_NAMES:
+        yield (
+            f"its activation {path!r} is not one of torch.nn's ({', '.join(ACTIVATION_NAMES)}); "
+            "sentence-transformers would silently use Tanh: name the activation the model was trained with"
+        )
+
+
+KIND = ModuleType(
+    "Dense",
+    "stcompile.compiler.modules.dense:Dense",
+    type_paths("Dense", "dense"),
+    normalized=keep(
+        *("in_features", "out_features", "bias", "activation_function"),
+        *("module_input_name", "module_output_name", "use_residual"),
+    ),
+    problems=_problems,
+)

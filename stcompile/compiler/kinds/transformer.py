@@ -1,0 +1,135 @@
+"""Transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from stcompile.compiler.kinds.base import OLD_PACKAGE, Config, ModuleType, type_paths
+from stcompile.compiler.kinds.folder import Folder
+from stcompile.compiler.kinds.network_files import network_problems, tokenizer_problems
+from stcompile.compiler.kinds.values import is_positive
+
+# Text goes through the network's forward, and its last hidden state is what is made of it.
+TEXT_ONLY: dict[str, dict[str, Any]] = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
+
+# The methods of a network that read text: its own, and that of CLIP.
+_TEXT_METHODS = ("forward", "get_text_features")
+
+# Classes of the first releases that are a Transformer under the name of their network.
+_FIRST_NAMES = ("BERT", "RoBERTa", "DistilBERT", "ALBERT", "CamemBERT", "XLMRoBERTa", "XLNet")
+
+# Each of them had a configuration file of its own, and all but that of BERT are gone.
+_FIRST_NETWORKS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+
+# What a folder may pass on to transformers; everything else could read outside the folder or change the code that
+# runs. Of the model's arguments stcompile decides those about dtype and attention itself.
+_ARGUMENTS = {
+    "model_args": {"attn_implementation", "torch_dtype", "dtype", "add_pooling_layer", "low_cpu_mem_usage"},
+    "tokenizer_args": {
+        *("model_max_length", "padding_side", "truncation_side", "use_fast", "add_bos_token", "add_eos_token"),
+        *("add_prefix_space", "do_lower_case", "clean_up_tokenization_spaces"),
+    },
+    "config_args": {
+        *("output_hidden_states", "hidden_dropout_prob", "attention_probs_dropout_prob", "use_cache", "is_decoder"),
+        *("is_causal", "use_bidirectional_attention"),
+    },
+}
+
+_NEW_NAMES = {"model_kwargs": "model_args", "processor_kwargs": "tokenizer_args", "config_kwargs": "config_args"}
+
+# Of `processing_kwargs`, by section.
+_PROCESSING = {"text": {"max_length"}, "chat_template": {"add_generation_prompt", "restore_suffix"}}
+
+
+def with_new_names(config: Config) -> Config:
+    """The configuration with one name for each key, and without a say in whether code of the folder may run."""
+    result = {_NEW_NAMES.get(key, key): value for key, value in config.items()}
+    for key in _ARGUMENTS:
+        if isinstance(result.get(key), dict):
+            result[key] = {name: value for name, value in result[key].items() if name != "trust_remote_code"}
+    return result
+
+
+def _normalized(config: Config) -> Config:
+    # A saved folder without the key predates modalities: plain text, whatever the tokenizer's template.
+    return with_new_names({"modality_config": TEXT_ONLY, **config})
+
+
+def _problems(config: Config) -> Iterator[str]:
+    task = config.get("transformer_task", "feature-extraction")
+    if task != "feature-extraction":
+        yield f"its transformer_task is {task}, not feature-extraction: stcompile compiles sentence embeddings"
+    if config.get("query_expansion") is not None:
+        yield "query_expansion belongs to multi-vector encoders, which score the tokens it adds: set it to null"
+    limit = config.get("max_seq_length")
+    for key in ("query_length", "document_length"):
+        # sentence-transformers cuts there in encode_query and encode_document, and nowhere else.
+        if config.get(key) not in (None, limit):
+            yield (
+                f"{key} {config[key]!r} cuts those texts elsewhere than max_seq_length {limit!r} does, and an artifact "
+                "has one limit: set it to null, or both to one number"
+            )
+    yield from _modality_problems(config.get("modality_config"))
+    yield from _processing_problems(config.get("processing_kwargs"))
+    if limit is not None and not is_positive(limit):
+        yield f"max_seq_length is {limit!r}: it must be a positive whole number or null"
+    for key, allowed in _ARGUMENTS.items():
+        for name in config.get(key) or {}:
+            if name not in allowed:
+                yield f"{key}.{name} is not supported: remove it from the folder's configuration"
+    if not isinstance(config.get("module_output_name", "token_embeddings"), str):
+        yield "module_output_name must be text"
+    if not isinstance(config.get("do_lower_case", False), bool):
+        yield "do_lower_case must be true or false"
+
+
+def _modality_problems(modalities: Any) -> Iterator[str]:
+    if modalities is None:
+        return
+    if not isinstance(modalities, dict) or not isinstance(modalities.get("text"), dict):
+        yield "its modality_config has no text entry: stcompile compiles text encoders"
+        return
+    text = modalities["text"]
+    if text.get("method") not in _TEXT_METHODS:
+        yield f"its text goes through {text.get('method')!r}: stcompile knows {' and '.join(_TEXT_METHODS)}"
+    path = text.get("method_output_name")
+    steps = path if isinstance(path, list) else [path]
+    # Null is the result itself, which get_text_features of transformers 4 is.
+    whole = path is None and text.get("method") != "forward"
+    if not whole and (not steps or not all(isinstance(step, (str, int)) for step in steps)):
+        yield f"method_output_name is {path!r}: it must name an output of the network"
+
+
+def _processing_problems(processing: Any) -> Iterator[str]:
+    sections = processing or {}
+    if not isinstance(sections, dict) or not all(isinstance(item or {}, dict) for item in sections.values()):
+        yield "processing_kwargs must be an object of objects"
+        return
+    limit = (sections.get("text") or {}).get("max_length")
+    if limit is not None and not is_positive(limit):
+        yield f"processing_kwargs.text.max_length is {limit!r}: it must be a positive whole number"
+    for section, options in sections.items():
+        if section in ("image", "audio", "video"):
+            continue
+        for option in options or {}:
+            if option not in _PROCESSING.get(section, set()):
+                yield f"processing_kwargs.{section}.{option} is not supported: remove it from sentence_bert_config.json"
+
+
+def _file_problems(folder: Folder, path: str, config: Config) -> Iterator[str]:
+    yield from network_problems(folder, path)
+    yield from tokenizer_problems(folder, str(config.get("tokenizer_name_or_path") or path))
+
+
+KIND = ModuleType(
+    "Transformer",
+    "stcompile.compiler.modules.transformer:Transformer",
+    (*type_paths("Transformer", "transformer"), *(f"{OLD_PACKAGE}.{name}" for name in _FIRST_NAMES)),
+    tuple(f"sentence_{network}_config.json" for network in _FIRST_NETWORKS),
+    normalized=_normalized,
+    problems=_problems,
+    file_problems=_file_problems,
+    reads_text=True,
+    keywords="read",
+)

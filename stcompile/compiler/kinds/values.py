@@ -1,0 +1,43 @@
+"""Checks that several module types make of a value in their configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from stcompile.compiler.kinds.base import Config
+
+# Of float32: a whole number in JSON may have any number of digits.
+_LARGEST_FLOAT = 3.4e38
+
+
+def is_positive(value: Any) -> bool:
+    """Whether it is a positive whole number that a model may have."""
+    # Nothing a model has is wider or longer than this; what is above it is a typing error that would take all memory.
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a number that float32 holds."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST_FLOAT
+
+
+def not_positive(config: Config, *keys: str) -> Iterator[str]:
+    """What is wrong with keys that must be there, and positive whole numbers."""
+    for key in keys:
+        if not is_positive(config.get(key)):
+            yield f"its {key} is {config.get(key)!r}: it must be a positive whole number"
+
+
+def not_feature_names(config: Config) -> Iterator[str]:
+    """What is wrong with the features that a module is to read and write."""
+    for key in ("module_input_name", "module_output_name"):
+        if not isinstance(config.get(key), (str, type(None))):
+            yield f"its {key} is {config[key]!r}: it must be the name of a feature"
+
+
+def not_a_share(config: Config, key: str, default: float) -> Iterator[str]:
+    """What is wrong with a probability."""
+    value = config.get(key, default)
+    if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        yield f"its {key} is {value!r}: it must be a number from 0 to 1"

@@ -1,0 +1,68 @@
+"""`config_sentence_transformers.json`: prompts, similarity and what else belongs to no module."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from stcompile.artifact.manifest import SIMILARITIES
+from stcompile.errors import ModelFolderError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a model is, besides its modules.
+
+    Attributes:
+        prompts: prompt name to text; `query` and `document` are always there.
+        default_prompt_name: the prompt plain `encode` uses.
+        similarity: `cosine`, `dot`, `euclidean` or `manhattan`.
+        truncate_dim: dimensions kept by default, or None for all.
+    """
+
+    prompts: dict[str, str]
+    default_prompt_name: str | None
+    similarity: str
+    truncate_dim: int | None
+
+
+def settings_of(stored: dict[str, Any], reasons: list[str]) -> Settings:
+    """Checks the content of the file, whose every key may be absent.
+
+    Args:
+        stored: the content.
+        reasons: what cannot be compiled is added here.
+
+    Raises:
+        ModelFolderError: the prompts are no texts by name.
+    """
+    kind = stored.get("model_type", "SentenceTransformer")
+    if kind != "SentenceTransformer":
+        reasons.append(f"it is a {kind}, not a SentenceTransformer: stcompile compiles sentence embeddings")
+    prompts = _prompts(stored)
+    default = stored.get("default_prompt_name")
+    if default is not None and (not isinstance(default, str) or default not in prompts):
+        reasons.append(
+            f"default_prompt_name {default!r} is not among its prompts: correct config_sentence_transformers.json"
+        )
+    similarity = stored.get("similarity_fn_name") or "cosine"
+    if similarity not in SIMILARITIES:
+        reasons.append(f"its similarity {similarity!r} is not one of {', '.join(SIMILARITIES)}")
+    return Settings(prompts, default, str(similarity), _truncate_dim(stored, reasons))
+
+
+def _prompts(stored: dict[str, Any]) -> dict[str, str]:
+    found = stored.get("prompts") or {}
+    if not isinstance(found, dict) or not all(isinstance(text, (str, type(None))) for text in found.values()):
+        raise ModelFolderError("prompts in config_sentence_transformers.json must map names to texts")
+    # sentence-transformers 5.0+ gives every model these two, so that encode_query never uses the default prompt, and
+    # takes null for no text.
+    return {"query": "", "document": "", **{name: text or "" for name, text in found.items()}}
+
+
+def _truncate_dim(stored: dict[str, Any], reasons: list[str]) -> int | None:
+    kept = stored.get("truncate_dim")
+    if kept is not None and (not isinstance(kept, int) or isinstance(kept, bool) or kept < 1):
+        reasons.append(f"truncate_dim is {kept!r}: it must be a positive whole number or null")
+        return None
+    return kept

@@ -36,7 +36,7 @@ def convert_to_bfloat16(model: ir.Model, job: QuantizationJob) -> QuantizationSu
     Raises:
         UnsupportedError: no encoder layer can be fused.
     """
-    summary = _fused(model, "bf16-fused", "EncoderLayerBfloat16", _rounded, "openvino-bf16 or onnx-fp32")
+    summary = _fused(model, "bf16-fused", "EncoderLayerBfloat16", _in_bfloat16, "openvino-bf16 or onnx-fp32")
     return dataclasses.replace(summary, embeddings=halve_tables(model))
 
 
@@ -53,7 +53,7 @@ def _as_they_are(name: str, linears: Sequence[Linear], factors: NDArray[np.float
     return Packed({"panels": panels(_joined(linears, factors), 1), "bias": biases(linears, factors)}, {})
 
 
-def _rounded(name: str, linears: Sequence[Linear], factors: NDArray[np.float32]) -> Packed:
+def _in_bfloat16(name: str, linears: Sequence[Linear], factors: NDArray[np.float32]) -> Packed:
     rounded = panels(_joined(linears, factors).astype(ml_dtypes.bfloat16), 2)
     return Packed({"panels": ir.tensor(rounded), "bias": biases(linears, factors)}, {})
 

@@ -14,10 +14,10 @@ def split_token_gemms(model: ir.Model) -> int:
 
     A Gemm over anything else is a Dense on the pooled vector: it runs once a text, and stays.
     """
-    return sum(_split(model.graph, node) for node in list(model.graph) if is_op(node, "Gemm"))
+    return sum(_made_matmul(model.graph, node) for node in list(model.graph) if is_op(node, "Gemm"))
 
 
-def _split(graph: ir.Graph, node: ir.Node) -> bool:
+def _made_matmul(graph: ir.Graph, node: ir.Node) -> bool:
     data, weight, bias = node.inputs[0], node.inputs[1], operand(node, 2)
     array = constant(weight)
     reshape = None if data is None else data.producer()

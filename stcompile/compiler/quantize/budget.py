@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -88,19 +89,19 @@ def search(
     Raises:
         BudgetError: not even the most precise options are within it.
     """
-    trials = _Trials(model, apply)
+    vectors = partial(_vectors, model, apply)
     tell(f"measuring {budget.measure.name} of the float32 graph")
-    reference = trials.vectors(None, budget.measure.batches)
+    reference = vectors(None, budget.measure.batches)
 
     def measured(chosen: Sequence[Candidate]) -> float:
-        return budget.measure(reference, trials.vectors(chosen, budget.measure.batches))
+        return budget.measure(reference, vectors(chosen, budget.measure.batches))
 
     cheapest = [choices[0] for choices in options]
     value = measured(cheapest)
     tell(f"{budget.measure.name} {value:.5f} with every layer at its cheapest")
     if budget.allows(value):
         return cheapest, _summary(budget, value, 0)
-    ranked, costed = _ranked(trials, find_layers(model.graph), options, calibration, tell)
+    ranked, costed = _ranked(vectors, find_layers(model.graph), options, calibration, tell)
     reached: dict[int, float] = {0: value, len(ranked): measured(_after(costed, ranked))}
     if not budget.allows(reached[len(ranked)]):
         raise BudgetError(
@@ -121,22 +122,13 @@ def _summary(budget: Budget, value: float, steps: int) -> BudgetSummary:
     return BudgetSummary(budget.measure.name, budget.limit, rounded(value), budget.measure.count, steps)
 
 
-class _Trials:
-    """Copies of one graph, each with its layers as planned, and the vectors they give."""
-
-    def __init__(self, model: ir.Model, apply: Apply) -> None:
-        self._model = model
-        self._apply = apply
-
-    def vectors(self, chosen: Sequence[Candidate] | None, batches: Sequence[Batch]) -> Matrix:
-        """Sentence embeddings of the batches' texts, row by row; of the graph as it is for None."""
-        copy = self._model
-        if chosen is not None:
-            copy = self._model.clone()
-            self._apply(copy, chosen)
-        with opened(copy) as engine:
-            rows = [engine.run(batch.feeds, (SENTENCE,))[0] for batch in batches]
-        return np.concatenate(rows)
+def _vectors(model: ir.Model, apply: Apply, chosen: Sequence[Candidate] | None, batches: Sequence[Batch]) -> Matrix:
+    """Sentence embeddings of the batches' texts, row by row, of a copy with its layers as chosen; as it is for None."""
+    if chosen is not None:
+        model = model.clone()
+        apply(model, chosen)
+    with opened(model) as engine:
+        return np.concatenate([engine.run(batch.feeds, (SENTENCE,))[0] for batch in batches])
 
 
 @dataclass(frozen=True)
@@ -149,7 +141,7 @@ class _Move:
 
 
 def _ranked(
-    trials: _Trials,
+    vectors: Callable[[Sequence[Candidate], Sequence[Batch]], Matrix],
     layers: Sequence[Layer],
     options: Options,
     calibration: Calibration,
@@ -158,7 +150,7 @@ def _ranked(
     """Every move, the one that gains most for its time first; and the options with their sensitivity."""
     batches = calibration.some(_SENSITIVITY_TEXTS).batches
     exact = [choices[-1] for choices in options]
-    base = trials.vectors(exact, batches)
+    base = vectors(exact, batches)
     moves: list[_Move] = []
     costed: list[tuple[Candidate, ...]] = []
     for number, (layer, choices) in enumerate(zip(layers, options, strict=True)):
@@ -167,7 +159,7 @@ def _ranked(
             costed.append(choices)
             continue
         alone = [*exact[:number], choices[0], *exact[number + 1 :]]
-        costs = _costs(choices, lost(base, trials.vectors(alone, batches)))
+        costs = _costs(choices, lost(base, vectors(alone, batches)))
         costed.append(tuple(dataclasses.replace(c, sensitivity=cost) for c, cost in zip(choices, costs, strict=True)))
         moves += _moves(number, choices, costs, layer.multiplications)
     return sorted(moves, key=lambda move: -move.worth), costed

@@ -14,10 +14,9 @@ from stcompile.artifact.report import QuantizationSummary
 from stcompile.compiler.quantize.budget import search
 from stcompile.compiler.quantize.candidates import INT8, WEIGHTS_4, WEIGHTS_8, WEIGHTS_8_COLUMNS, Candidate, Table
 from stcompile.compiler.quantize.choose import options_of
-from stcompile.compiler.quantize.gemm import split_token_gemms
 from stcompile.compiler.quantize.integer_graph import write_integer_layers
 from stcompile.compiler.quantize.job import QuantizationJob
-from stcompile.compiler.quantize.layers import find_layers
+from stcompile.compiler.quantize.layers import find_layers, split_token_gemms
 from stcompile.compiler.quantize.plan import LayerPlan, Plans, summarized
 from stcompile.compiler.quantize.qdq_graph import write_qdq_layers
 from stcompile.compiler.quantize.recording import Recording, record
@@ -46,9 +45,9 @@ class Calibrated:
         """
         # The rows of all layers together are larger than the model: they are in files, and in memory a layer at a time.
         with scratch("rows") as folder:
-            return self._quantized(model, job, folder)
+            return self._with_rows_in(folder, model, job)
 
-    def _quantized(self, model: ir.Model, job: QuantizationJob, folder: Path) -> QuantizationSummary:
+    def _with_rows_in(self, folder: Path, model: ir.Model, job: QuantizationJob) -> QuantizationSummary:
         assert job.calibration is not None  # of every target that calibrates
         split_token_gemms(model)
         layers = find_layers(model.graph)

@@ -10,10 +10,9 @@ import onnx_ir as ir
 
 from stcompile.artifact.report import QuantizationSummary
 from stcompile.compiler.quantize.candidates import PER_BATCH, Candidate
-from stcompile.compiler.quantize.gemm import split_token_gemms
 from stcompile.compiler.quantize.integer_graph import write_integer_layers
 from stcompile.compiler.quantize.job import QuantizationJob
-from stcompile.compiler.quantize.layers import find_layers
+from stcompile.compiler.quantize.layers import find_layers, split_token_gemms
 from stcompile.compiler.quantize.plan import planned, summarized
 from stcompile.compiler.quantize.tables import quantize_tables
 

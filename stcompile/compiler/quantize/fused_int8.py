@@ -24,9 +24,9 @@ from stcompile.compiler.quantize.fused_layers import (
     unfused,
     write_layer,
 )
-from stcompile.compiler.quantize.gemm import split_token_gemms
 from stcompile.compiler.quantize.integer_graph import write_integer_layers
 from stcompile.compiler.quantize.job import QuantizationJob
+from stcompile.compiler.quantize.layers import split_token_gemms
 from stcompile.compiler.quantize.plan import LayerPlan
 from stcompile.compiler.quantize.schemes import PerToken
 
@@ -42,11 +42,11 @@ def quantize_int8_fused(model: ir.Model, job: QuantizationJob) -> QuantizationSu
     """
     split_token_gemms(model)
     _, refusals = checked_layers(model, "onnx-int8")
-    summary = Calibrated("int8-fused", INT8_FUSED, _write)(model, job)
+    summary = Calibrated("int8-fused", INT8_FUSED, _write_fused_layers)(model, job)
     return dataclasses.replace(summary, kept=(*summary.kept, *unfused(model, refusals)))
 
 
-def _write(model: ir.Model, plans: Sequence[LayerPlan]) -> None:
+def _write_fused_layers(model: ir.Model, plans: Sequence[LayerPlan]) -> None:
     by_node = {node: plan for plan in plans for node in plan.layer.nodes}
     fused: set[LayerPlan] = set()
     for layer in fusable_layers(model)[0]:

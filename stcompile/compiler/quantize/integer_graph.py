@@ -59,7 +59,7 @@ def _static(graph: ir.Graph, plan: LayerPlan) -> None:
     data = smoothed_input(graph, plan)
     scale = constant_named(graph, f"{name}_scale", np.array(levels.scale, dtype=np.float32))
     zero = constant_named(graph, f"{name}_zero_point", np.array(levels.zero_point, dtype=np.uint8))
-    _multiply(graph, plan, _Quantized(_levels(graph, first, [data, scale, zero], name), scale, zero))
+    _write_products(graph, plan, _Quantized(_levels(graph, first, [data, scale, zero], name), scale, zero))
 
 
 def _levels(
@@ -76,7 +76,7 @@ def _per_batch(graph: ir.Graph, plan: LayerPlan) -> None:
     for value, label in zip(node.outputs, ("quantized", "scale", "zero_point"), strict=True):
         value.name = f"{data.name}_{label}"
     graph.insert_before(plan.layer.nodes[0], node)
-    _multiply(graph, plan, _Quantized(*node.outputs))
+    _write_products(graph, plan, _Quantized(*node.outputs))
 
 
 def _per_token(graph: ir.Graph, plan: LayerPlan) -> None:
@@ -141,7 +141,7 @@ def _weights(graph: ir.Graph, plan: LayerPlan) -> None:
         swap(graph, node if bias is None else bias.node, fused)
 
 
-def _multiply(graph: ir.Graph, plan: LayerPlan, quantized: _Quantized) -> None:
+def _write_products(graph: ir.Graph, plan: LayerPlan, quantized: _Quantized) -> None:
     """The layer's products, biases folded in: one scale serves all tokens."""
     for node, columns in zip(plan.layer.nodes, plan.columns, strict=True):
         bias = bias_add(node, len(columns.scale))

@@ -1,4 +1,7 @@
-"""What there is to quantize: matrix multiplications with a constant weight, by the tensor they read."""
+"""What there is to quantize: matrix multiplications with a constant weight, by the tensor they read.
+
+Linear layers over flattened tokens, which torch's exporter writes as Gemm, become the MatMul that recipes know first.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from stcompile.compiler.dotted import split_shared
-from stcompile.compiler.passes.graph import constant, is_op
+from stcompile.compiler.passes.constants import added, constant_named
+from stcompile.compiler.passes.graph import constant, is_op, operand, swap
 
 Array = NDArray[np.float32]
 
@@ -64,6 +68,14 @@ class Layer:
         return sum(weight.size for weight in self.weights)
 
 
+def split_token_gemms(model: ir.Model) -> int:
+    """Rewrites each Gemm that reads a Reshape, in place. Returns how many.
+
+    A Gemm over anything else is a Dense on the pooled vector: it runs once a text, and stays.
+    """
+    return sum(_made_matmul(model.graph, node) for node in list(model.graph) if is_op(node, "Gemm"))
+
+
 def find_layers(graph: ir.Graph) -> list[Layer]:
     """Every layer of a float32 graph, in order.
 
@@ -101,3 +113,28 @@ def _joined(names: list[str]) -> str:
     """`a.(query, key)` of `a.query` and `a.key`."""
     start, ends = split_shared(names)
     return f"{start}.({', '.join(ends)})" if start else ", ".join(ends)
+
+
+def _made_matmul(graph: ir.Graph, node: ir.Node) -> bool:
+    data, weight, bias = node.inputs[0], node.inputs[1], operand(node, 2)
+    array = constant(weight)
+    reshape = None if data is None else data.producer()
+    if data is None or weight is None or array is None or reshape is None or not is_op(reshape, "Reshape"):
+        return False
+    flattened = reshape.inputs[0]
+    if flattened is not None and flattened.shape is not None and len(flattened.shape) < 3:
+        # Not tokens: the counts of a bag of words, for one
+        return False
+    known = node.attributes
+    if known.get_int("transA", 0) or known.get_float("alpha", 1.0) != 1 or known.get_float("beta", 1.0) != 1:
+        return False
+    if known.get_int("transB", 0):
+        turned = np.ascontiguousarray(array.T)
+        weight = constant_named(graph, f"{weight.name}_transposed", turned)
+    label = str(node.name)
+    if bias is None:
+        swap(graph, node, ir.node("MatMul", [data, weight], name=f"{label}_matmul"))
+        return True
+    product = added(graph, node, "MatMul", [data, weight], f"{label}_matmul")
+    swap(graph, node, ir.node("Add", [product, bias], name=f"{label}_bias"))
+    return True

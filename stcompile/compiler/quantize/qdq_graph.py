@@ -26,11 +26,11 @@ def write_qdq_layers(model: ir.Model, plans: Sequence[LayerPlan]) -> None:
     """Rewrites the layers of a float32 graph as planned, in place: `per-batch` and fewer than 8 bits are not for it."""
     for plan in plans:
         if plan.chosen.scheme != FLOAT32:
-            _write(model.graph, plan)
+            _quantize(model.graph, plan)
     RemoveUnusedNodesPass()(model)
 
 
-def _write(graph: ir.Graph, plan: LayerPlan) -> None:
+def _quantize(graph: ir.Graph, plan: LayerPlan) -> None:
     first, levels = plan.layer.nodes[0], plan.chosen.levels
     name, scale = f"{plan.layer.data.name}_levels", None
     data = smoothed_input(graph, plan)

@@ -12,20 +12,18 @@ import onnx_ir as ir
 from stcompile.artifact import scratch
 from stcompile.artifact.report import QuantizationSummary
 from stcompile.compiler.quantize.budget import search
-from stcompile.compiler.quantize.candidates import INT8, WEIGHTS_4, WEIGHTS_8, WEIGHTS_8_COLUMNS, Candidate, Table
+from stcompile.compiler.quantize.candidates import Candidate, Table
 from stcompile.compiler.quantize.choose import options_of
-from stcompile.compiler.quantize.integer_graph import write_integer_layers
 from stcompile.compiler.quantize.job import QuantizationJob
 from stcompile.compiler.quantize.layers import find_layers, split_token_gemms
 from stcompile.compiler.quantize.plan import LayerPlan, Plans, summarized
-from stcompile.compiler.quantize.qdq_graph import write_qdq_layers
 from stcompile.compiler.quantize.recording import Recording, record
 from stcompile.compiler.quantize.tables import quantize_tables
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """One such recipe.
+    """One such recipe: a row of `RECIPES`.
 
     Attributes:
         scheme: its name.
@@ -79,10 +77,3 @@ class Calibrated:
         written = plans.of(model, chosen)
         self.write(model, written)
         return written, quantize_tables(model)
-
-
-quantize_int8 = Calibrated("int8", INT8, write_integer_layers)
-quantize_int8_openvino = Calibrated("int8", INT8, write_qdq_layers)
-quantize_weights_openvino = Calibrated("int8-weights", WEIGHTS_8_COLUMNS, write_qdq_layers)
-quantize_weights_8 = Calibrated("int8-weights", WEIGHTS_8, write_integer_layers)
-quantize_weights_4 = Calibrated("int4-weights", WEIGHTS_4, write_integer_layers)

@@ -1,4 +1,4 @@
-"""Precision recipes: a float32 graph to the precision of a target, one recipe a file."""
+"""Precision recipes, by name: each takes a float32 graph to the precision of a target."""
 
 from __future__ import annotations
 
@@ -8,18 +8,15 @@ from types import MappingProxyType
 import onnx_ir as ir
 
 from stcompile.artifact.report import QuantizationSummary
-from stcompile.compiler.quantize.calibrated import (
-    quantize_int8,
-    quantize_int8_openvino,
-    quantize_weights_4,
-    quantize_weights_8,
-    quantize_weights_openvino,
-)
+from stcompile.compiler.quantize.calibrated import Calibrated
+from stcompile.compiler.quantize.candidates import INT8, WEIGHTS_4, WEIGHTS_8, WEIGHTS_8_COLUMNS
 from stcompile.compiler.quantize.dynamic import quantize_dynamic
 from stcompile.compiler.quantize.fused_float import convert_to_bfloat16, fuse_float32
 from stcompile.compiler.quantize.fused_int8 import quantize_int8_fused
 from stcompile.compiler.quantize.half import convert_to_half
+from stcompile.compiler.quantize.integer_graph import write_integer_layers
 from stcompile.compiler.quantize.job import QuantizationJob
+from stcompile.compiler.quantize.qdq_graph import write_qdq_layers
 
 Recipe = Callable[[ir.Model, QuantizationJob], QuantizationSummary | None]
 
@@ -34,14 +31,14 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "float32": _float32,
         "float16": convert_to_half,
         "dynamic": quantize_dynamic,
-        "int8": quantize_int8,
+        "int8": Calibrated("int8", INT8, write_integer_layers),
         "int8-fused": quantize_int8_fused,
         "bf16-fused": convert_to_bfloat16,
         "fp32-fused": fuse_float32,
-        "int8-weights": quantize_weights_8,
-        "int4-weights": quantize_weights_4,
-        "int8-openvino": quantize_int8_openvino,
-        "int8-weights-openvino": quantize_weights_openvino,
+        "int8-weights": Calibrated("int8-weights", WEIGHTS_8, write_integer_layers),
+        "int4-weights": Calibrated("int4-weights", WEIGHTS_4, write_integer_layers),
+        "int8-openvino": Calibrated("int8", INT8, write_qdq_layers),
+        "int8-weights-openvino": Calibrated("int8-weights", WEIGHTS_8_COLUMNS, write_qdq_layers),
     }
 )
 

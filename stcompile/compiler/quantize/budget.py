@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -20,9 +21,9 @@ from stcompile.artifact.manifest import SENTENCE
 from stcompile.artifact.report import BudgetSummary
 from stcompile.compiler.metrics import rounded
 from stcompile.compiler.quantize.calibration import Batch, Calibration
-from stcompile.compiler.quantize.layers import find_layers
+from stcompile.compiler.quantize.candidates import FLOAT32, PER_TOKEN, STATIC, WEIGHTS, Candidate
+from stcompile.compiler.quantize.layers import Layer, find_layers
 from stcompile.compiler.quantize.measures import Measure, lost
-from stcompile.compiler.quantize.plan import FLOAT32, PER_BATCH, PER_TOKEN, STATIC, WEIGHTS, LayerPlan
 from stcompile.compiler.trace.running import opened
 from stcompile.errors import BudgetError
 
@@ -32,9 +33,7 @@ Matrix = NDArray[np.float32]
 _SENSITIVITY_TEXTS = 96
 
 # Time of a multiplication by scheme, as a share of float32's: what decides the order of the moves, not the verdict.
-_TIME: Mapping[str, float] = MappingProxyType(
-    {STATIC: 0.4, PER_BATCH: 0.42, PER_TOKEN: 0.48, WEIGHTS: 0.6, FLOAT32: 1.0}
-)
+_TIME: Mapping[str, float] = MappingProxyType({STATIC: 0.4, PER_TOKEN: 0.48, WEIGHTS: 0.6, FLOAT32: 1.0})
 
 # What parity judges later are also other texts: the search keeps a tenth of the budget for them.
 _KEPT_BACK = 0.1
@@ -59,46 +58,50 @@ class Budget:
         return value <= self.limit * (1 - _KEPT_BACK)
 
 
-Apply = Callable[[ir.Model, Sequence[LayerPlan]], int]
+# Rewrites a graph so that each layer is computed as the candidate in its place.
+Apply = Callable[[ir.Model, Sequence[Candidate]], object]
+
+# Of each layer, the cheapest first.
+Options = Sequence[tuple[Candidate, ...]]
 
 
 def search(
     model: ir.Model,
-    options: Sequence[tuple[LayerPlan, ...]],
+    options: Options,
     budget: Budget,
     calibration: Calibration,
     apply: Apply,
     tell: Callable[[str], None],
-) -> tuple[list[LayerPlan], BudgetSummary]:
+) -> tuple[list[Candidate], BudgetSummary]:
     """The cheapest plan within the budget.
 
     Args:
         model: the float32 graph; it is left as it was.
-        options: of each layer, the cheapest first.
+        options: what each of its layers may be.
         budget: what to keep.
         calibration: the texts a layer's own cost is measured on.
-        apply: writes plans into a copy of the graph.
+        apply: rewrites a copy of the graph.
         tell: told of progress.
 
     Returns:
-        one plan for each layer, and what they reach.
+        one candidate for each layer, and what they reach.
 
     Raises:
         BudgetError: not even the most precise options are within it.
     """
-    trials = _Trials(model, apply)
+    vectors = partial(_vectors, model, apply)
     tell(f"measuring {budget.measure.name} of the float32 graph")
-    reference = trials.vectors(None, budget.measure.batches)
+    reference = vectors(None, budget.measure.batches)
 
-    def measured(plans: Sequence[LayerPlan]) -> float:
-        return budget.measure(reference, trials.vectors(plans, budget.measure.batches))
+    def measured(chosen: Sequence[Candidate]) -> float:
+        return budget.measure(reference, vectors(chosen, budget.measure.batches))
 
     cheapest = [choices[0] for choices in options]
     value = measured(cheapest)
     tell(f"{budget.measure.name} {value:.5f} with every layer at its cheapest")
     if budget.allows(value):
         return cheapest, _summary(budget, value, 0)
-    ranked, costed = _ranked(trials, options, calibration, tell)
+    ranked, costed = _ranked(vectors, find_layers(model.graph), options, calibration, tell)
     reached: dict[int, float] = {0: value, len(ranked): measured(_after(costed, ranked))}
     if not budget.allows(reached[len(ranked)]):
         raise BudgetError(
@@ -119,23 +122,13 @@ def _summary(budget: Budget, value: float, steps: int) -> BudgetSummary:
     return BudgetSummary(budget.measure.name, budget.limit, rounded(value), budget.measure.count, steps)
 
 
-class _Trials:
-    """Copies of one graph, each with its layers as planned, and the vectors they give."""
-
-    def __init__(self, model: ir.Model, apply: Apply) -> None:
-        self._model = model
-        self._apply = apply
-
-    def vectors(self, plans: Sequence[LayerPlan] | None, batches: Sequence[Batch]) -> Matrix:
-        """Sentence embeddings of the batches' texts, row by row; of the graph as it is for None."""
-        copy = self._model
-        if plans is not None:
-            copy = self._model.clone()
-            layers = find_layers(copy.graph)
-            self._apply(copy, [dataclasses.replace(p, layer=layer) for p, layer in zip(plans, layers, strict=True)])
-        with opened(copy) as engine:
-            rows = [engine.run(batch.feeds, (SENTENCE,))[0] for batch in batches]
-        return np.concatenate(rows)
+def _vectors(model: ir.Model, apply: Apply, chosen: Sequence[Candidate] | None, batches: Sequence[Batch]) -> Matrix:
+    """Sentence embeddings of the batches' texts, row by row, of a copy with its layers as chosen; as it is for None."""
+    if chosen is not None:
+        model = model.clone()
+        apply(model, chosen)
+    with opened(model) as engine:
+        return np.concatenate([engine.run(batch.feeds, (SENTENCE,))[0] for batch in batches])
 
 
 @dataclass(frozen=True)
@@ -148,40 +141,43 @@ class _Move:
 
 
 def _ranked(
-    trials: _Trials, options: Sequence[tuple[LayerPlan, ...]], calibration: Calibration, tell: Callable[[str], None]
-) -> tuple[list[_Move], list[tuple[LayerPlan, ...]]]:
+    vectors: Callable[[Sequence[Candidate], Sequence[Batch]], Matrix],
+    layers: Sequence[Layer],
+    options: Options,
+    calibration: Calibration,
+    tell: Callable[[str], None],
+) -> tuple[list[_Move], Options]:
     """Every move, the one that gains most for its time first; and the options with their sensitivity."""
     batches = calibration.some(_SENSITIVITY_TEXTS).batches
-    exact = [dataclasses.replace(choices[-1], scheme=FLOAT32) for choices in options]
-    base = trials.vectors(exact, batches)
+    exact = [choices[-1] for choices in options]
+    base = vectors(exact, batches)
     moves: list[_Move] = []
-    costed: list[tuple[LayerPlan, ...]] = []
-    for number, choices in enumerate(options):
-        tell(f"sensitivity of layer {number + 1} of {len(options)}: {choices[0].layer.name}")
+    costed: list[tuple[Candidate, ...]] = []
+    for number, (layer, choices) in enumerate(zip(layers, options, strict=True)):
+        tell(f"sensitivity of layer {number + 1} of {len(options)}: {layer.name}")
         if len(choices) == 1:
             costed.append(choices)
             continue
-        alone = [choices[0] if index == number else plan for index, plan in enumerate(exact)]
-        costs = _costs(choices, lost(base, trials.vectors(alone, batches)))
-        named = [dataclasses.replace(plan, sensitivity=cost) for plan, cost in zip(choices, costs, strict=True)]
-        costed.append(tuple(named))
-        moves += _moves(number, named, costs)
+        alone = [*exact[:number], choices[0], *exact[number + 1 :]]
+        costs = _costs(choices, lost(base, vectors(alone, batches)))
+        costed.append(tuple(dataclasses.replace(c, sensitivity=cost) for c, cost in zip(choices, costs, strict=True)))
+        moves += _moves(number, choices, costs, layer.multiplications)
     return sorted(moves, key=lambda move: -move.worth), costed
 
 
-def _costs(choices: Sequence[LayerPlan], measured: float) -> list[float]:
+def _costs(choices: Sequence[Candidate], measured: float) -> list[float]:
     """What each option costs the embedding: measured for the first, by the square of its error for the others."""
     first = choices[0].error or math.inf
-    return [measured * ((plan.error or 0.0) / first) ** 2 for plan in choices]
+    return [measured * ((candidate.error or 0.0) / first) ** 2 for candidate in choices]
 
 
-def _moves(layer: int, choices: Sequence[LayerPlan], costs: Sequence[float]) -> list[_Move]:
+def _moves(layer: int, choices: Sequence[Candidate], costs: Sequence[float], multiplications: int) -> list[_Move]:
     """The moves of one layer, in order; a later one that is worth more than an earlier is taken with it."""
     found: list[_Move] = []
     at = 0
     while at < len(choices) - 1:
         worths = {
-            option: (costs[at] - costs[option]) / _extra_time(choices[at], choices[option])
+            option: (costs[at] - costs[option]) / (multiplications * _extra_time(choices[at], choices[option]))
             for option in range(at + 1, len(choices))
         }
         at = max(worths, key=lambda option: worths[option])
@@ -189,18 +185,17 @@ def _moves(layer: int, choices: Sequence[LayerPlan], costs: Sequence[float]) -> 
     return found
 
 
-def _extra_time(cheap: LayerPlan, precise: LayerPlan) -> float:
-    factor = max(_TIME[precise.scheme] - _TIME[cheap.scheme], 0.01)
-    return factor * cheap.layer.multiplications
+def _extra_time(cheap: Candidate, precise: Candidate) -> float:
+    return max(_TIME[precise.scheme] - _TIME[cheap.scheme], 0.01)
 
 
-def _after(options: Sequence[tuple[LayerPlan, ...]], moves: Sequence[_Move]) -> list[LayerPlan]:
-    """The plan after some moves."""
+def _after(options: Options, moves: Sequence[_Move]) -> list[Candidate]:
+    """The options after some moves."""
     at = [0] * len(options)
     for move in moves:
         at[move.layer] = max(at[move.layer], move.option)
-    plans = [choices[option] for choices, option in zip(options, at, strict=True)]
+    chosen = [choices[option] for choices, option in zip(options, at, strict=True)]
     return [
-        dataclasses.replace(plan, reason="the accuracy budget") if option and not plan.reason else plan
-        for plan, option in zip(plans, at, strict=True)
+        dataclasses.replace(candidate, reason="the accuracy budget") if option and not candidate.reason else candidate
+        for candidate, option in zip(chosen, at, strict=True)
     ]

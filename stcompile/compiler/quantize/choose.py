@@ -1,54 +1,40 @@
-"""Chooses each layer's scheme, smoothing and range by the error it makes on calibration rows."""
+"""Chooses what each layer may become: a table's candidates, by the error they make on calibration rows."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stcompile.compiler.quantize.candidates import (
+    FLOAT32,
+    NEVER_BELOW,
+    STATIC,
+    Candidate,
+    Search,
+    Table,
+)
 from stcompile.compiler.quantize.layers import Layer
 from stcompile.compiler.quantize.observers import OBSERVERS
-from stcompile.compiler.quantize.plan import FLOAT32, PER_TOKEN, STATIC, WEIGHTS, LayerPlan
 from stcompile.compiler.quantize.recording import Recording
-from stcompile.compiler.quantize.rounded import RoundedWeights
 from stcompile.compiler.quantize.schemes import (
     PerToken,
     StaticRange,
+    divided,
     relative_error,
-    restored_blocks,
-    restored_columns,
+    smoothing_of,
     squared_lengths,
 )
+from stcompile.compiler.quantize.weights import quantize_blocks, quantize_columns
 
 Array = NDArray[np.float32]
-Restore = Callable[[Array], Array]
-
-# SmoothQuant's strengths (Xiao et al. 2023, equation 4): 0 would move no difficulty from activations to weights.
-STRENGTHS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-
-# Zero points of per-token activations: the middle first, then ever more levels above zero.
-ZERO_POINTS = (128, 64, 32, 16, 8, 0)
-
-# A smoothing costs a pass over the activation: it must take at least a twentieth of the error away.
-_WORTH_SMOOTHING = 0.95
-
-# A range that cuts values must be clearly better on the calibration texts: others may hold larger ones.
-_WORTH_CUTTING = 0.9
 
 # A static layer saves the search for each token's largest value and two passes over the output. Where it costs more
 # accuracy than this factor, a token's own scale is worth its time.
 _STATIC_UP_TO = 1.5
 
-# What an activation function never goes below: each token's smallest value need not be searched for.
-_NEVER_BELOW = MappingProxyType({"Gelu": 0.17, "Relu": 0.0})
-
-# The search is a pass over the activation: without it, a scheme may be so much worse.
-_WORTH_SEARCHING = 1.05
-
-# Rows that schemes are compared on.
+# Rows that candidates are compared on.
 _TRIAL_ROWS = 1024
 
 # Outliers: an error above this is no rounding any more, whatever the scheme. Measured: 0.06 at most over the layers of
@@ -56,246 +42,94 @@ _TRIAL_ROWS = 1024
 _OUTLIER_ERROR = 0.2
 
 
-def int8_options(layer: Layer, seen: Recording) -> tuple[LayerPlan, ...]:
-    """8 bits for one layer: static where that is nearly as accurate as a scale for each token.
+def options_of(layer: Layer, seen: Recording, table: Table) -> tuple[Candidate, ...]:
+    """What one layer may become.
 
     Args:
         layer: the layer.
-        seen: what it read on the calibration texts.
+        seen: what it read on the calibration texts; its rows are let go when this returns.
+        table: what is tried.
 
     Returns:
-        what it may be, the cheapest first, float32 last; float32 alone where every scheme makes an outlier's error.
+        the cheapest first, each nearer to float32 than the one before, and float32 last; float32 alone where
+        activations in 8 bits make an outlier's error in every scheme.
     """
     trial = _Trial(layer, seen)
-    static, per_token = _best_static(trial), _best_per_token(trial)
-    exact = LayerPlan(layer, FLOAT32, error=0.0)
-    if min(known(static), known(per_token)) > _OUTLIER_ERROR:
-        why = f"outliers: a relative error of {known(per_token):.2f} in 8 bits"
-        return (dataclasses.replace(exact, reason=why),)
-    if known(static) <= _STATIC_UP_TO * known(per_token):
-        return (static, per_token, exact) if known(per_token) < known(static) else (static, exact)
-    why = f"a static range makes a relative error of {known(static):.3f}"
-    return dataclasses.replace(per_token, reason=why), exact
+    found = [trial.best(search) for search in table]
+    cheapest, *dearer = found
+    exact = Candidate(FLOAT32, error=0.0)
+    if cheapest.levels is not None and min(map(known, found)) > _OUTLIER_ERROR:
+        return (dataclasses.replace(exact, reason=f"outliers: a relative error of {known(found[-1]):.2f} in 8 bits"),)
+    if cheapest.scheme == STATIC and known(cheapest) > _STATIC_UP_TO * known(dearer[0]):
+        why = f"a static range makes a relative error of {known(cheapest):.3f}"
+        cheapest, *dearer = dataclasses.replace(dearer[0], reason=why), *dearer[1:]
+    return (cheapest, *(other for other in dearer if known(other) < known(cheapest)), exact)
 
 
-def fused_options(layer: Layer, seen: Recording) -> tuple[LayerPlan, ...]:
-    """8 bits for one layer of a kernel that scales each token and smooths at no cost, on CPUs that never saturate.
-
-    Returns:
-        8 bits and float32; float32 alone where they make an outlier's error.
-    """
-    trial = _Trial(layer, seen)
-    schemes = [PerToken(ZERO_POINTS[0])]
-    if trial.never_below is not None:
-        schemes += [PerToken(zero_point, trial.never_below) for zero_point in ZERO_POINTS[1:]]
-    errors = {
-        (scheme, strength): trial.error(strength, scheme.restored, trial.columns(strength, pair_safe=False))
-        for scheme in schemes
-        # What a value never goes below is known of unsmoothed ones alone.
-        for strength in (trial.strengths if scheme.never_below is None else (None,))
-    }
-    scheme, strength = best = min(errors, key=lambda choice: errors[choice])
-    exact = LayerPlan(layer, FLOAT32, error=0.0)
-    if errors[best] > _OUTLIER_ERROR:
-        why = f"outliers: a relative error of {errors[best]:.2f} in 8 bits"
-        return (dataclasses.replace(exact, reason=why),)
-    plan = LayerPlan(
-        layer,
-        PER_TOKEN,
-        smoothing=trial.smoothing(strength),
-        strength=strength,
-        per_token=scheme,
-        weights=trial.rounded(strength, scheme.restored, pair_safe=False),
-        error=errors[best],
-    )
-    return plan, exact
+def known(candidate: Candidate) -> float:
+    """A candidate's error, where it was measured."""
+    assert candidate.error is not None
+    return candidate.error
 
 
-def column_options(layer: Layer, seen: Recording) -> tuple[LayerPlan, ...]:
-    """Weights in 8 bits per output column, activations as they are; then float32."""
-    trial = _Trial(layer, seen)
-    # Unsmoothed: there is no activation to make easier. Nor is there a multiplication in 8 bits that could saturate.
-    error = trial.error(None, _unchanged, trial.columns(None, pair_safe=False))
-    weights = trial.rounded(None, _unchanged, pair_safe=False)
-    return LayerPlan(layer, WEIGHTS, weights=weights, error=error), LayerPlan(layer, FLOAT32, error=0.0)
-
-
-def block_options(layer: Layer, seen: Recording, bits: Sequence[int], block: int) -> tuple[LayerPlan, ...]:
-    """Weights in blocks, activations as they are, smoothed as serves the weights best (AWQ, Lin et al. 2024).
-
-    Args:
-        layer: the layer.
-        seen: what it read on the calibration texts.
-        bits: of the options, fewest first.
-        block: inputs that share a scale.
-
-    Returns:
-        an option for each number of bits, then float32.
-    """
-    trial = _Trial(layer, seen)
-    return (*(_best_blocks(trial, width, block) for width in bits), LayerPlan(layer, FLOAT32, error=0.0))
-
-
-def known(plan: LayerPlan) -> float:
-    """A plan's error, where it was measured."""
-    assert plan.error is not None
-    return plan.error
-
-
-def _best_blocks(trial: _Trial, bits: int, block: int) -> LayerPlan:
-    def error(strength: float | None) -> float:
-        return trial.error(strength, _unchanged, restored_blocks(trial.weight(strength), bits, block))
-
-    errors = {strength: error(strength) for strength in trial.strengths}
-    strength = _smallest(errors)
-    return LayerPlan(
-        trial.layer,
-        WEIGHTS,
-        bits,
-        trial.smoothing(strength),
-        strength,
-        weights=trial.rounded(strength, _unchanged, bits=bits, block=block),
-        error=errors[strength],
-    )
-
-
-def _best_static(trial: _Trial) -> LayerPlan:
-    def with_range(strength: float | None, observer: str) -> tuple[StaticRange, float]:
-        levels = StaticRange.covering(*trial.range(strength, observer))
-        return levels, trial.error(strength, levels.restored, trial.columns(strength))
-
-    first, *others = OBSERVERS
-    whole = {strength: with_range(strength, first) for strength in trial.strengths}
-    strength = _smallest({strength: error for strength, (_, error) in whole.items()})
-    chosen, (levels, error) = first, whole[strength]
-    for observer in others:
-        other, other_error = with_range(strength, observer)
-        if other_error < _WORTH_CUTTING * error:
-            chosen, levels, error = observer, other, other_error
-    return LayerPlan(
-        trial.layer,
-        STATIC,
-        smoothing=trial.smoothing(strength),
-        strength=strength,
-        static=levels,
-        observer=chosen,
-        weights=trial.rounded(strength, levels.restored),
-        error=error,
-    )
-
-
-def _best_per_token(trial: _Trial) -> LayerPlan:
-    def error(strength: float | None, scheme: PerToken) -> float:
-        return trial.error(strength, scheme.restored, trial.columns(strength))
-
-    plain = {zero_point: error(None, PerToken(zero_point)) for zero_point in ZERO_POINTS}
-    best_point = min(plain, key=lambda point: plain[point])
-    scheme = PerToken(best_point)
-    errors = {
-        strength: plain[best_point] if strength is None else error(strength, scheme) for strength in trial.strengths
-    }
-    strength = _smallest(errors)
-    found = errors[strength]
-    if strength is None and trial.never_below is not None:
-        bounded = [PerToken(zero_point, trial.never_below) for zero_point in ZERO_POINTS]
-        unsearched = {choice: error(None, choice) for choice in bounded}
-        best = min(bounded, key=lambda choice: unsearched[choice])
-        if unsearched[best] < _WORTH_SEARCHING * found:
-            scheme, found = best, unsearched[best]
-    return LayerPlan(
-        trial.layer,
-        PER_TOKEN,
-        smoothing=trial.smoothing(strength),
-        strength=strength,
-        per_token=scheme,
-        weights=trial.rounded(strength, scheme.restored),
-        error=found,
-    )
-
-
-def _smallest(errors: dict[float | None, float]) -> float | None:
-    """The strength of the smallest error; None unless smoothing is worth its pass."""
-    best = min(errors, key=lambda strength: errors[strength])
-    return best if errors[best] < _WORTH_SMOOTHING * errors[None] else None
-
-
-def _unchanged(rows: Array) -> Array:
-    return rows
+def _fits(candidate: Candidate, layer: Layer) -> bool:
+    """Whether a layer may be computed so."""
+    if candidate.strength is not None and layer.shares_weights:
+        return False  # the other layer needs the weight as it is
+    if not isinstance(candidate.levels, PerToken) or candidate.levels.never_below is None:
+        return True
+    producer = layer.data.producer()
+    bound = None if producer is None else NEVER_BELOW.get(producer.op_type)
+    # Of smoothed values it is not known.
+    return candidate.levels.never_below == bound and candidate.strength is None
 
 
 class _Trial:
-    """One layer with its calibration rows: what a scheme would make of its output."""
+    """One layer's turn: its rows in memory, and what candidates would make of its output."""
 
     def __init__(self, layer: Layer, seen: Recording) -> None:
-        self.layer = layer
+        self._layer = layer
         self._seen = seen
-        self._weight = np.ascontiguousarray(np.concatenate(layer.weights, axis=1))
+        self._weight = layer.weight
         rows = seen.rows
         self._rows = rows[:: max(1, len(rows) // _TRIAL_ROWS)].copy()
         self._exact = self._rows @ self._weight
         self._length = squared_lengths(self._exact)
+        self._largest = seen.largest, layer.largest
         self._columns: dict[tuple[float | None, bool], Array] = {}
-        self._smoothing: dict[float, Array] = {}
 
-    @property
-    def strengths(self) -> Sequence[float | None]:
-        """What smoothing may be tried: none where another layer needs the same weight."""
-        return (None,) if self.layer.shares_weights else (None, *STRENGTHS)
+    def best(self, search: Search) -> Candidate:
+        """What a search ends with."""
+        best = self._measured(search.first)
+        for variation in search.variations:
+            changed = (dataclasses.replace(best, **{name: value}) for name, value in variation.changes)
+            tried = [self._measured(candidate) for candidate in changed if _fits(candidate, self._layer)]
+            if tried:
+                nearest = min(tried, key=known)
+                best = nearest if known(nearest) < variation.worth * known(best) else best
+        return best
 
-    @property
-    def never_below(self) -> float | None:
-        """What the layer's input never goes below, from what makes it; None where that is not known."""
-        producer = self.layer.data.producer()
-        return None if producer is None else _NEVER_BELOW.get(producer.op_type)
+    def _measured(self, candidate: Candidate) -> Candidate:
+        """The candidate with its range and its error, weights rounded to the nearest level."""
+        smoothing = smoothing_of(candidate.strength, *self._largest)
+        rows, levels = divided(self._rows, smoothing), candidate.levels
+        if candidate.observer:
+            low, high = (divided(part, smoothing) for part in (self._seen.low, self._seen.high))
+            levels = StaticRange.covering(*OBSERVERS[candidate.observer](rows, float(low.min()), float(high.max())))
+        quantized = rows if levels is None else levels.restored(rows)
+        error = relative_error(self._exact, quantized @ self._restored(candidate, smoothing), self._length)
+        return dataclasses.replace(candidate, levels=levels, error=error)
 
-    def smoothing(self, strength: float | None) -> Array | None:
-        """Divisor of each input channel, `(in,)`, of geometric mean 1; None for no strength."""
-        if strength is None:
-            return None
-        if strength not in self._smoothing:
-            activation = np.maximum(np.maximum(np.abs(self._seen.low), np.abs(self._seen.high)), 1e-5)
-            weight = np.maximum(np.abs(self._weight).max(axis=1), 1e-5)
-            logs = strength * np.log(activation) - (1 - strength) * np.log(weight)
-            self._smoothing[strength] = np.exp(logs - logs.mean()).astype(np.float32)
-        return self._smoothing[strength]
+    def _restored(self, candidate: Candidate, smoothing: Array | None) -> Array:
+        """What the layer's weights side by side become, `(in, out)`."""
 
-    def weight(self, strength: float | None) -> Array:
-        """The layer's weights side by side, smoothed, `(in, out)`."""
-        divisor = self.smoothing(strength)
-        return self._weight if divisor is None else self._weight * divisor[:, None]
+        def weight() -> Array:
+            return self._weight if smoothing is None else self._weight * smoothing[:, None]
 
-    def columns(self, strength: float | None, *, pair_safe: bool = True) -> Array:
-        """What they become in 8 bits per output column, rounded to the nearest."""
-        key = strength, pair_safe
+        if candidate.block:
+            return quantize_blocks(weight(), candidate.bits, candidate.block).restored()
+        # Columns alone are asked for again, by the next search.
+        key = candidate.strength, candidate.pair_safe
         if key not in self._columns:
-            self._columns[key] = restored_columns(self.weight(strength), pair_safe=pair_safe)
+            self._columns[key] = quantize_columns(weight(), pair_safe=candidate.pair_safe).restored()
         return self._columns[key]
-
-    def range(self, strength: float | None, observer: str) -> tuple[float, float]:
-        """What an observer would have the levels cover, after smoothing."""
-        divisor = self.smoothing(strength)
-        rows, low, high = (_divided(part, divisor) for part in (self._rows, self._seen.low, self._seen.high))
-        return OBSERVERS[observer](rows, float(low.min()), float(high.max()))
-
-    def error(self, strength: float | None, activation: Restore, weight: Array) -> float:
-        """Relative error of the output with these activations and these weights, both smoothed."""
-        rows = activation(_divided(self._rows, self.smoothing(strength)))
-        return relative_error(self._exact, rows @ weight, self._length)
-
-    def rounded(
-        self, strength: float | None, activation: Restore, *, pair_safe: bool = True, bits: int = 8, block: int = 0
-    ) -> RoundedWeights:
-        """The layer's weights for a plan, their rounding compensated on all recorded rows."""
-        # The rows are read again when they are needed: a plan outlives its layer's turn, and holds none.
-        seen, divisor = self._seen, self.smoothing(strength)
-
-        def rows() -> Array:
-            return activation(_divided(seen.rows, divisor))
-
-        # What several layers share must be rounded alike for all of them.
-        compensated = None if self.layer.shares_weights else rows
-        return RoundedWeights(tuple(self.layer.weights), compensated, divisor, pair_safe, bits, block)
-
-
-def _divided(part: Array, divisor: Array | None) -> Array:
-    return part if divisor is None else part / divisor

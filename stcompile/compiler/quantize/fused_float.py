@@ -14,8 +14,8 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from stcompile.artifact.report import QuantizationSummary
 from stcompile.compiler.passes.encoder_layers import Linear
 from stcompile.compiler.quantize.fused_layers import Pack, Packed, biases, checked_layers, panels, unfused, write_layer
-from stcompile.compiler.quantize.gemm import split_token_gemms
 from stcompile.compiler.quantize.job import QuantizationJob
+from stcompile.compiler.quantize.layers import split_token_gemms
 from stcompile.compiler.quantize.tables import halve_tables
 
 _MATMULS = 6  # of a layer
@@ -36,7 +36,7 @@ def convert_to_bfloat16(model: ir.Model, job: QuantizationJob) -> QuantizationSu
     Raises:
         UnsupportedError: no encoder layer can be fused.
     """
-    summary = _fused(model, "bf16-fused", "EncoderLayerBfloat16", _rounded, "openvino-bf16 or onnx-fp32")
+    summary = _fused(model, "bf16-fused", "EncoderLayerBfloat16", _in_bfloat16, "openvino-bf16 or onnx-fp32")
     return dataclasses.replace(summary, embeddings=halve_tables(model))
 
 
@@ -50,14 +50,14 @@ def _fused(model: ir.Model, scheme: str, op_type: str, pack: Pack, instead: str)
 
 
 def _as_they_are(name: str, linears: Sequence[Linear], factors: NDArray[np.float32]) -> Packed:
-    return Packed({"panels": panels(_joined(linears, factors), 1), "bias": biases(linears, factors)}, {})
+    return Packed({"panels": panels(_side_by_side(linears, factors), 1), "bias": biases(linears, factors)}, {})
 
 
-def _rounded(name: str, linears: Sequence[Linear], factors: NDArray[np.float32]) -> Packed:
-    rounded = panels(_joined(linears, factors).astype(ml_dtypes.bfloat16), 2)
+def _in_bfloat16(name: str, linears: Sequence[Linear], factors: NDArray[np.float32]) -> Packed:
+    rounded = panels(_side_by_side(linears, factors).astype(ml_dtypes.bfloat16), 2)
     return Packed({"panels": ir.tensor(rounded), "bias": biases(linears, factors)}, {})
 
 
-def _joined(linears: Sequence[Linear], factors: NDArray[np.float32]) -> NDArray[np.float32]:
+def _side_by_side(linears: Sequence[Linear], factors: NDArray[np.float32]) -> NDArray[np.float32]:
     joined: NDArray[np.float32] = np.concatenate([linear.weight for linear in linears], axis=1) * factors
     return joined

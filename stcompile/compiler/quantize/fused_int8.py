@@ -14,7 +14,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from stcompile.artifact.report import QuantizationSummary
 from stcompile.compiler.passes.encoder_layers import EncoderLayer, Linear
 from stcompile.compiler.quantize.calibrated import Calibrated
-from stcompile.compiler.quantize.choose import fused_options
+from stcompile.compiler.quantize.candidates import INT8_FUSED, PER_TOKEN
 from stcompile.compiler.quantize.fused_layers import (
     Packed,
     biases,
@@ -24,10 +24,11 @@ from stcompile.compiler.quantize.fused_layers import (
     unfused,
     write_layer,
 )
-from stcompile.compiler.quantize.gemm import split_token_gemms
 from stcompile.compiler.quantize.integer_graph import write_integer_layers
 from stcompile.compiler.quantize.job import QuantizationJob
-from stcompile.compiler.quantize.plan import PER_TOKEN, LayerPlan
+from stcompile.compiler.quantize.layers import split_token_gemms
+from stcompile.compiler.quantize.plan import LayerPlan
+from stcompile.compiler.quantize.schemes import PerToken
 
 _WORD = 4
 
@@ -41,27 +42,20 @@ def quantize_int8_fused(model: ir.Model, job: QuantizationJob) -> QuantizationSu
     """
     split_token_gemms(model)
     _, refusals = checked_layers(model, "onnx-int8")
-    summary = Calibrated("int8-fused", fused_options, _write)(model, job)
+    summary = Calibrated("int8-fused", INT8_FUSED, _write_fused_layers)(model, job)
     return dataclasses.replace(summary, kept=(*summary.kept, *unfused(model, refusals)))
 
 
-def _write(model: ir.Model, plans: Sequence[LayerPlan]) -> None:
+def _write_fused_layers(model: ir.Model, plans: Sequence[LayerPlan]) -> None:
     by_node = {node: plan for plan in plans for node in plan.layer.nodes}
     fused: set[LayerPlan] = set()
     for layer in fusable_layers(model)[0]:
         own = _plans_of(layer, by_node)
         if own is not None:
-            write_layer(model, layer, "EncoderLayerInt8", partial(_packed, own))
+            write_layer(model, layer, "EncoderLayerInt8", partial(_in_8_bits, own))
             fused.update(own.values())
     RemoveUnusedNodesPass()(model)
-    write_integer_layers(model, [_again(plan) for plan in plans if plan not in fused])
-
-
-def _again(plan: LayerPlan) -> LayerPlan:
-    """The plan with what its layer reads now: a fused layer before it made another value of it."""
-    data = plan.layer.nodes[0].inputs[0]
-    assert data is not None  # a MatMul has it
-    return dataclasses.replace(plan, layer=dataclasses.replace(plan.layer, data=data))
+    write_integer_layers(model, [plan for plan in plans if plan not in fused])
 
 
 def _plans_of(layer: EncoderLayer, by_node: dict[ir.Node, LayerPlan]) -> dict[ir.Node, LayerPlan] | None:
@@ -71,19 +65,19 @@ def _plans_of(layer: EncoderLayer, by_node: dict[ir.Node, LayerPlan]) -> dict[ir
     for group in groups:
         nodes = [linear.node for linear in group]
         plan = by_node.get(nodes[0])
-        if plan is None or plan.scheme != PER_TOKEN or {*plan.layer.nodes} != {*nodes}:
+        if plan is None or plan.chosen.scheme != PER_TOKEN or {*plan.layer.nodes} != {*nodes}:
             return None
         found |= dict.fromkeys(nodes, plan)
     return found
 
 
-def _packed(
+def _in_8_bits(
     plans: dict[ir.Node, LayerPlan], name: str, linears: Sequence[Linear], factors: NDArray[np.float32]
 ) -> Packed:
     plan = plans[linears[0].node]
-    assert plan.weights is not None
-    assert plan.per_token is not None
-    columns = dict(zip(plan.layer.nodes, plan.weights.columns, strict=True))
+    tokens = plan.chosen.levels
+    assert isinstance(tokens, PerToken)
+    columns = dict(zip(plan.layer.nodes, plan.columns, strict=True))
     levels, scales = zip(*(columns[linear.node] for linear in linears), strict=True)
     width = linears[0].weight.shape[0]
     smoothing = np.ones(width, dtype=np.float32) if plan.smoothing is None else plan.smoothing
@@ -95,7 +89,7 @@ def _packed(
             "smoothed_by": (1 / smoothing).astype(np.float32),
         },
         {
-            f"{name}_zero_point": plan.per_token.zero_point,
-            f"{name}_smallest_scale": plan.per_token.smallest_scale,
+            f"{name}_zero_point": tokens.zero_point,
+            f"{name}_smallest_scale": tokens.smallest_scale,
         },
     )

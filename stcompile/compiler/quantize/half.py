@@ -7,11 +7,12 @@ Inputs and outputs of the graph keep their types. These stay in float32:
 - What is made of positions alone, like the angles of rotary embeddings and the buckets of relative positions: above
   2048 float16 does not even count, and an angle of 500 is off by a quarter.
 - softmax, where it is an operator of its own: its sum has as many terms as a text has tokens.
+
+`onnxruntime.transformers.float16` tells operators apart by name, which does not say whether an Add is a residual or the
+epsilon of a norm: what it makes of RMS norms is infinite above a root mean square of 256 (docs/quantization.md).
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 import onnx_ir as ir
@@ -40,6 +41,9 @@ _LOOKUPS = frozenset(("Gather", "Slice", "Transpose"))
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
+# What a float may be made of: the operators that it begins with.
+_WEIGHTS = frozenset[str]()
+_POSITIONS = frozenset(("Cast", "Range"))
 _STATISTICS = frozenset(("ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceL2", "ReduceMax"))
 
 # What moves numbers without computing: it keeps them as they are, for a length clamped at 1e-12 is zero in float16.
@@ -63,7 +67,7 @@ def convert_to_half(model: ir.Model, job: QuantizationJob) -> QuantizationSummar
     for node in list(graph):
         if converter.computes_in_half(node):
             converter.to_half(node)
-        elif converter.to_float(node) and node.op_type != "Shape":
+        elif converter.feed(node, ir.DataType.FLOAT) and node.op_type != "Shape":
             kept[node.op_type] = kept.get(node.op_type, 0) + 1
     converter.finish_outputs()
     RemoveUnusedNodesPass()(model)
@@ -108,7 +112,7 @@ class _Converter:
             for value in (*graph.initializers.values(), *(output for node in graph for output in node.outputs))
             if value.dtype == ir.DataType.FLOAT
         }
-        self._known: dict[tuple[str, ir.Value], bool] = {}
+        self._known: dict[tuple[frozenset[str], ir.Value], bool] = {}
         self.half: set[ir.Value] = set()
 
     def computes_in_half(self, node: ir.Node) -> bool:
@@ -119,8 +123,9 @@ class _Converter:
             return looks_up or any(value in self.half for value in node.inputs)
         floats = [value for value in node.inputs if value is not None and self._is_float(value)]
         if node.op_type in _HEAVY_OPS:
-            positional = all(self._is_positional(value) for value in floats)
-            return not _adds_up_texts(node) and (not positional or all(self._is_constant(value) for value in floats))
+            if all(self._is_made_of(_POSITIONS, value) for value in floats):
+                return not _adds_up_texts(node) and all(self._is_made_of(_WEIGHTS, value) for value in floats)
+            return not _adds_up_texts(node)
         if node.op_type not in _ELEMENTWISE_OPS or any(self._is_statistic(value) for value in floats):
             return False
         if node.op_type == "Mul" and node.inputs[0] is node.inputs[1]:
@@ -128,60 +133,44 @@ class _Converter:
         # The numbers that masks are made of are cut to float16's here; where they are cast they become infinite.
         return any(value in self.half or _is_beyond_half(value) for value in floats)
 
-    def _is_positional(self, value: ir.Value) -> bool:
-        """Whether a float is made of whole numbers and constants alone: no weight of a token, no activation."""
-        return self._follows("positional", value, lambda node: node.op_type in ("Cast", "Range"))
-
-    def _is_constant(self, value: ir.Value) -> bool:
-        """Whether a float is made of weights alone."""
-        return self._follows("constant", value, lambda node: False)
-
     def _is_statistic(self, value: ir.Value) -> bool:
         """Whether a float is a mean, a norm or the like, and what is made of such alone; a constant is none."""
-        node = value.producer()
-        return node is not None and self._follows("statistic", value, lambda node: node.op_type in _STATISTICS)
+        return value.producer() is not None and self._is_made_of(_STATISTICS, value)
 
-    def _follows(self, kind: str, value: ir.Value, begins: Callable[[ir.Node], bool]) -> bool:
+    def _is_made_of(self, begins: frozenset[str], value: ir.Value) -> bool:
         """Whether everything a float is made of begins with such nodes or with constants."""
-        if (kind, value) not in self._known:
+        if (begins, value) not in self._known:
             node = value.producer()
             if node is None:
-                self._known[kind, value] = value.const_value is not None
+                self._known[begins, value] = value.const_value is not None
             else:
                 # The casts that are put in between are no less numbers.
                 floats = [item for item in node.inputs if item is not None and item.dtype in _FLOATS]
                 # Whatever it has been made by now
                 looks_up = node.op_type in _LOOKUPS and constant(node.inputs[0]) is not None
-                made = bool(floats) and not looks_up and all(self._follows(kind, item, begins) for item in floats)
-                self._known[kind, value] = made or (begins(node) and (kind == "statistic" or not floats))
-        return self._known[kind, value]
+                made = bool(floats) and not looks_up and all(self._is_made_of(begins, item) for item in floats)
+                first = node.op_type in begins and (begins is _STATISTICS or not floats)
+                self._known[begins, value] = made or first
+        return self._known[begins, value]
 
     def to_half(self, node: ir.Node) -> None:
         """Feeds a node float16 and marks what it makes."""
-        computes = False
-        for index, value in enumerate(node.inputs):
-            if value is None or not self._is_float(value):
-                continue
-            computes = True
-            if value not in self.half:
-                node.replace_input_with(index, self._cast(value, ir.DataType.FLOAT16, node))
-        if computes:
+        if self.feed(node, ir.DataType.FLOAT16):
             for output in node.outputs:
                 if output in self._floats or output.dtype is None:
                     # A type object of its own: passes let several values share one.
                     output.type = ir.TensorType(ir.DataType.FLOAT16)
                     self.half.add(output)
 
-    def to_float(self, node: ir.Node) -> bool:
-        """Feeds a node float32; True when it computes with floats at all."""
-        computes = False
-        for index, value in enumerate(node.inputs):
-            if value is None or not self._is_float(value):
-                continue
-            computes = True
-            if value in self.half:
-                node.replace_input_with(index, self._cast(value, ir.DataType.FLOAT, node))
-        return computes
+    def feed(self, node: ir.Node, dtype: ir.DataType) -> bool:
+        """Feeds a node its floats in one type; True when it computes with floats at all."""
+        floats = [
+            (index, value) for index, value in enumerate(node.inputs) if value is not None and self._is_float(value)
+        ]
+        for index, value in floats:
+            if (value in self.half) != (dtype == ir.DataType.FLOAT16):
+                node.replace_input_with(index, self._cast(value, dtype, node))
+        return bool(floats)
 
     def finish_outputs(self) -> None:
         """Casts float16 graph outputs back to float32 under their own names."""

@@ -18,24 +18,22 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from stcompile.compiler.passes.constants import added, constant_named, integers
 from stcompile.compiler.passes.graph import MICROSOFT, bias_add, swap
-from stcompile.compiler.quantize.plan import FLOAT32, PER_BATCH, PER_TOKEN, STATIC, WEIGHTS, LayerPlan
-from stcompile.compiler.quantize.rounded import Columns
-from stcompile.compiler.quantize.smoothing import smoothed_input
-from stcompile.compiler.quantize.token_scales import token_scales
+from stcompile.compiler.quantize.activations import smoothed_input, token_scales
+from stcompile.compiler.quantize.candidates import FLOAT32, PER_BATCH, PER_TOKEN, STATIC, WEIGHTS
+from stcompile.compiler.quantize.plan import LayerPlan
+from stcompile.compiler.quantize.schemes import PerToken, StaticRange
+from stcompile.compiler.quantize.weights import Columns
 
 # MatMulNBits: activations are quantized by the engine, per token and block.
 _ACCURACY_LEVEL = 4
-
-# Inputs that share a scale where weights alone are quantized.
-BLOCK = 32
 
 
 def write_integer_layers(model: ir.Model, plans: Sequence[LayerPlan]) -> None:
     """Rewrites the layers of a float32 graph as planned, in place."""
     for plan in plans:
-        _WRITERS[plan.scheme](model.graph, plan)
+        _WRITERS[plan.chosen.scheme](model.graph, plan)
     RemoveUnusedNodesPass()(model)
-    if any(plan.scheme != FLOAT32 for plan in plans):
+    if any(plan.chosen.scheme != FLOAT32 for plan in plans):
         model.graph.opset_imports.setdefault(MICROSOFT, 1)
 
 
@@ -55,14 +53,13 @@ class _Quantized:
 
 
 def _static(graph: ir.Graph, plan: LayerPlan) -> None:
-    assert plan.static is not None
-    data, first = smoothed_input(graph, plan.layer, plan.smoothing), plan.layer.nodes[0]
+    levels, first = plan.chosen.levels, plan.layer.nodes[0]
+    assert isinstance(levels, StaticRange)
     name = f"{plan.layer.data.name}_static"
-    scale = constant_named(graph, f"{name}_scale", np.array(plan.static.scale, dtype=np.float32))
-    zero = constant_named(graph, f"{name}_zero_point", np.array(plan.static.zero_point, dtype=np.uint8))
-    quantized = _Quantized(_levels(graph, first, [data, scale, zero], name), scale, zero)
-    for node, columns in zip(plan.layer.nodes, _columns(plan), strict=True):
-        _replace_with_bias(graph, node, quantized, columns)
+    data = smoothed_input(graph, plan)
+    scale = constant_named(graph, f"{name}_scale", np.array(levels.scale, dtype=np.float32))
+    zero = constant_named(graph, f"{name}_zero_point", np.array(levels.zero_point, dtype=np.uint8))
+    _write_products(graph, plan, _Quantized(_levels(graph, first, [data, scale, zero], name), scale, zero))
 
 
 def _levels(
@@ -74,32 +71,31 @@ def _levels(
 
 
 def _per_batch(graph: ir.Graph, plan: LayerPlan) -> None:
-    data, first = smoothed_input(graph, plan.layer, plan.smoothing), plan.layer.nodes[0]
+    data = smoothed_input(graph, plan)
     node = ir.node("DynamicQuantizeLinear", [data], num_outputs=3, name=f"{data.name}_quantize")
     for value, label in zip(node.outputs, ("quantized", "scale", "zero_point"), strict=True):
         value.name = f"{data.name}_{label}"
-    graph.insert_before(first, node)
-    for matmul, columns in zip(plan.layer.nodes, _columns(plan), strict=True):
-        _replace_with_bias(graph, matmul, _Quantized(*node.outputs), columns)
+    graph.insert_before(plan.layer.nodes[0], node)
+    _write_products(graph, plan, _Quantized(*node.outputs))
 
 
 def _per_token(graph: ir.Graph, plan: LayerPlan) -> None:
-    assert plan.per_token is not None
-    layer, first, zero_point = plan.layer, plan.layer.nodes[0], plan.per_token.zero_point
-    name = f"{layer.data.name}_tokens"
-    data = smoothed_input(graph, layer, plan.smoothing)
-    width = layer.weights[0].shape[0]
+    layer, first, tokens = plan.layer, plan.layer.nodes[0], plan.chosen.levels
+    assert isinstance(tokens, PerToken)
+    source, name = layer.data, f"{layer.data.name}_tokens"
+    data = smoothed_input(graph, plan)
+    width = len(layer.weights[0])
     rows = added(graph, first, "Reshape", [data, integers(graph, f"rows_of_{width}", [-1, width])], f"{name}_rows")
-    scale = token_scales(graph, plan, rows, name, keep_axis=False)
-    zero = constant_named(graph, f"zero_point_{zero_point}", np.array(zero_point, dtype=np.uint8))
+    scale = token_scales(graph, first, tokens, rows, name, keep_axis=False)
+    zero = constant_named(graph, f"zero_point_{tokens.zero_point}", np.array(tokens.zero_point, dtype=np.uint8))
     count = added(graph, first, "Shape", [scale], f"{name}_count")
     zeros = added(graph, first, "Expand", [zero, count], f"{name}_zero_points")
     levels = _levels(graph, first, [rows, scale, zeros], f"{name}_levels", {"axis": 0})
     column = added(graph, first, "Unsqueeze", [scale, integers(graph, "last_axis", [-1])], f"{name}_column")
-    axes = added(graph, first, "Shape", [layer.data], f"{name}_axes", {"start": 0, "end": -1})
+    axes = added(graph, first, "Shape", [source], f"{name}_axes", {"start": 0, "end": -1})
     one = constant_named(graph, "scale_of_one", np.array(1, dtype=np.float32))
-    for node, columns in zip(layer.nodes, _columns(plan), strict=True):
-        out = len(columns[1])
+    for node, columns in zip(layer.nodes, plan.columns, strict=True):
+        out = len(columns.scale)
         product = _product(graph, node, _Quantized(levels, one, zero), columns, None)
         label = str(node.name)
         graph.insert_before(node, product)
@@ -114,61 +110,56 @@ def _per_token(graph: ir.Graph, plan: LayerPlan) -> None:
 
 
 def _weights(graph: ir.Graph, plan: LayerPlan) -> None:
-    data = smoothed_input(graph, plan.layer, plan.smoothing)
-    assert plan.weights is not None
-    for node, blocks in zip(plan.layer.nodes, plan.weights.blocks, strict=True):
+    data, bits = smoothed_input(graph, plan), plan.chosen.bits
+    for node, blocks in zip(plan.layer.nodes, plan.blocks, strict=True):
         source = node.inputs[1]
         assert source is not None
-        name = f"{source.name}_{plan.bits}bit"
+        name = f"{source.name}_{bits}bit"
         out = len(blocks.scale)
         bias = bias_add(node, out)
-        levels, zeros = (_packed(part, plan.bits) for part in (blocks.levels, blocks.zero_point))
+        levels, zeros = (_by_bytes(part, bits) for part in (blocks.levels, blocks.zero_point))
         fused = ir.node(
             "MatMulNBits",
             [
                 data,
                 constant_named(graph, name, levels),
                 constant_named(graph, f"{name}_scale", blocks.scale),
-                constant_named(graph, f"{name}_zero_point", zeros) if plan.bits < 8 else None,
+                constant_named(graph, f"{name}_zero_point", zeros) if bits < 8 else None,
                 None,
                 None if bias is None else bias.bias,
             ],
             {
                 "K": blocks.size,
                 "N": out,
-                "bits": plan.bits,
-                "block_size": BLOCK,
+                "bits": bits,
+                "block_size": plan.chosen.block,
                 "accuracy_level": _ACCURACY_LEVEL,
             },
             domain=MICROSOFT,
-            name=f"{node.name}_{plan.bits}bit",
+            name=f"{node.name}_{bits}bit",
         )
         swap(graph, node if bias is None else bias.node, fused)
 
 
-def _columns(plan: LayerPlan) -> list[Columns]:
-    assert plan.weights is not None
-    return plan.weights.columns
-
-
-def _replace_with_bias(graph: ir.Graph, node: ir.Node, quantized: _Quantized, columns: Columns) -> None:
-    bias = bias_add(node, len(columns[1]))
-    product = _product(graph, node, quantized, columns, None if bias is None else bias.bias)
-    swap(graph, node if bias is None else bias.node, product)
+def _write_products(graph: ir.Graph, plan: LayerPlan, quantized: _Quantized) -> None:
+    """The layer's products, biases folded in: one scale serves all tokens."""
+    for node, columns in zip(plan.layer.nodes, plan.columns, strict=True):
+        bias = bias_add(node, len(columns.scale))
+        product = _product(graph, node, quantized, columns, None if bias is None else bias.bias)
+        swap(graph, node if bias is None else bias.node, product)
 
 
 def _product(graph: ir.Graph, node: ir.Node, quantized: _Quantized, columns: Columns, bias: ir.Value | None) -> ir.Node:
-    levels, scale = columns
     source = node.inputs[1]
     assert source is not None
-    name = str(source.name)
+    name, out = str(source.name), len(columns.scale)
     inputs = [
         quantized.levels,
-        constant_named(graph, f"{name}_int8", levels),
+        constant_named(graph, f"{name}_int8", columns.levels),
         quantized.scale,
-        constant_named(graph, f"{name}_scale", scale),
+        constant_named(graph, f"{name}_scale", columns.scale),
         quantized.zero_point,
-        constant_named(graph, f"zeros_{len(scale)}", np.zeros(len(scale), dtype=np.int8)),
+        constant_named(graph, f"zeros_{out}", np.zeros(out, dtype=np.int8)),
         *([] if bias is None else [bias]),
     ]
     product = ir.node("MatMulIntegerToFloat", inputs, domain=MICROSOFT, name=f"{node.name}_int8")
@@ -176,7 +167,7 @@ def _product(graph: ir.Graph, node: ir.Node, quantized: _Quantized, columns: Col
     return product
 
 
-def _packed(levels: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+def _by_bytes(levels: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     """Two 4-bit numbers a byte along the last axis, the first one low; 8-bit ones as they are."""
     if bits == 8:
         return levels

@@ -15,38 +15,36 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from stcompile.compiler.passes.constants import added, constant_named
 from stcompile.compiler.passes.graph import swap
-from stcompile.compiler.quantize.plan import FLOAT32, PER_TOKEN, STATIC, WEIGHTS, LayerPlan
-from stcompile.compiler.quantize.rounded import Columns
-from stcompile.compiler.quantize.schemes import StaticRange
-from stcompile.compiler.quantize.smoothing import smoothed_input
-from stcompile.compiler.quantize.token_scales import token_scales
+from stcompile.compiler.quantize.activations import smoothed_input, token_scales
+from stcompile.compiler.quantize.candidates import FLOAT32
+from stcompile.compiler.quantize.plan import LayerPlan
+from stcompile.compiler.quantize.schemes import PerToken, StaticRange
+from stcompile.compiler.quantize.weights import Columns
 
 
 def write_qdq_layers(model: ir.Model, plans: Sequence[LayerPlan]) -> None:
     """Rewrites the layers of a float32 graph as planned, in place: `per-batch` and fewer than 8 bits are not for it."""
     for plan in plans:
-        if plan.scheme != FLOAT32:
-            _write(model.graph, plan)
+        if plan.chosen.scheme != FLOAT32:
+            _quantize(model.graph, plan)
     RemoveUnusedNodesPass()(model)
 
 
-def _write(graph: ir.Graph, plan: LayerPlan) -> None:
-    assert plan.scheme in (STATIC, PER_TOKEN, WEIGHTS)
-    assert plan.bits == 8
-    data, first = smoothed_input(graph, plan.layer, plan.smoothing), plan.layer.nodes[0]
+def _quantize(graph: ir.Graph, plan: LayerPlan) -> None:
+    first, levels = plan.layer.nodes[0], plan.chosen.levels
     name, scale = f"{plan.layer.data.name}_levels", None
-    if plan.static is not None:
-        data = _rounded(graph, first, data, plan.static, name)
-    if plan.per_token is not None:
-        scale = token_scales(graph, plan, data, name, keep_axis=True)
+    data = smoothed_input(graph, plan)
+    if isinstance(levels, PerToken):
+        scale = token_scales(graph, first, levels, data, name, keep_axis=True)
         data = added(graph, first, "Div", [data, scale], f"{name}_share")
-        data = _rounded(graph, first, data, StaticRange(1.0, plan.per_token.zero_point), name)
-    assert plan.weights is not None
-    for node, columns in zip(plan.layer.nodes, plan.weights.columns, strict=True):
+        levels = StaticRange(1.0, levels.zero_point)
+    if levels is not None:
+        data = _through_levels(graph, first, data, levels, name)
+    for node, columns in zip(plan.layer.nodes, plan.columns, strict=True):
         _multiply(graph, node, data, columns, scale)
 
 
-def _rounded(graph: ir.Graph, before: ir.Node, data: ir.Value, levels: StaticRange, name: str) -> ir.Value:
+def _through_levels(graph: ir.Graph, before: ir.Node, data: ir.Value, levels: StaticRange, name: str) -> ir.Value:
     scale = constant_named(graph, f"{name}_scale", np.array(levels.scale, dtype=np.float32))
     zero = constant_named(graph, f"{name}_zero_point", np.array(levels.zero_point, dtype=np.uint8))
     quantized = added(graph, before, "QuantizeLinear", [data, scale, zero], name)
@@ -55,7 +53,6 @@ def _rounded(graph: ir.Graph, before: ir.Node, data: ir.Value, levels: StaticRan
 
 def _multiply(graph: ir.Graph, node: ir.Node, data: ir.Value, columns: Columns, scale: ir.Value | None) -> None:
     """The product with a weight in 8 bits, times each token's scale where it has one."""
-    levels, column_scale = columns
     source = node.inputs[1]
     assert source is not None
     restored = added(
@@ -63,8 +60,8 @@ def _multiply(graph: ir.Graph, node: ir.Node, data: ir.Value, columns: Columns, 
         node,
         "DequantizeLinear",
         [
-            constant_named(graph, f"{source.name}_int8", levels),
-            constant_named(graph, f"{source.name}_scale", column_scale),
+            constant_named(graph, f"{source.name}_int8", columns.levels),
+            constant_named(graph, f"{source.name}_scale", columns.scale),
         ],
         f"{source.name}_restored_for_{node.name}",
         {"axis": 1},

@@ -43,10 +43,14 @@ class Recording:
         """An even sample of its rows, read anew, float32 `(n, width)`: as many of each text as of every other."""
         return np.fromfile(self.file, dtype=np.float32).reshape(-1, len(self.low))
 
+    @property
+    def largest(self) -> Array:
+        """Largest magnitude of each channel, `(width,)`."""
+        found: Array = np.maximum(np.abs(self.low), np.abs(self.high))
+        return found
 
-def record(
-    model: ir.Model, values: Sequence[ir.Value], batches: Sequence[Batch], folder: Path
-) -> dict[ir.Value, Recording]:
+
+def record(model: ir.Model, values: Sequence[ir.Value], batches: Sequence[Batch], folder: Path) -> list[Recording]:
     """Runs the graph and keeps what the layers read.
 
     Args:
@@ -56,7 +60,7 @@ def record(
         folder: where the rows are kept: those of all layers together are larger than the model.
 
     Returns:
-        one recording per tensor.
+        one recording per tensor, in their order.
     """
     names = [str(value.name) for value in values]
     texts = sum(len(batch.rows) for batch in batches)
@@ -68,7 +72,7 @@ def record(
                 share = slice(start, start + len(part.rows))
                 for sample, array in zip(samples, outputs(part), strict=True):
                     sample.add(array.reshape(-1, array.shape[-1]), share, len(batch.rows), texts)
-    return {value: sample.recording() for value, sample in zip(values, samples, strict=True)}
+    return [sample.recording() for sample in samples]
 
 
 def _parts(batch: Batch) -> Iterator[tuple[int, Batch]]:

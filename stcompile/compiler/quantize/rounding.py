@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from stcompile.compiler.quantize.weights import LARGEST_PAIR, LEVELS, Blocks, column_scales, quantize_blocks
+from stcompile.compiler.quantize.weights import LARGEST_PAIR, LEVELS, Blocks, Columns, column_scales, quantize_blocks
 
 Array = NDArray[np.float32]
 Double = NDArray[np.float64]
@@ -24,7 +24,7 @@ _DAMPING = 0.1
 _PANEL = 64
 
 
-def compensated_columns(weight: Array, rows: Array, *, pair_safe: bool) -> tuple[NDArray[np.int8], Array]:
+def compensated_columns(weight: Array, rows: Array, *, pair_safe: bool) -> Columns:
     """`quantize_columns`, with compensation.
 
     Args:
@@ -33,7 +33,7 @@ def compensated_columns(weight: Array, rows: Array, *, pair_safe: bool) -> tuple
         pair_safe: keep neighbouring pairs within what every CPU adds exactly.
 
     Returns:
-        int8 `(in, out)` and float32 scales `(out,)`: the scales of `quantize_columns`.
+        levels, and the scales of `quantize_columns`.
     """
     scale = column_scales(weight, pair_safe=pair_safe)
     wide = scale.astype(np.float64)
@@ -49,7 +49,7 @@ def compensated_columns(weight: Array, rows: Array, *, pair_safe: bool) -> tuple
         return level * wide
 
     _compensate(weight, rows, restored)
-    return levels.astype(np.int8), scale
+    return Columns(levels.astype(np.int8), scale)
 
 
 def compensated_blocks(weight: Array, rows: Array, bits: int, block: int) -> Blocks:

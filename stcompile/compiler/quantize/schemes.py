@@ -1,4 +1,4 @@
-"""Schemes: how one layer is computed in 8 or 4 bits, in numpy, to measure what it costs before it is written."""
+"""Schemes: what activations become in 8 bits, in numpy, and how far a layer's output is then from what it was."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from stcompile.compiler.quantize.weights import quantize_blocks, quantize_columns
 
 Array = NDArray[np.float32]
 
@@ -80,16 +78,25 @@ class PerToken:
         return found
 
 
-def restored_columns(weight: Array, *, pair_safe: bool = True) -> Array:
-    """What a weight becomes in 8 bits per output column."""
-    levels, scale = quantize_columns(weight, pair_safe=pair_safe)
-    found: Array = levels.astype(np.float32) * scale
+def smoothing_of(strength: float | None, activations: Array, weights: Array) -> Array | None:
+    """SmoothQuant's divisor of each input channel, `(in,)`, of geometric mean 1; None for no strength.
+
+    Args:
+        strength: how much of the difficulty moves to the weights, 0 to 1.
+        activations: the largest magnitude that each channel held, `(in,)`.
+        weights: the largest magnitude of the weights that each channel is multiplied with, `(in,)`.
+    """
+    if strength is None:
+        return None
+    activations, weights = np.maximum(activations, 1e-5), np.maximum(weights, 1e-5)
+    logs = strength * np.log(activations) - (1 - strength) * np.log(weights)
+    found: Array = np.exp(logs - logs.mean()).astype(np.float32)
     return found
 
 
-def restored_blocks(weight: Array, bits: int, block: int) -> Array:
-    """What a weight becomes in blocks."""
-    return quantize_blocks(weight, bits, block).restored()
+def divided(rows: Array, smoothing: Array | None) -> Array:
+    """Rows, smoothed."""
+    return rows if smoothing is None else rows / smoothing
 
 
 def relative_error(exact: Array, found: Array, length: NDArray[np.float64] | None = None) -> float:

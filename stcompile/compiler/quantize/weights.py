@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +21,28 @@ _PAIR_BEFORE_ROUNDING = 127.4
 _TABLE_ROWS = 1024
 
 
-def quantize_columns(weight: Array, *, pair_safe: bool = True) -> tuple[NDArray[np.int8], Array]:
+class Columns(NamedTuple):
+    """A weight with a scale for each output column.
+
+    Attributes:
+        levels: int8 `(in, out)` in [-127, 127].
+        scale: float32 `(out,)`.
+    """
+
+    levels: NDArray[np.int8]
+    scale: Array
+
+    def restored(self) -> Array:
+        """The weight these stand for, float32 `(in, out)`."""
+        return self.levels.astype(np.float32) * self.scale
+
+    def parts(self, ends: Sequence[int]) -> tuple[Columns, ...]:
+        """The weights that lie side by side in this one; `ends` as of `np.split`."""
+        levels, scales = np.split(self.levels, ends, axis=1), np.split(self.scale, ends)
+        return tuple(Columns(np.ascontiguousarray(part), scale) for part, scale in zip(levels, scales, strict=True))
+
+
+def quantize_columns(weight: Array, *, pair_safe: bool = True) -> Columns:
     """Symmetric int8 with one scale per output column, that no CPU saturates on.
 
     A column's scale is the smallest that brings every weight within 127 levels and every pair of neighbouring
@@ -32,10 +55,10 @@ def quantize_columns(weight: Array, *, pair_safe: bool = True) -> tuple[NDArray[
         pair_safe: False for weights that are stored in 8 bits and never multiplied in 8 bits.
 
     Returns:
-        int8 `(in, out)` in [-127, 127], and float32 scales `(out,)`; a column of zeros gets scale 1.
+        levels and scales; a column of zeros gets scale 1.
     """
     scale = column_scales(weight, pair_safe=pair_safe)
-    return _rounded(weight, scale), scale
+    return Columns(_nearest_levels(weight, scale), scale)
 
 
 def column_scales(weight: Array, *, pair_safe: bool) -> Array:
@@ -64,7 +87,7 @@ def quantize_rows(table: Array) -> tuple[NDArray[np.int8], Array]:
         part = slice(start, start + _TABLE_ROWS)
         largest = np.abs(table[part]).max(axis=1)
         scales[part] = np.where(largest > 0, largest / LEVELS, 1)
-        levels[part] = _rounded(table[part], scales[part, None])
+        levels[part] = _nearest_levels(table[part], scales[part, None])
     return levels, scales
 
 
@@ -89,6 +112,12 @@ class Blocks:
         shifted = self.levels.astype(np.float32) - self.zero_point[:, :, None].astype(np.float32)
         flat = (shifted * self.scale[:, :, None]).reshape(len(self.levels), -1)[:, : self.size]
         return np.ascontiguousarray(flat.T)
+
+    def parts(self, ends: Sequence[int]) -> tuple[Blocks, ...]:
+        """The weights that lie side by side in this one; `ends` as of `np.split`."""
+        starts, ends = [0, *ends], [*ends, len(self.scale)]
+        parts = (slice(start, end) for start, end in zip(starts, ends, strict=True))
+        return tuple(Blocks(self.levels[at], self.scale[at], self.zero_point[at], self.size) for at in parts)
 
 
 def quantize_blocks(weight: Array, bits: int, block: int) -> Blocks:
@@ -128,6 +157,6 @@ def _largest_pair(weight: Array) -> Array:
     return largest
 
 
-def _rounded(weight: Array, scale: Array) -> NDArray[np.int8]:
+def _nearest_levels(weight: Array, scale: Array) -> NDArray[np.int8]:
     levels: NDArray[np.int8] = np.clip(np.rint(weight / scale), -LEVELS, LEVELS).astype(np.int8)
     return levels

@@ -13,9 +13,10 @@ import onnx_ir as ir
 import onnxruntime as ort
 from onnx_ir.passes.common import ShapeInferencePass
 
+from stcompile.compiler.quantize.candidates import FLOAT32, Candidate
 from stcompile.compiler.quantize.layers import Layer, find_layers
 from stcompile.compiler.quantize.plan import LayerPlan
-from stcompile.compiler.quantize.rounded import RoundedWeights
+from stcompile.compiler.quantize.weights import quantize_blocks, quantize_columns
 
 Array = npt.NDArray[np.float32]
 
@@ -107,12 +108,24 @@ def only(model: ir.Model) -> Layer:
     return layer
 
 
-def planned(layer: Layer, scheme: str, *, bits: int = 8, block: int = 0, **known: Any) -> LayerPlan:
-    """A plan whose weights are each rounded to the nearest level, smoothed as it says."""
-    smoothing = known.get("smoothing")
+def planned(layer: Layer, scheme: str, *, smoothing: Array | None = None, **known: Any) -> LayerPlan:
+    """A plan whose weights are each rounded to the nearest level, smoothed as it says.
+
+    Args:
+        layer: the layer.
+        scheme: the candidate's.
+        smoothing: the divisor of each input channel.
+        known: more fields of the candidate.
+    """
+    chosen = Candidate(scheme, **known)
     divisor = np.ones(len(layer.weights[0]), np.float32) if smoothing is None else smoothing
-    matrices = tuple(weight * divisor[:, np.newaxis] for weight in layer.weights)
-    return LayerPlan(layer, scheme, bits, weights=RoundedWeights(matrices, None, bits=bits, block=block), **known)
+    matrices = [weight * divisor[:, np.newaxis] for weight in layer.weights]
+    if scheme == FLOAT32:
+        return LayerPlan(layer, chosen)
+    if chosen.block:
+        blocks = tuple(quantize_blocks(matrix, chosen.bits, chosen.block) for matrix in matrices)
+        return LayerPlan(layer, chosen, smoothing, blocks)
+    return LayerPlan(layer, chosen, smoothing, tuple(quantize_columns(matrix) for matrix in matrices))
 
 
 def run(model: ir.Model, **feeds: npt.NDArray[Any]) -> list[Array]:

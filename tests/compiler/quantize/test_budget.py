@@ -16,13 +16,14 @@ import onnx_ir as ir
 import pytest
 
 from stcompile.artifact.report import BudgetSummary
-from stcompile.compiler.quantize.budget import Budget, search
+from stcompile.compiler.quantize.budget import Apply, Budget, search
 from stcompile.compiler.quantize.calibration import Calibration, CalibrationSet
-from stcompile.compiler.quantize.choose import block_options, int8_options
+from stcompile.compiler.quantize.candidates import FLOAT32, INT8, WEIGHTS_4, Candidate, Table
+from stcompile.compiler.quantize.choose import options_of
 from stcompile.compiler.quantize.integer_graph import write_integer_layers
 from stcompile.compiler.quantize.layers import find_layers
 from stcompile.compiler.quantize.measures import MeanCosineDrop, Measure, MinCosine
-from stcompile.compiler.quantize.plan import FLOAT32, LayerPlan
+from stcompile.compiler.quantize.plan import Plans
 from stcompile.compiler.quantize.recording import record
 from stcompile.compiler.stack.route import Route
 from stcompile.errors import BudgetError, ParityError
@@ -88,53 +89,52 @@ ROWS = tempfile.TemporaryDirectory()
 
 
 @cache
-def prepared(bits: tuple[int, ...]) -> tuple[ir.Model, list[tuple[LayerPlan, ...]]]:
-    """The network, which nobody changes, and what its layers may become."""
+def prepared(table: Table = INT8) -> tuple[ir.Model, list[tuple[Candidate, ...]], Apply]:
+    """The network, which nobody changes, what its layers may become, and what writes that."""
     model = network()
-    return model, options_of(model, bits)
+    return model, *options_and_writer(model, table)
 
 
-def options_of(model: ir.Model, bits: tuple[int, ...] = ()) -> list[tuple[LayerPlan, ...]]:
+def options_and_writer(model: ir.Model, table: Table = INT8) -> tuple[list[tuple[Candidate, ...]], Apply]:
     layers = find_layers(model.graph)
-    # Read again when a plan is first written
+    # Read again when a candidate is first written
     folder = Path(tempfile.mkdtemp(dir=ROWS.name))
     seen = record(model, [layer.data for layer in layers], calibration().batches, folder)
-    if bits:
-        return [block_options(layer, seen[layer.data], bits, 32) for layer in layers]
-    return [int8_options(layer, seen[layer.data]) for layer in layers]
+    plans = Plans(layers, seen)
 
+    def apply(graph: ir.Model, chosen: Sequence[Candidate]) -> None:
+        write_integer_layers(graph, plans.of(graph, chosen))
 
-def apply(model: ir.Model, plans: Sequence[LayerPlan]) -> int:
-    write_integer_layers(model, plans)
-    return 0
+    return [options_of(layer, recording, table) for layer, recording in zip(layers, seen, strict=True)], apply
 
 
 def searched(
-    limit: float, measure: type[Measure] = MinCosine, bits: tuple[int, ...] = ()
-) -> tuple[list[LayerPlan], BudgetSummary, list[str]]:
+    limit: float, measure: type[Measure] = MinCosine, table: Table = INT8
+) -> tuple[list[Candidate], BudgetSummary, list[str]]:
     """The plan, what it reaches, and what was told on the way."""
     told: list[str] = []
     budget = Budget(measure(calibration().batches), limit)
-    plans, reached = search(*prepared(bits), budget, calibration(), apply, told.append)
+    model, options, apply = prepared(table)
+    plans, reached = search(model, options, budget, calibration(), apply, told.append)
     return plans, reached, told
 
 
-def vectors(plans: Sequence[LayerPlan] | None) -> Array:
+def vectors(chosen: Sequence[Candidate] | None, apply: Apply) -> Array:
     """Of the whole graph, text by text."""
     model = network()
-    if plans is not None:
-        layers = find_layers(model.graph)
-        apply(model, [dataclasses.replace(plan, layer=layer) for plan, layer in zip(plans, layers, strict=True)])
+    if chosen is not None:
+        apply(model, chosen)
     return np.concatenate([run(model, **Letters().feeds([text], ""))[0] for text in TEXTS])
 
 
-def cosines(plans: Sequence[LayerPlan]) -> npt.NDArray[np.float64]:
-    a, b = vectors(None).astype(np.float64), vectors(plans).astype(np.float64)
+def cosines(plans: Sequence[Candidate], apply: Apply | None = None) -> npt.NDArray[np.float64]:
+    apply = prepared()[2] if apply is None else apply
+    a, b = (vectors(chosen, apply).astype(np.float64) for chosen in (None, plans))
     found: npt.NDArray[np.float64] = (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
     return found
 
 
-def time_of(plans: Sequence[LayerPlan]) -> int:
+def time_of(plans: Sequence[Candidate]) -> int:
     """How many layers are computed in float32."""
     return sum(plan.scheme == FLOAT32 for plan in plans)
 
@@ -142,7 +142,7 @@ def time_of(plans: Sequence[LayerPlan]) -> int:
 @pytest.fixture(scope="module")
 def cheapest() -> float:
     """Smallest cosine with every layer at its cheapest."""
-    return float(cosines([choices[0] for choices in prepared(())[1]]).min())
+    return float(cosines([choices[0] for choices in prepared()[1]]).min())
 
 
 def between(cheapest: float, share: float) -> float:
@@ -151,7 +151,7 @@ def between(cheapest: float, share: float) -> float:
 
 def test_a_wide_budget_takes_every_layer_at_its_cheapest() -> None:
     plans, reached, told = searched(0.5)
-    assert plans == [choices[0] for choices in prepared(())[1]]
+    assert plans == [choices[0] for choices in prepared()[1]]
     assert (reached.measure, reached.limit, reached.steps, reached.texts) == ("min_cosine", 0.5, 0, len(TEXTS))
     assert reached.reached == pytest.approx(cosines(plans).min(), abs=1e-5)
     assert all(plan.sensitivity is None for plan in plans), "nothing was searched"
@@ -202,24 +202,23 @@ def test_the_layer_that_costs_most_is_moved_first(monkeypatch: pytest.MonkeyPatc
     """The last but one multiplies what it is given by thirty: none costs the embedding more."""
     monkeypatch.setitem(WEIGHTS, "w4", WEIGHTS["w4"] * 30)
     model = network()
-    options = options_of(model, (4, 8))
-    found = float(cosines([choices[0] for choices in options]).min())
+    options, apply = options_and_writer(model, WEIGHTS_4)
+    found = float(cosines([choices[0] for choices in options], apply).min())
     budget = Budget(MinCosine(calibration().batches), between(found, 0.9))
     plans, reached = search(model, options, budget, calibration(), apply, lambda _: None)
     assert reached.steps == 1
-    (moved,) = (plan.layer.name for plan in plans if plan.reason)
-    alone = {}
     exact = [choices[-1] for choices in options]
-    for index, choices in enumerate(options):
-        worst = cosines([*exact[:index], choices[0], *exact[index + 1 :]])
-        alone[choices[0].layer.name] = 1 - worst.mean()
-    assert moved == max(alone, key=lambda name: alone[name])
-    assert "w4" in moved
+    alone = [
+        1 - cosines([*exact[:index], choices[0], *exact[index + 1 :]], apply).mean()
+        for index, choices in enumerate(options)
+    ]
+    assert [bool(plan.reason) for plan in plans] == [cost == max(alone) for cost in alone]
+    assert plans[4].reason
 
 
 def test_sensitivity_is_what_a_layer_alone_costs(cheapest: float) -> None:
     plans, _, _ = searched(between(cheapest, 0.8))
-    _, options = prepared(())
+    options = prepared()[1]
     exact = [choices[-1] for choices in options]
     for index, plan in enumerate(plans):
         if plan.scheme == options[index][0].scheme:
@@ -245,29 +244,29 @@ def test_what_is_recorded_is_not_rounded_out_of_the_budget() -> None:
 def test_what_cannot_be_met_is_an_error(measure: type[Measure]) -> None:
     """Not even every layer in float32 is: something else in the graph costs more."""
 
-    def spoil(model: ir.Model, plans: Sequence[LayerPlan]) -> int:
-        write_integer_layers(model, plans)
+    model, options, apply = prepared()
+
+    def spoil(model: ir.Model, chosen: Sequence[Candidate]) -> None:
+        apply(model, chosen)
         table = model.graph.initializers["table"]
         assert table.const_value is not None
         table.const_value = ir.tensor(np.rint(table.const_value.numpy()), name="table")
-        return 1
 
     limit = 0.99999 if measure is MinCosine else 0.00001
     budget = Budget(measure(calibration().batches), limit)
     with pytest.raises(BudgetError, match=r"the budget cannot be met: .* at its most precise.* Nothing was published"):
-        search(*prepared(()), budget, calibration(), spoil, lambda _: None)
+        search(model, options, budget, calibration(), spoil, lambda _: None)
     assert issubclass(BudgetError, ParityError)
 
 
 def test_the_graph_is_left_as_it_was(cheapest: float) -> None:
     model = network()
     before = states(model)
-    options = options_of(model)
+    options, apply = options_and_writer(model)
     assert states(model) == before
     budget = Budget(MinCosine(calibration().batches), between(cheapest, 0.3))
-    plans, _ = search(model, options, budget, calibration(), apply, lambda _: None)
+    search(model, options, budget, calibration(), apply, lambda _: None)
     assert states(model) == before
-    assert [plan.layer for plan in plans] == [choices[0].layer for choices in options], "of the graph that was given"
 
 
 def test_the_search_keeps_a_tenth_of_the_budget_back() -> None:
@@ -291,8 +290,9 @@ def test_a_mean_may_be_the_budget() -> None:
 
 
 def test_four_bits_go_to_eight_before_they_go_to_float32() -> None:
-    four = float(cosines([choices[0] for choices in prepared((4, 8))[1]]).min())
-    plans, reached, _ = searched(between(four, 0.4), bits=(4, 8))
+    _, options, apply = prepared(WEIGHTS_4)
+    four = float(cosines([choices[0] for choices in options], apply).min())
+    plans, reached, _ = searched(between(four, 0.4), table=WEIGHTS_4)
     assert reached.steps > 0
     assert {plan.bits for plan in plans if plan.scheme != FLOAT32} == {4, 8}
     assert FLOAT32 not in {plan.scheme for plan in plans}
@@ -300,11 +300,11 @@ def test_four_bits_go_to_eight_before_they_go_to_float32() -> None:
 
 def test_a_layer_without_a_choice_is_kept_as_it_is() -> None:
     """One that outliers keep in float32 has one option."""
-    model, found = prepared((4, 8))
+    model, found, apply = prepared(WEIGHTS_4)
     options = list(found)
     only = dataclasses.replace(options[3][-1], reason="outliers: a relative error of 0.70 in 8 bits")
     options[3] = (only,)
-    four = float(cosines([choices[0] for choices in options]).min())
+    four = float(cosines([choices[0] for choices in options], apply).min())
     budget = Budget(MinCosine(calibration().batches), between(four, 0.5))
     plans, _ = search(model, options, budget, calibration(), apply, lambda _: None)
     assert plans[3] is only

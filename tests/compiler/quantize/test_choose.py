@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import tempfile
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
@@ -16,11 +14,23 @@ import onnx_ir as ir
 import pytest
 
 from stcompile.compiler.quantize import choose
-from stcompile.compiler.quantize.choose import block_options, column_options, int8_options, known
-from stcompile.compiler.quantize.integer_graph import BLOCK, write_integer_layers
+from stcompile.compiler.quantize.candidates import (
+    FLOAT32,
+    INT8,
+    PER_TOKEN,
+    STATIC,
+    STRENGTHS,
+    WEIGHTS,
+    WEIGHTS_4,
+    WEIGHTS_8_COLUMNS,
+    Candidate,
+)
+from stcompile.compiler.quantize.choose import known, options_of
+from stcompile.compiler.quantize.integer_graph import write_integer_layers
 from stcompile.compiler.quantize.layers import Layer, find_layers
-from stcompile.compiler.quantize.plan import FLOAT32, PER_TOKEN, STATIC, WEIGHTS, LayerPlan
+from stcompile.compiler.quantize.plan import Plans, planned
 from stcompile.compiler.quantize.recording import Recording
+from stcompile.compiler.quantize.schemes import PerToken, StaticRange
 from tests.compiler.quantize.graphs import only, parsed, run
 
 Array = npt.NDArray[np.float32]
@@ -83,10 +93,10 @@ def cancelling_outliers() -> tuple[Array, Array]:
     return rows, weight
 
 
-def true_error(plan: LayerPlan, rows: Array, weight: Array) -> float:
+def true_error(plan: Candidate, rows: Array, weight: Array) -> float:
     """Of the written graph's output, root mean square over tokens of the error's share of their length."""
     model = graph(weight)
-    write_integer_layers(model, [dataclasses.replace(plan, layer=only(model))])
+    write_integer_layers(model, [planned(only(model), plan, seen(rows))])
     exact = rows.astype(np.float64) @ weight
     share = np.linalg.norm(run(model, x=rows)[0] - exact, axis=1) / np.linalg.norm(exact, axis=1)
     return float(np.sqrt(np.square(share).mean()))
@@ -94,7 +104,7 @@ def true_error(plan: LayerPlan, rows: Array, weight: Array) -> float:
 
 def test_even_activations_have_one_range_for_all() -> None:
     even = np.random.default_rng(2).uniform(-1, 1, (ROWS, WIDTH)).astype(np.float32)
-    static, *_, exact = int8_options(layer_of(np.sign(layer_of().weights[0])), seen(even))
+    static, *_, exact = options_of(layer_of(np.sign(layer_of().weights[0])), seen(even), INT8)
     assert (static.scheme, static.observer, static.reason) == (STATIC, "min-max", "")
     assert static.strength is None, "there is nothing to smooth"
     assert (exact.scheme, exact.error) == (FLOAT32, 0)
@@ -102,9 +112,9 @@ def test_even_activations_have_one_range_for_all() -> None:
 
 
 def test_tokens_of_very_different_size_have_a_scale_each() -> None:
-    per_token, exact = int8_options(layer_of(), seen(different_tokens()))
+    per_token, exact = options_of(layer_of(), seen(different_tokens()), INT8)
     assert per_token.scheme == PER_TOKEN
-    assert per_token.static is None
+    assert isinstance(per_token.levels, PerToken)
     assert "a static range makes a relative error of 0." in per_token.reason
     assert known(per_token) < 0.02
     assert exact.scheme == FLOAT32
@@ -112,14 +122,14 @@ def test_tokens_of_very_different_size_have_a_scale_each() -> None:
 
 def test_an_outlier_channel_is_smoothed() -> None:
     layer, rows = layer_of(), outlier_channel()
-    smooth = int8_options(layer, seen(rows))[0]
-    rough = int8_options(dataclasses.replace(layer, shares_weights=True), seen(rows))[0]
+    smooth = options_of(layer, seen(rows), INT8)[0]
+    rough = options_of(dataclasses.replace(layer, shares_weights=True), seen(rows), INT8)[0]
     assert rough.strength is None
-    assert rough.smoothing is None
-    assert smooth.strength in choose.STRENGTHS
-    assert smooth.smoothing is not None
-    assert smooth.smoothing.argmax() == 5
-    assert np.exp(np.log(smooth.smoothing).mean()) == pytest.approx(1, rel=1e-4)
+    assert smooth.strength in STRENGTHS
+    smoothing = planned(layer, smooth, seen(rows)).smoothing
+    assert smoothing is not None
+    assert smoothing.argmax() == 5
+    assert np.exp(np.log(smoothing).mean()) == pytest.approx(1, rel=1e-4)
     assert known(smooth) < 0.5 * known(rough)
     # In the graph as well
     (weight,) = layer.weights
@@ -129,14 +139,14 @@ def test_an_outlier_channel_is_smoothed() -> None:
 @pytest.mark.parametrize("make", [normal, outlier_channel, different_tokens, one_huge_value])
 def test_a_plan_is_no_worse_than_it_says(make: Callable[[], Array]) -> None:
     layer, rows = layer_of(), make()
-    for plan in int8_options(layer, seen(rows)):
+    for plan in options_of(layer, seen(rows), INT8):
         if plan.scheme != FLOAT32:
             assert true_error(plan, rows, layer.weights[0]) <= TOLD * known(plan)
 
 
 @pytest.mark.parametrize("make", [normal, outlier_channel, different_tokens, one_huge_value])
 def test_the_cheapest_comes_first_and_float32_last(make: Callable[[], Array]) -> None:
-    plans = int8_options(layer_of(), seen(make()))
+    plans = options_of(layer_of(), seen(make()), INT8)
     errors = [known(plan) for plan in plans]
     assert errors == sorted(errors, reverse=True)
     assert [plan.scheme for plan in plans][-1] == FLOAT32
@@ -145,17 +155,16 @@ def test_the_cheapest_comes_first_and_float32_last(make: Callable[[], Array]) ->
 
 def test_a_rectified_activation_uses_the_levels_above_zero() -> None:
     rows = np.maximum(different_tokens(), 0)
-    plan = int8_options(layer_of(), seen(rows))[0]
-    assert plan.per_token is not None
-    assert plan.per_token.zero_point <= 8
+    plan = options_of(layer_of(), seen(rows), INT8)[0]
+    assert isinstance(plan.levels, PerToken)
+    assert plan.levels.zero_point <= 8
 
 
 def test_absurd_outliers_stay_in_float32_and_say_so() -> None:
     rows, weight = cancelling_outliers()
-    (plan,) = int8_options(layer_of(weight), seen(rows))
-    assert (plan.scheme, plan.error, plan.weights) == (FLOAT32, 0, None)
+    (plan,) = options_of(layer_of(weight), seen(rows), INT8)
+    assert (plan.scheme, plan.error) == (FLOAT32, 0)
     assert plan.reason.startswith("outliers: a relative error of ")
-    assert plan.summary("").bits == 32
 
 
 def exact_weight() -> Array:
@@ -165,11 +174,11 @@ def exact_weight() -> Array:
     return weight
 
 
-def static_of(layer: Layer, rows: Array) -> LayerPlan:
+def static_of(layer: Layer, rows: Array) -> Candidate:
     """With per-token scales and smoothing out of the way."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(choose, "_STATIC_UP_TO", 1e9)
-        plan = int8_options(dataclasses.replace(layer, shares_weights=True), seen(rows))[0]
+        plan = options_of(dataclasses.replace(layer, shares_weights=True), seen(rows), INT8)[0]
     assert plan.scheme == STATIC
     return plan
 
@@ -196,15 +205,15 @@ def test_a_range_that_cuts_must_be_clearly_better(
     rows = np.random.default_rng(2).uniform(-1, 1, (ROWS, WIDTH)).astype(np.float32)
     plan = static_of(layer_of(exact_weight()), rows)
     assert plan.observer == chosen
-    assert plan.static is not None
-    assert plan.static.scale == pytest.approx(2 * ranges[chosen] / 255)
+    assert isinstance(plan.levels, StaticRange)
+    assert plan.levels.scale == pytest.approx(2 * ranges[chosen] / 255)
 
 
 def test_a_range_may_cut_a_value_that_stands_alone() -> None:
     plan = static_of(layer_of(), one_huge_value())
     assert plan.observer in ("percentile", "entropy")
-    assert plan.static is not None
-    assert plan.static.scale < 0.2 * 400 / 255
+    assert isinstance(plan.levels, StaticRange)
+    assert plan.levels.scale < 0.2 * 400 / 255
 
 
 def test_a_shared_weight_is_left_as_it_is_for_every_layer() -> None:
@@ -217,12 +226,12 @@ def test_a_shared_weight_is_left_as_it_is_for_every_layer() -> None:
     (weight,) = layer_of().weights
     model = parsed(text, kernel=weight)
     layers = find_layers(model.graph)
-    plans = [
-        int8_options(layer, seen(rows))[0] for layer, rows in zip(layers, (outlier_channel(), normal()), strict=True)
-    ]
-    assert [plan.strength for plan in plans] == [None, None]
-    levels = [plan.weights.columns[0][0] for plan in plans if plan.weights is not None]
-    assert np.array_equal(levels[0], levels[1])
+    recorded = [seen(rows) for rows in (outlier_channel(), normal())]
+    chosen = [options_of(layer, found, INT8)[0] for layer, found in zip(layers, recorded, strict=True)]
+    assert [candidate.strength for candidate in chosen] == [None, None]
+    plans = Plans(layers, recorded).of(model, chosen)
+    first, second = (plan.columns[0].levels for plan in plans)
+    assert np.array_equal(first, second)
     write_integer_layers(model, plans)
     stored = [name for name, value in model.graph.initializers.items() if "int8" in name]
     assert stored == ["kernel_int8"]
@@ -242,32 +251,31 @@ def test_weights_of_one_layer_are_smoothed_together() -> None:
         key=np.random.default_rng(8).standard_normal((WIDTH, 3)).astype(np.float32),
     )
     rows = outlier_channel()
-    plan = int8_options(only(model), seen(rows))[0]
-    before = [rows @ weight for weight in plan.layer.weights]
-    assert plan.strength is not None
-    write_integer_layers(model, [plan])
+    chosen = options_of(only(model), seen(rows), INT8)[0]
+    before = [rows @ weight for weight in only(model).weights]
+    assert chosen.strength is not None
+    write_integer_layers(model, [planned(only(model), chosen, seen(rows))])
     for expected, found in zip(before, run(model, x=rows), strict=True):
         assert np.abs(found - expected).max() <= 0.05 * np.abs(expected).max()
 
 
 def test_weights_alone_need_no_smoothing_for_columns() -> None:
-    plan, exact = column_options(layer_of(), seen(outlier_channel()))
+    plan, exact = options_of(layer_of(), seen(outlier_channel()), WEIGHTS_8_COLUMNS)
     assert (plan.scheme, plan.bits, plan.strength, exact.scheme) == (WEIGHTS, 8, None, FLOAT32)
     assert 0 < known(plan) < 0.02
     # Never multiplied in 8 bits: every level may be used
-    assert plan.weights is not None
-    ((levels, _),) = plan.weights.columns
+    ((levels, _),) = planned(layer_of(), plan, seen(outlier_channel())).columns
     assert (np.abs(levels.astype(np.int64)).max(axis=0) >= 126).all()
 
 
 def test_blocks_have_an_option_for_each_number_of_bits() -> None:
-    four, eight, exact = block_options(layer_of(), seen(outlier_channel()), (4, 8), BLOCK)
+    four, eight, exact = options_of(layer_of(), seen(outlier_channel()), WEIGHTS_4)
     assert [(plan.scheme, plan.bits) for plan in (four, eight)] == [(WEIGHTS, 4), (WEIGHTS, 8)]
     assert exact.scheme == FLOAT32
     assert known(exact) < known(eight) < known(four) < 0.2
     # The channel that matters most is given the finest levels
-    assert four.smoothing is not None
-    rough = block_options(dataclasses.replace(layer_of(), shares_weights=True), seen(outlier_channel()), (4,), BLOCK)[0]
+    assert four.strength is not None
+    rough = options_of(dataclasses.replace(layer_of(), shares_weights=True), seen(outlier_channel()), WEIGHTS_4)[0]
     assert rough.strength is None
     assert known(four) < 0.8 * known(rough)
 
@@ -277,23 +285,9 @@ def test_what_a_layer_never_read_does_not_break_anything() -> None:
     rows = normal()
     rows[:, 4] = 0
     rows[10:20] = 0
-    for plan in int8_options(layer_of(), seen(rows)):
+    for plan in options_of(layer_of(), seen(rows), INT8):
         assert np.isfinite(known(plan))
-        if plan.smoothing is not None:
-            assert np.isfinite(plan.smoothing).all()
-    for plan in int8_options(layer_of(), seen(np.zeros((ROWS, WIDTH), np.float32))):
+        smoothing = planned(layer_of(), plan, seen(rows)).smoothing
+        assert smoothing is None or np.isfinite(smoothing).all()
+    for plan in options_of(layer_of(), seen(np.zeros((ROWS, WIDTH), np.float32)), INT8):
         assert known(plan) == 0
-
-
-def test_a_plan_holds_no_rows() -> None:
-    """Those of all layers together are several times the model."""
-    layer, recording = layer_of(), seen(normal())
-    int8_options(layer, recording)  # what numpy and onnxruntime set up once
-    tracemalloc.start()
-    before = tracemalloc.get_traced_memory()[0]
-    plans = int8_options(layer, recording)
-    gc.collect()
-    held = tracemalloc.get_traced_memory()[0] - before
-    tracemalloc.stop()
-    assert all(plan.layer is layer for plan in plans)
-    assert held < normal().nbytes / 4

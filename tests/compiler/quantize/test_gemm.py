@@ -6,8 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from stcompile.compiler.quantize.gemm import split_token_gemms
-from stcompile.compiler.quantize.layers import find_layers
+from stcompile.compiler.quantize.layers import find_layers, split_token_gemms
 from tests.compiler.quantize.graphs import BIAS, OUT, WEIGHT, WIDTH, operators, parsed, run, states
 
 X = np.random.default_rng(51).standard_normal((3, 5, WIDTH)).astype(np.float32)

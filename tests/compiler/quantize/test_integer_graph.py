@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -10,9 +9,10 @@ import numpy.typing as npt
 import onnx_ir as ir
 import pytest
 
-from stcompile.compiler.quantize.integer_graph import BLOCK, write_integer_layers
-from stcompile.compiler.quantize.plan import FLOAT32, PER_BATCH, PER_TOKEN, STATIC, WEIGHTS
-from stcompile.compiler.quantize.schemes import PerToken, StaticRange, restored_blocks, restored_columns
+from stcompile.compiler.quantize.candidates import BLOCK, FLOAT32, PER_BATCH, PER_TOKEN, STATIC, WEIGHTS
+from stcompile.compiler.quantize.integer_graph import write_integer_layers
+from stcompile.compiler.quantize.schemes import PerToken, StaticRange
+from stcompile.compiler.quantize.weights import quantize_blocks, quantize_columns
 from tests.compiler.quantize.graphs import (
     BIAS,
     OTHER_WEIGHT,
@@ -42,6 +42,14 @@ ENGINES_OWN_LEVELS = 0.05
 
 # Rows of very different sizes, one of zeros, one that no square of which float32 holds.
 SIZES = np.array([1, 30, 0, 1e-3, 1e25, 1], np.float32)
+
+# What a candidate of each scheme is beside it
+KNOWN: dict[str, dict[str, Any]] = {
+    STATIC: {"levels": StaticRange.covering(-4, 4)},
+    PER_TOKEN: {"levels": PerToken(128)},
+    PER_BATCH: {},
+    WEIGHTS: {"block": BLOCK},
+}
 
 RANKS = {2: (6, WIDTH), 3: (3, 6, WIDTH), 4: (2, 3, 6, WIDTH)}
 
@@ -74,19 +82,19 @@ def restored(scheme: PerToken | StaticRange, rows: Array) -> Array:
 def test_each_token_has_a_scale_of_its_own(zero_point: int, rank: int, biased: bool) -> None:
     model, x = layer_graph(rank=rank, biased=biased), rows_of(rank)
     scheme = PerToken(zero_point)
-    write_integer_layers(model, [planned(only(model), PER_TOKEN, per_token=scheme)])
+    write_integer_layers(model, [planned(only(model), PER_TOKEN, levels=scheme)])
     assert "MatMul" not in operators(model)
     (found,) = run(model, x=x)
-    assert_near(found, multiplied(restored(scheme, x), restored_columns(WEIGHT), biased=biased))
+    assert_near(found, multiplied(restored(scheme, x), quantize_columns(WEIGHT).restored(), biased=biased))
 
 
 def test_above_zero_a_token_needs_no_smallest_value() -> None:
     """Zero point 0: rectified rows in 255 levels."""
     model, x = layer_graph("Relu"), rows_of(3)
-    write_integer_layers(model, [planned(only(model), PER_TOKEN, per_token=PerToken(0))])
+    write_integer_layers(model, [planned(only(model), PER_TOKEN, levels=PerToken(0))])
     assert "ReduceMin" not in operators(model)
     (found,) = run(model, x=x)
-    assert_near(found, multiplied(restored(PerToken(0), produced("Relu", x)), restored_columns(WEIGHT)))
+    assert_near(found, multiplied(restored(PerToken(0), produced("Relu", x)), quantize_columns(WEIGHT).restored()))
 
 
 @pytest.mark.parametrize("zero_point", [128, 16, 8])
@@ -95,14 +103,15 @@ def test_what_never_goes_far_below_zero_needs_no_search_for_it(producer: str, ze
     """GELU's smallest value is -0.17: a scale that holds it holds every row."""
     model, x = layer_graph(producer), rows_of(3)
     scheme = PerToken(zero_point, {"Gelu": 0.17, "Relu": 0.0}[producer])
-    write_integer_layers(model, [planned(only(model), PER_TOKEN, per_token=scheme)])
+    write_integer_layers(model, [planned(only(model), PER_TOKEN, levels=scheme)])
     assert "ReduceMin" not in operators(model)
     (found,) = run(model, x=x)
     rows = produced(producer, x).reshape(-1, WIDTH)
     least = {"Gelu": 0.17, "Relu": 0.0}[producer] / zero_point
     scales = np.maximum(rows.max(axis=1, keepdims=True) / np.float32(255 - zero_point), np.float32(max(least, 1e-12)))
     levels = np.clip(np.rint(rows / scales), -zero_point, 255 - zero_point)
-    expected = multiplied((levels * scales).astype(np.float32), restored_columns(WEIGHT)).reshape(found.shape)
+    rows = (levels * scales).astype(np.float32)
+    expected = multiplied(rows, quantize_columns(WEIGHT).restored()).reshape(found.shape)
     assert_near(found, expected)
 
 
@@ -113,18 +122,18 @@ def test_a_plans_error_is_that_of_the_graph(producer: str, never_below: float | 
     x = rows_of(3, even=True) * np.float32(0.05)
     scheme = PerToken(64, never_below)
     model = layer_graph(producer)
-    write_integer_layers(model, [planned(only(model), PER_TOKEN, per_token=scheme)])
+    write_integer_layers(model, [planned(only(model), PER_TOKEN, levels=scheme)])
     (found,) = run(model, x=x)
     data = produced(producer, x)
     exact = multiplied(data, WEIGHT)
-    promised = np.abs(multiplied(restored(scheme, data), restored_columns(WEIGHT)) - exact).mean()
+    promised = np.abs(multiplied(restored(scheme, data), quantize_columns(WEIGHT).restored()) - exact).mean()
     assert np.abs(found - exact).mean() <= 1.05 * promised
 
 
 @pytest.mark.parametrize("zero_point", [128, 16, 0])
 def test_scaling_one_token_leaves_the_others_as_they_were(zero_point: int) -> None:
     model = layer_graph("Relu")
-    write_integer_layers(model, [planned(only(model), PER_TOKEN, per_token=PerToken(zero_point))])
+    write_integer_layers(model, [planned(only(model), PER_TOKEN, levels=PerToken(zero_point))])
     x = rows_of(3)
     (before,) = run(model, x=x)
     x[1, 3] *= np.float32(1e4)
@@ -155,10 +164,10 @@ def test_a_static_range_is_the_same_for_all(reach: tuple[float, float], rank: in
     """Values outside are cut."""
     model, x = layer_graph(rank=rank, biased=biased), rows_of(rank, even=True)
     scheme = StaticRange.covering(*reach)
-    write_integer_layers(model, [planned(only(model), STATIC, static=scheme)])
+    write_integer_layers(model, [planned(only(model), STATIC, levels=scheme)])
     assert operators(model) == ["Identity", "QuantizeLinear", "MatMulIntegerToFloat"]
     (found,) = run(model, x=x)
-    assert_near(found, multiplied(restored(scheme, x), restored_columns(WEIGHT), biased=biased))
+    assert_near(found, multiplied(restored(scheme, x), quantize_columns(WEIGHT).restored(), biased=biased))
 
 
 @pytest.mark.parametrize("bits", [8, 4])
@@ -171,7 +180,7 @@ def test_weights_alone_are_in_blocks(rank: int, biased: bool, smoothing: Array |
     assert operators(model) == ["LayerNormalization", "MatMulNBits"]
     data = produced("LayerNormalization", x)
     divisor = np.ones(WIDTH, np.float32) if smoothing is None else smoothing
-    weight = restored_blocks(WEIGHT * divisor[:, np.newaxis], bits, BLOCK)
+    weight = quantize_blocks(WEIGHT * divisor[:, np.newaxis], bits, BLOCK).restored()
     expected = multiplied(data / divisor, weight, biased=biased)
     assert_near(run(model, x=x)[0], expected, ENGINES_OWN_LEVELS)
     # Told to leave the activations alone it shows nothing but the weights
@@ -194,7 +203,7 @@ def test_weights_in_blocks_may_be_of_any_length(bits: int) -> None:
         write_integer_layers(model, [planned(only(model), WEIGHTS, bits=bits, block=BLOCK)])
         model.graph[0].attributes["accuracy_level"] = ir.AttrInt64("accuracy_level", 1)
         x = rng.standard_normal((4, size)).astype(np.float32)
-        expected = x.astype(np.float64) @ restored_blocks(long, bits, BLOCK)
+        expected = x.astype(np.float64) @ quantize_blocks(long, bits, BLOCK).restored()
         assert_near(run(model, x=x)[0], expected)
 
 
@@ -202,16 +211,14 @@ def test_weights_in_blocks_may_be_of_any_length(bits: int) -> None:
 @pytest.mark.parametrize("producer", PRODUCERS)
 def test_smoothing_divides_what_the_layer_reads_and_multiplies_its_weights(producer: str, scheme: str) -> None:
     model, x = layer_graph(producer), rows_of(3, even=True)
-    levels, tokens = StaticRange.covering(-4, 4), PerToken(128)
-    plan = planned(only(model), scheme, smoothing=SMOOTHING, strength=0.5)
-    plan = dataclasses.replace(plan, **({"static": levels} if scheme == STATIC else {"per_token": tokens}))
+    plan = planned(only(model), scheme, smoothing=SMOOTHING, **KNOWN[scheme])
     write_integer_layers(model, [plan])
     # A norm takes the division into its own weight, anything else is divided by one more multiplication.
     folds = producer.startswith(("LayerNormalization", "Mul"))
     assert ("data_smoothed_by" in model.graph.initializers) is not folds
     smooth = (produced(producer, x).astype(np.float64) / SMOOTHING).astype(np.float32)
-    rows = restored(levels if scheme == STATIC else tokens, smooth)
-    weight = restored_columns((WEIGHT * SMOOTHING[:, np.newaxis]).astype(np.float32))
+    rows = restored(KNOWN[scheme]["levels"], smooth)
+    weight = quantize_columns((WEIGHT * SMOOTHING[:, np.newaxis]).astype(np.float32)).restored()
     (found,) = run(model, x=x)
     expected = multiplied(rows, weight)
     # Two float32 norms differ in the last bit: now and then a value tips over to the next of its levels.
@@ -232,7 +239,7 @@ def test_a_norm_that_others_read_too_keeps_its_weight(producer: str, extra: str)
     x = rows_of(3, even=True)
     before = run(layer_graph(producer), x=x)[0]
     levels = StaticRange.covering(-9, 9)
-    write_integer_layers(model, [planned(only(model), STATIC, smoothing=SMOOTHING, static=levels)])
+    write_integer_layers(model, [planned(only(model), STATIC, smoothing=SMOOTHING, levels=levels)])
     assert "data_smoothed_by" in model.graph.initializers
     found, other = run(model, x=x)
     np.testing.assert_allclose(other * (1 if extra == "output" else -1), produced(producer, x), rtol=0, atol=2e-6)
@@ -261,8 +268,7 @@ def three() -> ir.Model:
 def test_what_reads_one_tensor_shares_its_levels(scheme: str) -> None:
     model, x = three(), rows_of(3, even=True)
     before = run(three(), x=x)
-    plan = planned(only(model), scheme, block=BLOCK, static=StaticRange.covering(-4, 4), per_token=PerToken(128))
-    write_integer_layers(model, [plan])
+    write_integer_layers(model, [planned(only(model), scheme, **KNOWN[scheme])])
     quantizing = {"QuantizeLinear", "DynamicQuantizeLinear"}
     assert sum(name in quantizing for name in operators(model)) == (scheme != WEIGHTS)
     # One copy of a weight that is read twice
@@ -275,7 +281,7 @@ def test_what_reads_one_tensor_shares_its_levels(scheme: str) -> None:
     if scheme == STATIC:
         rows = restored(StaticRange.covering(-4, 4), data)
     if rows is not None:
-        assert_near(after[1], multiplied(rows, restored_columns(OTHER_WEIGHT), biased=False))
+        assert_near(after[1], multiplied(rows, quantize_columns(OTHER_WEIGHT).restored(), biased=False))
 
 
 def test_float32_is_left_alone() -> None:
@@ -290,8 +296,7 @@ def test_float32_is_left_alone() -> None:
 def test_inputs_and_outputs_keep_their_names_types_and_shapes(scheme: str) -> None:
     model = three()
     before = states(model)
-    plan = planned(only(model), scheme, block=BLOCK, static=StaticRange.covering(-4, 4), per_token=PerToken(128))
-    write_integer_layers(model, [plan])
+    write_integer_layers(model, [planned(only(model), scheme, **KNOWN[scheme])])
     assert states(model)[0] == before[0]
     assert [(value.name, value.dtype, value.shape) for value in model.graph.outputs] == [
         (value.name, value.dtype, value.shape) for value in three().graph.outputs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +10,11 @@ import numpy.typing as npt
 import onnx_ir as ir
 import pytest
 
+from stcompile.compiler.quantize.candidates import FLOAT32, PER_TOKEN, STATIC, WEIGHTS
 from stcompile.compiler.quantize.layers import find_layers
-from stcompile.compiler.quantize.plan import FLOAT32, PER_TOKEN, STATIC, WEIGHTS
 from stcompile.compiler.quantize.qdq_graph import write_qdq_layers
-from stcompile.compiler.quantize.schemes import PerToken, StaticRange, restored_columns
+from stcompile.compiler.quantize.schemes import PerToken, StaticRange
+from stcompile.compiler.quantize.weights import quantize_columns
 from stcompile.runtime.engines.openvino import import_openvino
 from tests.compiler.quantize.graphs import (
     BIAS,
@@ -41,10 +41,10 @@ ROUNDING = 1e-6
 # Of very different sizes, one of zeros
 SIZES = np.array([1, 30, 0, 1e-3, 1e9, 1], np.float32)
 
-# What a plan of each scheme has to know
+# What a candidate of each scheme is beside it
 KNOWN: dict[str, dict[str, Any]] = {
-    STATIC: {"static": StaticRange.covering(-9, 9)},
-    PER_TOKEN: {"per_token": PerToken(128)},
+    STATIC: {"levels": StaticRange.covering(-9, 9)},
+    PER_TOKEN: {"levels": PerToken(128)},
     WEIGHTS: {},
 }
 
@@ -98,9 +98,9 @@ def assert_near(found: Array, expected: npt.NDArray[Any]) -> None:
 def test_each_token_has_a_scale_of_its_own(zero_point: int, rank: int, biased: bool, engine: Engine) -> None:
     model, x = layer_graph(rank=rank, biased=biased), rows_of(rank)
     scheme = PerToken(zero_point)
-    write_qdq_layers(model, [planned(only(model), PER_TOKEN, per_token=scheme)])
+    write_qdq_layers(model, [planned(only(model), PER_TOKEN, levels=scheme)])
     assert {"QuantizeLinear", "DequantizeLinear"} <= set(operators(model))
-    expected = multiplied(restored(scheme, x), restored_columns(WEIGHT), biased=biased)
+    expected = multiplied(restored(scheme, x), quantize_columns(WEIGHT).restored(), biased=biased)
     assert_near(engine(model, x), expected)
 
 
@@ -110,13 +110,14 @@ def test_what_never_goes_far_below_zero_needs_no_search_for_it(producer: str, en
     model, x = layer_graph(producer), rows_of(3, even=True)
     zero_point = 16
     scheme = PerToken(zero_point, {"Gelu": 0.17, "Relu": 0.0}[producer])
-    write_qdq_layers(model, [planned(only(model), PER_TOKEN, per_token=scheme)])
+    write_qdq_layers(model, [planned(only(model), PER_TOKEN, levels=scheme)])
     assert "ReduceMin" not in operators(model)
     rows = produced(producer, x).reshape(-1, WIDTH)
     least = {"Gelu": 0.17, "Relu": 0.0}[producer] / zero_point
     scales = np.maximum(rows.max(axis=1, keepdims=True) / np.float32(255 - zero_point), np.float32(max(least, 1e-12)))
     levels = np.clip(np.rint(rows / scales), -zero_point, 255 - zero_point)
-    expected = multiplied((levels * scales).astype(np.float32), restored_columns(WEIGHT)).reshape(*x.shape[:2], OUT)
+    rows = (levels * scales).astype(np.float32)
+    expected = multiplied(rows, quantize_columns(WEIGHT).restored()).reshape(*x.shape[:2], OUT)
     assert_near(engine(model, x), expected)
 
 
@@ -129,8 +130,8 @@ def test_a_static_range_is_the_same_for_all(
 ) -> None:
     model, x = layer_graph(rank=rank, biased=biased), rows_of(rank, even=True)
     scheme = StaticRange.covering(*reach)
-    write_qdq_layers(model, [planned(only(model), STATIC, static=scheme)])
-    assert_near(engine(model, x), multiplied(restored(scheme, x), restored_columns(WEIGHT), biased=biased))
+    write_qdq_layers(model, [planned(only(model), STATIC, levels=scheme)])
+    assert_near(engine(model, x), multiplied(restored(scheme, x), quantize_columns(WEIGHT).restored(), biased=biased))
 
 
 @ENGINES
@@ -140,7 +141,7 @@ def test_weights_alone_leave_the_activations_as_they_are(rank: int, biased: bool
     model, x = layer_graph(rank=rank, biased=biased), rows_of(rank)
     write_qdq_layers(model, [planned(only(model), WEIGHTS)])
     assert "QuantizeLinear" not in operators(model)
-    assert_near(engine(model, x), multiplied(x, restored_columns(WEIGHT), biased=biased))
+    assert_near(engine(model, x), multiplied(x, quantize_columns(WEIGHT).restored(), biased=biased))
 
 
 def test_weights_are_stored_in_eight_bits() -> None:
@@ -156,7 +157,7 @@ def test_weights_are_stored_in_eight_bits() -> None:
 def test_scaling_one_token_leaves_the_others_as_they_were(zero_point: int) -> None:
     """In OpenVINO, bit for bit."""
     model = layer_graph()
-    write_qdq_layers(model, [planned(only(model), PER_TOKEN, per_token=PerToken(zero_point))])
+    write_qdq_layers(model, [planned(only(model), PER_TOKEN, levels=PerToken(zero_point))])
     x = rows_of(3, even=True)
     before = run_openvino(model, x)
     x[1, 3] *= np.float32(1e4)
@@ -171,15 +172,13 @@ def test_scaling_one_token_leaves_the_others_as_they_were(zero_point: int) -> No
 @pytest.mark.parametrize("producer", PRODUCERS)
 def test_smoothing_divides_what_the_layer_reads_and_multiplies_its_weights(producer: str, scheme: str) -> None:
     model, x = layer_graph(producer), rows_of(3, even=True)
-    levels, tokens = StaticRange.covering(-4, 4), PerToken(128)
-    plan = planned(only(model), scheme, smoothing=SMOOTHING, strength=0.5)
-    plan = dataclasses.replace(plan, **({"static": levels} if scheme == STATIC else {"per_token": tokens}))
-    write_qdq_layers(model, [plan])
+    levels = StaticRange.covering(-4, 4) if scheme == STATIC else PerToken(128)
+    write_qdq_layers(model, [planned(only(model), scheme, smoothing=SMOOTHING, levels=levels)])
     folds = producer.startswith(("LayerNormalization", "Mul"))
     assert ("data_smoothed_by" in model.graph.initializers) is not folds
     smooth = (produced(producer, x).astype(np.float64) / SMOOTHING).astype(np.float32)
-    weight = restored_columns((WEIGHT * SMOOTHING[:, np.newaxis]).astype(np.float32))
-    expected = multiplied(restored(levels if scheme == STATIC else tokens, smooth), weight)
+    weight = quantize_columns((WEIGHT * SMOOTHING[:, np.newaxis]).astype(np.float32)).restored()
+    expected = multiplied(restored(levels, smooth), weight)
     found = run_onnxruntime(model, x)
     # Two float32 norms differ in the last bit: now and then a value tips over to the next of its levels.
     tipped = (np.abs(found - expected) > ROUNDING * np.abs(expected).max()).any(axis=-1)

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from stcompile.compiler.quantize.rounded import RoundedWeights
 from stcompile.compiler.quantize.rounding import _DAMPING, _factor, compensated_blocks, compensated_columns
 from stcompile.compiler.quantize.weights import quantize_blocks, quantize_columns
 
@@ -111,38 +110,6 @@ def test_the_same_rows_give_the_same_levels() -> None:
         compensated_columns(weight, rows, pair_safe=True)[0],
         compensated_columns(weight, rows.copy(), pair_safe=True)[0],
     )
-
-
-def test_the_weights_of_a_layer_are_rounded_side_by_side_and_only_once() -> None:
-    rows = correlated(300, 48, 5)
-    matrices = (matrix(48, 8, 5), matrix(48, 3, 6), matrix(48, 8, 7))
-    asked = []
-
-    def seen() -> Array:
-        asked.append(True)
-        return rows
-
-    weights = RoundedWeights(matrices, seen)
-    assert not asked, "not before they are needed"
-    for _ in range(2):
-        for (levels, scale), alone in zip(weights.columns, matrices, strict=True):
-            expected, same = compensated_columns(alone, rows, pair_safe=True)
-            assert np.array_equal(levels, expected)
-            assert np.array_equal(scale, same)
-            assert levels.flags.c_contiguous
-    assert asked == [True]
-
-
-def test_without_rows_weights_are_rounded_to_the_nearest() -> None:
-    weight = matrix(48, 8, 5)
-    ((levels, scale),) = RoundedWeights((weight,), None, pair_safe=False).columns
-    expected, same = quantize_columns(weight, pair_safe=False)
-    assert np.array_equal(levels, expected)
-    assert np.array_equal(scale, same)
-    (blocks,) = RoundedWeights((weight,), None, bits=4, block=16).blocks
-    assert np.array_equal(blocks.levels, quantize_blocks(weight, 4, 16).levels)
-    (moved,) = RoundedWeights((weight,), lambda: correlated(300, 48, 5), bits=4, block=16).blocks
-    assert not np.array_equal(moved.levels, blocks.levels)
 
 
 @pytest.mark.parametrize("width", [1, 63, 64, 65, 200])

@@ -12,10 +12,8 @@ from stcompile.compiler.quantize.schemes import (
     PerToken,
     StaticRange,
     relative_error,
-    restored_blocks,
-    restored_columns,
 )
-from stcompile.compiler.quantize.weights import quantize_columns
+from stcompile.compiler.quantize.weights import quantize_blocks, quantize_columns
 from tests.compiler.quantize.graphs import WEIGHT
 
 Array = npt.NDArray[np.float32]
@@ -110,9 +108,9 @@ def test_a_smaller_zero_point_serves_what_comes_out_of_a_gelu() -> None:
 
 def test_columns_and_blocks_are_what_their_levels_say() -> None:
     levels, scale = quantize_columns(WEIGHT)
-    np.testing.assert_allclose(restored_columns(WEIGHT), levels.astype(np.float64) * scale, rtol=1e-6)
+    np.testing.assert_allclose(quantize_columns(WEIGHT).restored(), levels.astype(np.float64) * scale, rtol=1e-6)
     for bits, worst in ((8, 0.005), (4, 0.08)):
-        found = restored_blocks(WEIGHT, bits, 4)
+        found = quantize_blocks(WEIGHT, bits, 4).restored()
         assert found.shape == WEIGHT.shape
         assert np.abs(found - WEIGHT).max() <= worst * np.abs(WEIGHT).max()
 

@@ -23,6 +23,7 @@ from stcompile.artifact import claimed, write_manifest
 from stcompile.artifact.manifest import MANIFEST_NAME, Manifest
 from stcompile.artifact.target import TARGETS
 from stcompile.cli import app as cli
+from stcompile.cli import encode
 from stcompile.compiler import export
 from stcompile.runtime import batching
 from stcompile.runtime.encoder import Encoder
@@ -461,7 +462,7 @@ def test_an_interruption_is_one_sentence(run: Run, monkeypatch: pytest.MonkeyPat
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "texts_of", interrupt)
+    monkeypatch.setattr(encode, "texts_of", interrupt)
     done = run("encode", "artifact")
     assert done.code == 130
     assert done.sentence == "interrupted; nothing was published"

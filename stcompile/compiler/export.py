@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +29,13 @@ from stcompile.compiler.stack.front_ends import front_ends
 from stcompile.compiler.stack.load import load_stack
 from stcompile.compiler.stack.module_stack import ModuleStack
 from stcompile.compiler.stack.source import ModelSource, SourceOptions
+from stcompile.compiler.steps import Step, silent_step
 from stcompile.compiler.token_budget import token_budget
 from stcompile.compiler.trace.onnx import trace
 from stcompile.compiler.trace.openvino import write_openvino_graphs
 from stcompile.compiler.trace.serialize import write_graphs
 from stcompile.errors import ParityError, UnsupportedError, about
 from stcompile.runtime.arguments import local_path
-
-# Told of how far a step has come.
-Tell = Callable[[str], None]
-
-# Announces a step that may take a while; the command line shows a spinner while it runs.
-Step = Callable[[str], AbstractContextManager[Tell]]
 
 
 def export_model(
@@ -90,7 +84,7 @@ def run_export(
     check_installed()
     destination = local_path(destination)
     with claimed(destination) as place:
-        _run_steps(source, place, request, step or (lambda _: nullcontext(_silent)))
+        _run_steps(source, place, request, step or silent_step)
         return open_artifact(destination, check_integrity=False)
 
 
@@ -161,10 +155,6 @@ def _compiled(stack: ModuleStack, name: str, request: ExportRequest, step: Step)
         finals = final_passes(options.provider, route.front.max_seq_length, openvino=target.is_openvino)
         graph, last = run_pipeline(graph, finals)
     return CompiledRoute(name, graph, [*records, *last], positions, summary, notes)
-
-
-def _silent(_: str) -> None:
-    return
 
 
 def _length_multiple(target: Target, padding: str) -> int:

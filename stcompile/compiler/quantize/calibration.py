@@ -26,7 +26,7 @@ class CalibrationSet:
     """Texts to calibrate on.
 
     Attributes:
-        name: what the manifest calls them.
+        name: what the report calls them.
         texts: at least one; empty texts count.
         is_default: whether they are the project's own, to which a model may add texts of its own vocabulary.
     """
@@ -102,7 +102,7 @@ class Calibration:
         return sum(batch.feeds["input_ids"].size for batch in self.batches)
 
     def summary(self) -> CalibrationSummary:
-        """What the manifest records."""
+        """What the report records."""
         return CalibrationSummary(self._chosen.name, len(self), self.tokens, self._chosen.sha256)
 
     def some(self, count: int) -> Calibration:

@@ -13,7 +13,7 @@ from typing import Any
 from stcompile.compiler.quantize.observers import OBSERVERS
 from stcompile.compiler.quantize.schemes import PerToken, StaticRange
 
-# Names of the schemes, as the manifest records them.
+# Names of the schemes, as the report records them.
 STATIC, PER_TOKEN, PER_BATCH, WEIGHTS, FLOAT32 = "static", "per-token", "per-batch", "weights", "float32"
 
 # SmoothQuant's strengths (Xiao et al. 2023, equation 4): 0 would move no difficulty from activations to weights.

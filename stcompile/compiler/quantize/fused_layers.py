@@ -70,7 +70,7 @@ def checked_layers(model: ir.Model, instead: str) -> tuple[list[EncoderLayer], t
 
 
 def unfused(model: ir.Model, refusals: Sequence[str]) -> tuple[str, ...]:
-    """What the manifest says of layers that stayed as they were."""
+    """What the report says of layers that stayed as they were."""
     left = sum(node.op_type == "Attention" for node in model.graph)
     why = "; ".join(refusals) or "a linear layer of it is kept in float32, or read elsewhere too"
     return (f"{left} encoder layers not fused: {why}",) if left else ()

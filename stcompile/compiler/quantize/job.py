@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from stcompile.compiler.quantize.budget import Budget
 from stcompile.compiler.quantize.calibration import Calibration
-
-
-def _silent(_: str) -> None:
-    return
+from stcompile.compiler.steps import Tell, silent
 
 
 @dataclass(frozen=True)
@@ -27,4 +23,4 @@ class QuantizationJob:
     route: str
     calibration: Calibration | None = None
     budget: Budget | None = None
-    tell: Callable[[str], None] = field(default=_silent)
+    tell: Tell = silent

@@ -18,7 +18,7 @@ class Measure(ABC):
     """One number for how near the vectors of a plan are to those of the float32 graph.
 
     Attributes:
-        name: as the manifest records it.
+        name: as the report records it.
         larger_is_better: whether the number is a closeness, at best 1, or a drop, at best 0.
         batches: the texts, as a graph's inputs.
     """

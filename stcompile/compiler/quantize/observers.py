@@ -44,7 +44,7 @@ def entropy(rows: Array, low: float, high: float) -> Range:
     return float(below), float(above)
 
 
-# By the name that the manifest records. Tried in this order; a later one must be better to be taken.
+# By the name that the report records. Tried in this order; a later one must be better to be taken.
 OBSERVERS: Mapping[str, Callable[[Array, float, float], Range]] = MappingProxyType(
     {"min-max": min_max, "percentile": percentile, "entropy": entropy}
 )

@@ -55,7 +55,7 @@ class LayerPlan:
         return [part for part in self.weights if isinstance(part, Blocks)]
 
     def summary(self, route: str) -> LayerSummary:
-        """What the manifest records."""
+        """What the report records."""
         chosen = self.chosen
         return LayerSummary(
             name=self.layer.name,

@@ -21,13 +21,14 @@ from stcompile.artifact import Artifact, Destination, claimed, open_artifact, sc
 from stcompile.artifact.manifest import MANIFEST_NAME
 from stcompile.artifact.report import read_report
 from stcompile.artifact.target import TARGETS, Target
-from stcompile.compiler.export import Step, Tell, run_export
+from stcompile.compiler.export import run_export
 from stcompile.compiler.metrics import distance, rounded, spearman
 from stcompile.compiler.parity.probes import probe_texts, texts_sha256
 from stcompile.compiler.quantize.calibration import CalibrationSet, calibration_set
 from stcompile.compiler.request import ExportOptions
 from stcompile.compiler.scored_pairs import ScoredPair, checked_pairs
 from stcompile.compiler.stack.source import ModelSource, SourceOptions
+from stcompile.compiler.steps import Step, Tell, silent_step
 from stcompile.compiler.tune.bench import Spread, Timing, interleave, processor, speedup
 from stcompile.errors import InputError, ParityError, TargetError, UnsupportedError
 from stcompile.runtime.arguments import check_share, checked_texts, local_path
@@ -170,7 +171,7 @@ def tune_model(
             cannot be written.
         ModelFolderError, UnsupportedError, ParityError: the baseline cannot be compiled.
     """
-    step = step or (lambda _: nullcontext(_silent))
+    step = step or silent_step
     _check_numbers(max_drop, rounds=rounds, limit=limit, threads=threads)
     sample = _sample(probe_texts() if texts is None else texts, limit)
     pairs = None if evaluation is None else checked_pairs(evaluation)
@@ -427,7 +428,3 @@ def _within(tell: Tell, text: str) -> AbstractContextManager[Tell]:
     """A step inside a step: its text is how far the outer one has come."""
     tell(text)
     return nullcontext(lambda detail: tell(f"{text}: {detail}"))
-
-
-def _silent(_: str) -> None:
-    return

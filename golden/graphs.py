@@ -19,7 +19,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -41,6 +40,8 @@ from stcompile.compiler.passes import pipeline_for
 from stcompile.compiler.quantize.calibration import CalibrationSet
 from stcompile.compiler.request import ExportOptions, ExportRequest
 from stcompile.compiler.stack.load import load_stack
+from stcompile.compiler.steps import silent_step
+from stcompile.compiler.trace.onnx import trace
 from stcompile.errors import UnsupportedError
 
 GOLDEN = Path(__file__).resolve().parent
@@ -205,7 +206,6 @@ def compiled(model: str, names: Iterable[str] = tuple(PIPELINES)) -> dict[str, d
     except UnsupportedError as error:
         return {name: {"": _refusal(error)} for name in names}
     traced: dict[tuple[Any, ...], ir.Model] = {}
-    trace = export.trace
 
     def traced_once(*arguments: Any) -> ir.Model:
         if arguments not in traced:
@@ -220,7 +220,7 @@ def compiled(model: str, names: Iterable[str] = tuple(PIPELINES)) -> dict[str, d
             found[name] = {}
             for route in stack.routes:
                 try:
-                    done = export.compiled_route(stack, route, request, _untold)
+                    done = export.compiled_route(stack, route, request, silent_step)
                 except UnsupportedError as error:
                     found[name][route] = _refusal(error)
                 else:
@@ -240,10 +240,6 @@ def _request(pipeline: Pipeline, outputs: tuple[str, ...], texts: list[str]) -> 
         None,
         CalibrationSet("texts", tuple(texts)) if target.calibrates else None,
     )
-
-
-def _untold(_: str) -> Any:
-    return nullcontext(lambda _: None)
 
 
 def _refusal(error: UnsupportedError) -> str:

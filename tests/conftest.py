@@ -148,7 +148,7 @@ class _Quick:
 
     def _of(self, case: str) -> _Once:
         """What is known of a case; of the last few cases, for tests of one case run one after the other."""
-        once = self._cases[case] = self._cases.pop(case, None) or _Once()
+        once = self._cases[case] = self._cases.pop(case) if case in self._cases else _Once()
         if len(self._cases) > _CASES_KEPT:
             del self._cases[next(iter(self._cases))]
         return once

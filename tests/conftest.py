@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
+import gc
+import hashlib
 import json
 import os
 import sys
@@ -14,12 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from filelock import FileLock
 
 import stcompile
+from stcompile.artifact import open_artifact
 from stcompile.artifact.manifest import SCHEMA_VERSION, GraphSpec, Manifest, TensorSpec, TextSpec
 from stcompile.artifact.report import ModuleSummary, ParityReport, Report, Source
 from stcompile.artifact.target import Tolerance
 from stcompile.errors import StcompileError
+
+pytest_plugins = ("tests.costs",)
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MODELS = GOLDEN / "models"
@@ -82,46 +87,13 @@ def load_case(name: str) -> Case:
     return Case(name, about, texts, {run["name"]: run for run in about["runs"]})
 
 
-@pytest.fixture(scope="session")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
-    """Exports golden/models/<case>, once for all the workers of a test run: one export takes seconds."""
-    base = tmp_path_factory.getbasetemp()
-    # the workers of pytest-xdist share the parent; without workers it outlives the run
-    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled"
-    shared.mkdir(exist_ok=True)
-
-    def compile_once(
-        case: str, target: str = "onnx-fp32", outputs: Sequence[str] = ("sentence_embedding",), provider: str = "cpu"
-    ) -> Path:
-        folder = shared / "-".join((case, target, *outputs, provider))
-        with folder.with_suffix(".lock").open("w") as lock:
-            # held by one worker at a time, and let go of when a worker dies
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not folder.exists():
-                from stcompile.compiler.export import export_model
-
-                known = load_case(case)
-                texts = [text for text in known.texts if isinstance(text, str)] or None
-                export_model(
-                    MODELS / case,
-                    folder,
-                    target,
-                    provider=provider,
-                    outputs=outputs,
-                    texts=texts,
-                    trust_remote_code=known.trusted,
-                )
-        return folder
-
-    return compile_once
-
-
 class _Quick:
     """`export_model` of golden cases, for tests of many targets: what does not depend on the target is done once.
 
-    A model is read, traced, tokenized for calibration and encoded by sentence-transformers once a session, and parity
-    is judged in this process. Everything else is done anew: passes, recipe, writing, the verdict, the manifest. The
-    texts of parity are the case's own. Without a destination an artifact is made once a session and never written to.
+    A model is read, traced, tokenized for calibration and encoded by sentence-transformers once in a process, and
+    parity is judged in it too. Everything else is done anew: passes, recipe, writing, the verdict, the manifest. The
+    texts of parity are the case's own. Without a destination an artifact is made once for all workers of a test run,
+    and never written to.
     """
 
     def __init__(self, base: Path) -> None:
@@ -130,25 +102,30 @@ class _Quick:
         from stcompile.compiler import export
 
         torch.set_num_threads(1)
+        # Torch and all else that stays: not to be looked through again for what can go.
+        gc.collect()
+        gc.freeze()
         self._base = base
-        self._once: dict[str, dict[Any, Any]] = {"load_stack": {}, "padding_for": {}, "trace": {}, "Calibration": {}}
-        self._real: dict[str, Any] = {name: getattr(export, name) for name in self._once}
-        self._made: dict[str, Artifact | StcompileError] = {}
-        self._references: dict[Any, Any] = {}
+        self._real = {name: getattr(export, name) for name in _INDEPENDENT}
+        self._refused: dict[str, StcompileError] = {}
+        self._cases: dict[str, _Once] = {}
 
     def __call__(self, case: str, target: str, destination: Path | None = None, **options: Any) -> Artifact:
         if destination is not None:
             return self._export(case, target, destination, options)
-        key = repr((case, target, sorted(options.items())))
-        if key not in self._made:
-            try:
-                self._made[key] = self._export(case, target, self._base / str(len(self._made)), options)
-            except StcompileError as error:
-                self._made[key] = error
-        made = self._made[key]
-        if isinstance(made, StcompileError):
-            raise made
-        return made
+        asked = {name: value for name, value in options.items() if _DEFAULTS.get(name) != value}
+        digest = hashlib.sha256(repr(sorted(asked.items())).encode()).hexdigest()[:12]
+        folder = self._base / "-".join((case, target, *([digest] if asked else [])))
+        # Held by one worker at a time, and let go of when a worker dies.
+        with FileLock(f"{folder}.lock"):
+            if folder.is_dir():
+                return open_artifact(folder, check_integrity=False)
+            if folder.name not in self._refused:
+                try:
+                    return self._export(case, target, folder, options)
+                except StcompileError as error:
+                    self._refused[folder.name] = error
+        raise self._refused[folder.name]
 
     def _export(self, case: str, target: str, destination: Path, options: dict[str, Any]) -> Artifact:
         from stcompile.compiler import export
@@ -157,34 +134,66 @@ class _Quick:
         known = load_case(case)
         texts = [text for text in known.texts if isinstance(text, str)] or None
         options = {"texts": texts, "trust_remote_code": known.trusted, **options}
+        once, real = self._of(case), self._real
+        trace = _uncollected(real["trace"])
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(export, "load_stack", self._load_stack)
-            patch.setattr(export, "padding_for", lambda stack: self._first("padding_for", (stack,)))
-            patch.setattr(export, "Calibration", lambda *arguments: self._first("Calibration", arguments))
+            patch.setattr(export, "load_stack", lambda source: once("stack", real["load_stack"], source))
+            patch.setattr(export, "padding_for", lambda stack: once("padding", real["padding_for"], stack))
+            patch.setattr(export, "Calibration", lambda *given: once("calibration", real["Calibration"], *given))
             # recipes work in place
-            patch.setattr(export, "trace", lambda *arguments: self._first("trace", arguments).clone())
+            patch.setattr(export, "trace", lambda *given: once("trace", trace, *given).clone())
             patch.setattr(verify, "run_shipped", _run_here)
-            patch.setattr(verify, "open_reference", self._reference)
+            patch.setattr(verify, "open_reference", lambda source, **how: _reference(source, once, **how))
             return export.export_model(known.model, destination, target, **options)
 
-    def _first(self, name: str, arguments: tuple[Any, ...]) -> Any:
-        once = self._once[name]
-        if arguments not in once:
-            once[arguments] = self._real[name](*arguments)
-        return once[arguments]
+    def _of(self, case: str) -> _Once:
+        """What is known of a case; of the last few cases, for tests of one case run one after the other."""
+        once = self._cases[case] = self._cases.pop(case) if case in self._cases else _Once()
+        if len(self._cases) > _CASES_KEPT:
+            del self._cases[next(iter(self._cases))]
+        return once
 
-    def _reference(self, source: Any, *, distilled: bool) -> Any:
-        """sentence-transformers' answers, asked for once a session."""
-        from stcompile.compiler.parity.reference import open_reference
 
-        if distilled:
-            return open_reference(source, distilled=True)
-        if source not in self._references:
-            self._references[source] = _Remembering(open_reference(source))
-        return self._references[source]
+_INDEPENDENT = ("load_stack", "padding_for", "Calibration", "trace")
+_CASES_KEPT = 16
 
-    def _load_stack(self, source: Any) -> Any:
-        return self._first("load_stack", (source,))
+# Arguments that change nothing.
+_DEFAULTS: dict[str, Any] = {"outputs": ("sentence_embedding",), "provider": "cpu"}
+
+
+class _Once:
+    """Calls a function once for the same arguments."""
+
+    def __init__(self) -> None:
+        self._answers: dict[Any, Any] = {}
+
+    def __call__(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        key = name, *arguments
+        if key not in self._answers:
+            self._answers[key] = function(*arguments)
+        return self._answers[key]
+
+
+def _uncollected(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As it is, with nothing looked for that can go: a fifth of the time of a trace."""
+
+    def call(*arguments: Any) -> Any:
+        gc.disable()
+        try:
+            return function(*arguments)
+        finally:
+            gc.enable()
+
+    return call
+
+
+def _reference(source: Any, once: _Once, *, distilled: bool) -> Any:
+    """sentence-transformers' answers, asked for once."""
+    from stcompile.compiler.parity.reference import open_reference
+
+    if distilled:
+        return open_reference(source, distilled=True)
+    return once("reference", lambda source: _Remembering(open_reference(source)), source)
 
 
 class _Remembering:
@@ -224,7 +233,37 @@ def _run_here(artifact: Path, texts: Sequence[str], runs: Any, *, device: str) -
 @pytest.fixture(scope="session")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Quick:
     """Exports golden cases as `export_model` does, in a fraction of its time; see `_Quick`."""
-    return _Quick(tmp_path_factory.mktemp("quick"))
+    base = tmp_path_factory.getbasetemp()
+    # the workers of pytest-xdist share the parent; without workers it outlives the run
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "artifacts"
+    shared.mkdir(exist_ok=True)
+    return _Quick(shared)
+
+
+@pytest.fixture(scope="session")
+def compiled(quick: Quick) -> Compiled:
+    """The folder of a golden case's artifact."""
+
+    def folder(
+        case: str, target: str = "onnx-fp32", outputs: Sequence[str] = ("sentence_embedding",), provider: str = "cpu"
+    ) -> Path:
+        return quick(case, target, outputs=tuple(outputs), provider=provider).folder
+
+    return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one golden case run in one worker, which has traced it, and so do all others of a file.
+
+    So that nothing is traced twice, with `pytest -n auto --dist loadgroup`.
+    """
+    known = {folder.name for folder in EXPECTED.iterdir()}
+    for item in items:
+        asked = getattr(item, "callspec", None)
+        case = next((value for value in asked.params.values() if str(value) in known), None) if asked else None
+        fixtures = set(getattr(item, "fixturenames", ()))
+        group = case if fixtures & {"quick", "compiled"} else "traced" if "trace" in fixtures else None
+        item.add_marker(pytest.mark.xdist_group(group or item.path.stem))
 
 
 @pytest.fixture

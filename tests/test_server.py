@@ -10,6 +10,7 @@ from tests.conftest import Quick, load_case
 CASE = "pool_mean_with_prompt"
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize("server", SERVERS)
 @pytest.mark.parametrize("target", ["onnx-fp32", "openvino-fp32"])
 def test_workers_answer_everybody_and_end(target: str, server: str, quick: Quick) -> None:

@@ -106,7 +106,7 @@ def _run_steps(source: ModelSource, place: Destination, request: ExportRequest, 
         specs, tokenizers = front_ends(stack.routes, length_multiple=_length_multiple(target, padding))
         check_front_ends(stack.routes, specs, tokenizers, stack.prompts)
         _check_padding(stack, request, specs)
-    compiled = [_compiled(stack, name, request, step) for name in stack.routes]
+    compiled = [compiled_route(stack, name, request, step) for name in stack.routes]
     _check_gains(stack, target, compiled)
     if options.packed:
         _check_packed(stack, compiled)
@@ -131,7 +131,7 @@ def _run_steps(source: ModelSource, place: Destination, request: ExportRequest, 
             write_manifest(folder, manifest)
 
 
-def _compiled(stack: ModuleStack, name: str, request: ExportRequest, step: Step) -> CompiledRoute:
+def compiled_route(stack: ModuleStack, name: str, request: ExportRequest, step: Step) -> CompiledRoute:
     """One route: traced, through the passes, in the target's precision."""
     route, target, options = stack.routes[name], request.target, request.options
     label = f" of route {name}" if name else ""

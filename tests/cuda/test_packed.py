@@ -20,6 +20,7 @@ from stcompile.errors import ParityError, ProviderError, TargetError, Unsupporte
 from stcompile.runtime import engines
 from tests.conftest import MODELS, Quick, load_case
 from tests.cuda.stand_ins import evaluator
+from tests.test_golden import marked
 
 # Largest difference to sentence-transformers; measured: 6e-7.
 WITHIN = 2e-6
@@ -48,7 +49,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("gpu")
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", marked(CASES, CASES[1:], pytest.mark.cuda_stand_in))
 def test_texts_to_the_vectors_of_sentence_transformers(case: str, quick: Quick, tmp_path: Path) -> None:
     known = load_case(case)
     artifact = quick(case, "onnx-fp32", tmp_path / "packed", provider="cuda", packed=True)

@@ -40,7 +40,7 @@ once = functools.cache(export.trace)
 export.trace = lambda *arguments: once(*arguments).clone()
 for target in ("onnx-int8", "openvino-int8"):
     texts = ["hello", "the quick brown fox"]
-    stcompile.export_model(sys.argv[1], pathlib.Path(sys.argv[2]) / target, target, texts=texts)
+    stcompile.export_model(sys.argv[1], pathlib.Path(sys.argv[2]) / target, target, texts=texts, calibration=texts)
 """
 
 

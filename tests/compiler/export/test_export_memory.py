@@ -76,6 +76,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read from /proc")
+@pytest.mark.memory
 @pytest.mark.parametrize("target", [*ALLOWED])
 def test_the_weights_are_in_memory_once(target: str, wide: Path, tmp_path: Path) -> None:
     weights = (wide / "model.safetensors").stat().st_size

@@ -1,0 +1,92 @@
+"""What golden models compile to, as text, against what was accepted: golden/graphs.py, and that it can fail."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from golden import graphs
+from stcompile.artifact import open_artifact
+from stcompile.compiler.passes import GraphPass, pipeline_for
+from tests.conftest import Compiled, load_case
+from tests.test_golden import CASES, COMBINED, REFUSED, marked, outputs_of
+
+# Read and traced here; the other pipelines of the other models are compared by `make graphs`.
+MODEL = "full_stack"
+
+ACCEPT = "look at it with `python -m golden.graphs --show MODEL`, and accept it with `make graphs-accept`"
+
+
+@pytest.mark.parametrize(
+    "name", marked((name for name in CASES if name not in REFUSED), COMBINED, pytest.mark.more_models)
+)
+def test_a_model_compiles_to_the_accepted_graph(name: str, compiled: Compiled) -> None:
+    folder = compiled(name, "onnx-fp32", outputs_of(load_case(name)))
+    found = {
+        (name, graph.route): graphs.line_of(graphs.text_of(ir.load(folder / graph.file)))
+        for graph in open_artifact(folder).manifest.graphs
+    }
+    assert graphs.differences(graphs.accepted("cpu-fp32"), found, [name]) == [], ACCEPT
+
+
+def test_every_pipeline_makes_the_accepted_graph() -> None:
+    for pipeline, texts in graphs.compiled(MODEL).items():
+        found = {(MODEL, route): graphs.line_of(text) for route, text in texts.items()}
+        assert graphs.differences(graphs.accepted(pipeline), found, [MODEL]) == [], f"{pipeline}: {ACCEPT}"
+
+
+def test_a_pass_that_stops_firing_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(provider: str, **how: bool) -> tuple[GraphPass, ...]:
+        return tuple(item for item in pipeline_for(provider, **how) if item.name != "fuse-attention")
+
+    monkeypatch.setattr("golden.graphs.pipeline_for", without)
+    found = {(MODEL, ""): graphs.line_of(graphs.compiled(MODEL, ["cpu-fp32"])["cpu-fp32"][""])}
+    (line,) = graphs.differences(graphs.accepted("cpu-fp32"), found, [MODEL])
+    assert "Attention -" in line
+    assert "Softmax +" in line
+    assert line.endswith(f": {MODEL}")
+
+
+GRAPH = """
+<ir_version: 10, opset_import: ["" : 20]>
+g (float[B,3] x) => (float[B,2] y)
+{
+  sum = Add (x, bias)
+  y = Gemm <alpha = 0.5> (sum, weight)
+}
+"""
+
+
+def text(graph: str, scale: float = 1.0) -> str:
+    weights = {"weight": np.array([[scale, 2.0]] * 3), "bias": np.array([scale, 0.0, 0.0])}
+    used = [ir.tensor(value, name=name) for name, value in weights.items() if name in graph]
+    return graphs.text_of(ir.from_onnx_text(graph, used))
+
+
+def test_neither_weights_nor_names_are_in_it() -> None:
+    assert text(GRAPH) == text(GRAPH, scale=3.0) == text(GRAPH.replace("sum", "other"))
+    assert graphs.line_of(text(GRAPH)).endswith(" Add 1, Gemm 1")
+
+
+@pytest.mark.parametrize(
+    ("change", "to"), [("0.5", "0.25"), ("Add (x, bias)", "Sub (x, bias)"), ("Add (x, bias)", "Add (x, x)")]
+)
+def test_operators_attributes_and_inputs_are(change: str, to: str) -> None:
+    assert graphs.line_of(text(GRAPH)) != graphs.line_of(text(GRAPH.replace(change, to)))
+
+
+def test_graphs_of_the_same_change_are_told_together() -> None:
+    before = {("a", ""): "1 Add 1, Mul 2", ("b", "query"): "2 Add 3, Mul 2", ("c", ""): "3 Add 1", ("d", ""): "4 Add 1"}
+    after = {
+        ("a", ""): "5 Mul 2, Relu 1",
+        ("b", "query"): "6 Add 2, Mul 2, Relu 1",
+        ("c", ""): "7 Add 1",
+        ("e", ""): "8",
+    }
+    assert graphs.differences(before, after, "abcde") == [
+        "Add -1, Relu +1: a, b:query",
+        "the same operators, other inputs or attributes: c",
+        "gone: d",
+        "new: e",
+    ]

@@ -12,8 +12,7 @@
 #            PYTHONHASHSEED each process draws its own, so that an exported file has no stable hash.
 #            The same set is sorted where the rotary embedding registers its buffers, as huggingface/transformers#48162
 #            of August 2026 asks; in the forward it is not, in 5.24.0 neither. Gemma 3 has the line too.
-# stcompile: nothing yet. It keeps the order of the trace, so that its model.onnx of a ModernBERT under seed 1 and under
-#            seed 3 are two files, against "the same bytes for the same input and versions" (docs/architecture.md).
+# stcompile: goes through such sets in order while it traces a network (compiler/trace/ordered_sets.py).
 # Output:
 #   transformers 5.23.0
 #   torch 2.13.0+cpu

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from stcompile.compiler.stack.route import Route
+from stcompile.compiler.trace.ordered_sets import ordered_sets
 from stcompile.compiler.trace.refusals import why_not_traced
 from stcompile.errors import StcompileError, UnsupportedError
 
@@ -64,7 +65,7 @@ def trace(route: Route, outputs: Sequence[str], name: str) -> ir.Model:
     }
     shapes = tuple({index: axes[axis] for index, axis in enumerate(item.axes)} for item in examples.values())
     try:
-        with _quiet():
+        with _quiet(), ordered_sets(route):
             program = torch.onnx.export(
                 _Graph(route, outputs).eval(),
                 tuple(item.value for item in examples.values()),

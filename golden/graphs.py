@@ -25,10 +25,11 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-# Read while the libraries are imported, hence above them.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["TOKENIZERS_PARALLELISM"] = "false"
+if __name__ == "__main__":
+    # Read while the libraries are imported, hence above them; whoever imports this file has an environment of his own.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import onnx_ir as ir
 

@@ -19,7 +19,7 @@ _SECONDS_BETWEEN_SAMPLES = 0.005
 
 
 def measured(job: dict[str, Any]) -> dict[str, Any]:
-    from stcompile.compiler.export import export_model  # noqa: PLC0415 - of the checkout that the job names
+    from stcompile import export_model  # noqa: PLC0415 - of the checkout that the job names
 
     phases = _Phases()
     options = {} if job["texts"] is None else {"texts": job["texts"]}

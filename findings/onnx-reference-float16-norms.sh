@@ -10,7 +10,7 @@
 #            Runtime is equal to numpy in float32, bit for bit.
 #            Mended upstream after this release (https://github.com/onnx/onnx/pull/8439).
 # stcompile: judges float16 graphs with this evaluator, and runs its operators in float32, rounding results
-#            (parity/half.py).
+#            (compiler/parity/half.py).
 # Output:
 #   onnx 1.23.2
 #   numpy 2.4.6

@@ -11,7 +11,7 @@
 #              answers data itself instead of its first row. No error.
 #            - indices smaller than the data off the axis: "ValueError: Except for dimension 1, all dimensions ...".
 #            Mended upstream after this release by numpy.take_along_axis (https://github.com/onnx/onnx/pull/8444).
-# stcompile: judges float16 graphs with this evaluator, and brings its own GatherElements for it (parity/half.py).
+# stcompile: judges float16 graphs with this evaluator, and brings a GatherElements for it (compiler/parity/half.py).
 # Output:
 #   onnx 1.23.2
 #   numpy 2.4.6

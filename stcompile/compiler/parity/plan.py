@@ -153,11 +153,10 @@ class Plan:
 
     def _runs(self, batch_size: int) -> dict[str, Run]:
         plain: dict[str, Any] = {"prompt": "", "truncate_dim": self._dim, "batch_size": batch_size, "task": self._task}
-        # The last of each is what all others of its batch are padded to.
         widest = max(range(len(self._lengths)), key=self._lengths.__getitem__)
-        short = self._short()
-        beside = [*short[::-1], max(short, key=self._lengths.__getitem__)]
-        padded = [*self._few, *(index for index in self._some if index not in short), widest]
+        # Each in one batch, padded to its longest text.
+        beside = self._short()[::-1]
+        padded = [*dict.fromkeys((*self._few, *(index for index in self._some if index not in beside), widest))]
         runs = {
             "batched": Run(range(len(self._lengths)), plain),
             "alone": Run(self._some, {**plain, "batch_size": 1}),

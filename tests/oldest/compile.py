@@ -13,7 +13,10 @@ from tests.conftest import _Quick
 
 # Every kind of front end and of graph. `wide_bert` alone has layers that fused targets take.
 EVERY_TARGET = "wide_bert"
-EXACT = ("static_normalize", "wordemb_mean", "bow_dense_normalize", "clip_text", "router_two_encoders")
+EXACT = (
+    *("static_normalize", "wordemb_mean", "wordemb_phrase_tokenizer", "bow_dense_normalize", "clip_text"),
+    "router_two_encoders",
+)
 EIGHT_BITS = ("backbone_t5", "backbone_modernbert", "backbone_qwen3_lasttoken")
 
 

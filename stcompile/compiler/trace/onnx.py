@@ -17,7 +17,7 @@ from torch.export import Dim
 from stcompile.compiler.stack.route import Route
 from stcompile.compiler.trace.ordered_sets import ordered_sets
 from stcompile.compiler.trace.refusals import why_not_traced
-from stcompile.errors import StcompileError, UnsupportedError
+from stcompile.errors import MissingExtraError, StcompileError, UnsupportedError
 
 logger = logging.getLogger("stcompile")
 
@@ -54,6 +54,7 @@ def trace(route: Route, outputs: Sequence[str], name: str) -> ir.Model:
 
     Raises:
         UnsupportedError: the exporter cannot trace the network.
+        MissingExtraError: the exporter and a package that it imports do not fit each other.
     """
     examples = route.examples()
     limit = route.front.max_seq_length
@@ -79,6 +80,11 @@ def trace(route: Route, outputs: Sequence[str], name: str) -> ir.Model:
             )
     except StcompileError:
         raise
+    except ImportError as error:  # torch imports the operators of onnxscript by its own release
+        raise MissingExtraError(
+            f"torch {torch.__version__} cannot export with what is installed beside it ({error}): "
+            "pip install --upgrade 'stcompile[compile]'"
+        ) from error
     except Exception as error:  # the exporter lets torch's own errors through beside its own
         raise UnsupportedError(name, [why_not_traced(route, error)]) from error
     finally:

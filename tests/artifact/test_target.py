@@ -14,7 +14,8 @@ from stcompile.compiler.quantize import RECIPES
 from stcompile.errors import TargetError
 from tests.conftest import MODELS
 
-NAMES = (
+# What scripts of users name. A new target needs no line here.
+PUBLISHED = (
     "onnx-fp32",
     "onnx-fp16",
     "onnx-int8",
@@ -34,8 +35,8 @@ NAMES = (
 )
 
 
-def test_the_targets_are_these() -> None:
-    assert tuple(TARGETS) == NAMES
+def test_published_names_stay_in_their_order() -> None:
+    assert tuple(name for name in TARGETS if name in PUBLISHED) == PUBLISHED
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -102,7 +103,7 @@ def test_fewer_bits_are_allowed_a_larger_error(runtime: str) -> None:
 def test_only_bf16_computes_in_bfloat16() -> None:
     assert [name for name, target in TARGETS.items() if target.computes_in != "float32"] == ["openvino-bf16"]
     assert [name for name, target in TARGETS.items() if target.is_openvino] == [
-        name for name in NAMES if name.startswith("openvino-")
+        name for name in TARGETS if name.startswith("openvino-")
     ]
 
 
@@ -133,8 +134,8 @@ def test_bfloat16_is_refused_where_the_cpu_is_known_not_to_have_it(
     refusals = Target.parse("openvino-bf16").refusals()
     assert bool(refusals) is refused
     assert all("AVX512-BF16 or AMX" in refusal and "openvino-fp32" in refusal for refusal in refusals)
-    for name in NAMES:
-        # The fused ones refuse for reasons of their own: tests/export/test_fused.py
+    for name in TARGETS:
+        # The fused ones refuse for reasons of their own: tests/compiler/export/test_fused.py
         assert name == "openvino-bf16" or TARGETS[name].is_fused or Target.parse(name).refusals() == ()
 
 
@@ -150,7 +151,7 @@ def test_a_target_this_machine_cannot_run_is_refused_before_any_work(
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TARGETS)
 def test_a_cpu_without_vnni_is_told_what_it_does_not_gain(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     in_few_bits = re.search(r"int[48]", name) is not None
     for found in (True, None):

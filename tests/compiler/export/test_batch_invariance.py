@@ -21,7 +21,7 @@ Array = npt.NDArray[np.float32]
 # Absolute positions behind norms, rotary ones before them, and padding on the left.
 CASES = ("full_stack", "backbone_modernbert", "backbone_qwen3_lasttoken")
 
-# Fused layers have sizes that these cases do not: tests/export/test_fused.py.
+# Fused layers have sizes that these cases do not: tests/compiler/export/test_fused.py.
 HERE = [
     name
     for name, target in TARGETS.items()

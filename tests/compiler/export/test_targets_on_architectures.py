@@ -30,13 +30,14 @@ CASES = (
     "backbone_distilbert",
 )
 
-# Fused layers have sizes that these cases do not: tests/export/test_fused.py.
+# Fused layers have sizes that these cases do not: tests/compiler/export/test_fused.py.
 HERE = [
     name for name, target in TARGETS.items() if not target.distills and not target.is_fused and not target.refusals()
 ]
 
 # Smallest cosine of any text with the vector of sentence-transformers, over all cases; behind each, what was measured.
-# Their weights are random numbers, which is harder on few bits than a trained network is.
+# Their weights are random numbers, which is harder on few bits than a trained network is. A target without a row is
+# held to its tolerance, until it is measured.
 LEAST = {
     "onnx-fp32": 0.999999,  # 1 - 4e-13
     "onnx-fp16": 0.99999,  # 0.999996, of T5
@@ -85,9 +86,9 @@ def test_it_is_near_sentence_transformers_or_refused_by_name(target: str, case: 
         assert "Nothing was published" in str(artifact)
         return
     known = load_case(case)
-    vectors = stcompile.load(artifact.folder, threads=1).encode(known.texts)
-    assert cosines(known.expected(), vectors).min() >= LEAST[target]
     manifest, done, chosen = artifact.manifest, read_report(artifact).quantization, Target.parse(target)
+    vectors = stcompile.load(artifact.folder, threads=1).encode(known.texts)
+    assert cosines(known.expected(), vectors).min() >= LEAST.get(target, chosen.tolerance.min_cosine)
     assert manifest.engine.name == ("openvino" if chosen.is_openvino else "onnxruntime")
     assert manifest.batch_invariant is chosen.batch_invariant
     assert manifest.text.length_multiple == (OPENVINO_LENGTH_MULTIPLE if chosen.is_openvino else 1)

@@ -34,14 +34,20 @@ LARGEST_SHARE_OF_OTHER_LEVELS = 0.002
 REFUSED = {"dense_untrusted_activation": "some_package.activations.Custom"}
 
 
+DENSE = (
+    *("dense_residual", "dense_separate_output", "dense_token_level", "dense_two", "dense_softmax", "dense_logsigmoid"),
+    "dense_untrusted_activation",
+)
+
 # Folders that differ from others in what is read alone, and combinations of what others have one by one: what is made
 # of them in torch is compared in every run of the tests, what is compiled of them in `make test-all`.
 COMBINED = (
     *(name for name in CASES if name.startswith("legacy_")),
     *(name for name in CASES if name.startswith("pool_") and "_exclude_prompt_" in name),
     *("pool_concat_custom_order", "pool_mean_sqrt_len_tokens_exclude_prompt", "pool_prompt_longer_than_max"),
-    *("dense_activation_arguments_lost", "dense_identity_nobias", "dense_missing_activation_key"),
-    *("dense_old_activation_path", "dense_tanh_nobias", "plain_bert_mlm_arch", "sharded_weights"),
+    # Activations are compiled all in one by tests/compiler/trace/test_activations.py; one is kept of each shape.
+    *(name for name in CASES if name.startswith("dense_") and name not in DENSE),
+    *("plain_bert_mlm_arch", "sharded_weights"),
     *("chat_template_legacy_folder", "clip_legacy_text", "static_legacy_subfolder", "wordemb_cnn_legacy"),
     *("wordemb_legacy_folder", "wordemb_lstm_legacy", "backbone_t5_full_checkpoint", "truncate_dim_in_config"),
 )

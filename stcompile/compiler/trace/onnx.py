@@ -17,6 +17,7 @@ from torch.export import Dim
 from stcompile.compiler.stack.route import Route
 from stcompile.compiler.trace.ordered_sets import ordered_sets
 from stcompile.compiler.trace.refusals import why_not_traced
+from stcompile.compiler.trace.translations import TRANSLATIONS
 from stcompile.errors import MissingExtraError, StcompileError, UnsupportedError
 
 logger = logging.getLogger("stcompile")
@@ -75,6 +76,7 @@ def trace(route: Route, outputs: Sequence[str], name: str) -> ir.Model:
                 input_names=list(examples),
                 output_names=list(outputs),
                 dynamic_shapes=(shapes,),
+                custom_translation_table=TRANSLATIONS,
                 optimize=True,
                 verbose=False,
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -74,9 +75,20 @@ REFUSED = {
 }
 
 
-def pairs(*, refused: bool) -> list[tuple[str, str]]:
+# Compiled for every target in each run of the tests: one of each front end, and what has layers of every kind. The
+# others for a few, and for all in the slow tiers.
+OFTEN = ("static_dense", "cnn_over_transformer", "wordemb_lstm_bi", "bow_binary")
+FEW = ("onnx-fp16", "onnx-int8", "openvino-int4-weights")
+
+
+def marked(name: str, target: str) -> Any:
+    """A pair for `parametrize`."""
+    return pytest.param(name, target, marks=() if name in OFTEN or target in FEW else pytest.mark.more_models)
+
+
+def pairs(*, refused: bool) -> list[Any]:
     """Case by case, for a case is traced once."""
-    return [(name, target) for name in INT8 for target in LEAST if (name in REFUSED.get(target, ())) is refused]
+    return [marked(name, target) for name in INT8 for target in LEAST if (name in REFUSED.get(target, ())) is refused]
 
 
 def cosines(left: npt.NDArray[np.float32], right: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
@@ -96,8 +108,10 @@ def test_it_is_near_sentence_transformers(name: str, target: str, quick: Quick) 
     assert cosines(expected, vectors).min() >= LEAST[target]
 
 
-@pytest.mark.parametrize("target", INTEGERS)
-@pytest.mark.parametrize("name", [name for name in INT8 if name not in REFUSED["onnx-int8"]])
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [marked(name, target) for name in INT8 if name not in REFUSED["onnx-int8"] for target in INTEGERS],
+)
 def test_the_report_tells_what_was_done(name: str, target: str, quick: Quick) -> None:
     artifact = quick(name, target)
     done = read_report(artifact).quantization

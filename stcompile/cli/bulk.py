@@ -101,12 +101,13 @@ def workers_of(text: str | None) -> tuple[int | None, int | None]:
 
 def _print(outcome: Outcome, output: str) -> None:
     counts: Any = outcome.summary
-    table = Table(title=f"encoded into {output}", title_justify="left", show_header=False, box=None)
+    out.print(f"encoded into {output}", highlight=False, markup=False, soft_wrap=True)
+    table = Table(show_header=False, box=None)
     rows = [
         ("rows", f"{counts['rows']:,}"),
         ("written", f"{counts['written']:,}"),
         ("rejected", f"{counts['rejected']:,}"),
-        ("files of vectors", f"{len(counts['output']):,}"),
+        ("files", f"{len(counts['output']):,}"),
     ]
     if outcome.done:
         rate = outcome.done / outcome.seconds

@@ -13,28 +13,38 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from stcompile.cli.console import drop_standard_output
-from stcompile.cli.options import ArtifactArgument, DeviceOption, TextsFieldOption
+from stcompile.cli.console import DONE, drop_standard_output
+from stcompile.cli.options import DeviceOption
 from stcompile.cli.textfiles import STDIN, texts_of, write_jsonl, write_npy
 from stcompile.errors import InputError
 from stcompile.runtime.arguments import local_path
 
 if TYPE_CHECKING:
-    from stcompile.runtime.options import Precision
+    from stcompile.runtime.options import EncodeOptions, Precision
 
 # So few texts are done before a bar could be read.
 _NO_BAR_UP_TO = 64
 
 
 def encode(
-    artifact: ArtifactArgument,
+    artifact: Annotated[
+        str, typer.Argument(help="What `stcompile export` wrote; with --input also an address.", show_default=False)
+    ],
     texts: Annotated[
         str, typer.Argument(help="Texts: one a line, .jsonl, .csv, .tsv, or - for standard input.")
     ] = STDIN,
     output: Annotated[
-        str, typer.Option("--output", "-o", help="Where the vectors go: FILE.npy, FILE.jsonl, or - for JSONL.")
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Where the vectors go: FILE.npy, FILE.jsonl, or - for JSONL; with --input a folder or its address.",
+        ),
     ] = STDIN,
-    field: TextsFieldOption = "text",
+    field: Annotated[
+        str,
+        typer.Option("--column", "--field", "--texts-field", help="The texts' field in JSONL, or column in a table."),
+    ] = "text",
     prompt_name: Annotated[str | None, typer.Option(help="Which of the model's prompts to put in front.")] = None,
     prompt: Annotated[str | None, typer.Option(help="Text to put in front of each text.")] = None,
     batch_size: Annotated[
@@ -43,23 +53,121 @@ def encode(
     ] = None,
     normalize: Annotated[bool, typer.Option("--normalize", help="Scale every vector to length 1.")] = False,
     truncate_dim: Annotated[int | None, typer.Option(help="Keep only the first so many dimensions.")] = None,
-    precision: Annotated[str, typer.Option(help="float32, int8, uint8, binary or ubinary.")] = "float32",
+    precision: Annotated[
+        str, typer.Option(help="float32, int8, uint8, binary or ubinary; with --input also float16.")
+    ] = "float32",
     device: DeviceOption = "cpu",
     threads: Annotated[int | None, typer.Option(help="Engine threads. Default: the CPUs this process may use.")] = None,
     task: Annotated[str | None, typer.Option(help="Which route of a Router: query, document, ...")] = None,
-) -> None:
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            help="Parquet, JSONL, CSV, TSV or text (.gz, .zst) to encode into the folder --output: files, folders, "
+            "globs, addresses such as s3://...; may be repeated.",
+        ),
+    ] = None,
+    id_column: Annotated[
+        str | None,
+        typer.Option("--id", help="Column that names a row. Default: a number, `row`."),
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(help="Another column that goes along; may be repeated."),
+    ] = None,
+    into: Annotated[str, typer.Option(help="Column of the vectors.")] = "embedding",
+    output_format: Annotated[str, typer.Option("--format", help="parquet, npy or lance.")] = "parquet",
+    shard_rows: Annotated[
+        int | None,
+        typer.Option(help="Most rows of a file of the output.", show_default=False),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove what another job left, begin anew.")] = False,
+    engine: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
+    address: Annotated[str | None, typer.Option(help="Of a Ray cluster. Default: one on this machine.")] = None,
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            help="Processes, with cuda a GPU each; Ray's actors, 1:8 for as many as there is room for up to 8. "
+            "Default: one.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
+) -> int:
     """Turn texts into embeddings with an artifact; no torch is involved.
 
     Vectors are written while texts are still read, so that neither need fit into memory; but for the precisions int8
     and uint8, whose ranges are taken from all of them.
 
+    With --input, files become a folder of files: after a kill the same command goes on, no row is lost or doubled, and
+    rows without a text go to _rejects.jsonl. Exit code 1: some files could not be read, the rest is done.
+
     Example: echo "Hello world" | stcompile encode minilm-int8
+
+    Example: stcompile encode minilm-int8 --input 'data/*.parquet' --column text --id id --output vectors/
     """
+    if inputs:
+        if texts != STDIN or output == STDIN:
+            raise InputError("--input names the texts and --output a folder for their vectors: pass both, and no TEXTS")
+        from stcompile.bulk.job import Engine  # noqa: PLC0415 - imports pyarrow
+        from stcompile.bulk.options import SHARD_ROWS, BulkOptions  # noqa: PLC0415 - the same
+        from stcompile.cli.bulk import Asked, encode_in_bulk, workers_of  # noqa: PLC0415 - the same
+
+        bulk = BulkOptions(
+            column=field,
+            id=id_column,
+            keep=tuple(keep or ()),
+            into=into,
+            format=output_format,
+            precision=precision,
+            shard_rows=SHARD_ROWS if shard_rows is None else shard_rows,
+            prompt_name=prompt_name,
+            prompt=prompt,
+            batch_size=batch_size,
+            normalize_embeddings=normalize,
+            truncate_dim=truncate_dim,
+            task=task,
+        )
+        chosen = Engine(engine, device, threads, *workers_of(workers), address)
+        return encode_in_bulk(Asked(artifact, inputs, output, bulk, chosen, overwrite, as_json))
+    for_files = {
+        "--id": id_column,
+        "--keep": keep,
+        "--into": into != "embedding",
+        "--format": output_format != "parquet",
+        "--shard-rows": shard_rows,
+        "--overwrite": overwrite,
+        "--engine": engine != "local",
+        "--address": address,
+        "--workers": workers,
+        "--json": as_json,
+    }
+    if asked := [name for name, value in for_files.items() if value]:
+        raise InputError(f"{', '.join(asked)} belongs to files: name them with --input")
+    from stcompile.runtime.options import EncodeOptions  # noqa: PLC0415 - imports numpy
+
+    # Checked by `encode`, as whoever calls it.
+    options = EncodeOptions(
+        prompt_name=prompt_name,
+        prompt=prompt,
+        batch_size=batch_size,
+        normalize_embeddings=normalize,
+        truncate_dim=truncate_dim,
+        precision=cast("Precision", precision),
+        task=task,
+    )
+    _stream(artifact, texts, output, field, options, device, threads)
+    return DONE
+
+
+def _stream(
+    artifact: str, texts: str, output: str, field: str, options: EncodeOptions, device: str, threads: int | None
+) -> None:
+    """From one source into one file or standard output, in one go."""
     from stcompile.runtime.encoder import load  # noqa: PLC0415 - imports numpy and the engine
-    from stcompile.runtime.options import EncodeOptions  # noqa: PLC0415 - the same
 
     if output != STDIN and not output.endswith((".npy", ".jsonl")):
-        raise InputError(f"cannot tell the format of {output}: name it .npy or .jsonl")
+        raise InputError(f"cannot tell the format of {output}: name it .npy or .jsonl, or name files with --input")
     if output != STDIN:
         _check_output(local_path(output), local_path(artifact), texts if texts == STDIN else str(local_path(texts)))
     found = texts_of(texts, field)
@@ -67,24 +175,15 @@ def encode(
     first = list(islice(found, _NO_BAR_UP_TO + 1))
     encoder = load(artifact, device=device, threads=threads)
     waiting: deque[str] = deque()
-    # Checked by `encode`, as whoever calls it.
-    options: dict[str, Any] = vars(
-        EncodeOptions(
-            prompt_name=prompt_name,
-            prompt=prompt,
-            batch_size=batch_size,
-            show_progress_bar=sys.stderr.isatty() and len(first) > _NO_BAR_UP_TO,
-            normalize_embeddings=normalize,
-            truncate_dim=truncate_dim,
-            precision=cast("Precision", precision),
-            task=task,
-        )
-    )
-    if precision in ("int8", "uint8"):
+    asked: dict[str, Any] = {
+        **vars(options),
+        "show_progress_bar": sys.stderr.isatty() and len(first) > _NO_BAR_UP_TO,
+    }
+    if options.precision in ("int8", "uint8"):
         waiting.extend(chain(first, found))
-        vectors = iter(encoder.encode(list(waiting), **options))
+        vectors = iter(encoder.encode(list(waiting), **asked))
     else:
-        vectors = encoder.encode_iter(_kept(chain(first, found), waiting), **options)
+        vectors = encoder.encode_iter(_kept(chain(first, found), waiting), **asked)
     rows = ((waiting.popleft(), vector) for vector in vectors)
     if output.endswith(".npy"):
         write_npy(local_path(output), (vector for _, vector in rows))

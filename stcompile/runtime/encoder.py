@@ -21,7 +21,7 @@ from stcompile.runtime.inputs import Reading, Sentences, check_many, listed, win
 from stcompile.runtime.opened import Opened, Origin
 from stcompile.runtime.options import DOCUMENT, QUERY, EncodeOptions
 from stcompile.runtime.progress import progress
-from stcompile.runtime.route import OpenRoute, route_of
+from stcompile.runtime.route import Counted, OpenRoute, route_of
 from stcompile.runtime.signatures import encode_iter_method, encode_method
 from stcompile.runtime.text.base import Text
 from stcompile.runtime.token_rows import token_rows
@@ -139,6 +139,12 @@ class Encoder:
     @property
     def _routes(self) -> dict[str, OpenRoute]:
         return self._opened.routes(single_threaded=self._is_single_threaded)
+
+    @property
+    def counted(self) -> Counted:
+        """Texts and tokens that were run since it was opened in this process; of equal texts of a call, one."""
+        found = [route.counted for route in self._routes.values()]
+        return Counted(sum(item.texts for item in found), sum(item.tokens for item in found))
 
     @property
     def max_seq_length(self) -> int | None:

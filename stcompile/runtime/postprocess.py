@@ -36,14 +36,14 @@ def empty(count: int, dim: int, precision: str) -> NDArray[Any]:
     return np.empty((count, dim), dtype=precision)
 
 
-def quantize(embeddings: Matrix, precision: str) -> NDArray[np.generic]:
+def quantize(embeddings: Matrix, precision: str, ranges: NDArray[np.float32] | None = None) -> NDArray[np.generic]:
     """Embeddings in fewer bits, as `sentence_transformers.util.quantize_embeddings` (5.7 and later) does.
 
     Args:
         embeddings: float32 `(n, dim)`.
-        precision: one of `PRECISIONS`. `int8` and `uint8` take their ranges from these very rows, so
-            results of two calls cannot be compared; `binary` and `ubinary` pack the signs of 8 dimensions
-            into a byte.
+        precision: one of `PRECISIONS`. `binary` and `ubinary` pack the signs of 8 dimensions into a byte.
+        ranges: for `int8` and `uint8`, float32 `(2, dim)`: the lowest and highest value of each dimension, what is
+            outside is cut; None takes them from these very rows, so that results of two calls cannot be compared.
 
     Returns:
         `(n, dim)` float32, int8 or uint8; `(n, ceil(dim / 8))` int8 or uint8 for the binary ones.
@@ -56,7 +56,7 @@ def quantize(embeddings: Matrix, precision: str) -> NDArray[np.generic]:
     if precision in ("binary", "ubinary"):
         bits: NDArray[np.uint8] = np.packbits(embeddings > 0, axis=-1)
         return bits if precision == "ubinary" else np.subtract(bits, 128).astype(np.int8)
-    if len(embeddings) == 1:
+    if len(embeddings) == 1 and ranges is None:
         raise InputError(
             f"precision={precision!r} takes its ranges from the texts of the call and needs at least two: "
             "pass more texts, or ask for float32, binary or ubinary"
@@ -64,7 +64,7 @@ def quantize(embeddings: Matrix, precision: str) -> NDArray[np.generic]:
     result = empty(len(embeddings), embeddings.shape[1], precision)
     if len(embeddings) == 0:
         return result
-    low, high = embeddings.min(axis=0), embeddings.max(axis=0)
+    low, high = (embeddings.min(axis=0), embeddings.max(axis=0)) if ranges is None else ranges
     step = (high - low) / np.float32(255)
     step[step == 0] = 1
     rows = max(1, _TILE // max(1, embeddings.shape[1]))

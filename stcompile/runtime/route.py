@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, groupby, islice
 from pathlib import Path
@@ -57,6 +57,19 @@ _MANY = 4
 _FILLS_THREADS = 2048
 
 
+@dataclass
+class Counted:
+    """What was run so far.
+
+    Attributes:
+        texts: of equal ones in a call, one.
+        tokens: of these, padding left out.
+    """
+
+    texts: int = 0
+    tokens: int = 0
+
+
 class OpenRoute:
     """Runs the graph of one route; safe to use from several threads at once.
 
@@ -96,6 +109,8 @@ class OpenRoute:
         with engine_call:
             self._engine = open_engine(folder, graph, manifest, device, 1 if self._is_flat else threads)
         self._tokenizes_on_pool = threads > 1
+        # Of this route and of the same one for single threads: about right where several threads encode at once.
+        self.counted = Counted()
         self._forks = process.forks
         self._open_shared = partial(open_engine, folder, graph, manifest, device, self._workers, self._workers)
         self._opening = Lock()
@@ -129,6 +144,8 @@ class OpenRoute:
         """
         for fills, batches in groupby(self.batches(texts, prompt, batch_size, output), _fills_threads):
             for (places, feeds), found in self._run(batches, output, self._workers if not fills else 1):
+                self.counted.texts += len(places)
+                self.counted.tokens += _tokens(feeds)
                 yield places, feeds, found
 
     def batches(
@@ -204,6 +221,12 @@ class OpenRoute:
             return batching.by_tokens(lengths, limits)
         width = partial(width_of, spec=self._spec)
         return batching.by_length(lengths, width, limits, same_length_only=self._same_length_only)
+
+
+def _tokens(feeds: Feeds) -> int:
+    """Of a batch, padding left out."""
+    mask = feeds.get("attention_mask")
+    return feeds["input_ids"].size if mask is None else int(mask.sum())
 
 
 def _fills_threads(batch: tuple[list[int], Feeds]) -> bool:

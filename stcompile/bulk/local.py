@@ -1,0 +1,134 @@
+"""The engine of one machine: one process, whose threads read, encode and write side by side; or several of them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.queues import SimpleQueue
+from typing import Any
+
+from stcompile.bulk.plan import Shard
+from stcompile.bulk.report import Progress, Watcher
+from stcompile.bulk.worker import Worker
+from stcompile.errors import StcompileError
+
+# Seconds between two looks at what is going on.
+_LOOKS = 0.2
+
+
+def in_this_process(worker: Worker, todo: Sequence[Shard], progress: Progress, watch: Watcher) -> None:
+    """Does shards one after the other: while one is encoded, the next is read and the one before is written.
+
+    So there are three in memory, however many there are.
+
+    Args:
+        worker: opened on the job.
+        todo: the shards.
+        progress: what is counted in.
+        watch: is told of it, and asked whether to go on after a shard.
+
+    Raises:
+        StcompileError: the output cannot be written, or the engine fails. What is done stays done.
+    """
+    # A thread each, so that a file is read in order.
+    with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as encoding, ThreadPoolExecutor(1) as writing:
+        written: Future[Any] | None = None
+        ahead = [reading.submit(worker.read, shard) for shard in todo[:1]]
+        for number, shard in enumerate(todo):
+            if watch.wants_stop():
+                break
+            rows = ahead.pop().result()
+            ahead = [reading.submit(worker.read, following) for following in todo[number + 1 : number + 2]]
+            running = encoding.submit(worker.encode, shard, rows)
+            done, tokens, start = progress.done, progress.tokens, worker.encoder.counted
+            while not wait([running], timeout=_LOOKS).done:
+                now = worker.encoder.counted
+                progress.done = done + min(now.texts - start.texts, shard.rows)
+                progress.tokens = tokens + now.tokens - start.tokens
+                watch(progress)
+            encoded = running.result()
+            progress.done, progress.tokens = done + shard.rows, tokens + encoded.tokens
+            if written is not None:
+                written.result()
+            written = writing.submit(worker.write, shard, encoded)
+            watch(progress)
+        if written is not None:
+            written.result()
+
+
+def in_processes(
+    output: str, devices: Sequence[str], threads: int | None, todo: Sequence[Shard], progress: Progress, watch: Watcher
+) -> None:
+    """Does shards in processes of their own, each with an engine of its own.
+
+    Args:
+        output: of the job.
+        devices: of each process.
+        threads: of each engine.
+        todo, progress, watch: as of `in_this_process`.
+
+    Raises:
+        StcompileError: as `in_this_process`, or a process was killed.
+    """
+    # Forked children cannot use the engines they inherit.
+    context = multiprocessing.get_context("spawn")
+    free: SimpleQueue[str] = context.SimpleQueue()
+    for device in devices:
+        free.put(device)
+    waiting = iter(todo)
+    pool = ProcessPoolExecutor(len(devices), context, _open, (output, free, threads))
+    running: dict[Future[Any], Shard] = {}
+    try:
+        # One more each, so that nobody waits for the next.
+        _submit(pool, waiting, running, 2 * len(devices))
+        while running:
+            done, _ = wait(running, timeout=_LOOKS, return_when=FIRST_COMPLETED)
+            for future in done:
+                entry = future.result()
+                progress.done += running.pop(future).rows
+                progress.tokens += entry["tokens"]
+            if not watch.wants_stop():
+                _submit(pool, waiting, running, 2 * len(devices))
+            watch(progress)
+    except BrokenProcessPool as error:
+        raise StcompileError(
+            "a worker process ended before its work did, for lack of memory as a rule: the same command goes on; "
+            "pass fewer --workers or a smaller --shard-rows"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _submit(pool: ProcessPoolExecutor, waiting: Iterator[Shard], running: dict[Future[Any], Shard], most: int) -> None:
+    for shard in waiting:
+        running[pool.submit(_do, shard)] = shard
+        if len(running) >= most:
+            return
+
+
+# Of a worker process.
+_worker: list[Worker] = []
+
+
+def _open(output: str, free: SimpleQueue[str], threads: int | None) -> None:
+    # Ctrl-C reaches the whole group; what it means is decided where the job was begun.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _worker.append(Worker(output, free.get(), threads))
+
+
+def _do(shard: Shard) -> dict[str, Any]:
+    return _worker[0].run(shard)
+
+
+def _end_with_parent() -> None:
+    """A pool's process waits for work for ever, also after whoever gave it was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

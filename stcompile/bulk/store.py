@@ -1,0 +1,190 @@
+"""A folder that files are put into whole, on a disk or in an object store."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from stcompile.artifact.writing import written
+from stcompile.errors import InputError
+from stcompile.extras import require
+
+_PURPOSE = "Encoding files"
+
+# How what is being written is called until it is whole; such a file is never read.
+_PARTIAL = ".partial-"
+
+
+class Store:
+    """A folder, by its path or any address that fsspec knows.
+
+    On a disk a file is written beside its place, flushed and moved into it. An object store has no names in between: an
+    object is there once it is whole.
+
+    Args:
+        address: of the folder, `~` and all.
+
+    Raises:
+        MissingExtraError: fsspec, or what it needs for such an address, is not installed.
+        InputError: there is no such kind of address.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.fs, self.root = opened(address)
+        self.address = str(self.fs.unstrip_protocol(self.root))
+        self.is_local = is_local(self.fs)
+
+    def put(self, name: str, content: Any) -> None:
+        """Puts one file in place, whole or not at all; a file of that name is replaced.
+
+        Args:
+            name: in the folder, with `/`.
+            content: bytes, or what has their buffer.
+
+        Raises:
+            ArtifactError: there is no space, or no permission.
+        """
+        place = Path(self._place(name))
+        with written(place):
+            if not self.is_local:
+                self.fs.pipe_file(self._place(name), bytes(content))
+                return
+            place.parent.mkdir(parents=True, exist_ok=True)
+            partial = place.with_name(f".{place.name}{_PARTIAL}{secrets.token_hex(8)}")
+            try:
+                with partial.open("xb") as stream:
+                    stream.write(content)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                partial.replace(place)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    partial.unlink()
+                raise
+            _flush(place.parent)
+
+    def put_json(self, name: str, value: Any) -> None:
+        """Puts JSON in place; the same value gives the same bytes."""
+        self.put(name, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+
+    def get(self, name: str) -> bytes | None:
+        """A file's bytes; None where there is none."""
+        try:
+            found: bytes = self.fs.cat_file(self._place(name))
+        except FileNotFoundError:
+            return None
+        return found
+
+    def get_json(self, name: str) -> Any:
+        """What JSON a file holds; None where there is none.
+
+        Raises:
+            InputError: it holds none.
+        """
+        content = self.get(name)
+        try:
+            return None if content is None else json.loads(content)
+        except ValueError as error:
+            raise InputError(f"{self._place(name)} was not written by this program ({error}): remove it") from error
+
+    def names(self, folder: str = "") -> dict[str, int]:
+        """The files directly in a folder, whole ones only, and their sizes in bytes; none where there is none."""
+        place = self._place(folder)
+        self.fs.invalidate_cache(place)
+        try:
+            found = self.fs.ls(place, detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        files = {item["name"].rstrip("/").rpartition("/")[2]: item["size"] for item in found if item["type"] == "file"}
+        return {name: size for name, size in files.items() if _PARTIAL not in name}
+
+    def entries(self) -> list[str]:
+        """Everything directly in the folder, what is being written too."""
+        self.fs.invalidate_cache(self.root)
+        if self.fs.isfile(self.root):
+            raise InputError(f"{self.root} is a file: the output is a folder, choose another place")
+        try:
+            found = self.fs.ls(self.root, detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(str(item).rstrip("/").rpartition("/")[2] for item in found)
+
+    def remove(self, name: str) -> None:
+        """Removes a file, or a folder and all in it; nothing where it is not there."""
+        with written(Path(self._place(name))), contextlib.suppress(FileNotFoundError):
+            self.fs.rm(self._place(name), recursive=True)
+
+    def clear_partial(self, folder: str = "") -> None:
+        """Removes what a killed writer left; only where nobody else writes."""
+        if not self.is_local:
+            return
+        with contextlib.suppress(OSError):
+            for item in Path(self._place(folder)).glob(f".*{_PARTIAL}*"):
+                item.unlink()
+
+    @contextlib.contextmanager
+    def only_one(self, name: str) -> Iterator[None]:
+        """Held by one process of this disk at a time, which the kernel ends with it.
+
+        Object stores have no locks: there two runs of one job put the same bytes into the same places, twice.
+
+        Raises:
+            InputError: another process holds it.
+        """
+        if not self.is_local:
+            yield
+            return
+        filelock = require("filelock", _PURPOSE)
+        file = Path(self._place(name))
+        lock = filelock.FileLock(file, timeout=0)
+        with written(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire()
+            except filelock.Timeout as error:
+                raise InputError(f"another run writes to {self.root}: wait for it, or choose another output") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _place(self, name: str) -> str:
+        return f"{self.root.rstrip('/')}/{name}".rstrip("/")
+
+
+def opened(address: str) -> tuple[Any, str]:
+    """The file system of an address, and the path in it.
+
+    Raises:
+        MissingExtraError: what it needs is not installed.
+        InputError: there is no such kind of address.
+    """
+    fsspec = require("fsspec", _PURPOSE)
+    try:
+        fs, place = fsspec.core.url_to_fs(str(Path(address).expanduser()) if address.startswith("~") else address)
+    except ImportError as error:
+        raise InputError(f"{address} cannot be opened: {error}") from error
+    except ValueError as error:
+        known = "a path, or an address such as s3://bucket/folder"
+        raise InputError(f"{address} is no address of files ({error}): pass {known}") from error
+    return fs, str(place)
+
+
+def is_local(fs: Any) -> bool:
+    """Whether its files are on this machine's disk, where names are changed at once."""
+    protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
+    return bool(protocol == "file")
+
+
+def _flush(folder: Path) -> None:
+    """Makes a name last through a loss of power."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

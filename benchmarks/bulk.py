@@ -47,7 +47,8 @@ CHILD = Path(__file__).with_name("_bulk.py")
 TARGET = "onnx-int8-fused"
 SETS = ("short", "mixed", "long")
 
-OURS, PROCESSES, RAY, STREAM = "stcompile", "stcompile, a process a CPU", "stcompile on Ray", "encode_iter"
+OURS, ONE, PROCESSES, RAY = "stcompile", "stcompile, one thread", "stcompile, a process a CPU", "stcompile on Ray"
+STREAM = "encode_iter"
 TORCH, ONNX = "sentence-transformers torch", "sentence-transformers ONNX int8"
 
 # Rows a second of ours over theirs that are promised, by contender and texts; of `encode_iter` a share.
@@ -69,6 +70,7 @@ def main() -> int:
     machine = machine_facts()
     model = model_folder(arguments.model)
     results: list[dict[str, Any]] = []
+    steps: dict[str, dict[str, float]] = {}
     with artifacts(arguments.artifact, model, (TARGET,)) as (artifact, *_), tempfile.TemporaryDirectory() as base:
         contenders = _contenders(arguments, model, artifact.folder)
         for name, texts in sets.items():
@@ -81,9 +83,19 @@ def main() -> int:
                         start(source, Path(base) / f"{name}-{turn}-{len(results)}-{who.replace(' ', '-')}")
                     )
             results += _rows(name, arguments.rows, found)
+            if arguments.stages:
+                status(f"{name}: each step by itself, on one thread")
+                place = {"model": artifact.folder, "input": source, "output": Path(base) / f"{name}-stages"}
+                steps[name] = _child(sys.executable, {"do": "stages", "threads": 1, **place})["stages"]
     _print(results)
+    for name, spent in steps.items():
+        print(
+            f"{name}, rows a second of one thread: "
+            + ", ".join(f"{k} {arguments.rows / v:,.0f}" for k, v in spent.items())
+        )
     settings = {"rows": arguments.rows, "rounds": arguments.rounds, "target": artifact.manifest.target}
-    write_json(arguments.json, "bulk", machine, {**settings, "processes": available_cpus()}, results)
+    found_all = {"contenders": results, "seconds_of_steps": steps}
+    write_json(arguments.json, "bulk", machine, {**settings, "processes": available_cpus()}, found_all)
     if arguments.memory is not None:
         _draw(results, arguments.memory)
     missed = [item for item in results if (ratio := item["ratio"]) is not None and ratio["median"] < item["promised"]]
@@ -101,6 +113,7 @@ def _arguments() -> argparse.Namespace:
     )
     made.add_argument("--only", action="append", metavar="NAME", help="leave the other contenders out; may be repeated")
     made.add_argument("--ray", action="store_true", help=f"with {RAY!r}")
+    made.add_argument("--stages", action="store_true", help="also time each step by itself, on one thread")
     made.add_argument("--memory", type=Path, metavar="FILE", help="draw memory over time of the jobs of files, a PNG")
     made.add_argument(
         "--work",
@@ -121,6 +134,7 @@ def _contenders(arguments: argparse.Namespace, model: Path, artifact: Path) -> d
         STREAM: lambda source, _: _child(sys.executable, {"do": "encode_iter", "model": artifact, "input": source}),
     }
     if cpus > 1:
+        found[ONE] = lambda source, output: _ours(artifact, source, output, ["--threads", "1"])
         found[PROCESSES] = lambda source, output: _ours(artifact, source, output, ["--workers", str(cpus)])
     if arguments.ray:
         found[RAY] = lambda source, output: _ours(artifact, source, output, ["--engine", "ray"])
@@ -153,6 +167,9 @@ def _prepared(model: Path, work: Path) -> tuple[str, str, str]:
 def _child(python: str, job: dict[str, Any]) -> dict[str, Any]:
     words = [python, str(CHILD), json.dumps(job, default=str)]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY) if python == sys.executable else ""}
+    if "threads" in job:
+        # What the process reads when it starts, and hands on to its own.
+        environment |= dict.fromkeys(("OMP_NUM_THREADS", "RAYON_NUM_THREADS"), str(job["threads"]))
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise InputError(f"{job['do']} failed: {last_line(done.stderr)}")

@@ -35,7 +35,7 @@ ENVIRONMENTS = {
     "stcompile": Environment((f"{REPOSITORY}[cpu,openvino]",), ours=True),
     "sentence-transformers": Environment(("sentence-transformers==6.2.0", _TORCH)),
     # sentence-transformers 6 and optimum-onnx cannot be installed together: pip takes the newest that can.
-    "st-onnx": Environment(("sentence-transformers[onnx]", "onnxruntime==1.32.0", _TORCH)),
+    "st-onnx": Environment(("sentence-transformers[onnx]", "onnxruntime==1.32.0", "pyarrow", _TORCH)),
     "st-openvino": Environment(
         ("sentence-transformers[openvino]==6.2.0", "datasets", "huggingface-hub<1.22", _TORCH),
         without=("torchvision",),

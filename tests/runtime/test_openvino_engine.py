@@ -84,6 +84,17 @@ def test_several_threads_may_encode_at_once(artifact: Path) -> None:
             assert all(np.array_equal(one, other) for one, other in zip(found, expected * 4, strict=True))
 
 
+def test_long_texts_may_be_encoded_at_once(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenVINO raises where memory is to be given back while a run goes on."""
+    monkeypatch.setattr("stcompile.runtime.engines.openvino.is_large", lambda _: True)
+    encoder = stcompile.load(artifact, threads=2)
+    texts = [f"{number} " * 100 for number in range(60)]
+    expected = [encoder.encode(text) for text in texts]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(encoder.encode, texts))
+    assert np.array_equal(found, expected)
+
+
 def test_a_result_stays_what_it_is_when_the_next_is_computed(artifact: Path) -> None:
     engine = engine_of(artifact)
     feeds = [{"input_ids": np.full((1, 16), token), "attention_mask": np.ones((1, 16), np.int64)} for token in (7, 9)]

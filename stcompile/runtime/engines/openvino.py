@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,9 @@ class OpenVinoEngine:
                 "the model again"
             )
         self._idle: SimpleQueue[Any] = SimpleQueue()
+        # Runs that go on, and whether one of them, or one since the last pause, was large.
+        self._counting = Lock()
+        self._running, self._holds_much = 0, False
 
     @property
     def inputs(self) -> list[set[str]]:
@@ -96,14 +100,26 @@ class OpenVinoEngine:
 
     def run(self, feeds: dict[str, NDArray[np.int64]], outputs: tuple[str, ...]) -> list[NDArray[np.float32]]:
         """Computes the named outputs, `(batch, dim)` or `(batch, sequence, hidden)` float32."""
-        with self._request() as request:
+        with self._counted(feeds), self._request() as request:
             results = request.infer(feeds, share_inputs=True, share_outputs=True)
             # The request's own memory goes to the next call.
-            found = [np.array(results[self._positions[name]]) for name in outputs]
-        if is_large(feeds):
-            self._model.release_memory()
-            trim()
-        return found
+            return [np.array(results[self._positions[name]]) for name in outputs]
+
+    @contextmanager
+    def _counted(self, feeds: dict[str, NDArray[np.int64]]) -> Iterator[None]:
+        """Gives the memory of large runs back once no run is left: OpenVINO raises where one goes on."""
+        with self._counting:
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._running -= 1
+                self._holds_much |= is_large(feeds)
+                if self._holds_much and not self._running:
+                    self._holds_much = False
+                    self._model.release_memory()
+                    trim()
 
     @contextmanager
     def _request(self) -> Iterator[Any]:

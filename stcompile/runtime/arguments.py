@@ -10,6 +10,9 @@ from typing import Any
 
 from stcompile.errors import InputError
 
+# More than any machine has; a slip of the finger must not start a million threads.
+_MOST_THREADS = 1024
+
 
 def local_path(path: str | os.PathLike[str]) -> Path:
     """Where a path leads, from the home folder where it begins with `~`.
@@ -25,6 +28,16 @@ def local_path(path: str | os.PathLike[str]) -> Path:
         return found.expanduser()
     except RuntimeError:  # of a user who is none here: then it is a name like any other
         return found
+
+
+def check_threads(threads: object) -> None:
+    """Whether an engine may have so many threads.
+
+    Raises:
+        InputError: no whole number from 1 to 1024, and not None.
+    """
+    if threads is not None and (not isinstance(threads, int) or not 1 <= threads <= _MOST_THREADS):
+        raise InputError(f"threads must be a whole number from 1 to {_MOST_THREADS} or None, got {threads!r}")
 
 
 def checked_texts(texts: Any, what: str, missing: str) -> list[str]:

@@ -13,7 +13,7 @@ from stcompile.artifact import Artifact, open_artifact
 from stcompile.artifact.manifest import SENTENCE, TOKENS
 from stcompile.errors import InputError, StcompileError
 from stcompile.runtime import batching, postprocess
-from stcompile.runtime.arguments import local_path
+from stcompile.runtime.arguments import check_threads, local_path
 from stcompile.runtime.cpus import available_cpus
 from stcompile.runtime.device import CPU, Device
 from stcompile.runtime.distinct import Distinct
@@ -25,9 +25,6 @@ from stcompile.runtime.route import Counted, OpenRoute, route_of
 from stcompile.runtime.signatures import encode_iter_method, encode_method
 from stcompile.runtime.text.base import Text
 from stcompile.runtime.token_rows import token_rows
-
-# More than any machine has; a slip of the finger must not start a million threads.
-_MOST_THREADS = 1024
 
 # sentence-transformers' own default.
 _TOKEN_ROWS_BATCH = 32
@@ -60,8 +57,7 @@ def load(
         MissingExtraError: the engine is not installed.
         InputError: a number is out of range, or graphs are asked for on a CPU.
     """
-    if threads is not None and (not isinstance(threads, int) or not 1 <= threads <= _MOST_THREADS):
-        raise InputError(f"threads must be a whole number from 1 to {_MOST_THREADS} or None, got {threads!r}")
+    check_threads(threads)
     return Encoder(
         open_artifact(local_path(folder), check_integrity=check_integrity),
         device=device,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import shutil
 import sys
 import time
@@ -280,3 +281,32 @@ def test_dask_knows_equal_encoders(encoder: BatchEncoder, artifact: Path) -> Non
 
     assert tokenize(encoder) == tokenize(pickle.loads(pickle.dumps(encoder)))
     assert tokenize(encoder) != tokenize(BatchEncoder(artifact, threads=1, truncate_dim=8))
+
+
+# What the documentation shows
+
+
+def test_the_documented_lines_run(
+    ray: Any, spark: Any, artifact: Path, texts: Path, case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    out = tmp_path / "out"
+    out.mkdir()
+    page = (Path(__file__).parents[2] / "docs" / "scale.md").read_text(encoding="utf-8")
+    _, section = page.split("## In a pipeline of your own")
+    shown = re.findall(r"```python\n(.*?)```", section.partition("\n## ")[0], re.DOTALL)
+    code = "".join(shown)
+    # Ray's workers started in another folder.
+    for name, path in {'"minilm-int8': artifact, '"texts.parquet': texts, '"out': out}.items():
+        assert name in code
+        code = code.replace(name, f'"{path}')
+    names: dict[str, Any] = {"spark": spark}
+    exec(code, names)
+    written = {path.stem: pq.read_table(path) for path in out.iterdir()}
+    assert sorted(written) == ["column", "dask", "frame", "ray-actors", "ray-tasks", "spark"]
+    for name, table in written.items():
+        rows = table.select(["id", "text", "embedding"]).to_pylist()
+        _assert_rows(rows, case, "normalized" if name == "ray-actors" else "default")
+    _assert_rows(names["rows"].to_list(), case)

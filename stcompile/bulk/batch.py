@@ -252,7 +252,8 @@ class BatchEncoder:
     def _answered(self, batch: Any, *, for_spark: bool = False) -> Any:
         if _is_a(batch, "pyarrow", "Table", "RecordBatch"):
             self._check_names(batch.schema.names)
-            vectors = self._vectors(batch.column(self.column).to_pylist(), self.column)
+            column = batch.column(self.column)
+            vectors = self._vectors(_decoded(column, self.column), self.column)
             return batch.append_column(self.output, self._arrow(vectors, for_spark))
         if _is_a(batch, "pandas", "DataFrame"):
             self._check_names(batch.columns)
@@ -291,7 +292,7 @@ class BatchEncoder:
         try:
             vectors: Any = _encoder(*self._key).encode(cast("Any", texts), **vars(self._options))
         except InputError as error:
-            raise InputError(f"column {column!r} of a batch of {len(texts)} rows, counted from 0: {error}") from error
+            raise InputError(f"{_where(column, len(texts))}: {error}") from error
         return _half(vectors) if self.precision == "float16" else cast("NDArray[Any]", vectors)
 
     def _arrow(self, vectors: NDArray[Any], for_spark: bool) -> Any:
@@ -358,6 +359,23 @@ def _encoded_in(precision: str) -> EncodePrecision:
             "for float32 and quantize all vectors afterwards, or for float16, binary or ubinary"
         )
     return "float32" if precision == "float16" else cast("EncodePrecision", precision)
+
+
+def _where(column: str, rows: int) -> str:
+    return f"column {column!r} of a batch of {rows} rows, counted from 0"
+
+
+def _decoded(column: Any, name: str) -> list[Any]:
+    """The items of a column of pyarrow, which does not look whether its texts are any."""
+    try:
+        return cast("list[Any]", column.to_pylist())
+    except UnicodeDecodeError:
+        for row in range(len(column)):
+            try:
+                column[row].as_py()
+            except UnicodeDecodeError as error:
+                raise InputError(f"{_where(name, len(column))}: item {row} is not UTF-8 ({error}); drop it") from error
+        raise
 
 
 def _as_objects(arrays: Mapping[str, Any]) -> dict[str, Any]:

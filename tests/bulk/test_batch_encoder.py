@@ -427,6 +427,8 @@ def test_a_missing_artifact_and_task_are_refused_at_once(tmp_path: Path, compile
         BatchEncoder(compiled("router_no_default"))
 
 
+_NOT_UTF8 = pa.StringArray.from_buffers(2, pa.array([0, 2, 4], pa.int32()).buffers()[1], pa.py_buffer(b"ok\xff\xfe"))
+
 _MISSING = "column 'text' of a batch of 2 rows, counted from 0: item 1 is .*, not text: a missing value has no vector"
 
 
@@ -440,6 +442,8 @@ _MISSING = "column 'text' of a batch of 2 rows, counted from 0: item 1 is .*, no
         (pl.Series("text", ["a", None]), _MISSING),
         ({"text": np.array(["a", None])}, _MISSING),
         ({"text": ["a", None]}, _MISSING),
+        (pa.table({"text": _NOT_UTF8}), "of 2 rows, counted from 0: item 1 is not UTF-8"),
+        (pa.RecordBatch.from_arrays([_NOT_UTF8], ["text"]), "item 1 is not UTF-8"),
         (pa.table({"text": [7, 8]}), "item 0 is int, not text"),
         (pa.table({"text": [b"a"]}), "item 0 is bytes, not text"),
         ({"text": ["a", "\ud800"]}, "item 1 holds half of a surrogate pair"),

@@ -34,6 +34,16 @@ _STARTS_OF_RAY = 3
 _FIXED = pa.list_(pa.field("element", pa.float32()), 32)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _environment() -> Iterator[None]:
+    """Given back as it was: Ray and Dask add to it, and datasets puts a copy in its place after it has changed it."""
+    environment, before = os.environ, dict(os.environ)
+    yield
+    os.environ = environment  # noqa: B003 - what is removed from the copy stays in the process
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="module")
 def case() -> Case:
     return load_case(CASE)

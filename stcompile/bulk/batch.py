@@ -12,7 +12,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeVar, cast, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from stcompile.artifact import open_artifact
 from stcompile.errors import InputError
@@ -23,17 +23,19 @@ from stcompile.runtime.encoder import Encoder
 from stcompile.runtime.opened import Origin
 from stcompile.runtime.options import EncodeOptions
 from stcompile.runtime.options import Precision as EncodePrecision
-from stcompile.runtime.postprocess import empty
+from stcompile.runtime.postprocess import empty, quantize
 from stcompile.runtime.route import route_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-# What each row's vector is by itself, so that it does not matter how rows are cut into batches.
-Precision = Literal["float32", "float16", "binary", "ubinary"]
+Precision = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
 
-# Precision to Spark's type: it takes no float16, no unsigned bytes and no lists of a fixed size.
-_SPARK_TYPES = {"float32": "array<float>", "binary": "array<tinyint>", "ubinary": "binary"}
+# Those that are cut from float32, by ranges.
+_RANGED = ("int8", "uint8")
+
+# Precision to Spark's type: it takes no float16, no unsigned numbers of 8 bits and no lists of a fixed size.
+_SPARK_TYPES = {"float32": "array<float>", "int8": "array<tinyint>", "binary": "array<tinyint>", "ubinary": "binary"}
 
 # A table, a frame, a column, a dict of columns, or an iterator of these.
 Batch = TypeVar("Batch")
@@ -55,8 +57,10 @@ class BatchEncoder:
         threads: engine threads of each process; None takes the CPUs it may use. Where a machine runs several
             processes, its CPUs by their number.
         prompt_name, prompt, batch_size, normalize_embeddings, truncate_dim, task: as of `Encoder.encode`.
-        precision: `float32`; `float16`, the same numbers rounded; `binary` or `ubinary`, the signs of 8 dimensions in
-            an int8 or uint8.
+        precision: `float32`; `float16`, the same numbers rounded; `int8` or `uint8`, by `ranges`; `binary` or
+            `ubinary`, the signs of 8 dimensions in an int8 or uint8.
+        ranges: of `int8` and `uint8`, `(2, dim)`: the lowest and highest value of each dimension, such as those of a
+            sample; what is outside is cut. As of `sentence_transformers.util.quantize_embeddings`.
 
     Attributes:
         column: as passed.
@@ -67,7 +71,7 @@ class BatchEncoder:
     Raises:
         ArtifactError: the folder is missing, incomplete or of a newer schema. What its files hold is checked where they
             are first opened.
-        InputError: an option is wrong, or the precision takes ranges from all texts (int8, uint8).
+        InputError: an option is wrong, or ranges are missing, superfluous or of another width.
         ProviderError: there is no device of that name.
     """
 
@@ -85,6 +89,7 @@ class BatchEncoder:
         normalize_embeddings: bool = False,
         truncate_dim: SupportsIndex | None = None,
         precision: Precision | None = "float32",
+        ranges: ArrayLike | None = None,
         task: str | None = None,
     ) -> None:
         check_threads(threads)
@@ -105,13 +110,14 @@ class BatchEncoder:
             show_progress_bar=False,
             normalize_embeddings=normalize_embeddings,
             truncate_dim=cast("int | None", truncate_dim),
-            precision=_encoded_in(self.precision),
+            precision="float32" if self.precision in ("float16", *_RANGED) else cast("EncodePrecision", self.precision),
             task=task,
         ).settled(manifest, here)
         route = route_of(manifest.routing, task)
         (dim,) = (manifest.dim_of(graph) for graph in manifest.graphs if graph.route == route)
         keep = self._options.truncate_dim
         self.dim = int(empty(0, dim if keep is None else min(keep, dim), self.precision).shape[1])
+        self._ranges = _checked_ranges(ranges, self.precision, self.dim)
 
     @overload
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]: ...
@@ -131,14 +137,14 @@ class BatchEncoder:
                 - a dict of numpy arrays, which gets an array `(n, dim)`;
                 - any other mapping of columns, for which a dict of that array alone comes back: datasets merges it;
                 - an iterator of the first two, as Spark passes them, for which an iterator comes back; what it gives
-                  has Spark's `array<float>`, `array<tinyint>` for `binary`, `binary` for `ubinary`.
+                  has Spark's `array<float>`, `array<tinyint>` for `int8` and `binary`, `binary` for `ubinary`.
 
         Returns:
             what was passed, with the column `output` behind the others, in their order.
 
         Raises:
             InputError: it is nothing of that; it has no column of texts, or a column `output` already; a row has no
-                text; a number is too large for float16; float16 for Spark.
+                text; a number is too large for float16; float16 or uint8 for Spark.
             ArtifactError, ProviderError, MissingExtraError: as of `stcompile.load`; or the folder holds another
                 artifact by now.
         """
@@ -290,18 +296,22 @@ class BatchEncoder:
 
     def _vectors(self, texts: Sequence[Any] | NDArray[Any], column: str) -> NDArray[Any]:
         try:
-            vectors: Any = _encoder(*self._key).encode(cast("Any", texts), **vars(self._options))
+            vectors: NDArray[Any] = _encoder(*self._key).encode(cast("Any", texts), **vars(self._options))
         except InputError as error:
             raise InputError(f"{_where(column, len(texts))}: {error}") from error
-        return _half(vectors) if self.precision == "float16" else cast("NDArray[Any]", vectors)
+        if self.precision == "float16":
+            return _half(vectors)
+        return vectors if self._ranges is None else quantize(vectors, self.precision, self._ranges)
 
     def _arrow(self, vectors: NDArray[Any], for_spark: bool) -> Any:
-        pa: Any = require("pyarrow", "BatchEncoder on frames of pandas", "bulk")
+        pa: Any = require("pyarrow", "BatchEncoder on frames of pandas")
+        from stcompile.bulk.vectors import as_column  # noqa: PLC0415 - imports pyarrow
+
         count, dim = vectors.shape
         if for_spark and self.precision == "ubinary":
             fixed = pa.FixedSizeBinaryArray.from_buffers(pa.binary(dim), count, [None, pa.py_buffer(vectors)])
             return fixed.cast(pa.binary())
-        fixed = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), dim)
+        fixed = as_column(vectors)
         return fixed.cast(pa.list_(fixed.type.value_type)) if for_spark else fixed
 
     def _appended_pandas(self, frame: Any, vectors: NDArray[Any], for_spark: bool = False) -> Any:
@@ -351,14 +361,26 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _encoded_in(precision: str) -> EncodePrecision:
-    """What is asked of `encode`, which checks it."""
-    if precision in ("int8", "uint8"):
+def _checked_ranges(ranges: ArrayLike | None, precision: str, dim: int) -> NDArray[np.float32] | None:
+    """Float32 `(2, dim)` for the precisions that need them, None for the others."""
+    if precision not in _RANGED:
+        if ranges is not None:
+            raise InputError(f"ranges are for {' and '.join(_RANGED)}, not for {precision}: leave them out")
+        return None
+    if ranges is None:
         raise InputError(
-            f"precision={precision!r} takes its ranges from all texts of a call, and each batch would have others: ask "
-            "for float32 and quantize all vectors afterwards, or for float16, binary or ubinary"
+            f"precision={precision!r} takes its ranges from all texts of a call, and each batch would have others: "
+            f"pass ranges=, (2, {dim}), the lowest and highest of a sample, or ask for float16, binary or ubinary"
         )
-    return "float32" if precision == "float16" else cast("EncodePrecision", precision)
+    try:
+        found = np.array(ranges, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"ranges must be numbers (2, {dim}) ({error})") from error
+    if found.shape != (2, dim) or not np.isfinite(found).all() or (found[0] > found[1]).any():
+        raise InputError(
+            f"ranges must be finite numbers (2, {dim}), the lowest values and the highest, got shape {found.shape}"
+        )
+    return found
 
 
 def _where(column: str, rows: int) -> str:

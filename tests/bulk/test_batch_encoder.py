@@ -21,6 +21,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from sentence_transformers.util import quantize_embeddings
 
 from stcompile.bulk import BatchEncoder, batch
 from stcompile.errors import ArtifactError, InputError, MissingExtraError, ProviderError
@@ -259,6 +260,23 @@ def test_float16_is_float32_rounded(case: Case, artifact: Path) -> None:
     assert not are_rounded(np.nextafter(found, np.float16(0)))
 
 
+@pytest.mark.parametrize("precision", ["int8", "uint8"])
+def test_int8_is_cut_by_the_ranges_that_are_passed(precision: Any, case: Case, artifact: Path) -> None:
+    expected = case.expected()
+    # No value itself, which a rounding error would move over the edge of a level; some lie outside.
+    ranges = expected.mean(axis=0) + np.array([[-1], [1]], np.float32) * expected.std(axis=0)
+    encoder = BatchEncoder(artifact, precision=precision, ranges=ranges)
+    table = pa.table({"text": case.texts})
+    found = _flat(encoder(table)["embedding"])
+    assert_near(found, np.asarray(quantize_embeddings(expected, precision, ranges=ranges)))
+    limits = np.iinfo(precision)
+    assert {limits.min, limits.max} < set(found.ravel().tolist())
+    # A row's vector does not depend on its batch.
+    alone = [_flat(encoder(table.slice(row, 1))["embedding"]) for row in range(len(case.texts))]
+    assert (np.concatenate(alone) != found).mean() <= LARGEST_SHARE_OF_OTHER_LEVELS
+    assert pickle.dumps(pickle.loads(pickle.dumps(encoder))) == pickle.dumps(encoder)
+
+
 def test_what_float16_cannot_hold_is_no_infinity(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = np.array([[1, -np.inf], [65504, 2], [3, -65536]], np.float32)
     monkeypatch.setattr(batch, "_encoder", lambda *_: SimpleNamespace(encode=lambda texts, **_: vectors[: len(texts)]))
@@ -400,7 +418,12 @@ def test_nothing_is_imported_that_was_not_passed(artifact: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({"precision": "int8"}, InputError, "quantize all vectors afterwards"),
+        ({"precision": "int8"}, InputError, r"each batch would have others: pass ranges=, \(2, 32\)"),
+        ({"ranges": np.zeros((2, 32))}, InputError, "ranges are for int8 and uint8, not for float32: leave them out"),
+        ({"precision": "int8", "ranges": np.zeros((2, 31))}, InputError, r"\(2, 32\), .*got shape \(2, 31\)"),
+        ({"precision": "int8", "ranges": [[1] * 32, [0] * 32]}, InputError, "the lowest values and the highest"),
+        ({"precision": "int8", "ranges": np.full((2, 32), np.nan)}, InputError, "finite"),
+        ({"precision": "int8", "ranges": "all"}, InputError, r"ranges must be numbers \(2, 32\)"),
         ({"precision": "uint8"}, InputError, "each batch would have others"),
         ({"precision": "int4"}, InputError, "unknown precision 'int4'"),
         ({"prompt_name": "nobody"}, InputError, "unknown prompt"),
@@ -474,8 +497,13 @@ def test_what_is_no_batch_of_texts_is_refused(given: Any, said: str, artifact: P
 def test_what_spark_does_not_pass_is_refused(artifact: Path) -> None:
     with pytest.raises(InputError, match="as of mapInArrow and mapInPandas, got one of str"):
         list(BatchEncoder(artifact)(iter("ab")))
+    ranges = np.stack([np.zeros(32), np.ones(32)])
+    signed, unsigned = (BatchEncoder(artifact, precision=name, ranges=ranges) for name in ("int8", "uint8"))
+    assert signed.spark_schema("text string").endswith("`embedding` array<tinyint>")
+    with pytest.raises(InputError, match="Spark has no uint8"):
+        unsigned.spark_schema("text string")
     half = BatchEncoder(artifact, precision="float16")
-    with pytest.raises(InputError, match="Spark has no float16: ask for float32, binary, ubinary"):
+    with pytest.raises(InputError, match="Spark has no float16: ask for float32, int8, binary, ubinary"):
         half.spark_schema("text string")
     with pytest.raises(InputError, match="Spark has no float16"):
         list(half(iter(pa.table({"text": ["a"]}).to_batches())))

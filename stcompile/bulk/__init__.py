@@ -5,20 +5,23 @@ Public names are imported on first use.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
-__all__ = ["BatchEncoder"]
+__all__ = ["BatchEncoder", "BulkOptions", "Engine", "Outcome", "encode_files"]
 
 if TYPE_CHECKING:
     from stcompile.bulk.batch import BatchEncoder
+    from stcompile.bulk.job import Engine, Outcome, encode_files
+    from stcompile.bulk.options import BulkOptions
+
+_HOMES = {"BatchEncoder": "batch", "BulkOptions": "options", "Engine": "job", "Outcome": "job", "encode_files": "job"}
 
 
 def __getattr__(name: str) -> object:
-    if name == "BatchEncoder":
-        from stcompile.bulk.batch import BatchEncoder  # noqa: PLC0415 - numpy and the runtime, for who asks
-
-        return BatchEncoder
-    raise AttributeError(f"module 'stcompile.bulk' has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'stcompile.bulk' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"stcompile.bulk.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stcompile.artifact import open_artifact
+from stcompile.bulk.precision import TOO_LARGE, in_precision, too_large
 from stcompile.errors import InputError
 from stcompile.extras import require
 from stcompile.runtime.arguments import check_threads, local_path
@@ -23,7 +24,7 @@ from stcompile.runtime.encoder import Encoder
 from stcompile.runtime.opened import Origin
 from stcompile.runtime.options import EncodeOptions
 from stcompile.runtime.options import Precision as EncodePrecision
-from stcompile.runtime.postprocess import empty, quantize
+from stcompile.runtime.postprocess import empty
 from stcompile.runtime.route import route_of
 
 if TYPE_CHECKING:
@@ -299,9 +300,7 @@ class BatchEncoder:
             vectors: NDArray[Any] = _encoder(*self._key).encode(cast("Any", texts), **vars(self._options))
         except InputError as error:
             raise InputError(f"{_where(column, len(texts))}: {error}") from error
-        if self.precision == "float16":
-            return _half(vectors)
-        return vectors if self._ranges is None else quantize(vectors, self.precision, self._ranges)
+        return _in_precision(vectors, self.precision, self._ranges)
 
     def _arrow(self, vectors: NDArray[Any], for_spark: bool) -> Any:
         pa: Any = require("pyarrow", "BatchEncoder on frames of pandas")
@@ -408,16 +407,12 @@ def _as_objects(arrays: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _half(vectors: NDArray[np.float32]) -> NDArray[np.float16]:
-    with np.errstate(over="ignore"):
-        half = vectors.astype(np.float16)
-    lost = np.isinf(half) & np.isfinite(vectors)
+def _in_precision(vectors: NDArray[Any], precision: str, ranges: NDArray[np.float32] | None) -> NDArray[Any]:
+    found = in_precision(vectors, precision, ranges)
+    lost = too_large(vectors, found)
     if lost.any():
-        raise InputError(
-            f"row {int(lost.any(axis=1).argmax())} of a batch has numbers above 65504, which float16 cannot hold: ask "
-            "for float32, or for normalize_embeddings"
-        )
-    return half
+        raise InputError(f"row {int(lost.argmax())} of a batch has {TOO_LARGE}")
+    return found
 
 
 def _name(what: str, name: object) -> str:

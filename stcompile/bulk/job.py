@@ -13,9 +13,9 @@ from stcompile.bulk.journal import HOME, JOURNAL, LOCK, REJECTS, SUMMARY, Journa
 from stcompile.bulk.local import in_processes, in_this_process
 from stcompile.bulk.options import BulkOptions
 from stcompile.bulk.plan import Plan, Shard, differences, make_plan
+from stcompile.bulk.precision import RANGED
 from stcompile.bulk.report import Progress, Silent, Watcher, summary
 from stcompile.bulk.store import Store, is_local, opened
-from stcompile.bulk.vectors import RANGED
 from stcompile.bulk.worker import Worker
 from stcompile.bulk.writers import writer_of
 from stcompile.errors import InputError

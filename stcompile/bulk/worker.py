@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from stcompile.bulk.artifacts import local_artifact
 from stcompile.bulk.journal import Journal
 from stcompile.bulk.plan import ROW, Plan, Shard
+from stcompile.bulk.precision import TOO_LARGE, encode_precision, in_precision, too_large
 from stcompile.bulk.readers import reader_of
 from stcompile.bulk.readers.base import Reader, Rows, UnreadableError
 from stcompile.bulk.store import Store
-from stcompile.bulk.vectors import as_column, encode_precision, in_precision
+from stcompile.bulk.vectors import as_column
 from stcompile.bulk.writers import writer_of
 from stcompile.errors import InputError
 from stcompile.runtime.encoder import Encoder, load
@@ -98,6 +99,9 @@ class Worker:
         problems = {**rows.problems, **{places[index]: reason for index, reason in problems.items()}}
         kept = [place for place in places if place not in problems]
         vectors = in_precision(found, self._options.precision, self._ranges)
+        if (lost := too_large(found, vectors)).any():
+            problems |= dict.fromkeys((place for place, is_lost in zip(kept, lost, strict=True) if is_lost), TOO_LARGE)
+            kept, vectors = [place for place in kept if place not in problems], vectors[~lost]
         columns: dict[str, Any] = {}
         if self._options.id is None:
             columns[ROW] = pa.array(np.array(kept, np.int64) + (shard.offset + shard.start))

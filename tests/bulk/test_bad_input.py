@@ -158,6 +158,24 @@ def test_a_text_that_the_tokenizer_cannot_read(
     ]
 
 
+def test_numbers_that_float16_cannot_hold(tmp_path: Path, compiled: Compiled, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that would become infinite is none of the output."""
+    from stcompile.runtime.encoder import Encoder
+
+    real = Encoder.encode
+
+    def encode(self: Encoder, texts: list[str], **options: Any) -> Any:
+        found = real(self, texts, **options)
+        found[[text == "large" for text in texts]] *= 1e6
+        return found
+
+    monkeypatch.setattr(Encoder, "encode", encode)
+    file = jsonl(tmp_path / "a.jsonl", [{"text": text} for text in ("a", "large", "b")])
+    encode_files(str(compiled(CASE)), [str(file)], str(tmp_path / "out"), BulkOptions(precision="float16"))
+    assert rows_of(tmp_path / "out")["row"].to_pylist() == [0, 2]
+    assert [(row, "65504" in reason) for _, row, reason in rejects_of(tmp_path / "out")] == [(1, True)]
+
+
 @pytest.mark.parametrize(
     ("inputs", "sentence"),
     [

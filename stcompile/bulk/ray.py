@@ -6,6 +6,7 @@ Ray's order, split and retries do not matter: what is done is what the journal s
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,8 @@ def on_ray(output: str, engine: Engine, todo: Sequence[Shard], progress: Progres
         on_gpu = engine.device != CPU
         threads = engine.threads or (None if on_gpu else _threads(ray))
         items = [{name: getattr(shard, name) for name in _COLUMNS} for shard in todo]
+        # Of how restarts are capped, for which there is no other way yet.
+        warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
         found = data.from_items(items, override_num_blocks=len(items)).map_batches(
             ShardActor,
             fn_constructor_args=(output, engine.device, threads),

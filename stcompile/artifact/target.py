@@ -48,7 +48,6 @@ class Target:
         precision: `fp32`, `bf16`, `fp16`, `int8` or `int4`.
         scheme: the recipe's name where one is spelled out (`dynamic`); empty means the recommended recipe.
         recipe: the recipe that is run, whatever the name says.
-        purpose: one line for `stcompile targets`.
         tolerance: how far from torch the compiled graph may be.
         calibrates: whether the recipe chooses by calibration texts; only then can an accuracy budget steer it.
         computes_in: the number type the engine is told to compute in.
@@ -59,11 +58,15 @@ class Target:
     precision: str
     scheme: str
     recipe: str
-    purpose: str
     tolerance: Tolerance
     calibrates: bool = False
     computes_in: str = "float32"
     half_weights: bool = False
+
+    @property
+    def purpose(self) -> str:
+        """What it is for, in one line of `stcompile targets`."""
+        return _PURPOSES[self.name]
 
     @property
     def batch_invariant(self) -> bool:
@@ -122,165 +125,56 @@ class Target:
 
 
 # Each tolerance is what was measured, with room for models that were not: docs/targets.md has the numbers.
-_INT8_DYNAMIC_TOLERANCE = Tolerance(max_abs_error=None, min_cosine=0.94, mean_cosine=0.985, batch_invariance=None)
-
-_INT8_TOLERANCE = Tolerance(max_abs_error=None, min_cosine=0.98, mean_cosine=0.995, batch_invariance=0.99999)
-
-_INT8_WEIGHTS_TOLERANCE = Tolerance(max_abs_error=None, min_cosine=0.985, mean_cosine=0.998, batch_invariance=0.99999)
-
-_INT4_WEIGHTS_TOLERANCE = Tolerance(max_abs_error=None, min_cosine=0.85, mean_cosine=0.96, batch_invariance=0.9999)
-
-_FLOAT32_TOLERANCE = Tolerance(
-    max_abs_error=1.5e-6, min_cosine=0.999999, mean_cosine=0.999999, batch_invariance=0.999999
-)
-
-_FLOAT16_TOLERANCE = Tolerance(max_abs_error=None, min_cosine=0.9999, mean_cosine=0.99995, batch_invariance=0.99999)
-
-_BFLOAT16_TOLERANCE = Tolerance(max_abs_error=None, min_cosine=0.9995, mean_cosine=0.9999, batch_invariance=0.9999)
+_INT8_DYNAMIC = Tolerance(max_abs_error=None, min_cosine=0.94, mean_cosine=0.985, batch_invariance=None)
+_INT8 = Tolerance(max_abs_error=None, min_cosine=0.98, mean_cosine=0.995, batch_invariance=0.99999)
+_INT8_WEIGHTS = Tolerance(max_abs_error=None, min_cosine=0.985, mean_cosine=0.998, batch_invariance=0.99999)
+_INT4_WEIGHTS = Tolerance(max_abs_error=None, min_cosine=0.85, mean_cosine=0.96, batch_invariance=0.9999)
+_FLOAT32 = Tolerance(max_abs_error=1.5e-6, min_cosine=0.999999, mean_cosine=0.999999, batch_invariance=0.999999)
+_FLOAT16 = Tolerance(max_abs_error=None, min_cosine=0.9999, mean_cosine=0.99995, batch_invariance=0.99999)
+_BFLOAT16 = Tolerance(max_abs_error=None, min_cosine=0.9995, mean_cosine=0.9999, batch_invariance=0.9999)
 
 # OpenVINO's sums depend on the length of a row unless it is a multiple of its widest vector (16 floats of AVX-512): by
 # 2e-7 in float32, but a rounding to 8 bits that tips over carries on, and cosines between batches fell to .9999.
 OPENVINO_LENGTH_MULTIPLE = 16
 
+# What each target is for.
+_PURPOSES = {
+    "onnx-fp32": "exact: float32 rounding is all that separates it from torch",
+    "onnx-fp16": "half the size, for CUDA; on CPU the engine computes it through float32",
+    "onnx-int8": "the recommended one for CPU: a quarter of the size, calibrated and smoothed layer by layer",
+    "onnx-int8-fused": "the fastest: whole encoder layers in one operator, on CPUs with AVX512-VNNI and AVX512-BF16",
+    "onnx-bf16-fused": "the same in bfloat16: half the size of fp32, twice as fast, nearly exact",
+    "onnx-fp32-fused": "the same in float32: exact, and faster than onnx-fp32",
+    "onnx-int8-dynamic": "int8 weights per channel, activations quantized per batch as they come: NOT batch-invariant",
+    "onnx-int8-weights": "weights in blocks of 32: a quarter of the size, nearer to torch than onnx-int8, slower",
+    "onnx-int4-weights": "weights in blocks of 32 four-bit numbers: the smallest, at a loss to be checked",
+    "openvino-fp32": "exact, on OpenVINO",
+    "openvino-bf16": "half the size and twice as fast as fp32, nearly exact, on CPUs with AVX512-BF16 or AMX",
+    "openvino-fp16": "half the size, computed in float32",
+    "openvino-int8": "the recommended one for OpenVINO: a quarter of the size, fast on CPUs with VNNI",
+    "openvino-int8-weights": "int8 weights per channel, computed in float32: a quarter of the size, nearer to torch",
+    "openvino-int4-weights": "weights in blocks of 32 four-bit numbers: the smallest, at a loss to be checked",
+    "static": "distilled into static embeddings: far faster and smaller, at a loss of quality the export prints",
+}
+
+# Runtime, precision, scheme, recipe and tolerance.
 _TABLE = (
-    Target(
-        runtime="onnx",
-        precision="fp32",
-        scheme="",
-        recipe="float32",
-        purpose="exact: float32 rounding is all that separates it from torch",
-        tolerance=_FLOAT32_TOLERANCE,
-    ),
-    Target(
-        runtime="onnx",
-        precision="fp16",
-        scheme="",
-        recipe="float16",
-        purpose="half the size, for CUDA; on CPU the engine computes it through float32",
-        tolerance=_FLOAT16_TOLERANCE,
-    ),
-    Target(
-        runtime="onnx",
-        precision="int8",
-        scheme="",
-        recipe="int8",
-        purpose="the recommended one for CPU: a quarter of the size, calibrated and smoothed layer by layer",
-        tolerance=_INT8_TOLERANCE,
-        calibrates=True,
-    ),
-    Target(
-        runtime="onnx",
-        precision="int8",
-        scheme=FUSED,
-        recipe="int8-fused",
-        purpose="the fastest: whole encoder layers in one operator, on CPUs with AVX512-VNNI and AVX512-BF16",
-        tolerance=_INT8_TOLERANCE,
-        calibrates=True,
-    ),
-    Target(
-        runtime="onnx",
-        precision="bf16",
-        scheme=FUSED,
-        recipe="bf16-fused",
-        purpose="the same in bfloat16: half the size of fp32, twice as fast, nearly exact",
-        tolerance=_BFLOAT16_TOLERANCE,
-    ),
-    Target(
-        runtime="onnx",
-        precision="fp32",
-        scheme=FUSED,
-        recipe="fp32-fused",
-        purpose="the same in float32: exact, and faster than onnx-fp32",
-        tolerance=_FLOAT32_TOLERANCE,
-    ),
-    Target(
-        runtime="onnx",
-        precision="int8",
-        scheme="dynamic",
-        recipe="dynamic",
-        purpose="int8 weights per channel, activations quantized per batch as they come: NOT batch-invariant",
-        tolerance=_INT8_DYNAMIC_TOLERANCE,
-    ),
-    Target(
-        runtime="onnx",
-        precision="int8",
-        scheme="weights",
-        recipe="int8-weights",
-        purpose="weights in blocks of 32: a quarter of the size, nearer to torch than onnx-int8, slower",
-        tolerance=_INT8_WEIGHTS_TOLERANCE,
-        calibrates=True,
-    ),
-    Target(
-        runtime="onnx",
-        precision="int4",
-        scheme="weights",
-        recipe="int4-weights",
-        purpose="weights in blocks of 32 four-bit numbers: the smallest, at a loss to be checked",
-        tolerance=_INT4_WEIGHTS_TOLERANCE,
-        calibrates=True,
-    ),
-    Target(
-        runtime="openvino",
-        precision="fp32",
-        scheme="",
-        recipe="float32",
-        purpose="exact, on OpenVINO",
-        tolerance=_FLOAT32_TOLERANCE,
-    ),
-    Target(
-        runtime="openvino",
-        precision="bf16",
-        scheme="",
-        recipe="float32",
-        purpose="half the size and twice as fast as fp32, nearly exact, on CPUs with AVX512-BF16 or AMX",
-        tolerance=_BFLOAT16_TOLERANCE,
-        computes_in="bfloat16",
-        half_weights=True,
-    ),
-    Target(
-        runtime="openvino",
-        precision="fp16",
-        scheme="",
-        recipe="float32",
-        purpose="half the size, computed in float32",
-        tolerance=_FLOAT16_TOLERANCE,
-        half_weights=True,
-    ),
-    Target(
-        runtime="openvino",
-        precision="int8",
-        scheme="",
-        recipe="int8-openvino",
-        purpose="the recommended one for OpenVINO: a quarter of the size, fast on CPUs with VNNI",
-        tolerance=_INT8_TOLERANCE,
-        calibrates=True,
-    ),
-    Target(
-        runtime="openvino",
-        precision="int8",
-        scheme="weights",
-        recipe="int8-weights-openvino",
-        purpose="int8 weights per channel, computed in float32: a quarter of the size, nearer to torch",
-        tolerance=_INT8_WEIGHTS_TOLERANCE,
-        calibrates=True,
-    ),
-    Target(
-        runtime="openvino",
-        precision="int4",
-        scheme="weights",
-        recipe="int4-weights",
-        purpose="weights in blocks of 32 four-bit numbers: the smallest, at a loss to be checked",
-        tolerance=_INT4_WEIGHTS_TOLERANCE,
-        calibrates=True,
-    ),
-    Target(
-        runtime="onnx",
-        precision="fp32",
-        scheme=STATIC,
-        recipe="float32",
-        purpose="distilled into static embeddings: far faster and smaller, at a loss of quality the export prints",
-        tolerance=_FLOAT32_TOLERANCE,
-    ),
+    Target("onnx", "fp32", "", "float32", _FLOAT32),
+    Target("onnx", "fp16", "", "float16", _FLOAT16),
+    Target("onnx", "int8", "", "int8", _INT8, calibrates=True),
+    Target("onnx", "int8", FUSED, "int8-fused", _INT8, calibrates=True),
+    Target("onnx", "bf16", FUSED, "bf16-fused", _BFLOAT16),
+    Target("onnx", "fp32", FUSED, "fp32-fused", _FLOAT32),
+    Target("onnx", "int8", "dynamic", "dynamic", _INT8_DYNAMIC),
+    Target("onnx", "int8", "weights", "int8-weights", _INT8_WEIGHTS, calibrates=True),
+    Target("onnx", "int4", "weights", "int4-weights", _INT4_WEIGHTS, calibrates=True),
+    Target("openvino", "fp32", "", "float32", _FLOAT32),
+    Target("openvino", "bf16", "", "float32", _BFLOAT16, computes_in="bfloat16", half_weights=True),
+    Target("openvino", "fp16", "", "float32", _FLOAT16, half_weights=True),
+    Target("openvino", "int8", "", "int8-openvino", _INT8, calibrates=True),
+    Target("openvino", "int8", "weights", "int8-weights-openvino", _INT8_WEIGHTS, calibrates=True),
+    Target("openvino", "int4", "weights", "int4-weights", _INT4_WEIGHTS, calibrates=True),
+    Target("onnx", "fp32", STATIC, "float32", _FLOAT32),
 )
 
 TARGETS = {target.name: target for target in _TABLE}

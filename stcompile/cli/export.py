@@ -10,29 +10,8 @@ import typer
 
 from stcompile.artifact.report import read_report
 from stcompile.artifact.target import PCA_DIMS, Target
-from stcompile.cli import render
+from stcompile.cli import options, render
 from stcompile.cli.console import out, print_json, spinner
-from stcompile.cli.options import (
-    PAIR_FIELDS,
-    BudgetCosineOption,
-    CacheOption,
-    CalibrationFieldOption,
-    CalibrationOption,
-    EvaluationFieldsOption,
-    FollowOption,
-    JsonOption,
-    MaxDropOption,
-    ModelArgument,
-    RevisionOption,
-    TextsFieldOption,
-    TextsOption,
-    TrustOption,
-    VerboseOption,
-    calibration_in,
-    name_of,
-    pairs_in,
-    texts_in,
-)
 from stcompile.cli.textfiles import read_share
 from stcompile.compiler.stack.source import ModelSource
 from stcompile.errors import InputError
@@ -40,7 +19,7 @@ from stcompile.extras import require
 
 
 def export(
-    model: ModelArgument,
+    model: options.ModelArgument,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The artifact's folder. Default: ./NAME-TARGET.")
     ] = None,
@@ -57,17 +36,17 @@ def export(
     outputs: Annotated[
         str, typer.Option(help="Graph outputs: sentence_embedding, or sentence_embedding,token_embeddings.")
     ] = "sentence_embedding",
-    texts: TextsOption = None,
-    texts_field: TextsFieldOption = "text",
-    min_cosine: BudgetCosineOption = None,
-    revision: RevisionOption = None,
-    cache_dir: CacheOption = None,
-    trust_remote_code: TrustOption = False,
-    follow_links: FollowOption = False,
-    verbose: VerboseOption = False,
-    calibration: CalibrationOption = None,
-    calibration_field: CalibrationFieldOption = "text",
-    max_drop: MaxDropOption = None,
+    texts: options.TextsOption = None,
+    texts_field: options.TextsFieldOption = "text",
+    min_cosine: options.BudgetCosineOption = None,
+    revision: options.RevisionOption = None,
+    cache_dir: options.CacheOption = None,
+    trust_remote_code: options.TrustOption = False,
+    follow_links: options.FollowOption = False,
+    verbose: options.VerboseOption = False,
+    calibration: options.CalibrationOption = None,
+    calibration_field: options.CalibrationFieldOption = "text",
+    max_drop: options.MaxDropOption = None,
     evaluation: Annotated[
         str | None,
         typer.Option(
@@ -76,11 +55,11 @@ def export(
             "measured on. For target static: what distillation costs. Default: no pairs, cosine to torch.",
         ),
     ] = None,
-    evaluation_fields: EvaluationFieldsOption = PAIR_FIELDS,
+    evaluation_fields: options.EvaluationFieldsOption = options.PAIR_FIELDS,
     pca_dims: Annotated[
         str, typer.Option(help="For target static: dimensions to keep; all keeps the network's.")
     ] = str(PCA_DIMS),
-    as_json: JsonOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Compile a model, prove the result against sentence-transformers, and publish it.
 
@@ -98,25 +77,25 @@ def export(
     Target.parse(target)
     drop = None if max_drop is None else read_share(max_drop)
     dims = _dims(pca_dims)
-    destination = output or Path(f"{name_of(model)}-{target}")
+    destination = output or Path(f"{options.name_of(model)}-{target}")
     require("torch", "Compiling a model")
     from stcompile.compiler.export import run_export  # noqa: PLC0415 - imports torch
     from stcompile.compiler.request import ExportOptions  # noqa: PLC0415 - the same
 
-    options = ExportOptions(
+    asked = ExportOptions(
         target,
         provider=provider,
         packed=packed,
         outputs=[name.strip() for name in outputs.split(",")],
-        texts=texts_in(texts, texts_field),
+        texts=options.texts_in(texts, texts_field),
         min_cosine=min_cosine,
         max_drop=drop,
-        calibration=calibration_in(calibration, calibration_field),
-        evaluation=pairs_in(evaluation, evaluation_fields),
+        calibration=options.calibration_in(calibration, calibration_field),
+        evaluation=options.pairs_in(evaluation, evaluation_fields),
         pca_dims=dims,
     )
     source = ModelSource(model, revision, cache_dir, trust_remote_code, follow_links)
-    artifact = run_export(source, destination, options, spinner)
+    artifact = run_export(source, destination, asked, spinner)
     report = read_report(artifact)
     plan, distillation, parity = report.quantization, report.distillation, report.parity.to_dict()
     if as_json:

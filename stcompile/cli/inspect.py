@@ -7,18 +7,18 @@ from typing import Annotated
 
 import typer
 
-from stcompile.cli import render
+from stcompile.cli import options, render
 from stcompile.cli.console import BAD_INPUT, out, print_json
-from stcompile.cli.options import CacheOption, FollowOption, JsonOption, RevisionOption
+from stcompile.compiler.stack.source import ModelSource
 
 
 def inspect(
     path: Annotated[str, typer.Argument(help="A model folder, a hub id or an artifact.", show_default=False)],
-    revision: RevisionOption = None,
-    cache_dir: CacheOption = None,
+    revision: options.RevisionOption = None,
+    cache_dir: options.CacheOption = None,
     trust_remote_code: Annotated[bool, typer.Option(help="Count modules whose code comes with the model.")] = False,
-    follow_links: FollowOption = False,
-    as_json: JsonOption = False,
+    follow_links: options.FollowOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Show what a model folder or an artifact is.
 
@@ -27,9 +27,7 @@ def inspect(
     """
     from stcompile.compiler.inspection import inspect as inspect_path  # noqa: PLC0415 - only this verb needs it
 
-    found = inspect_path(
-        path, revision=revision, cache_dir=cache_dir, trust_remote_code=trust_remote_code, follow_links=follow_links
-    )
+    found = inspect_path(ModelSource(path, revision, cache_dir, trust_remote_code, follow_links))
     if as_json:
         print_json(found)
     else:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from stcompile.artifact.target import TARGETS
-from stcompile.cli import render
+from stcompile.cli import options, render
 from stcompile.cli.console import out, print_json
-from stcompile.cli.options import JsonOption
 
 
-def targets(as_json: JsonOption = False) -> None:
+def targets(as_json: options.JsonOption = False) -> None:
     """List the targets: what each is for, its tolerance, and whether this machine can run it."""
     rows = [
         {

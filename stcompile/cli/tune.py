@@ -9,34 +9,17 @@ from typing import Annotated
 
 import typer
 
-from stcompile.cli import render
+from stcompile.cli import options, render
 from stcompile.cli.console import out, print_json, spinner
-from stcompile.cli.options import (
-    PAIR_FIELDS,
-    CacheOption,
-    CalibrationFieldOption,
-    CalibrationOption,
-    EvaluationFieldsOption,
-    FollowOption,
-    JsonOption,
-    ModelArgument,
-    RevisionOption,
-    TextsFieldOption,
-    TrustOption,
-    VerboseOption,
-    calibration_in,
-    name_of,
-    pairs_in,
-    texts_in,
-)
 from stcompile.cli.textfiles import destination_errors, moved_into_place, read_share
+from stcompile.compiler.stack.source import ModelSource
 from stcompile.errors import InputError, MissingExtraError
 from stcompile.extras import require
 from stcompile.runtime.arguments import local_path
 
 
 def tune(
-    model: ModelArgument,
+    model: options.ModelArgument,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The winner's folder. Default: ./NAME-tuned.")
     ] = None,
@@ -44,28 +27,28 @@ def tune(
         str | None,
         typer.Option(help="Your texts, to measure speed and accuracy on: one a line, .jsonl, .csv or .tsv."),
     ] = None,
-    texts_field: TextsFieldOption = "text",
+    texts_field: options.TextsFieldOption = "text",
     max_drop: Annotated[str, typer.Option(help="Largest share of accuracy that may be lost.")] = "0.5%",
     targets: Annotated[str | None, typer.Option(help="Candidates, by comma. Default: all that run here.")] = None,
     evaluation: Annotated[
         str | None,
         typer.Option("--eval", help="Scored pairs to measure the drop on. Default: 1 - mean cosine to onnx-fp32."),
     ] = None,
-    evaluation_fields: EvaluationFieldsOption = PAIR_FIELDS,
-    calibration: CalibrationOption = None,
-    calibration_field: CalibrationFieldOption = "text",
+    evaluation_fields: options.EvaluationFieldsOption = options.PAIR_FIELDS,
+    calibration: options.CalibrationOption = None,
+    calibration_field: options.CalibrationFieldOption = "text",
     rounds: Annotated[int, typer.Option(help="Timed runs of each target.")] = 5,
     limit: Annotated[int, typer.Option(help="Most texts to measure on: of more an even sample is taken.")] = 512,
     threads: Annotated[int | None, typer.Option(help="Engine threads. Default: the CPUs this process may use.")] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Picture of the frontier, .png, .svg or .pdf. Default: OUTPUT-frontier.png.")
     ] = None,
-    revision: RevisionOption = None,
-    cache_dir: CacheOption = None,
-    trust_remote_code: TrustOption = False,
-    follow_links: FollowOption = False,
-    verbose: VerboseOption = False,
-    as_json: JsonOption = False,
+    revision: options.RevisionOption = None,
+    cache_dir: options.CacheOption = None,
+    trust_remote_code: options.TrustOption = False,
+    follow_links: options.FollowOption = False,
+    verbose: options.VerboseOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Find the best target for a model on this machine, and keep it.
 
@@ -80,7 +63,7 @@ def tune(
     """
     share = read_share(max_drop)
     # Absolute, because what lies beside it is named after it, and "." has no name.
-    destination = local_path(output or f"{name_of(model)}-tuned").absolute()
+    destination = local_path(output or f"{options.name_of(model)}-tuned").absolute()
     require("torch", "Compiling a model")
     from stcompile.cli.frontier import check_plot, plot_frontier  # noqa: PLC0415 - imports torch
     from stcompile.compiler.tune.tuning import tune_model  # noqa: PLC0415 - the same
@@ -96,20 +79,16 @@ def tune(
             raise
         left_out = f"no picture: {error}"
     report = tune_model(
-        model,
+        ModelSource(model, revision, cache_dir, trust_remote_code, follow_links),
         destination,
-        texts=texts_in(texts, texts_field),
+        texts=options.texts_in(texts, texts_field),
         max_drop=share,
         targets=None if targets is None else [name.strip() for name in targets.split(",")],
-        evaluation=pairs_in(evaluation, evaluation_fields),
-        calibration=calibration_in(calibration, calibration_field),
+        evaluation=options.pairs_in(evaluation, evaluation_fields),
+        calibration=options.calibration_in(calibration, calibration_field),
         rounds=rounds,
         limit=limit,
         threads=threads,
-        revision=revision,
-        cache_dir=cache_dir,
-        trust_remote_code=trust_remote_code,
-        follow_links=follow_links,
         step=spinner,
     )
     found = {"artifact": str(destination), "plot": None if left_out else str(picture), **report.to_dict()}

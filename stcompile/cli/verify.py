@@ -6,39 +6,26 @@ from typing import Annotated
 
 import typer
 
-from stcompile.cli import render
+from stcompile.cli import options, render
 from stcompile.cli.console import out, print_json, spinner
-from stcompile.cli.options import (
-    ArtifactArgument,
-    CacheOption,
-    DeviceOption,
-    FollowOption,
-    JsonOption,
-    MinCosineOption,
-    RevisionOption,
-    TextsFieldOption,
-    TextsOption,
-    TrustOption,
-    VerboseOption,
-    texts_in,
-)
+from stcompile.compiler.stack.source import ModelSource
 from stcompile.errors import ParityError
 from stcompile.extras import require
 
 
 def verify(
-    artifact: ArtifactArgument,
+    artifact: options.ArtifactArgument,
     against: Annotated[str, typer.Option(help="The model it was compiled from: folder or hub id.", show_default=False)],
-    texts: TextsOption = None,
-    texts_field: TextsFieldOption = "text",
-    min_cosine: MinCosineOption = None,
-    device: DeviceOption = "cpu",
-    revision: RevisionOption = None,
-    cache_dir: CacheOption = None,
-    trust_remote_code: TrustOption = False,
-    follow_links: FollowOption = False,
-    verbose: VerboseOption = False,
-    as_json: JsonOption = False,
+    texts: options.TextsOption = None,
+    texts_field: options.TextsFieldOption = "text",
+    min_cosine: options.MinCosineOption = None,
+    device: options.DeviceOption = "cpu",
+    revision: options.RevisionOption = None,
+    cache_dir: options.CacheOption = None,
+    trust_remote_code: options.TrustOption = False,
+    follow_links: options.FollowOption = False,
+    verbose: options.VerboseOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Check an artifact against its model, for CI: exit code 0 within tolerance, 1 not.
 
@@ -47,17 +34,10 @@ def verify(
     require("torch", "Verifying against a model")
     from stcompile.compiler.parity.verify import verify_artifact  # noqa: PLC0415 - imports torch
 
+    source = ModelSource(against, revision, cache_dir, trust_remote_code, follow_links)
     with spinner("Encoding with sentence-transformers and with the artifact"):
         report = verify_artifact(
-            artifact,
-            against,
-            texts=texts_in(texts, texts_field),
-            min_cosine=min_cosine,
-            device=device,
-            revision=revision,
-            cache_dir=cache_dir,
-            trust_remote_code=trust_remote_code,
-            follow_links=follow_links,
+            artifact, source, texts=options.texts_in(texts, texts_field), min_cosine=min_cosine, device=device
         )
     if as_json:
         print_json(report.to_dict())

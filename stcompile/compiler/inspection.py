@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-def inspect(path: str | Path, **options: Unpack[SourceOptions]) -> dict[str, Any]:
+def inspect(path: str | Path | ModelSource, **options: Unpack[SourceOptions]) -> dict[str, Any]:
     """Describes a model folder (its stack and everything unsupported) or an artifact (its manifest, report and sizes).
 
     Needs neither torch nor an engine, and runs no code of the model.
 
     Args:
-        path: the folder, or a hub id of a model.
+        path: the folder, or a hub id of a model, or a `ModelSource` of one.
         options: `revision`, `cache_dir`, `trust_remote_code`, `follow_links`, see `ModelSource`; with trust, modules
             whose code comes with the model count as supported.
 
@@ -36,10 +36,10 @@ def inspect(path: str | Path, **options: Unpack[SourceOptions]) -> dict[str, Any
     Raises:
         ModelFolderError, ArtifactError: it is neither, or it is damaged.
     """
-    folder = local_path(path)
+    source = ModelSource.of(path, options)
+    folder = local_path(source.model)
     if _is_artifact(folder):
         return _artifact(open_artifact(folder))
-    source = ModelSource(path, **options)
     with source.located() as (model, _):
         return _model(describe(model, trust_remote_code=source.trust_remote_code, follow_links=source.follow_links))
 

@@ -53,7 +53,7 @@ def verify_artifact(
 
     Args:
         artifact: the artifact's folder.
-        against: the model: folder, hub id or SentenceTransformer.
+        against: the model: folder, hub id, SentenceTransformer, or a `ModelSource` of one.
         texts: what to encode; None takes the project's probe texts.
         min_cosine: replaces the target's smallest allowed cosine, and its largest absolute error.
         device: where the artifact runs: `cpu`, `cuda` or `cuda:1`.
@@ -74,7 +74,7 @@ def verify_artifact(
     report = read_report(opened)
     # Before torch has worked for minutes: what cannot run there says so here.
     Encoder(opened, device=device)
-    source = ModelSource(against, **options)
+    source = ModelSource.of(against, options)
     stack = load_stack(source)
     target = Target.parse(opened.manifest.target)
     if report.distillation is not None:

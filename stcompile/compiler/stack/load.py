@@ -50,7 +50,7 @@ def load_stack(model: Any, **options: Unpack[SourceOptions]) -> ModuleStack:
         ModelFolderError: files are missing, unreadable or do not fit each other.
         UnsupportedError: something in the stack cannot be compiled; names everything found.
     """
-    source = model if isinstance(model, ModelSource) else ModelSource(model, **options)
+    source = ModelSource.of(model, options)
     model = source.model
     with source.located() as (folder, name):
         description = describe(folder, trust_remote_code=source.trust_remote_code, follow_links=source.follow_links)

@@ -50,6 +50,11 @@ class ModelSource:
     trust_remote_code: bool = False
     follow_links: bool = False
 
+    @classmethod
+    def of(cls, model: Any, options: SourceOptions) -> ModelSource:
+        """The model with what is said of it; a `ModelSource` says it all by itself."""
+        return model if isinstance(model, cls) else cls(model, **options)
+
     @property
     def is_live(self) -> bool:
         """Whether it is an object, not a name."""

@@ -149,7 +149,7 @@ def tune_model(
     """Compiles the candidate targets, measures them interleaved on this machine, and publishes the best.
 
     Args:
-        model: a model folder, a hub id, or a live SentenceTransformer.
+        model: a model folder, a hub id, a live SentenceTransformer, or a `ModelSource` of one.
         destination: the winner's folder, as of `export_model`.
         texts: what speed and accuracy are measured on; None takes the project's probe texts.
         max_drop: the largest share of accuracy that may be lost; targets that calibrate are given it as their budget.
@@ -180,7 +180,7 @@ def tune_model(
     failed: dict[str, str] = {}
     with claimed(local_path(destination)) as place, scratch("tune") as folder:
         budget = ExportOptions(calibration=calibrated, max_drop=max_drop, evaluation=pairs)
-        workshop = _Workshop(ModelSource(model, **options), folder, budget, threads, step, len(candidates))
+        workshop = _Workshop(ModelSource.of(model, options), folder, budget, threads, step, len(candidates))
         encoders = {BASELINE: workshop.make(1, candidates[0])}
         # Before the minutes of the other candidates: texts or pairs that cannot be measured on end it here.
         loss = _Loss(encoders[BASELINE], sample, pairs)

@@ -32,7 +32,7 @@ from stcompile.artifact.report import (
 )
 from stcompile.artifact.target import Target
 from stcompile.compiler.parity.padding import REFERENCE_INVARIANT
-from stcompile.compiler.passes import PassRecord, packs
+from stcompile.compiler.passes import packs
 from stcompile.compiler.stack.module_stack import ModuleStack
 from stcompile.kernels.native import DOMAIN
 
@@ -62,7 +62,7 @@ class CompiledRoute:
 
     route: str
     graph: ir.Model
-    passes: list[PassRecord]
+    passes: list[PassSummary]
     token_budget: int | None
     quantization: QuantizationSummary | None
     notes: tuple[str, ...] = ()

@@ -12,11 +12,11 @@ Tried on CPU and not worth a pass, over the CPU pipeline: a mask made straight f
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 import onnx_ir as ir
 
+from stcompile.artifact.report import PassSummary
 from stcompile.compiler.passes.attention import FuseAttention
 from stcompile.compiler.passes.base import GraphPass, PassResult
 from stcompile.compiler.passes.bias_gelu import FuseBiasGelu
@@ -41,7 +41,6 @@ __all__ = [
     "GraphPass",
     "PackQKV",
     "PackTokens",
-    "PassRecord",
     "PassResult",
     "PoolEarly",
     "UseGpuKernels",
@@ -113,21 +112,6 @@ PIPELINES: Mapping[str, tuple[GraphPass, ...]] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True)
-class PassRecord:
-    """What one pass of a pipeline did, for the report.
-
-    Attributes:
-        name: the pass.
-        rewrites: how many times it rewrote its pattern.
-        refusals: why it did not where it nearly did, one sentence each.
-    """
-
-    name: str
-    rewrites: int
-    refusals: tuple[str, ...]
-
-
 def pipeline_for(provider: str, *, openvino: bool = False, packed: bool = False) -> tuple[GraphPass, ...]:
     """The passes for `cpu` or `cuda`, or for OpenVINO, in order.
 
@@ -161,22 +145,22 @@ def final_passes(provider: str, longest: int | None, *, openvino: bool = False) 
     return () if openvino or provider != "cpu" else (BlockAttention(longest),)
 
 
-def run_pipeline(model: ir.Model, passes: Iterable[GraphPass]) -> tuple[ir.Model, list[PassRecord]]:
+def run_pipeline(model: ir.Model, passes: Iterable[GraphPass]) -> tuple[ir.Model, list[PassSummary]]:
     """Run `passes` on `model`, in place and in order; one record for each pass that ran."""
     records = []
     for graph_pass in passes:
         result = graph_pass(model)
         model = result.model
-        records.append(PassRecord(graph_pass.name, result.rewrites, result.refusals))
+        records.append(PassSummary(graph_pass.name, result.rewrites, result.refusals))
     return model, records
 
 
-def packs(records: Iterable[PassRecord]) -> bool:
+def packs(records: Iterable[PassSummary]) -> bool:
     """Whether a pipeline left padding out."""
     return any(record.rewrites for record in records if record.name == PackTokens.name)
 
 
-def why_not_packed(records: Iterable[PassRecord]) -> list[str]:
+def why_not_packed(records: Iterable[PassSummary]) -> list[str]:
     """Why some attention of a graph is not packed, in sentences; empty where all are, or where there is none."""
     absent = {FuseMultiHeadAttention.name: FuseMultiHeadAttention.absent, PackTokens.name: PackTokens.absent}
     return [

@@ -1,10 +1,12 @@
-"""What the attention pattern finds and both attention passes rewrite."""
+"""An attention as the pattern finds it, and what is added to its scores as the one tensor the fused operators take."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import onnx_ir as ir
+
+from stcompile.compiler.passes.graph import Dim, NoMatch, dims, same
 
 
 @dataclass(frozen=True)
@@ -29,3 +31,57 @@ class Attention:
     scale: float
     heads: int
     merge: ir.Node
+
+
+def broadcast(addends: tuple[ir.Value, ...]) -> tuple[Dim, Dim, Dim, Dim]:
+    """The shape of the sum of four-axis values. Raises `NoMatch` where it is not known."""
+    result: list[Dim] = [1, 1, 1, 1]
+    for addend in addends:
+        shape = dims(addend)
+        if shape is None or len(shape) != 4 or None in shape:
+            raise NoMatch("the shape of what is added to the scores is not known, or not four axes")
+        for axis, dim in enumerate(shape):
+            if result[axis] not in (1, dim) and dim != 1:
+                raise NoMatch("what is added to the scores does not agree on a shape")
+            result[axis] = dim if result[axis] == 1 else result[axis]
+    return result[0], result[1], result[2], result[3]
+
+
+def bias(graph: ir.Graph, match: Attention, made: dict[tuple[object, ...], ir.Value]) -> ir.Value | None:
+    """One (batch or 1, heads or 1, queries, keys) value of all that is added to the scores, or None.
+
+    Both fused operators want the queries' axis at full length, so a (batch, 1, 1, keys) mask is repeated
+    over the queries here. What must be computed for that stands before `match.merge`.
+
+    Args:
+        graph: the graph of the match.
+        match: the attention.
+        made: what earlier matches of this graph computed, so that layers share it; empty at the first.
+    """
+    if not match.addends:
+        return None
+    queries = (dims(match.query) or ())[1]
+    key = (match.addends, queries)
+    if key not in made:
+        total = match.addends[0]
+        for addend in match.addends[1:]:
+            node = ir.node("Add", [total, addend])
+            graph.insert_before(match.merge, node)
+            node.outputs[0].type = total.type
+            node.outputs[0].shape = ir.Shape(broadcast((total, addend)))
+            total = node.outputs[0]
+        made[key] = total if same((dims(total) or ())[2], queries) else _over_queries(graph, match, total)
+    return made[key]
+
+
+def _over_queries(graph: ir.Graph, match: Attention, total: ir.Value) -> ir.Value:
+    length = ir.node("Shape", [match.query], attributes={"start": 1, "end": 2})
+    one = ir.node("Constant", [], attributes={"value_ints": [1]})
+    parts = [one.outputs[0], one.outputs[0], length.outputs[0], one.outputs[0]]
+    shape = ir.node("Concat", parts, attributes={"axis": 0})
+    expand = ir.node("Expand", [total, shape.outputs[0]])
+    graph.insert_before(match.merge, [length, one, shape, expand])
+    batch, heads, _, keys = broadcast((total,))
+    expand.outputs[0].type = total.type
+    expand.outputs[0].shape = ir.Shape((batch, heads, (dims(match.query) or ())[1], keys))
+    return expand.outputs[0]

@@ -17,8 +17,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from stcompile.compiler.passes._attention import Attention
-from stcompile.compiler.passes._attention_bias import broadcast
+from stcompile.compiler.passes._attention import Attention, broadcast
 from stcompile.compiler.passes.graph import Dim, NoMatch, dims, is_op, matches, only_user, operand, same, scalar
 
 _HEADS_SECOND = (0, 2, 1, 3)

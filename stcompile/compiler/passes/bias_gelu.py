@@ -10,10 +10,10 @@ from stcompile.compiler.passes.graph import (
     NoMatch,
     constant,
     dims,
-    finish,
     is_op,
     only_user,
     operand,
+    rewritten,
     swap,
 )
 
@@ -29,21 +29,12 @@ class FuseBiasGelu:
     name = "fuse-bias-gelu"
 
     def __call__(self, model: ir.Model) -> PassResult:
-        rewrites = 0
-        refusals: list[str] = []
-        for gelu in tuple(model.graph):
-            if not is_op(gelu, "Gelu"):
-                continue
-            try:
-                inputs = _biased(gelu)
-            except NoMatch as reason:
-                refusals.append(str(reason))
-                continue
-            fused = ir.node("BiasGelu", inputs, domain=MICROSOFT)
-            swap(model.graph, gelu, fused)
-            model.graph.opset_imports.setdefault(MICROSOFT, 1)
-            rewrites += 1
-        return finish(model, rewrites, refusals, "no Gelu occurs")
+        return rewritten(model, "Gelu", _fuse, "no Gelu occurs")
+
+
+def _fuse(graph: ir.Graph, gelu: ir.Node) -> None:
+    swap(graph, gelu, ir.node("BiasGelu", _biased(gelu), domain=MICROSOFT))
+    graph.opset_imports.setdefault(MICROSOFT, 1)
 
 
 def _biased(gelu: ir.Node) -> list[ir.Value | None]:

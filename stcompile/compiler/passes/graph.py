@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -112,6 +113,13 @@ def matches(graph: ir.Graph, op_type: str, match: Callable[[ir.Node], Match], re
                 refusals.append(str(reason))
             else:
                 yield found
+
+
+def rewritten(model: ir.Model, op_type: str, rewrite: Callable[[ir.Graph, ir.Node], None], absent: str) -> PassResult:
+    """Rewrites each node of that type, in place, where `rewrite` raises no `NoMatch`, and finishes with `absent`."""
+    refusals: list[str] = []
+    count = sum(1 for _ in matches(model.graph, op_type, partial(rewrite, model.graph), refusals))
+    return finish(model, count, refusals, absent)
 
 
 def finish(model: ir.Model, rewrites: int, refusals: Iterable[str], absent: str) -> PassResult:

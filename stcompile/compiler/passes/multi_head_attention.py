@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from stcompile.compiler.passes._attention_bias import bias
+from stcompile.compiler.passes._attention import bias
 from stcompile.compiler.passes._attention_pattern import find_attention
 from stcompile.compiler.passes.base import PassResult
 from stcompile.compiler.passes.graph import MICROSOFT, finish, swap

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import onnx_ir as ir
 
 from stcompile.compiler.passes.base import PassResult
-from stcompile.compiler.passes.graph import MICROSOFT, NoMatch, constant, dims, finish, is_op, only_user, operand
+from stcompile.compiler.passes.graph import MICROSOFT, NoMatch, constant, dims, is_op, only_user, operand, rewritten
 
 _EPSILON = 1e-5  # the operator's own default, for a LayerNormalization that leaves it out
 _SUM = 3  # the output that holds input + skip + bias
@@ -26,29 +24,11 @@ class FuseSkipLayerNorm:
     name = "fuse-skip-layer-norm"
 
     def __call__(self, model: ir.Model) -> PassResult:
-        rewrites = 0
-        refusals: list[str] = []
-        for norm in tuple(model.graph):
-            if not is_op(norm, "LayerNormalization"):
-                continue
-            try:
-                match = _match(norm)
-            except NoMatch as reason:
-                refusals.append(str(reason))
-                continue
-            _fuse(model.graph, match)
-            rewrites += 1
-        return finish(model, rewrites, refusals, "no LayerNormalization occurs")
+        return rewritten(model, "LayerNormalization", _fuse, "no LayerNormalization occurs")
 
 
-@dataclass(frozen=True)
-class _SkipNorm:
-    norm: ir.Node
-    add: ir.Node
-    inputs: list[ir.Value | None]
-
-
-def _match(norm: ir.Node) -> _SkipNorm:
+def _match(norm: ir.Node) -> tuple[ir.Node, list[ir.Value | None]]:
+    """The Add before a norm, and the inputs of the operator that replaces both."""
     total, gamma, beta = operand(norm, 0), operand(norm, 1), operand(norm, 2)
     add = None if total is None else total.producer()
     if total is None or add is None or not is_op(add, "Add"):
@@ -72,8 +52,8 @@ def _match(norm: ir.Node) -> _SkipNorm:
         if inner is not None and is_op(inner, "Add") and only_user(biased) is not None:
             for plain, bias in (tuple(inner.inputs), tuple(reversed(inner.inputs))):
                 if plain is not None and _is_row(bias, shape[2]) and dims(plain) == shape:
-                    return _SkipNorm(norm, add, [plain, other, gamma, beta, bias])
-    return _SkipNorm(norm, add, [x, skip, gamma, *([] if beta is None else [beta])])
+                    return add, [plain, other, gamma, beta, bias]
+    return add, [x, skip, gamma, *([] if beta is None else [beta])]
 
 
 def _is_row(value: ir.Value | None, size: object) -> bool:
@@ -81,23 +61,24 @@ def _is_row(value: ir.Value | None, size: object) -> bool:
     return tensor is not None and tensor.shape == (size,)
 
 
-def _fuse(graph: ir.Graph, match: _SkipNorm) -> None:
-    total, normed = match.add.outputs[0], match.norm.outputs[0]
+def _fuse(graph: ir.Graph, norm: ir.Node) -> None:
+    add, inputs = _match(norm)
+    total = add.outputs[0]
     shared = only_user(total) is None
     fused = ir.node(
         "SkipLayerNormalization",
-        match.inputs,
-        attributes={"epsilon": match.norm.attributes.get_float("epsilon", _EPSILON)},
+        inputs,
+        attributes={"epsilon": norm.attributes.get_float("epsilon", _EPSILON)},
         domain=MICROSOFT,
         num_outputs=_SUM + 1 if shared else 1,
     )
     # in the sum's place, not the norm's: other readers of the sum may stand between the two
-    graph.insert_before(match.add, fused)
-    old, new = [normed], [fused.outputs[0]]
+    graph.insert_before(add, fused)
+    old, new = [norm.outputs[0]], [fused.outputs[0]]
     if shared:
         for unused in fused.outputs[1:_SUM]:
             unused.name = ""
         old.append(total)
         new.append(fused.outputs[_SUM])
-    ir.convenience.replace_nodes_and_values(graph, fused, [match.norm, match.add], [], old, new)
+    ir.convenience.replace_nodes_and_values(graph, fused, [norm, add], [], old, new)
     graph.opset_imports.setdefault(MICROSOFT, 1)

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import onnx_ir as ir
 import pytest
 
+from stcompile.artifact.report import PassSummary
 from stcompile.compiler.passes import (
     PIPELINES,
     CleanGraph,
     FuseMultiHeadAttention,
     PackTokens,
-    PassRecord,
     packs,
     pipeline_for,
     run_pipeline,
@@ -72,7 +72,7 @@ def test_a_pass_is_recorded(trace: Callable[[str], ir.Model]) -> None:
 
     _, records = run_pipeline(model, [CleanGraph()])
 
-    assert records == [PassRecord("clean-graph", 0, ("the graph is already clean",))]
+    assert records == [PassSummary("clean-graph", 0, ("the graph is already clean",))]
 
 
 @pytest.mark.parametrize("provider", ["cpu", "cuda"])
@@ -104,8 +104,8 @@ def test_packed_is_for_cuda() -> None:
 def test_why_not_everything_is_packed(
     fused: tuple[int, tuple[str, ...]], packed: tuple[int, tuple[str, ...]], why: list[str], is_packed: bool
 ) -> None:
-    other = PassRecord("pool-early", 0, ("of no concern",))
-    records = [PassRecord("fuse-multi-head-attention", *fused), other, PassRecord("pack-tokens", *packed)]
+    other = PassSummary("pool-early", 0, ("of no concern",))
+    records = [PassSummary("fuse-multi-head-attention", *fused), other, PassSummary("pack-tokens", *packed)]
     assert why_not_packed(records) == why
     assert packs(records) == is_packed
 

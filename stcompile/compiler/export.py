@@ -25,9 +25,9 @@ from stcompile.compiler.quantize import RECIPES, QuantizationJob
 from stcompile.compiler.quantize.calibration import Calibration
 from stcompile.compiler.request import ExportKeywords, ExportOptions, ExportRequest
 from stcompile.compiler.stack.distill import distilled
-from stcompile.compiler.stack.front_ends import front_ends
 from stcompile.compiler.stack.load import load_stack
 from stcompile.compiler.stack.module_stack import ModuleStack
+from stcompile.compiler.stack.route import front_ends
 from stcompile.compiler.stack.source import ModelSource, SourceOptions
 from stcompile.compiler.steps import Step, silent_step
 from stcompile.compiler.token_budget import token_budget

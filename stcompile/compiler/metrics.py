@@ -82,6 +82,11 @@ def spearman(left: Sequence[float] | NDArray[np.float64], right: Sequence[float]
     return float((a * b).sum() / scale) if scale else 0.0
 
 
+def pair_correlation(vectors: Matrix, scores: Sequence[float]) -> float:
+    """Rank correlation of the cosine of each pair of neighbouring rows, `(2n, dim)`, with its score."""
+    return spearman(distance(vectors[0::2], vectors[1::2]).cosine, scores)
+
+
 def rounded(value: float) -> float:
     """Seven significant digits: what float32 carries, and the same bytes on every run."""
     return float(f"{float(value):.7g}")

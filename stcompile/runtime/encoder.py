@@ -24,7 +24,6 @@ from stcompile.runtime.progress import progress
 from stcompile.runtime.route import Counted, OpenRoute, route_of
 from stcompile.runtime.signatures import encode_iter_method, encode_method
 from stcompile.runtime.text.base import Text
-from stcompile.runtime.token_rows import token_rows
 
 # sentence-transformers' own default.
 _TOKEN_ROWS_BATCH = 32
@@ -381,7 +380,7 @@ def _token_rows(route: OpenRoute, texts: list[Text], options: EncodeOptions, bar
     # What is padded on the left stays in the rows: here it shows which texts shared a batch.
     size = _TOKEN_ROWS_BATCH if options.batch_size is None else options.batch_size
     for rows, feeds, hidden in route.run(texts, options.prompt, size, TOKENS):
-        pieces = token_rows(hidden, feeds["attention_mask"], pads_to_multiple=route.pads_to_multiple)
+        pieces = postprocess.token_rows(hidden, feeds["attention_mask"], pads_to_multiple=route.pads_to_multiple)
         found.update(zip(rows, pieces, strict=True))
         bar.update(len(rows))
     return [found[index] for index in range(len(texts))]

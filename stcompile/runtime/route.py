@@ -22,10 +22,9 @@ from stcompile.runtime.device import CUDA, Device
 from stcompile.runtime.engines import Engine, open_engine
 from stcompile.runtime.forks import engine_call, process
 from stcompile.runtime.text.base import Feeds, Row, Text, TextFrontEnd, width_of
-from stcompile.runtime.text.bow import BowText
 from stcompile.runtime.text.static import StaticText
 from stcompile.runtime.text.transformer import TransformerText
-from stcompile.runtime.text.words import WordsText
+from stcompile.runtime.text.words import BowText, WordsText
 from stcompile.runtime.workers import ahead, in_parallel
 
 # TextSpec.kind to the front end that reads it.

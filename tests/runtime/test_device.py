@@ -14,8 +14,7 @@ import stcompile
 from stcompile.artifact import open_artifact
 from stcompile.errors import InputError, ProviderError
 from stcompile.runtime.device import Device
-from stcompile.runtime.engines.bound import BoundRuns
-from stcompile.runtime.engines.buckets import bucketed
+from stcompile.runtime.engines.bound import BoundRuns, bucketed
 from stcompile.runtime.route import GPU_LENGTH_MULTIPLE
 from tests.conftest import Compiled, Quick, load_case
 

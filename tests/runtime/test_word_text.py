@@ -13,7 +13,6 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from stcompile.artifact.manifest import TextSpec
 from stcompile.errors import ArtifactError, InputError, MissingExtraError
-from stcompile.runtime.text.bow import BowText
 from stcompile.runtime.text.splitters import (
     PhraseSplitter,
     Splitter,
@@ -22,7 +21,7 @@ from stcompile.runtime.text.splitters import (
     splitter_from_json,
 )
 from stcompile.runtime.text.static import StaticText
-from stcompile.runtime.text.words import WordsText
+from stcompile.runtime.text.words import BowText, WordsText
 
 VOCAB = ["pad", "fox", "Fox", "new_york", "New_York_City", "(x)", "", "it", "'s", "fox"]
 TEXTS = [

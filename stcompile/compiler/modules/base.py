@@ -64,6 +64,7 @@ class Module(nn.Module, ABC):
 
     Attributes:
         config_file: name of the module's JSON file in its folder.
+        config_keys: what of it that file holds, where each is an attribute of that name.
         has_weights: whether the folder also holds a `model.safetensors`.
         needs: features besides `reads` that must be there, e.g. `sentence_lengths`.
         reads: the embedding it reads.
@@ -76,6 +77,7 @@ class Module(nn.Module, ABC):
     """
 
     config_file: ClassVar[str] = "config.json"
+    config_keys: ClassVar[tuple[str, ...]] = ()
     has_weights: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ()
     save_in_root: ClassVar[bool] = False
@@ -122,9 +124,9 @@ class Module(nn.Module, ABC):
         """Tasks that its configuration names."""
         return ()
 
-    @abstractmethod
     def get_config(self) -> dict[str, Any]:
         """The module's JSON, with the keys that sentence-transformers 5.4 and later use."""
+        return {key: getattr(self, key) for key in self.config_keys}
 
     @property
     def in_width(self) -> int | None:
@@ -239,9 +241,9 @@ class InputModule(Module):
         """One more than the largest token id it can make."""
 
     @property
-    @abstractmethod
     def features(self) -> frozenset[str]:
         """What is in the feature dictionary after it, besides the embedding it writes."""
+        return frozenset(self.input_names)
 
     @abstractmethod
     def tokenize(self, texts: Sequence[Text], prompt: str | None) -> Features:

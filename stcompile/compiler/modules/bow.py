@@ -37,6 +37,7 @@ class BoW(InputModule):
         InputError: the vocabulary is empty or not of words.
     """
 
+    config_keys = ("vocab", "word_weights", "unknown_word_weight", "cumulative_term_frequency")
     has_masked_rows: ClassVar[bool] = False
     # Alone of those that read text: its configuration is called config.json.
     save_in_root: ClassVar[bool] = False
@@ -68,10 +69,6 @@ class BoW(InputModule):
     def vocabulary_size(self) -> int:
         return len(self.vocab)
 
-    @property
-    def features(self) -> frozenset[str]:
-        return frozenset(FLAT_INPUTS)
-
     def out_width(self, in_width: int) -> int:
         return len(self.vocab)
 
@@ -97,14 +94,6 @@ class BoW(InputModule):
 
     def probe_texts(self) -> list[str]:
         return texts_of_words(self.vocab)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "vocab": self.vocab,
-            "word_weights": self.word_weights,
-            "unknown_word_weight": self.unknown_word_weight,
-            "cumulative_term_frequency": self.cumulative_term_frequency,
-        }
 
     def summary(self) -> dict[str, Any]:
         return {**self.get_config(), "vocab": len(self.vocab), "word_weights": len(self.word_weights)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -33,6 +33,7 @@ class CNN(Module):
     """
 
     config_file: ClassVar[str] = KIND.config_files[0]
+    config_keys = ("in_embedding_dimension", "out_channels", "kernel_sizes", "stride_sizes")
     has_weights: ClassVar[bool] = True
     reads = TOKENS
     writes = TOKENS
@@ -48,8 +49,8 @@ class CNN(Module):
     ) -> None:
         super().__init__()
         width = in_embedding_dimension if in_embedding_dimension is not None else in_word_embedding_dimension
-        kernels = tuple(kernel_sizes)
-        strides = (1,) * len(kernels) if stride_sizes is None else tuple(stride_sizes)
+        kernels = list(kernel_sizes)
+        strides = [1] * len(kernels) if stride_sizes is None else list(stride_sizes)
         sizes = (width, out_channels, *kernels, *strides)
         if not kernels or len(strides) != len(kernels) or not all(isinstance(size, int) and size > 0 for size in sizes):
             raise InputError(
@@ -82,11 +83,3 @@ class CNN(Module):
         x = features[TOKENS].transpose(1, 2)
         channels = torch.cat([conv(x) for conv in self.convs], dim=1)
         return {**features, TOKENS: channels.transpose(1, 2)}
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "in_embedding_dimension": self.in_embedding_dimension,
-            "out_channels": self.out_channels,
-            "kernel_sizes": list(self.kernel_sizes),
-            "stride_sizes": list(self.stride_sizes),
-        }

@@ -8,9 +8,14 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from stcompile.artifact.manifest import SENTENCE
-from stcompile.compiler.modules.activations import ACTIVATIONS, activation_path, build_activation
+from stcompile.compiler.kinds.dense import ACTIVATION_NAMES
 from stcompile.compiler.modules.base import Features, Module
 from stcompile.errors import InputError
+
+# What a Dense may name, never an import from a string. Built without arguments on purpose: a folder stores only the
+# class, so sentence-transformers reloads GELU('tanh') as the exact GELU and LeakyReLU(0.5) with slope 0.01 (spec
+# section 7.1).
+ACTIVATIONS: dict[str, type[nn.Module]] = {name: getattr(nn, name) for name in ACTIVATION_NAMES}
 
 
 class Dense(Module):
@@ -84,7 +89,7 @@ class Dense(Module):
             "in_features": self.in_features,
             "out_features": self.out_features,
             "bias": self.bias,
-            "activation_function": activation_path(self.activation_function),
+            "activation_function": _activation_path(self.activation_function),
         }
         # Releases before 5.4 (names) and 6.0 (residual) refuse keys they do not know.
         if self.reads != SENTENCE or self.writes != self.reads:
@@ -99,3 +104,18 @@ class Dense(Module):
 
     def out_width(self, in_width: int) -> int:
         return self.out_features
+
+
+def build_activation(path: str) -> nn.Module:
+    """The activation a checked dotted path names.
+
+    `Softmax` and its like get the last axis: without one torch guesses it, and only for a matrix is that the last.
+    """
+    kind = ACTIVATIONS[path.rpartition(".")[2]]
+    return kind(dim=-1) if kind in (nn.Softmax, nn.Softmin, nn.LogSoftmax) else kind()
+
+
+def _activation_path(activation: nn.Module) -> str:
+    """The dotted path under which sentence-transformers stores an activation."""
+    kind = type(activation)
+    return f"{kind.__module__}.{kind.__qualname__}"

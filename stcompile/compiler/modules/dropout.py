@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 
 from stcompile.compiler.modules.base import Features, Module
@@ -16,6 +14,8 @@ class Dropout(Module):
         dropout: probability of a zero while training; nothing happens in evaluation mode.
     """
 
+    config_keys = ("dropout",)
+
     def __init__(self, dropout: float = 0.2) -> None:
         super().__init__()
         self.dropout = dropout
@@ -23,6 +23,3 @@ class Dropout(Module):
 
     def forward(self, features: Features) -> Features:
         return {**features, "sentence_embedding": self.dropout_layer(features["sentence_embedding"])}
-
-    def get_config(self) -> dict[str, Any]:
-        return {"dropout": self.dropout}

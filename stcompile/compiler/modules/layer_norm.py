@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import nn
 
@@ -16,6 +16,7 @@ class LayerNorm(Module):
         dimension: width of the embedding.
     """
 
+    config_keys = ("dimension",)
     has_weights: ClassVar[bool] = True
 
     def __init__(self, dimension: int) -> None:
@@ -25,9 +26,6 @@ class LayerNorm(Module):
 
     def forward(self, features: Features) -> Features:
         return {**features, "sentence_embedding": self.norm(features["sentence_embedding"])}
-
-    def get_config(self) -> dict[str, Any]:
-        return {"dimension": self.dimension}
 
     @property
     def in_width(self) -> int:

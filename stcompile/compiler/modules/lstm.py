@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,7 @@ class LSTM(Module):
     """
 
     config_file: ClassVar[str] = KIND.config_files[0]
+    config_keys = ("embedding_dimension", "hidden_dim", "num_layers", "dropout", "bidirectional")
     has_weights: ClassVar[bool] = True
     counts_tokens: ClassVar[bool] = True
     needs = ("sentence_lengths",)
@@ -83,15 +84,6 @@ class LSTM(Module):
         lengths = features["sentence_lengths"].clamp(min=1)
         run = self._traced if torch.compiler.is_exporting() else self._packed
         return {**features, TOKENS: run(x, lengths)}
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "embedding_dimension": self.embedding_dimension,
-            "hidden_dim": self.hidden_dim,
-            "num_layers": self.num_layers,
-            "dropout": self.dropout,
-            "bidirectional": self.bidirectional,
-        }
 
     @property
     def _directions(self) -> int:

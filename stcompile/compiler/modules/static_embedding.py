@@ -160,10 +160,6 @@ class StaticEmbedding(InputModule):
     def vocabulary_size(self) -> int:
         return self._vocabulary_size
 
-    @property
-    def features(self) -> frozenset[str]:
-        return frozenset(FLAT_INPUTS)
-
     def out_width(self, in_width: int) -> int:
         return self.embedding.embedding_dim
 
@@ -185,9 +181,6 @@ class StaticEmbedding(InputModule):
 
     def examples(self) -> dict[str, Example]:
         return flat_examples(self.vocabulary_size)
-
-    def get_config(self) -> dict[str, Any]:
-        return {}
 
     def summary(self) -> dict[str, Any]:
         return {"num_embeddings": self.embedding.num_embeddings, "embedding_dim": self.embedding.embedding_dim}

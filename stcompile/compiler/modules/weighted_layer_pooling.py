@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ class WeightedLayerPooling(Module):
         InputError: no width, no layer left, or not one weight for each.
     """
 
+    config_keys = ("embedding_dimension", "layer_start", "num_hidden_layers")
     has_weights: ClassVar[bool] = True
     reads = TOKENS
     writes = TOKENS
@@ -86,10 +87,3 @@ class WeightedLayerPooling(Module):
             "WeightedLayerPooling does nothing, as in sentence-transformers: output_hidden_states is not set in the "
             "network's config.json"
         ]
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "embedding_dimension": self.embedding_dimension,
-            "layer_start": self.layer_start,
-            "num_hidden_layers": self.num_hidden_layers,
-        }

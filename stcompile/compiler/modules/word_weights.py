@@ -27,6 +27,7 @@ class WordWeights(Module):
         unknown_word_weight: of the words it has none for.
     """
 
+    config_keys = ("vocab", "word_weights", "unknown_word_weight")
     has_weights: ClassVar[bool] = True
     counts_tokens: ClassVar[bool] = True
     needs = ("input_ids", "attention_mask")
@@ -59,13 +60,6 @@ class WordWeights(Module):
             f"has weights for {len(self.vocab)} words, but the tokenizer makes ids up to "
             f"{front.vocabulary_size - 1}: save it with the tokenizer's whole vocabulary"
         ]
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "vocab": self.vocab,
-            "word_weights": self.word_weights,
-            "unknown_word_weight": self.unknown_word_weight,
-        }
 
     def summary(self) -> dict[str, Any]:
         return {**self.get_config(), "vocab": len(self.vocab), "word_weights": len(self.word_weights)}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from stcompile.compiler.metrics import distance, spearman
+from stcompile.compiler.metrics import distance, pair_correlation
 from stcompile.compiler.quantize.calibration import Batch
 
 Matrix = NDArray[np.float32]
@@ -92,8 +92,7 @@ class SpearmanDrop(Measure):
         return (before - after) / abs(before) if before else 0.0
 
     def _correlation(self, rows: Matrix) -> float:
-        ordered = rows[self._order]
-        return spearman(distance(ordered[0::2], ordered[1::2]).cosine, self._scores)
+        return pair_correlation(rows[self._order], self._scores)
 
 
 def lost(reference: Matrix, found: Matrix) -> float:

@@ -16,6 +16,9 @@ from stcompile.compiler.modules.base import Example, Features, InputModule, Modu
 from stcompile.errors import StcompileError, UnsupportedError
 from stcompile.runtime.text.base import Text
 
+# What a front end's file is called, by its kind; the others hold a tokenizer of the tokenizers library.
+_FILES = {"words": "words", "bow": "words"}
+
 
 class Route(nn.Module):
     """Modules that run one after the other, checked against each other.
@@ -153,6 +156,29 @@ class Route(nn.Module):
             raise
         except Exception as error:  # of tokenizers, which raises bare Exception
             raise UnsupportedError(self.name, [f"its tokenizer fails on a text ({error}): repair it"]) from error
+
+
+def front_ends(routes: Mapping[str, Route], *, length_multiple: int = 1) -> tuple[dict[str, TextSpec], dict[str, str]]:
+    """What turns strings into the inputs of each route's graph.
+
+    Args:
+        routes: route name to route.
+        length_multiple: what the engine wants the length of a padded row to be a multiple of.
+
+    Returns:
+        route name to the manifest's description, and file name to content; equal contents are one file.
+
+    Raises:
+        UnsupportedError: a front end does something the runtime cannot.
+    """
+    names: dict[str, str] = {}
+    specs = {}
+    for route_name, route in routes.items():
+        spec, content = route.front_end("")
+        number = f"_{len(names)}" if names else ""
+        name = names.setdefault(content, f"{_FILES.get(spec.kind, 'tokenizer')}{number}.json")
+        specs[route_name] = dataclasses.replace(spec, tokenizer=name, length_multiple=length_multiple)
+    return specs, {name: content for content, name in names.items()}
 
 
 def _least_length(modules: Sequence[Module]) -> int:

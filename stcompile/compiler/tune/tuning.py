@@ -22,7 +22,7 @@ from stcompile.artifact.manifest import MANIFEST_NAME
 from stcompile.artifact.report import read_report
 from stcompile.artifact.target import TARGETS, Target
 from stcompile.compiler.export import run_export
-from stcompile.compiler.metrics import distance, rounded, spearman
+from stcompile.compiler.metrics import distance, pair_correlation, rounded
 from stcompile.compiler.parity.probes import probe_texts, texts_sha256
 from stcompile.compiler.quantize.calibration import CalibrationSet, calibration_set
 from stcompile.compiler.request import ExportOptions
@@ -178,15 +178,22 @@ def tune_model(
     candidates, refused = _candidates(targets)
     calibrated = _calibration(calibration, candidates)
     failed: dict[str, str] = {}
+    source = ModelSource.of(model, options)
+    budget = ExportOptions(calibration=calibrated, max_drop=max_drop, evaluation=pairs)
     with claimed(local_path(destination)) as place, scratch("tune") as folder:
-        budget = ExportOptions(calibration=calibrated, max_drop=max_drop, evaluation=pairs)
-        workshop = _Workshop(ModelSource.of(model, options), folder, budget, threads, step, len(candidates))
-        encoders = {BASELINE: workshop.make(1, candidates[0])}
+
+        def made(number: int, target: Target) -> Encoder:
+            with step(f"Target {number} of {len(candidates)}: {target.name}") as tell:
+                asked = dataclasses.replace(budget if target.calibrates else ExportOptions(), target=target.name)
+                artifact = run_export(source, folder / target.name, asked, partial(_within, tell))
+            return load(artifact.folder, threads=threads)
+
+        encoders = {BASELINE: made(1, candidates[0])}
         # Before the minutes of the other candidates: texts or pairs that cannot be measured on end it here.
         loss = _Loss(encoders[BASELINE], sample, pairs)
         for number, target in enumerate(candidates[1:], start=2):
             try:
-                encoders[target.name] = workshop.make(number, target)
+                encoders[target.name] = made(number, target)
             except (ParityError, UnsupportedError) as error:
                 failed[target.name] = str(error)
         with step(f"Timing {len(encoders)} targets on {len(sample)} texts") as tell:
@@ -268,34 +275,6 @@ def _reason(item: Measurement, winner: str, best: Measurement, max_drop: float, 
     return f"slower: {item.texts_per_second:.0f} texts/s, not {best.texts_per_second:.0f}"
 
 
-@dataclass(frozen=True)
-class _Workshop:
-    """Where the candidates are compiled.
-
-    Attributes:
-        source: of what.
-        folder: where to.
-        budget: the options of targets that calibrate.
-        threads: engine threads of the encoders.
-        step: told of each candidate.
-        count: how many candidates there are.
-    """
-
-    source: ModelSource
-    folder: Path
-    budget: ExportOptions
-    threads: int | None
-    step: Step
-    count: int
-
-    def make(self, number: int, target: Target) -> Encoder:
-        """The candidate of that number, compiled, proved and opened. Raises what `export_model` raises."""
-        with self.step(f"Target {number} of {self.count}: {target.name}") as tell:
-            options = dataclasses.replace(self.budget if target.calibrates else ExportOptions(), target=target.name)
-            artifact = run_export(self.source, self.folder / target.name, options, partial(_within, tell))
-        return load(artifact.folder, threads=self.threads)
-
-
 class _Loss:
     """What a target loses, measured against the baseline.
 
@@ -330,8 +309,8 @@ class _Loss:
 
 
 def _correlation(encoder: Encoder, pairs: Sequence[ScoredPair]) -> float:
-    rows: Matrix = encoder.encode([text for pair in pairs for text in pair[:2]])
-    return spearman(distance(rows[0::2], rows[1::2]).cosine, [pair[2] for pair in pairs])
+    rows = encoder.encode([text for pair in pairs for text in pair[:2]])
+    return pair_correlation(rows, [pair[2] for pair in pairs])
 
 
 def _measured(encoder: Encoder, timings: Mapping[str, Timing], name: str, loss: _Loss) -> Measurement:

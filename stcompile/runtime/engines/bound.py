@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stcompile.runtime.engines.buckets import bucketed
-
 # Shapes whose memory is kept. Lengths are padded to multiples of 8, so texts of up to 512 tokens have 64 lengths.
 _SHAPES = 64
 
 # The run that no CUDA graph is captured of.
 _UNCAPTURED = -1
+
+# Positions of a captured run: above, kernels take longer than their launches, and a graph of them saves nothing.
+_MOST_POSITIONS = 4096
 
 
 @dataclass(frozen=True)
@@ -116,3 +117,21 @@ class BoundRuns:
         """Lets the outputs be made on the device, wherever there is room."""
         for name in outputs:
             binding.bind_output(name, *self._place)
+
+
+def bucketed(feeds: dict[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int64]] | None:
+    """The same texts, the last one repeated up to the next power of two; None where a captured graph would not pay.
+
+    Args:
+        feeds: arrays `(batch, sequence)`, and scalars, which stay. Texts behind each other have too many shapes.
+    """
+    mask = feeds.get("attention_mask")
+    if mask is None or not mask.size:
+        return None
+    count = 1 << (len(mask) - 1).bit_length()
+    if count * mask.shape[1] > _MOST_POSITIONS:
+        return None
+    return {
+        name: array if array.ndim == 0 else np.concatenate([array, array[-1:].repeat(count - len(array), axis=0)])
+        for name, array in feeds.items()
+    }

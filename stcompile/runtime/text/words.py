@@ -1,4 +1,7 @@
-"""Text front end of WordEmbeddings: padded rows of word ids (module-stack spec, section 9.1)."""
+"""Text front ends of WordEmbeddings and BoW: word ids in padded rows, or of one text behind those of the other.
+
+Module-stack spec, sections 9.1 and 9.5.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import numpy as np
 
 from stcompile.artifact.manifest import TextSpec
 from stcompile.errors import ArtifactError
-from stcompile.runtime.text.base import Feeds, Row, padded
+from stcompile.runtime.text.base import Feeds, Row, flat, padded
 from stcompile.runtime.text.splitters import Splitter, splitter_from_json
 
 _PAD_ID = 0
@@ -51,6 +54,20 @@ class WordsText:
             position and at least `min_seq_length`, also where no row has a word.
         """
         feeds = padded(rows, self._spec, pad_id=_PAD_ID)
+        return {name: feeds[name] for name in self._inputs}
+
+
+class BowText(WordsText):
+    """As `WordsText`, without padding: a bag of words needs none."""
+
+    def collate(self, rows: Sequence[Row], prompt: str | None) -> Feeds:
+        """Joins rows.
+
+        Returns:
+            of `input_ids` `(tokens,)` and `offsets` `(batch,)`, int64, what the graph takes; both may be of rows
+            without any word.
+        """
+        feeds = flat(rows)
         return {name: feeds[name] for name in self._inputs}
 
 

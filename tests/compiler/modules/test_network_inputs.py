@@ -16,9 +16,9 @@ from transformers import AutoTokenizer
 import stcompile
 from stcompile.compiler.export import export_model
 from stcompile.compiler.parity.front_ends import check_front_ends
-from stcompile.compiler.stack.front_ends import front_ends
 from stcompile.compiler.stack.load import load_stack
 from stcompile.compiler.stack.module_stack import ModuleStack
+from stcompile.compiler.stack.route import front_ends
 from stcompile.errors import InputError, UnsupportedError
 from stcompile.runtime.route import FRONT_ENDS
 from tests.conftest import MODELS, transformer_of

@@ -42,7 +42,7 @@ from stcompile.compiler.modules import (
     WordEmbeddings,
     WordWeights,
 )
-from stcompile.compiler.modules.activations import ACTIVATIONS
+from stcompile.compiler.modules.dense import ACTIVATIONS
 from stcompile.compiler.stack.load import load_stack
 from stcompile.compiler.stack.module_stack import ModuleStack
 from stcompile.compiler.stack.save import save_stack

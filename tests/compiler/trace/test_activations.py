@@ -11,7 +11,7 @@ import stcompile
 from stcompile.compiler.export import export_model
 from stcompile.compiler.kinds.dense import ACTIVATION_NAMES
 from stcompile.compiler.modules import Dense
-from stcompile.compiler.modules.activations import build_activation
+from stcompile.compiler.modules.dense import build_activation
 from stcompile.compiler.stack.load import load_stack
 from stcompile.compiler.stack.module_stack import ModuleStack
 from stcompile.compiler.stack.save import save_stack

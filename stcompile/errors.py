@@ -6,7 +6,7 @@ The command line prints the sentence and picks the exit code: `ParityError` and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 
@@ -29,9 +29,9 @@ class UnsupportedError(StcompileError):
         reasons: every reason found, each with its remedy; never only the first.
     """
 
-    def __init__(self, subject: str, reasons: Sequence[str]) -> None:
-        self.reasons = tuple(reasons)
-        text = self.reasons[0] if len(self.reasons) == 1 else "".join(f"\n  - {reason}" for reason in self.reasons)
+    def __init__(self, subject: str, *reasons: str) -> None:
+        self.reasons = reasons
+        text = reasons[0] if len(reasons) == 1 else "".join(f"\n  - {reason}" for reason in reasons)
         super().__init__(f"{subject} cannot be compiled: {text}")
 
 
@@ -41,7 +41,7 @@ def about(model: str) -> Iterator[None]:
     try:
         yield
     except UnsupportedError as error:
-        raise UnsupportedError(model, error.reasons) from error
+        raise UnsupportedError(model, *error.reasons) from error
 
 
 class TargetError(StcompileError, ValueError):

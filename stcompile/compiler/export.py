@@ -172,15 +172,13 @@ def _check_padding(stack: ModuleStack, request: ExportRequest, specs: Mapping[st
     if request.target.is_fused and TOKENS in request.outputs and on_the_left:
         raise UnsupportedError(
             stack.name,
-            [
-                f"its texts are padded on the left, where {TOKENS} have rows that fused layers do not make: leave them "
-                "out of --outputs, or use a target that is not fused"
-            ],
+            f"its texts are padded on the left, where {TOKENS} have rows that fused layers do not make: leave them "
+            "out of --outputs, or use a target that is not fused",
         )
     if request.options.packed and on_the_left:
         raise UnsupportedError(
             stack.name,
-            ["its texts are padded on the left, where packed graphs want padding on the right: leave packed out"],
+            "its texts are padded on the left, where packed graphs want padding on the right: leave packed out",
         )
 
 
@@ -188,7 +186,7 @@ def _check_makes(stack: ModuleStack, outputs: tuple[str, ...]) -> None:
     without = [type(route.front).__name__ for route in stack.routes.values() if not route.makes_tokens]
     if TOKENS in outputs and without:
         raise UnsupportedError(
-            stack.name, [f"its {without[0]} makes no {TOKENS}, one vector a token: leave them out of --outputs"]
+            stack.name, f"its {without[0]} makes no {TOKENS}, one vector a token: leave them out of --outputs"
         )
 
 
@@ -198,10 +196,8 @@ def _check_gains(stack: ModuleStack, target: Target, compiled: Sequence[Compiled
     if done and not any(item.matmuls or item.embeddings for item in done):
         raise UnsupportedError(
             stack.name,
-            [
-                f"it has nothing that {target.name} makes smaller, no matrix multiplication over tokens and no large "
-                f"table of embeddings: use target {target.runtime}-fp32"
-            ],
+            f"it has nothing that {target.name} makes smaller, no matrix multiplication over tokens and no large "
+            f"table of embeddings: use target {target.runtime}-fp32",
         )
 
 
@@ -211,7 +207,7 @@ def _check_packed(stack: ModuleStack, compiled: Sequence[CompiledRoute]) -> None
     if not reasons and not any(packs(item.passes) for item in compiled):
         reasons = ["it has no attention"]
     if reasons:
-        raise UnsupportedError(stack.name, [f"it cannot be packed, {reason}: leave packed out" for reason in reasons])
+        raise UnsupportedError(stack.name, *(f"it cannot be packed, {reason}: leave packed out" for reason in reasons))
 
 
 def _verdict(name: str, target: Target, report: ParityReport) -> str:

@@ -67,9 +67,9 @@ def load_config(source: str, *, trust_remote_code: bool, **options: Any) -> Pret
         text = " ".join(str(error).split())
         if "trust_remote_code" in text:
             raise UnsupportedError(
-                source, ["its network runs code from the folder: pass trust_remote_code=True if you trust it"]
+                source, "its network runs code from the folder: pass trust_remote_code=True if you trust it"
             ) from error
-        raise UnsupportedError(source, [f"this transformers release cannot read its config.json: {text}"]) from error
+        raise UnsupportedError(source, f"this transformers release cannot read its config.json: {text}") from error
     except Exception as error:  # the hub's and transformers' own validators raise their own kinds
         raise ModelFolderError(f"{source} has no readable config.json: {_first_sentence(error)}") from error
 
@@ -107,11 +107,9 @@ def load_network(
     if kind is not AutoModel and any(name.endswith(f"encoder.{lacking}") for name in there for lacking in missing):
         raise UnsupportedError(
             source,
-            [
-                f"of a {config.model_type} sentence-transformers loads the encoder alone, and does not find its "
-                "weights in those of the whole network, so that it begins with random ones: save the encoder alone "
-                "(AutoModel.from_pretrained(folder).get_encoder()) in its place"
-            ],
+            f"of a {config.model_type} sentence-transformers loads the encoder alone, and does not find its "
+            "weights in those of the whole network, so that it begins with random ones: save the encoder alone "
+            "(AutoModel.from_pretrained(folder).get_encoder()) in its place",
         )
     if missing:
         shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")

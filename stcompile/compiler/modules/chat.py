@@ -183,4 +183,4 @@ def _bounded() -> Iterator[None]:
 
 
 def _unsupported(reason: str) -> UnsupportedError:
-    return UnsupportedError("this model", [reason])
+    return UnsupportedError("this model", reason)

@@ -46,10 +46,10 @@ class CustomModule(Module):
             detail = " ".join(str(error).split())[:300]
             raise UnsupportedError(
                 saved.model,
-                [f"its custom module {saved.entry.type_path} fails to load ({type(error).__name__}: {detail})"],
+                f"its custom module {saved.entry.type_path} fails to load ({type(error).__name__}: {detail})",
             ) from error
         if not isinstance(inner, nn.Module):
-            raise UnsupportedError(saved.model, [f"its custom module {saved.entry.type_path} is not a torch.nn.Module"])
+            raise UnsupportedError(saved.model, f"its custom module {saved.entry.type_path} is not a torch.nn.Module")
         return cls(inner.eval(), saved.entry.type_path)
 
     @property

@@ -70,11 +70,11 @@ class NetworkInputs:
         self.takes_task = "task" in self._parameters
         reasons = list(self._problems(made))
         if reasons:
-            raise UnsupportedError(source, reasons)
+            raise UnsupportedError(source, *reasons)
         self.largest_id = _largest_id(tokenizer)
         # What fails on any token is no matter of the table's size.
         if self._runs_out({IDS: _row(self.largest_id)}) and not self._runs_out({}):
-            raise UnsupportedError(source, [self._table_too_small(network)])
+            raise UnsupportedError(source, self._table_too_small(network))
         self.reads_types = TYPES in self.names and (TYPES in self._parameters or self._types_matter())
         self.takes_pairs = not self.reads_types or not self._runs_out({TYPES: _row(_pair_type(tokenizer))})
 
@@ -153,7 +153,7 @@ class NetworkInputs:
         except Exception as error:  # it is somebody else's code
             detail = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             reason = f"its network fails on {' and '.join(self.names)}, which its tokenizer makes ({detail})"
-            raise UnsupportedError(self._network.config.model_type, [self.wanting(error) or reason]) from error
+            raise UnsupportedError(self._network.config.model_type, self.wanting(error) or reason) from error
         return not _same(plain, other)
 
     def _table_too_small(self, network: PreTrainedModel) -> str:
@@ -178,7 +178,7 @@ def _made(tokenizer: PreTrainedTokenizerBase, source: str, **options: bool) -> M
         return dict(tokenizer(["a"], padding=True, return_tensors="pt", **options))
     except Exception as error:  # of tokenizers, which raises bare Exception
         detail = " ".join(str(error).split())[:300]
-        raise UnsupportedError(source, [f"its tokenizer fails on a text ({detail}): repair it"]) from error
+        raise UnsupportedError(source, f"its tokenizer fails on a text ({detail}): repair it") from error
 
 
 def _largest_id(tokenizer: PreTrainedTokenizerBase) -> int:

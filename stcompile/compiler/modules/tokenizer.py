@@ -56,7 +56,7 @@ def load_tokenizer(
     if tokenizer.pad_token is None:
         reasons.append("its tokenizer has no padding token: set pad_token in tokenizer_config.json")
     if reasons:
-        raise UnsupportedError(source, reasons)
+        raise UnsupportedError(source, *reasons)
     return tokenizer
 
 

@@ -116,7 +116,7 @@ class Transformer(InputModule):
         self.max_seq_length = self._limit(max_seq_length, dict(tokenizer_args or {}))
         reason = freeze_frequencies(self.network, self.max_seq_length)
         if reason:
-            raise UnsupportedError(source, [reason])
+            raise UnsupportedError(source, reason)
         if do_lower_case:
             prepend_lowercase(self.tokenizer)
         self.modality_config = modality_config or self._infer_modalities()
@@ -164,7 +164,7 @@ class Transformer(InputModule):
         width = next((width for width in widths if isinstance(width, int)), None)
         if width is not None:
             return width
-        raise UnsupportedError(config.model_type, ["its config.json names no hidden size"])
+        raise UnsupportedError(config.model_type, "its config.json names no hidden size")
 
     @property
     def chat(self) -> ChatRenderer | None:
@@ -339,7 +339,7 @@ class Transformer(InputModule):
         if limit < max(special, 1):
             raise UnsupportedError(
                 self.network.config.model_type,
-                [f"its length limit {limit} is less than the {special} special tokens of every text: raise it"],
+                f"its length limit {limit} is less than the {special} special tokens of every text: raise it",
             )
         return limit if limit <= _UNLIMITED else None
 

@@ -71,10 +71,8 @@ class WeightedLayerPooling(Module):
         if len(counted) != len(self.layer_weights):
             raise UnsupportedError(
                 type(self).__name__,
-                [
-                    f"its configuration says {self.num_hidden_layers} layers, but the network shows {len(layers) - 1}: "
-                    "correct num_hidden_layers"
-                ],
+                f"its configuration says {self.num_hidden_layers} layers, but the network shows {len(layers) - 1}: "
+                "correct num_hidden_layers",
             )
         weights = self.layer_weights.reshape(-1, 1, 1, 1)
         mean = (torch.stack(counted) * weights).sum(dim=0) / self.layer_weights.sum()

@@ -189,7 +189,7 @@ class TransformersTokenizerWrapper(WordTokenizer):
     def splitter(self) -> TokenizerSplitter:
         if not self.tokenizer.is_fast:
             reason = "its tokenizer has no fast version (tokenizer.json): convert it with transformers first"
-            raise UnsupportedError(type(self.tokenizer).__name__, [reason])
+            raise UnsupportedError(type(self.tokenizer).__name__, reason)
         backend, split = self.tokenizer.backend_tokenizer, bool(self.tokenizer.split_special_tokens)
         return TokenizerSplitter(backend.to_str(), split)
 
@@ -249,6 +249,6 @@ def tokenizer_class(type_path: str) -> type[WordTokenizer]:
         known = ", ".join(found.__name__ for found in _HOMES)
         raise UnsupportedError(
             "WordEmbeddings",
-            [f"the tokenizer_class {type_path!r} of its WordEmbeddings is none of {known}: save it with one of these"],
+            f"the tokenizer_class {type_path!r} of its WordEmbeddings is none of {known}: save it with one of these",
         )
     return kind

@@ -63,7 +63,7 @@ def _compare(route: Route, folder: Path, spec: TextSpec, prompts: Mapping[str, s
         found = front.collate(front.tokenize(batch, prompt), prompt)
         if all(np.array_equal(found[name], expected[name]) for name in route.input_names):
             continue
-        raise UnsupportedError(route.name, [_differ(route, spec, folder, batch, prompt)])
+        raise UnsupportedError(route.name, _differ(route, spec, folder, batch, prompt))
 
 
 def _differ(route: Route, spec: TextSpec, folder: Path, batch: list[Text], prompt: str) -> str:

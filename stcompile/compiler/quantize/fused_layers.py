@@ -64,7 +64,7 @@ def checked_layers(model: ir.Model, instead: str) -> tuple[list[EncoderLayer], t
     layers, refusals = fusable_layers(model)
     if not layers:
         raise UnsupportedError(
-            "this model", [f"no encoder layer can be fused ({why}): use {instead}" for why in refusals]
+            "this model", *(f"no encoder layer can be fused ({why}): use {instead}" for why in refusals)
         )
     return layers, refusals
 

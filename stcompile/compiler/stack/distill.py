@@ -59,7 +59,7 @@ def distilled(stack: ModuleStack, *, pca_dims: int | None = PCA_DIMS) -> ModuleS
             )
     except Exception as error:  # of model2vec, transformers or scikit-learn
         detail = " ".join(str(error).split())[:300]
-        raise UnsupportedError(stack.name, [f"model2vec cannot distill its network ({detail})"]) from error
+        raise UnsupportedError(stack.name, f"model2vec cannot distill its network ({detail})") from error
     embedding = StaticEmbedding(_limited(found.tokenizer, transformer), table_of(found))
     return ModuleStack([embedding, Normalize()], truncate_dim=stack.truncate_dim, name=stack.name)
 
@@ -78,18 +78,18 @@ def _distillable(stack: ModuleStack) -> tuple[Transformer, str]:
     if stack.routing is not None:
         raise UnsupportedError(
             stack.name,
-            ["a Router has no one model to distill, nor has a network that each task adapts: distill one of them"],
+            "a Router has no one model to distill, nor has a network that each task adapts: distill one of them",
         )
     route = stack.routes[""]
     front = route.front
     if not isinstance(front, Transformer):
         raise UnsupportedError(
-            stack.name, [f"its {type(front).__name__} is no network that could be distilled: use target onnx-fp32"]
+            stack.name, f"its {type(front).__name__} is no network that could be distilled: use target onnx-fp32"
         )
     modes = [mode for block in route.blocks if isinstance(block, Pooling) for mode in block.modes]
     if len(modes) != 1 or modes[0] not in _POOLING:
         raise UnsupportedError(
-            stack.name, [f"it pools {' and '.join(modes) or 'nothing'}: distillation knows {', '.join(_POOLING)}"]
+            stack.name, f"it pools {' and '.join(modes) or 'nothing'}: distillation knows {', '.join(_POOLING)}"
         )
     lost = [type(block).__name__ for block in route.blocks if not isinstance(block, (Transformer, *_HARMLESS))]
     text = front.modality_config["text"]
@@ -98,6 +98,6 @@ def _distillable(stack: ModuleStack) -> tuple[Transformer, str]:
     if lost:
         raise UnsupportedError(
             stack.name,
-            [f"its {' and '.join(lost)} would be lost, since distillation knows the network alone: distill it without"],
+            f"its {' and '.join(lost)} would be lost, since distillation knows the network alone: distill it without",
         )
     return front, modes[0]

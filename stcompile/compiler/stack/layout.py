@@ -66,7 +66,7 @@ def lay_out(
             answers[task] = None
     if not found.routes:
         if found.failures:
-            raise UnsupportedError(name, [f"it fails for every task ({found.failures[0]}): correct its modules"])
+            raise UnsupportedError(name, f"it fails for every task ({found.failures[0]}): correct its modules")
         raise InputError("no task reaches any route of the Router: give it a default_route or name its routes")
     chosen = {task: route for task in known if (route := answers[task]) is not None}
     return found.routes, RoutingSpec(chosen, answers[None], answers[_UNHEARD_OF])

@@ -55,7 +55,7 @@ def load_stack(model: Any, **options: Unpack[SourceOptions]) -> ModuleStack:
     with source.located() as (folder, name):
         description = describe(folder, trust_remote_code=source.trust_remote_code, follow_links=source.follow_links)
         if description.unsupported:
-            raise UnsupportedError(name, description.unsupported)
+            raise UnsupportedError(name, *description.unsupported)
         notes: tuple[str, ...] = ()
         if not source.is_live and str(model) in _INSTRUCTORS:
             description, notes = _without_prompt(description, str(model))
@@ -128,7 +128,7 @@ class _Builder:
         found.keywords = tuple(name for name in entry.keywords if name == TASK)
         reason = refusal(found.keywords_of_its_code(entry.keywords))
         if reason:
-            raise UnsupportedError(self._name, [f"module {entry.position} ({type(found).__name__}) {reason}"])
+            raise UnsupportedError(self._name, f"module {entry.position} ({type(found).__name__}) {reason}")
         return found
 
     def _built(self, entry: ModuleEntry) -> Module:
@@ -173,9 +173,9 @@ def _try(route: Route, name: str) -> None:
         raise
     except Exception as error:  # the network may fail in any way
         reason = f"its modules do not work together ({type(error).__name__}: {error}): correct its configuration"
-        raise UnsupportedError(name, [route.why_it_failed(error) or reason]) from error
+        raise UnsupportedError(name, route.why_it_failed(error) or reason) from error
     if width != route.dim:
-        raise UnsupportedError(name, [f"it makes {width} values where its configuration says {route.dim}: correct it"])
+        raise UnsupportedError(name, f"it makes {width} values where its configuration says {route.dim}: correct it")
 
 
 def _check_live(model: Any, stack: ModuleStack) -> None:
@@ -191,4 +191,4 @@ def _check_live(model: Any, stack: ModuleStack) -> None:
         found = stack.encode(_LIVE_TEXTS, task=task)[:, : expected.shape[1]]
         lengths = np.maximum(np.linalg.norm(expected, axis=1, keepdims=True), 1e-9)
         if expected.shape != found.shape or not np.nanmax(np.abs(expected - found) / lengths) <= allowed:
-            raise UnsupportedError(stack.name, [_NOT_IN_THE_FOLDER])
+            raise UnsupportedError(stack.name, _NOT_IN_THE_FOLDER)

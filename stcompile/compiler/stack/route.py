@@ -155,7 +155,7 @@ class Route(nn.Module):
         except StcompileError:
             raise
         except Exception as error:  # of tokenizers, which raises bare Exception
-            raise UnsupportedError(self.name, [f"its tokenizer fails on a text ({error}): repair it"]) from error
+            raise UnsupportedError(self.name, f"its tokenizer fails on a text ({error}): repair it") from error
 
 
 def front_ends(routes: Mapping[str, Route], *, length_multiple: int = 1) -> tuple[dict[str, TextSpec], dict[str, str]]:
@@ -201,7 +201,7 @@ def _checked_widths(modules: Sequence[Module], name: str) -> dict[str, int | Non
     """
     front, *rest = modules
     if not isinstance(front, InputModule):
-        raise UnsupportedError(name, [f"its first module, {type(front).__name__}, does not read text: {_FIRST}"])
+        raise UnsupportedError(name, f"its first module, {type(front).__name__}, does not read text: {_FIRST}")
     widths: dict[str, int | None] = {front.writes: front.out_width(0)}
     features = set(front.features)
     reasons = []
@@ -231,7 +231,7 @@ def _checked_widths(modules: Sequence[Module], name: str) -> dict[str, int | Non
     if SENTENCE not in widths:
         reasons.append("nothing makes a sentence embedding: add a Pooling to modules.json")
     if reasons:
-        raise UnsupportedError(name, reasons)
+        raise UnsupportedError(name, *reasons)
     return widths
 
 

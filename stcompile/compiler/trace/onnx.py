@@ -88,7 +88,7 @@ def trace(route: Route, outputs: Sequence[str], name: str) -> ir.Model:
             "pip install --upgrade 'stcompile[compile]'"
         ) from error
     except Exception as error:  # the exporter lets torch's own errors through beside its own
-        raise UnsupportedError(name, [why_not_traced(route, error)]) from error
+        raise UnsupportedError(name, why_not_traced(route, error)) from error
     finally:
         _forget()
     assert program is not None

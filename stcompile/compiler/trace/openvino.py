@@ -44,9 +44,7 @@ def write_openvino_graphs(
                 graph = openvino.Core().read_model(str(made / spec.file))
             except Exception as error:  # RuntimeError and others of its own
                 cause = " ".join(str(error).split())[-400:]
-                raise UnsupportedError(
-                    name, [f"OpenVINO cannot read its graph ({cause}): use an onnx target"]
-                ) from error
+                raise UnsupportedError(name, f"OpenVINO cannot read its graph ({cause}): use an onnx target") from error
             # Names that it makes up count up over the life of the process: without them, equal graphs are equal bytes.
             for number, operation in enumerate(graph.get_ordered_ops()):
                 operation.set_friendly_name(f"{operation.get_type_name()}_{number}")

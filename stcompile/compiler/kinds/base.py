@@ -11,6 +11,7 @@ from stcompile.compiler.kinds.folder import Folder
 
 Config = dict[str, Any]
 
+_BUILDERS = "stcompile.compiler.modules"
 OLD_PACKAGE = "sentence_transformers.models"
 _PACKAGES = ("sentence_transformers.sentence_transformer.modules", "sentence_transformers.base.modules")
 
@@ -47,8 +48,9 @@ class ModuleType:
 
     Attributes:
         name: the class, e.g. `Pooling`.
-        builder: the subclass of `Module` that builds it, as `module:Class`; imported when one is built, not before.
-        type_paths: what modules.json calls it; empty for code that comes with the model.
+        file: the Python module it is in, here and in sentence-transformers since 5.4.
+        further_paths: what modules.json also calls it.
+        builder: `file:Class` of the subclass of `Module` that builds it, where that is not the one of its name.
         config_files: names its configuration may have: the first that exists is read, the first is written.
         normalized: its configuration as read to one with today's keys only (module-stack spec, section 2.6), with what
             its generation left unsaid.
@@ -61,11 +63,13 @@ class ModuleType:
         reads_text: whether it turns text into features, and so stands first.
         keywords: what becomes of keywords that modules.json says it is called with: sentence-transformers fails
             (`refused`), the module looks at none (`ignored`), or it hands them on to code of the model (`read`).
+        is_custom: whether its code comes with the model.
     """
 
     name: str
-    builder: str
-    type_paths: tuple[str, ...]
+    file: str
+    further_paths: tuple[str, ...] = ()
+    builder: str = ""
     config_files: tuple[str, ...] = ("config.json",)
     normalized: Callable[[Config], Config] = lambda _: {}
     problems: Callable[[Config], Iterable[str]] = lambda _: ()
@@ -74,15 +78,16 @@ class ModuleType:
     shown: Callable[[Config], Config] = dict
     reads_text: bool = False
     keywords: Literal["refused", "ignored", "read"] = "refused"
+    is_custom: bool = False
 
     @property
-    def is_custom(self) -> bool:
-        """Whether its code comes with the model."""
-        return not self.type_paths
+    def type_paths(self) -> tuple[str, ...]:
+        """What modules.json calls it; nothing that is known before, where its code comes with the model."""
+        return () if self.is_custom else (*type_paths(self.name, self.file), *self.further_paths)
 
     def imported(self) -> Any:
         """The class that builds it, a `Module`; only this needs torch."""
-        return pkgutil.resolve_name(self.builder)
+        return pkgutil.resolve_name(f"{_BUILDERS}.{self.builder or f'{self.file}:{self.name}'}")
 
 
 @dataclass(frozen=True)

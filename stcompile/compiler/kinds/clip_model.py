@@ -6,7 +6,7 @@ import dataclasses
 
 from stcompile.artifact.manifest import SENTENCE
 from stcompile.compiler.kinds import transformer
-from stcompile.compiler.kinds.base import Config, type_paths
+from stcompile.compiler.kinds.base import Config
 
 # What a CLIPModel of the releases before 5.4 means (spec section 17).
 CLIP_CONFIG = {
@@ -25,6 +25,8 @@ def _normalized(config: Config) -> Config:
 KIND = dataclasses.replace(
     transformer.KIND,
     name="CLIPModel",
-    type_paths=type_paths("CLIPModel", "clip_model"),
+    file="clip_model",
+    further_paths=(),
+    builder="transformer:Transformer",
     normalized=_normalized,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stcompile.compiler.kinds.base import Config, ModuleType, keep, type_paths
+from stcompile.compiler.kinds.base import Config, ModuleType, keep
 from stcompile.compiler.kinds.values import is_positive, not_positive
 
 
@@ -24,9 +24,8 @@ def _problems(config: Config) -> Iterator[str]:
 
 KIND = ModuleType(
     "CNN",
-    "stcompile.compiler.modules.cnn:CNN",
-    type_paths("CNN", "cnn"),
-    ("cnn_config.json",),
+    "cnn",
+    config_files=("cnn_config.json",),
     normalized=keep(
         *("out_channels", "kernel_sizes", "stride_sizes"), in_embedding_dimension="in_word_embedding_dimension"
     ),

@@ -4,10 +4,4 @@ from __future__ import annotations
 
 from stcompile.compiler.kinds.base import ModuleType
 
-KIND = ModuleType(
-    "Custom",
-    "stcompile.compiler.modules.custom:CustomModule",
-    type_paths=(),
-    config_files=(),
-    keywords="read",
-)
+KIND = ModuleType("Custom", "custom", builder="custom:CustomModule", config_files=(), keywords="read", is_custom=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stcompile.compiler.kinds.base import Config, ModuleType, keep, type_paths
+from stcompile.compiler.kinds.base import Config, ModuleType, keep
 from stcompile.compiler.kinds.values import not_feature_names, not_positive
 
 _ACTIVATION_HOMES = ("torch.nn", "torch.nn.modules.activation", "torch.nn.modules.linear")
@@ -29,8 +29,7 @@ def _problems(config: Config) -> Iterator[str]:
 
 KIND = ModuleType(
     "Dense",
-    "stcompile.compiler.modules.dense:Dense",
-    type_paths("Dense", "dense"),
+    "dense",
     normalized=keep(
         *("in_features", "out_features", "bias", "activation_function"),
         *("module_input_name", "module_output_name", "use_residual"),

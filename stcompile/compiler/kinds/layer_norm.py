@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from stcompile.compiler.kinds.base import ModuleType, keep, type_paths
+from stcompile.compiler.kinds.base import ModuleType, keep
 from stcompile.compiler.kinds.values import not_positive
 
 KIND = ModuleType(
-    "LayerNorm",
-    "stcompile.compiler.modules.layer_norm:LayerNorm",
-    type_paths("LayerNorm", "layer_norm"),
-    normalized=keep("dimension"),
-    problems=lambda config: not_positive(config, "dimension"),
+    "LayerNorm", "layer_norm", normalized=keep("dimension"), problems=lambda config: not_positive(config, "dimension")
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stcompile.compiler.kinds.base import Config, ModuleType, keep, type_paths
+from stcompile.compiler.kinds.base import Config, ModuleType, keep
 from stcompile.compiler.kinds.values import not_a_share, not_positive
 
 
@@ -17,9 +17,8 @@ def _problems(config: Config) -> Iterator[str]:
 
 KIND = ModuleType(
     "LSTM",
-    "stcompile.compiler.modules.lstm:LSTM",
-    type_paths("LSTM", "lstm"),
-    ("lstm_config.json",),
+    "lstm",
+    config_files=("lstm_config.json",),
     normalized=keep(
         *("hidden_dim", "num_layers", "dropout", "bidirectional"), embedding_dimension="word_embedding_dimension"
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stcompile.compiler.kinds.base import Config, ModuleType, type_paths
+from stcompile.compiler.kinds.base import Config, ModuleType
 from stcompile.compiler.kinds.values import not_positive
 
 # Boolean keys of releases before 5.4, in the order in which they are concatenated.
@@ -40,11 +40,4 @@ def _problems(config: Config) -> Iterator[str]:
     yield from not_positive(config, "embedding_dimension")
 
 
-KIND = ModuleType(
-    "Pooling",
-    "stcompile.compiler.modules.pooling:Pooling",
-    type_paths("Pooling", "pooling"),
-    normalized=_normalized,
-    problems=_problems,
-    keywords="ignored",
-)
+KIND = ModuleType("Pooling", "pooling", normalized=_normalized, problems=_problems, keywords="ignored")

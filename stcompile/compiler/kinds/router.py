@@ -87,9 +87,9 @@ def _parsed(text: str) -> RouteKey | None:
 
 KIND = ModuleType(
     "Router",
-    "stcompile.compiler.modules.router:Router",
-    (*type_paths("Router", "router"), *type_paths("Asym", "router")),
-    ("router_config.json", "config.json"),
+    "router",
+    type_paths("Asym", "router"),
+    config_files=("router_config.json", "config.json"),
     normalized=keep("types", "structure", "parameters"),
     problems=_problems,
     routes=_routes,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from stcompile.compiler.kinds.base import Config, ModuleType, type_paths
+from stcompile.compiler.kinds.base import Config, ModuleType
 from stcompile.compiler.kinds.folder import Folder
 from stcompile.errors import ModelFolderError
 
@@ -24,8 +24,7 @@ def file_problems(folder: Folder, path: str, config: Config) -> Iterable[str]:
 
 KIND = ModuleType(
     "StaticEmbedding",
-    "stcompile.compiler.modules.static_embedding:StaticEmbedding",
-    type_paths("StaticEmbedding", "static_embedding"),
+    "static_embedding",
     config_files=(),
     file_problems=file_problems,
     reads_text=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from stcompile.compiler.kinds.base import OLD_PACKAGE, Config, ModuleType, type_paths
+from stcompile.compiler.kinds.base import OLD_PACKAGE, Config, ModuleType
 from stcompile.compiler.kinds.folder import Folder
 from stcompile.compiler.kinds.network_files import network_problems, tokenizer_problems
 from stcompile.compiler.kinds.values import is_positive
@@ -124,9 +124,9 @@ def _file_problems(folder: Folder, path: str, config: Config) -> Iterator[str]:
 
 KIND = ModuleType(
     "Transformer",
-    "stcompile.compiler.modules.transformer:Transformer",
-    (*type_paths("Transformer", "transformer"), *(f"{OLD_PACKAGE}.{name}" for name in _FIRST_NAMES)),
-    tuple(f"sentence_{network}_config.json" for network in _FIRST_NETWORKS),
+    "transformer",
+    tuple(f"{OLD_PACKAGE}.{name}" for name in _FIRST_NAMES),
+    config_files=tuple(f"sentence_{network}_config.json" for network in _FIRST_NETWORKS),
     normalized=_normalized,
     problems=_problems,
     file_problems=_file_problems,

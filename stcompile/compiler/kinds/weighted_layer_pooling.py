@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stcompile.compiler.kinds.base import Config, ModuleType, keep, type_paths
+from stcompile.compiler.kinds.base import Config, ModuleType, keep
 from stcompile.compiler.kinds.values import is_positive, not_positive
 
 
@@ -17,8 +17,7 @@ def _problems(config: Config) -> Iterator[str]:
 
 KIND = ModuleType(
     "WeightedLayerPooling",
-    "stcompile.compiler.modules.weighted_layer_pooling:WeightedLayerPooling",
-    type_paths("WeightedLayerPooling", "weighted_layer_pooling"),
+    "weighted_layer_pooling",
     normalized=keep("num_hidden_layers", "layer_start", embedding_dimension="word_embedding_dimension"),
     problems=_problems,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from stcompile.compiler.kinds.base import Config, ModuleType, keep, type_paths
+from stcompile.compiler.kinds.base import Config, ModuleType, keep
 from stcompile.compiler.kinds.folder import Folder
 from stcompile.compiler.kinds.network_files import tokenizer_problems
 from stcompile.compiler.kinds.values import not_positive
@@ -24,9 +24,8 @@ def _file_problems(folder: Folder, path: str, config: Config) -> Iterable[str]:
 
 KIND = ModuleType(
     "WordEmbeddings",
-    "stcompile.compiler.modules.word_embeddings:WordEmbeddings",
-    type_paths("WordEmbeddings", "word_embeddings"),
-    ("wordembedding_config.json",),
+    "word_embeddings",
+    config_files=("wordembedding_config.json",),
     normalized=keep("tokenizer_class", "update_embeddings", "max_seq_length"),
     problems=_problems,
     file_problems=_file_problems,

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from stcompile.compiler.kinds.base import ModuleType, keep, type_paths
+from stcompile.compiler.kinds.base import ModuleType, keep
 from stcompile.compiler.kinds.vocabulary import VOCABULARY_KEYS, vocabulary_problems, without_words
 
 KIND = ModuleType(
-    "WordWeights",
-    "stcompile.compiler.modules.word_weights:WordWeights",
-    type_paths("WordWeights", "word_weights"),
-    normalized=keep(*VOCABULARY_KEYS),
-    problems=vocabulary_problems,
-    shown=without_words,
+    "WordWeights", "word_weights", normalized=keep(*VOCABULARY_KEYS), problems=vocabulary_problems, shown=without_words
 )

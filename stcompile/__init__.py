@@ -22,16 +22,9 @@ _PUBLIC = {
     "export_model": "stcompile.compiler.export",
     "verify_artifact": "stcompile.compiler.parity.verify",
     "Target": "stcompile.artifact.target",
-    "StcompileError": "stcompile.errors",
-    "InputError": "stcompile.errors",
-    "ModelFolderError": "stcompile.errors",
-    "UnsupportedError": "stcompile.errors",
-    "TargetError": "stcompile.errors",
-    "ArtifactError": "stcompile.errors",
-    "ProviderError": "stcompile.errors",
-    "MissingExtraError": "stcompile.errors",
-    "ParityError": "stcompile.errors",
-    "BudgetError": "stcompile.errors",
+    **dict.fromkeys(("StcompileError", "InputError", "ModelFolderError", "UnsupportedError"), "stcompile.errors"),
+    **dict.fromkeys(("TargetError", "ArtifactError", "ProviderError", "MissingExtraError"), "stcompile.errors"),
+    **dict.fromkeys(("ParityError", "BudgetError"), "stcompile.errors"),
 }
 
 _NEEDS_TORCH = "stcompile.compiler"

@@ -59,7 +59,15 @@ def plot_frontier(report: TuneReport, path: Path) -> None:
     _describe_axes(axis, report)
     _draw_targets(axis, report, measured)
     line = frontier([item for item in measured.values() if item.batch_invariant])
-    axis.plot([_loss(item, report) for item in line], [item.texts_per_second for item in line], "--", **_of_the_line())
+    axis.plot(
+        [_loss(item, report) for item in line],
+        [item.texts_per_second for item in line],
+        "--",
+        color=_LINE,
+        linewidth=1,
+        zorder=0,
+        label="frontier",
+    )
     axis.legend(fontsize=8, loc="lower right")
     figure.tight_layout()
     _label(axis, canvas.get_renderer(), {name: _place(item, report) for name, item in measured.items()})
@@ -113,10 +121,6 @@ def _in_the_legend(name: str, report: TuneReport, item: Measurement) -> str | No
     if name == report.winner:
         return "recommended"
     return None if item.batch_invariant else "not batch-invariant"
-
-
-def _of_the_line() -> dict[str, Any]:
-    return {"color": _LINE, "linewidth": 1, "zorder": 0, "label": "frontier"}
 
 
 def _loss(item: Measurement, report: TuneReport) -> float:

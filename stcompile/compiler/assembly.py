@@ -42,17 +42,8 @@ _UNPADDED = (
 )
 
 _VERSIONS = (
-    "torch",
-    "transformers",
-    "onnx",
-    "onnx-ir",
-    "onnxscript",
-    "onnxruntime",
-    "openvino",
-    "tokenizers",
-    "numpy",
-    "model2vec",
-    "nltk",
+    *("torch", "transformers", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "openvino", "tokenizers", "numpy"),
+    *("model2vec", "nltk"),
 )
 
 
@@ -91,12 +82,15 @@ def assembled(
         distillation: what a distilled stack was distilled from.
     """
     graphs = tuple(
-        dataclasses.replace(graph, token_budget=item.token_budget) for graph, item in zip(graphs, compiled, strict=True)
-    )
-    if len(graphs) > 1:
-        graphs = tuple(
-            dataclasses.replace(graph, text=texts[graph.route], dim=stack.routes[graph.route].dim) for graph in graphs
+        dataclasses.replace(
+            graph,
+            token_budget=item.token_budget,
+            # Those of a single graph are the manifest's.
+            text=texts[graph.route] if len(graphs) > 1 else None,
+            dim=stack.routes[graph.route].dim if len(graphs) > 1 else None,
         )
+        for graph, item in zip(graphs, compiled, strict=True)
+    )
     native = any(DOMAIN in item.graph.graph.opset_imports for item in compiled)
     packed = any(packs(item.passes) for item in compiled)
     manifest = Manifest(

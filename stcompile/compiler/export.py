@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import onnx_ir as ir
 from typing_extensions import Unpack
 
 from stcompile.artifact import Artifact, Destination, claimed, open_artifact, write_manifest, written
-from stcompile.artifact.manifest import NO_PADDING, TOKENS, GraphSpec, TextSpec
+from stcompile.artifact.manifest import NO_PADDING, TOKENS, TextSpec
 from stcompile.artifact.report import ParityReport, write_report
 from stcompile.artifact.target import OPENVINO_LENGTH_MULTIPLE, Target
 from stcompile.compiler.assembly import CompiledRoute, assembled, judged
@@ -103,7 +102,8 @@ def _run_steps(source: ModelSource, place: Destination, request: ExportRequest, 
             distillation = quality.compare(stack, None if options.pca_dims is None else stack.dim)
     with step("Preparing its routes"):
         padding = padding_for(stack)
-        specs, tokenizers = front_ends(stack.routes, length_multiple=_length_multiple(target, padding))
+        multiple = OPENVINO_LENGTH_MULTIPLE if target.is_openvino and padding != NO_PADDING else 1
+        specs, tokenizers = front_ends(stack.routes, length_multiple=multiple)
         check_front_ends(stack.routes, specs, tokenizers, stack.prompts)
         _check_padding(stack, request, specs)
     compiled = [compiled_route(stack, name, request, step) for name in stack.routes]
@@ -114,14 +114,18 @@ def _run_steps(source: ModelSource, place: Destination, request: ExportRequest, 
         with step("Writing the artifact"), written(place.path):
             for file, content in tokenizers.items():
                 (folder / file).write_text(content, encoding="utf-8")
-            graphs = _write_graphs(target, {item.route: item.graph for item in compiled}, folder, stack.name)
+            models = {item.route: item.graph for item in compiled}
+            if target.is_openvino:
+                graphs = write_openvino_graphs(models, folder, half_weights=target.half_weights, name=stack.name)
+            else:
+                graphs = write_graphs(models, folder)
             manifest, done = assembled(stack, target, options.provider, specs, graphs, compiled, padding, distillation)
             write_manifest(folder, manifest)
         with step("Proving it against sentence-transformers"):
             proof = Proof(open_artifact(folder), stack, source, texts=options.texts)
             name = stack.name
             # They would lie in memory beside the reference's own network.
-            del stack, compiled
+            del stack, compiled, models
             parity = proof.judge(request.tolerance, request.device)
         if not parity.passed:
             raise ParityError(_verdict(name, target, parity))
@@ -155,16 +159,6 @@ def compiled_route(stack: ModuleStack, name: str, request: ExportRequest, step: 
         finals = final_passes(options.provider, route.front.max_seq_length, openvino=target.is_openvino)
         graph, last = run_pipeline(graph, finals)
     return CompiledRoute(name, graph, [*records, *last], positions, summary, notes)
-
-
-def _length_multiple(target: Target, padding: str) -> int:
-    return OPENVINO_LENGTH_MULTIPLE if target.is_openvino and padding != NO_PADDING else 1
-
-
-def _write_graphs(target: Target, graphs: dict[str, ir.Model], folder: Path, name: str) -> tuple[GraphSpec, ...]:
-    if target.is_openvino:
-        return write_openvino_graphs(graphs, folder, half_weights=target.half_weights, name=name)
-    return write_graphs(graphs, folder)
 
 
 def _check_padding(stack: ModuleStack, request: ExportRequest, specs: Mapping[str, TextSpec]) -> None:

@@ -72,13 +72,9 @@ class AsyncEncoder:
         self._longest = encoder.max_seq_length
         self._desk: Desk | None = None
         self._is_closed = False
-        options: dict[str, Any] = {
-            "max_wait_ms": max_wait_ms,
-            "max_tokens": max_tokens,
-            "max_pending": max_pending,
-            "workers": workers,
-        }
-        self._copied = partial(type(self), **options)
+        self._copied = partial(
+            type(self), max_wait_ms=max_wait_ms, max_tokens=max_tokens, max_pending=max_pending, workers=workers
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._copied, (self.encoder,)

@@ -91,8 +91,8 @@ class Encoder:
         self._manifest = artifact.manifest
         self.device = Device.parse(device, graphs=cuda_graphs)
         self.threads = available_cpus() if threads is None else threads
-        # Another machine may have more CPUs or fewer.
-        self._asked_threads = threads
+        # What is unpickled asks anew: another machine may have more CPUs or fewer.
+        self._asked = {"device": device, "threads": threads, "cuda_graphs": cuda_graphs}
         self._is_single_threaded = False
         self._origin = Origin.of(artifact.folder, check_integrity=check_integrity)
         self._opened = Opened(artifact, self._origin, self.device, self.threads)
@@ -121,8 +121,7 @@ class Encoder:
     def __reduce__(self) -> tuple[Any, ...]:
         if self._opened.is_closed:
             raise StcompileError("the encoder is closed and cannot be copied or pickled: load the artifact again")
-        device = str(self.device), self._asked_threads, self.device.graphs
-        return _opened_again, (type(self), self._origin, *device, self._is_single_threaded)
+        return _opened_again, (type(self), self._origin, self._asked, self._is_single_threaded)
 
     def __repr__(self) -> str:
         state = ", closed" if self._opened.is_closed else ""
@@ -333,17 +332,9 @@ class Encoder:
         return Reading(routing is not None, options.task, lambda task: self._routes[route_of(routing, task)])
 
 
-def _opened_again(
-    kind: type[Encoder], origin: Origin, device: str, threads: int | None, graphs: bool, is_single_threaded: bool
-) -> Encoder:
+def _opened_again(kind: type[Encoder], origin: Origin, asked: dict[str, Any], is_single_threaded: bool) -> Encoder:
     """The encoder that was pickled."""
-    encoder = kind(
-        origin.open(),
-        device=device,
-        threads=threads,
-        cuda_graphs=graphs,
-        check_integrity=origin.check_integrity,
-    )
+    encoder = kind(origin.open(), **asked, check_integrity=origin.check_integrity)
     return encoder.single_threaded() if is_single_threaded else encoder
 
 

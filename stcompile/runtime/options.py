@@ -23,23 +23,7 @@ _PROMPTS_OF = {QUERY: ("query",), DOCUMENT: ("document", "passage", "corpus")}
 
 @dataclass(frozen=True)
 class EncodeOptions:
-    """One call's options, as `encode` takes them beside its texts.
-
-    Attributes:
-        prompt_name: which of the model's prompts to put in front of each text.
-        prompt: the text to put in front of each text; wins over `prompt_name`.
-        batch_size: texts of a run; None takes the artifact's token budget.
-        show_progress_bar: None leaves it to the logger.
-        output_value: which output of the graph.
-        precision: of the vectors; None is `float32`.
-        convert_to_numpy: one array instead of a list of vectors.
-        convert_to_tensor: torch's tensors.
-        device: where the encoder computes anyway, or None.
-        normalize_embeddings: scale each vector to length 1.
-        truncate_dim: dimensions that are kept; None takes the model's default.
-        pool, chunk_size: None.
-        task: which route of a Router; None takes its default.
-    """
+    """One call's options, as `Encoder.encode` takes them beside its texts, and with the meaning that it tells."""
 
     prompt_name: str | None = None
     prompt: str | None = None

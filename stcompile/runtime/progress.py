@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 from stcompile.errors import MissingExtraError
 
 logger = logging.getLogger("stcompile")
 
-
-class _NoBar:
-    def __enter__(self) -> _NoBar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return
-
-    def update(self, _: int) -> None:
-        return
+_NO_BAR = nullcontext(SimpleNamespace(update=lambda _: None))
 
 
 def progress(total: int | None, asked: bool | None) -> Any:
@@ -32,11 +25,11 @@ def progress(total: int | None, asked: bool | None) -> Any:
         MissingExtraError: it was asked for, and tqdm is not installed.
     """
     if not (logger.getEffectiveLevel() <= logging.INFO if asked is None else asked):
-        return _NoBar()
+        return _NO_BAR
     try:
         from tqdm import tqdm  # noqa: PLC0415 - only when a bar is to be drawn
     except ImportError as error:
         if asked is None:
-            return _NoBar()
+            return _NO_BAR
         raise MissingExtraError("A progress bar needs tqdm, which is not installed: pip install tqdm") from error
     return tqdm(total=total, desc="Texts", unit="text")

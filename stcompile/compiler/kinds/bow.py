@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stcompile.compiler.kinds.base import ModuleType, keep
-from stcompile.compiler.kinds.vocabulary import VOCABULARY_KEYS, vocabulary_problems, without_words
+from stcompile.compiler.kinds.values import VOCABULARY_KEYS, vocabulary_problems, without_words
 
 KIND = ModuleType(
     "BoW",

@@ -16,7 +16,7 @@ from stcompile.compiler.parity.probes import probe_texts, shortened
 from stcompile.compiler.stack.route import Route
 from stcompile.errors import UnsupportedError
 from stcompile.runtime.route import FRONT_ENDS
-from stcompile.runtime.text.base import Text
+from stcompile.runtime.text.base import Text, TextFrontEnd
 
 # Texts of one batch, and special tokens that are quoted.
 _BATCH, _QUOTED = 32, 64
@@ -63,11 +63,10 @@ def _compare(route: Route, folder: Path, spec: TextSpec, prompts: Mapping[str, s
         found = front.collate(front.tokenize(batch, prompt), prompt)
         if all(np.array_equal(found[name], expected[name]) for name in route.input_names):
             continue
-        raise UnsupportedError(route.name, _differ(route, spec, folder, batch, prompt))
+        raise UnsupportedError(route.name, _differ(route, front, batch, prompt))
 
 
-def _differ(route: Route, spec: TextSpec, folder: Path, batch: list[Text], prompt: str) -> str:
-    front = FRONT_ENDS[spec.kind](folder, spec, route.input_names)
+def _differ(route: Route, front: TextFrontEnd, batch: list[Text], prompt: str) -> str:
     for text in batch:
         expected, found = route.feeds([text], prompt), front.collate(front.tokenize([text], prompt), prompt)
         for name in route.input_names:

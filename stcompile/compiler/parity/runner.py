@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from stcompile.artifact import scratch
 from stcompile.errors import ParityError, StcompileError
-
-_EXIT_BAD_INPUT = 2
+from stcompile.runtime.worker import EXIT_BAD_INPUT
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def run_shipped(
         job.write_text(json.dumps(content), encoding="utf-8")
         command = [sys.executable, "-m", "stcompile.runtime.worker", str(job)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode == _EXIT_BAD_INPUT:
+        if done.returncode == EXIT_BAD_INPUT:
             raise StcompileError(done.stderr.strip() or "the runtime refused the artifact")
         if done.returncode:
             last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]

@@ -113,20 +113,8 @@ def _match(attention: ir.Node) -> EncoderLayer:
         raise NoMatch(f"the feed-forward network's activation is {gelu.op_type}, not the exact Gelu")
     down = _linear_on(gelu.outputs[0], "feed-forward network")
     norm_2 = _norm_of_sum(down.result, middle, "feed-forward network")
-    heads = attention.attributes.get_int("q_num_heads", 0)
-    layer = EncoderLayer(
-        query,
-        key,
-        value,
-        output,
-        up,
-        down,
-        norm_1,
-        norm_2,
-        mask,
-        heads,
-        attention.attributes.get_float("scale", 0.0),
-    )
+    heads, scale = attention.attributes.get_int("q_num_heads", 0), attention.attributes.get_float("scale", 0.0)
+    layer = EncoderLayer(query, key, value, output, up, down, norm_1, norm_2, mask, heads, scale)
     _check_sizes(layer, attention)
     return layer
 

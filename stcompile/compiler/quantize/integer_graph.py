@@ -31,10 +31,10 @@ _ACCURACY_LEVEL = 4
 def write_integer_layers(model: ir.Model, plans: Sequence[LayerPlan]) -> None:
     """Rewrites the layers of a float32 graph as planned, in place."""
     for plan in plans:
-        _WRITERS[plan.chosen.scheme](model.graph, plan)
+        if plan.chosen.scheme != FLOAT32:
+            _WRITERS[plan.chosen.scheme](model.graph, plan)
+            model.graph.opset_imports.setdefault(MICROSOFT, 1)
     RemoveUnusedNodesPass()(model)
-    if any(plan.chosen.scheme != FLOAT32 for plan in plans):
-        model.graph.opset_imports.setdefault(MICROSOFT, 1)
 
 
 @dataclass(frozen=True)
@@ -177,10 +177,6 @@ def _by_bytes(levels: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     return packed
 
 
-def _as_it_is(graph: ir.Graph, plan: LayerPlan) -> None:
-    return
-
-
 _WRITERS: Mapping[str, Callable[[ir.Graph, LayerPlan], None]] = MappingProxyType(
-    {STATIC: _static, PER_TOKEN: _per_token, PER_BATCH: _per_batch, WEIGHTS: _weights, FLOAT32: _as_it_is}
+    {STATIC: _static, PER_TOKEN: _per_token, PER_BATCH: _per_batch, WEIGHTS: _weights}
 )

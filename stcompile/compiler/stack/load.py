@@ -91,16 +91,7 @@ def _stack_of(description: StackDescription, name: str, builder: _Builder, notes
         # A plain folder has no configuration of its own: its pooling is as wide as its network.
         width = {"embedding_dimension": built[-1].out_width(0)} if description.layout == "plain" and built else {}
         built.append(builder.module(dataclasses.replace(entry, config={**width, **entry.config})))
-    settings = description.settings
-    stack = ModuleStack(
-        built,
-        prompts=settings.prompts,
-        default_prompt_name=settings.default_prompt_name,
-        similarity=settings.similarity,
-        truncate_dim=settings.truncate_dim,
-        name=name,
-        notes=notes,
-    )
+    stack = ModuleStack(built, **vars(description.settings), name=name, notes=notes)
     for block in stack.modules():
         _warn_of_clamp(block, name)
     for route in stack.routes.values():
@@ -133,14 +124,7 @@ class _Builder:
 
     def _built(self, entry: ModuleEntry) -> Module:
         routes = {name: [self._once(inner) for inner in route] for name, route in entry.routes.items()}
-        saved = SavedModule(
-            entry,
-            routes,
-            folder=self._folder,
-            model=self._name,
-            trust_remote_code=self._trusted,
-            live=self._live,
-        )
+        saved = SavedModule(entry, routes, self._folder, self._name, self._trusted, self._live)
         kind: type[Module] = entry.kind.imported()
         try:
             return kind.build(saved)

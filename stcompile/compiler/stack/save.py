@@ -6,6 +6,7 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 
+from stcompile import __version__
 from stcompile.compiler.modules import Module
 from stcompile.compiler.stack.module_stack import ModuleStack
 from stcompile.runtime.arguments import local_path
@@ -27,7 +28,7 @@ def save_stack(stack: ModuleStack, folder: str | Path) -> None:
         rows.append({"idx": index, "name": str(index), "path": path, "type": block.type_path, **kwargs})
     settings = {
         "__version__": {
-            "stcompile": _own_version(),
+            "stcompile": __version__,
             "transformers": version("transformers"),
             "pytorch": version("torch"),
         },
@@ -39,12 +40,6 @@ def save_stack(stack: ModuleStack, folder: str | Path) -> None:
     }
     _write_json(root / "modules.json", rows)
     _write_json(root / "config_sentence_transformers.json", settings)
-
-
-def _own_version() -> str:
-    from stcompile import __version__  # noqa: PLC0415 - the package's lazy root
-
-    return __version__
 
 
 def _write_json(path: Path, value: object) -> None:

@@ -11,14 +11,7 @@ from stcompile.errors import ModelFolderError
 
 @dataclass(frozen=True)
 class Settings:
-    """What a model is, besides its modules.
-
-    Attributes:
-        prompts: prompt name to text; `query` and `document` are always there.
-        default_prompt_name: the prompt plain `encode` uses.
-        similarity: `cosine`, `dot`, `euclidean` or `manhattan`.
-        truncate_dim: dimensions kept by default, or None for all.
-    """
+    """What a model is, besides its modules: arguments of `ModuleStack`. Prompts always have `query` and `document`."""
 
     prompts: dict[str, str]
     default_prompt_name: str | None

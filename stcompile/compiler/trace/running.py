@@ -12,8 +12,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from stcompile.artifact import scratch
-from stcompile.compiler.trace.protobuf import write_beside
-from stcompile.compiler.trace.serialize import write_graphs
+from stcompile.compiler.trace.protobuf import write_beside, write_model
 from stcompile.errors import StcompileError
 from stcompile.kernels.native import DOMAIN
 from stcompile.runtime.cpus import available_cpus
@@ -55,18 +54,11 @@ def opened(model: ir.Model) -> Iterator[RunningGraph]:
 def why_no_gpu() -> str:
     """Why no graph can run on a GPU here, tried with the smallest one; empty where it can."""
     x, y = (ir.val(name, ir.DataType.FLOAT, ["batch"]) for name in ("x", "y"))
-    node = ir.node("Neg", [x], outputs=[y])
-    with _written(ir.Model(ir.Graph([x], [y], nodes=[node], opset_imports={"": 20}), ir_version=10)) as file:
+    graph = ir.Graph([x], [y], nodes=[ir.node("Neg", [x], outputs=[y])], opset_imports={"": 20})
+    with scratch("graph") as folder:
+        write_model(ir.Model(graph, ir_version=10), folder / "graph.onnx")
         try:
-            CudaEngine(file, Device(CUDA), "basic")
+            CudaEngine(folder / "graph.onnx", Device(CUDA), "basic")
         except StcompileError as error:
             return str(error)
     return ""
-
-
-@contextmanager
-def _written(model: ir.Model) -> Iterator[Path]:
-    """The graph's file, for as long as it is needed."""
-    with scratch("graph") as folder:
-        (spec,) = write_graphs({"": model}, folder)
-        yield folder / spec.file

@@ -100,13 +100,7 @@ def _stamp(model: ir.Model) -> None:
 
 
 def _describe(route: str, model: ir.Model, file: str, external: str | None) -> GraphSpec:
-    return GraphSpec(
-        route=route,
-        file=file,
-        external_data=external,
-        inputs=_specs(model.graph.inputs),
-        outputs=_specs(model.graph.outputs),
-    )
+    return GraphSpec(route, file, external, _specs(model.graph.inputs), _specs(model.graph.outputs))
 
 
 def _specs(values: Iterable[ir.Value]) -> tuple[TensorSpec, ...]:
@@ -114,11 +108,7 @@ def _specs(values: Iterable[ir.Value]) -> tuple[TensorSpec, ...]:
         TensorSpec(
             name=str(value.name),
             dtype=str(value.dtype.numpy()) if value.dtype is not None else "float32",
-            axes=tuple(_axis(dim) for dim in value.shape or ()),
+            axes=tuple(str(dim if isinstance(dim, int) else dim.value) for dim in value.shape or ()),
         )
         for value in values
     )
-
-
-def _axis(dim: int | ir.SymbolicDim) -> str:
-    return str(dim) if isinstance(dim, int) else str(dim.value)

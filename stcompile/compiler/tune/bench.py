@@ -17,18 +17,8 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 # What decides how fast int8, bf16 and fp16 arithmetic is; nothing else of the flags is worth a record.
 _CPU_FLAGS = (
-    "avx2",
-    "avx_vnni",
-    "avx512f",
-    "avx512_vnni",
-    "avx512_bf16",
-    "avx512_fp16",
-    "amx_tile",
-    "amx_int8",
-    "amx_bf16",
-    "asimddp",
-    "i8mm",
-    "bf16",
+    *("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("amx_tile", "amx_int8", "amx_bf16", "asimddp", "i8mm", "bf16"),
 )
 
 # Some systems count a process's time in steps of 16 ms: a shorter run would take none at all.

@@ -54,16 +54,12 @@ class OnnxRuntimeEngine:
 
     def run(self, feeds: dict[str, NDArray[np.int64]], outputs: tuple[str, ...]) -> list[NDArray[np.float32]]:
         """Computes the named outputs, `(batch, dim)` or `(batch, sequence, hidden)` float32."""
-        if not is_large(feeds):
-            return self._run(outputs, feeds, None)
-        results = self._run(outputs, feeds, self._giving_back)
-        trim()
-        return results
-
-    def _run(
-        self, outputs: tuple[str, ...], feeds: dict[str, NDArray[np.int64]], options: Any
-    ) -> list[NDArray[np.float32]]:
-        results: list[NDArray[np.float32]] = self._session.run(list(outputs), feeds, options)
+        gives_back = is_large(feeds)
+        results: list[NDArray[np.float32]] = self._session.run(
+            list(outputs), feeds, self._giving_back if gives_back else None
+        )
+        if gives_back:
+            trim()
         return results
 
 

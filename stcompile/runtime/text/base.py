@@ -40,7 +40,11 @@ class Row:
 
 
 class TextFrontEnd(Protocol):
-    """Strings to the arrays a graph takes. Safe to use from several threads at once."""
+    """Strings to the arrays a graph takes. Safe to use from several threads at once.
+
+    It is made of the artifact's folder, the manifest's description of it, and the names of the graph's inputs: only
+    those are fed.
+    """
 
     @property
     def takes_pairs(self) -> bool:
@@ -58,7 +62,7 @@ class TextFrontEnd(Protocol):
         ...
 
     def collate(self, rows: Sequence[Row], prompt: str | None) -> Feeds:
-        """The graph's inputs for one batch of at least one row."""
+        """The graph's inputs for one batch of at least one row: int64, only those that it takes."""
         ...
 
 

@@ -28,12 +28,8 @@ class WhitespaceSplitter:
     """Words between white space, punctuation at their ends only where the vocabulary has it (spec section 9.2).
 
     A word is looked up as it is, then without the ASCII punctuation around it, then in lower case too; a stop word
-    at any of these steps, or a word that none of them finds, leaves no id.
-
-    Args:
-        vocab: words by id; of a repeated word the last id counts.
-        stop_words: compared as they are.
-        do_lower_case: lower-case the text first.
+    at any of these steps, or a word that none of them finds, leaves no id. Of a repeated word the last id counts; stop
+    words are compared as they are.
 
     Raises:
         InputError: an argument of another type.
@@ -62,14 +58,8 @@ class PhraseSplitter:
     """Treebank words as NLTK cuts them, joined where the vocabulary has a phrase (spec section 9.3).
 
     A phrase is an entry of 2 to `max_ngram_length` words with one separator between each. Longer ones are joined
-    first. A word is looked up as it is, then in lower case, then without the ASCII punctuation around it too.
-
-    Args:
-        vocab: words and phrases by id; of a repeated one the last id counts.
-        stop_words: compared as they are.
-        do_lower_case: kept, and without effect, as in sentence-transformers.
-        ngram_separator: stands between the words of a phrase; None means that there are no phrases.
-        max_ngram_length: most words of a phrase.
+    first; without a separator there are none. A word is looked up as it is, then in lower case, then without the ASCII
+    punctuation around it too. `do_lower_case` is kept, and without effect, as in sentence-transformers.
 
     Raises:
         InputError: an argument of another type.

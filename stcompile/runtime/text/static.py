@@ -13,12 +13,7 @@ from stcompile.runtime.text.base import Feeds, Row, encodings, flat, open_tokeni
 
 
 class StaticText:
-    """Tokenizes, without special tokens and without padding. Safe to use from several threads.
-
-    Args:
-        folder: the artifact's folder.
-        spec: the manifest's description; without `max_seq_length` a text is as long as it is.
-        inputs: names of the graph's inputs; only those are fed.
+    """Tokenizes, without special tokens and without padding; without `max_seq_length` a text is as long as it is.
 
     Raises:
         ArtifactError: this tokenizers release cannot read the tokenizer.
@@ -37,10 +32,6 @@ class StaticText:
         return [Row(np.array(encoding.ids, dtype=np.int32)) for encoding in found]
 
     def collate(self, rows: Sequence[Row], prompt: str | None) -> Feeds:
-        """Joins rows.
-
-        Returns:
-            of `input_ids` `(tokens,)` and `offsets` `(batch,)`, int64, what the graph takes; a row may be empty.
-        """
+        """Joins rows to `input_ids` `(tokens,)` and `offsets` `(batch,)`; a row may be empty."""
         feeds = flat(rows)
         return {name: feeds[name] for name in self._inputs}

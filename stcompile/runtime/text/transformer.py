@@ -19,13 +19,7 @@ _KNOWN_PROMPTS = 128
 
 
 class TransformerText:
-    """Tokenizes and pads. Safe to use from several threads: only a locked, bounded cache ever changes.
-
-    Args:
-        folder: the artifact's folder.
-        spec: the manifest's description of the front end.
-        inputs: names of the graph's inputs; only those are fed.
-    """
+    """Tokenizes and pads. Safe to use from several threads: only a locked, bounded cache ever changes."""
 
     def __init__(self, folder: Path, spec: TextSpec, inputs: Sequence[str]) -> None:
         self._spec = spec
@@ -54,12 +48,7 @@ class TransformerText:
         return rows
 
     def collate(self, rows: Sequence[Row], prompt: str | None) -> Feeds:
-        """Pads rows to the longest.
-
-        Returns:
-            The graph's inputs: `input_ids`, `attention_mask` and `token_type_ids` as int64
-            `(batch, sequence)`, and the scalar `prompt_length`, each only if the graph takes it.
-        """
+        """Pads rows to the longest: `input_ids`, `attention_mask` ... `(batch, sequence)`, and a `prompt_length`."""
         feeds = padded(rows, self._spec, pad_id=self._spec.pad_id)
         if "token_type_ids" in self._inputs:
             types = np.full(feeds["input_ids"].shape, self._spec.pad_type_id, dtype=np.int64)

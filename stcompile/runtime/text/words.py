@@ -21,12 +21,7 @@ _PAD_ID = 0
 
 
 class WordsText:
-    """Splits and pads. Safe to use from several threads: nothing changes after it is made.
-
-    Args:
-        folder: the artifact's folder.
-        spec: the manifest's description; its `tokenizer` is a JSON file that `splitter_from_json` reads.
-        inputs: names of the graph's inputs; only those are fed.
+    """Splits, as the JSON file of its description says that `splitter_from_json` reads, and pads.
 
     Raises:
         ArtifactError: the file is missing or describes no splitter.
@@ -47,12 +42,7 @@ class WordsText:
         return [Row(np.array(self._split(front + text)[:limit], dtype=np.int32)) for text in texts]
 
     def collate(self, rows: Sequence[Row], prompt: str | None) -> Feeds:
-        """Pads rows to the longest.
-
-        Returns:
-            of `input_ids` and `attention_mask`, int64 `(batch, sequence)`, what the graph takes; at least one
-            position and at least `min_seq_length`, also where no row has a word.
-        """
+        """Pads rows to `input_ids` and `attention_mask` `(batch, sequence)`, one position at least."""
         feeds = padded(rows, self._spec, pad_id=_PAD_ID)
         return {name: feeds[name] for name in self._inputs}
 
@@ -61,12 +51,7 @@ class BowText(WordsText):
     """As `WordsText`, without padding: a bag of words needs none."""
 
     def collate(self, rows: Sequence[Row], prompt: str | None) -> Feeds:
-        """Joins rows.
-
-        Returns:
-            of `input_ids` `(tokens,)` and `offsets` `(batch,)`, int64, what the graph takes; both may be of rows
-            without any word.
-        """
+        """Joins rows to `input_ids` `(tokens,)` and `offsets` `(batch,)`; a row may be without any word."""
         feeds = flat(rows)
         return {name: feeds[name] for name in self._inputs}
 

@@ -59,15 +59,8 @@ def plot_frontier(report: TuneReport, path: Path) -> None:
     _describe_axes(axis, report)
     _draw_targets(axis, report, measured)
     line = frontier([item for item in measured.values() if item.batch_invariant])
-    axis.plot(
-        [_loss(item, report) for item in line],
-        [item.texts_per_second for item in line],
-        "--",
-        color=_LINE,
-        linewidth=1,
-        zorder=0,
-        label="frontier",
-    )
+    along = [_loss(item, report) for item in line], [item.texts_per_second for item in line]
+    axis.plot(*along, "--", color=_LINE, linewidth=1, zorder=0, label="frontier")
     axis.legend(fontsize=8, loc="lower right")
     figure.tight_layout()
     _label(axis, canvas.get_renderer(), {name: _place(item, report) for name, item in measured.items()})

@@ -69,18 +69,7 @@ def assembled(
     padding: str,
     distillation: DistillationSummary | None,
 ) -> tuple[Manifest, Compilation]:
-    """The manifest of an artifact that is still to be judged, and what its report is to tell.
-
-    Args:
-        stack: what was compiled.
-        target: what for.
-        provider: the execution provider the graphs are shaped for.
-        texts: the text front end of each route.
-        graphs: the written graphs, in the order of `compiled`.
-        compiled: the routes.
-        padding: how texts may share a run.
-        distillation: what a distilled stack was distilled from.
-    """
+    """The manifest of an artifact that is still to be judged, and what its report is to tell of the compiled routes."""
     graphs = tuple(
         dataclasses.replace(
             graph,

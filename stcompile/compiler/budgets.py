@@ -31,13 +31,9 @@ class AskedBudget:
     pairs: tuple[ScoredPair, ...] | None
 
     def on(self, route: Route, calibration: Calibration | None, prompt: str, texts: Sequence[str] | None) -> Budget:
-        """The budget of one route.
+        """The budget of one route, searched on its calibration texts and on what parity will be judged on.
 
-        Args:
-            route: what tokenizes the texts.
-            calibration: its calibration texts: the budget is searched on them too.
-            prompt: the prompt that plain encode puts in front.
-            texts: what parity will be judged on; None takes the project's.
+        Where `texts` is None those are the project's; scored pairs are read with the prompt of plain encode in front.
         """
         if self.pairs is not None:
             assert self.max_drop is not None

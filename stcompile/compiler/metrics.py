@@ -33,14 +33,10 @@ class Distance:
 
 
 def distance(reference: Matrix, candidate: Matrix) -> Distance:
-    """Compares row by row.
+    """Compares row by row what is `(n, dim)` on both sides.
 
     Equal infinities (max pooling over nothing) count as equal; a NaN, or an infinity on one side only, is an
     error of `BROKEN` and a cosine of -1.
-
-    Args:
-        reference: `(n, dim)`.
-        candidate: `(n, dim)`.
     """
     left, right = reference.astype(np.float64), candidate.astype(np.float64)
     agreed = np.isinf(left) & (left == right)

@@ -52,11 +52,8 @@ def by_length(
 ) -> Iterator[list[int]]:
     """Batches of positions, longest first, so that the batch that needs most memory comes first.
 
-    Args:
-        lengths: tokens of each text.
-        width_of: positions that a text of some length takes in a batch of its own.
-        limits: how large a batch may get.
-        same_length_only: keep texts of different lengths apart, so that none is padded.
+    `width_of` tells the positions that a text of some length takes in a batch of its own. Where only the same length
+    shares a batch, no text is padded.
     """
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     groups = (list(group) for _, group in groupby(order, key=lengths.__getitem__)) if same_length_only else [order]

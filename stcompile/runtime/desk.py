@@ -23,10 +23,7 @@ _ALONE = 4
 class Call:
     """One caller, his texts, and what is there of his answer.
 
-    Args:
-        options: settled ones; calls of equal ones may share a run.
-        texts: his.
-        tokens: an estimate for each of them.
+    Options are settled ones: calls of equal ones may share a run. Tokens are an estimate for each text.
     """
 
     def __init__(self, options: EncodeOptions, texts: list[Any], tokens: Sequence[int]) -> None:

@@ -37,12 +37,7 @@ class Distinct:
         return cls(list(place_of), np.argsort(which, kind="stable"), np.cumsum(np.bincount(which)))
 
     def write(self, rows: Sequence[int], vectors: NDArray[np.generic], result: NDArray[np.generic]) -> int:
-        """Puts the vectors of some of `texts` where the call's texts have theirs.
-
-        Args:
-            rows: positions in `texts`.
-            vectors: of each of them, `(len(rows), dim)`.
-            result: of the whole call, `(n, dim)`.
+        """Puts the vectors of some rows of `texts`, `(len(rows), dim)`, where the call's texts have theirs, `(n, dim)`.
 
         Returns:
             how many texts of the call they stand for.

@@ -106,11 +106,6 @@ def _mixed_keys() -> InputError:
 def windows(items: Iterator[Any], reading: Reading[Any], size: int) -> Iterator[tuple[list[Text], Exception | None]]:
     """Texts, so many at a time, and what then was wrong: with an item, or with going through them.
 
-    Args:
-        items: what to go through.
-        reading: reads them.
-        size: texts of a window.
-
     Yields:
         the texts of a window, and None; at the end its error, after which there is nothing more.
     """

@@ -54,15 +54,9 @@ class Origin:
 
 
 class Opened:
-    """The routes of an artifact. A forked child opens its own when it first uses them.
+    """The routes of an artifact. A forked child opens its own, from where it came, when it first uses them.
 
     What it inherited is never used and never freed: the threads of those engines are not there.
-
-    Args:
-        artifact: what is opened.
-        origin: where it can be opened again.
-        device: where it runs.
-        threads: engine threads.
 
     Raises:
         ArtifactError, ProviderError, MissingExtraError: as `stcompile.load`.
@@ -79,10 +73,7 @@ class Opened:
         _all.add(self)
 
     def routes(self, *, single_threaded: bool) -> Routes:
-        """Route name to what runs it.
-
-        Args:
-            single_threaded: for callers that bring threads of their own, see `OpenRoute.single_threaded`.
+        """Route name to what runs it; single-threaded, what `OpenRoute.single_threaded` gives.
 
         Raises:
             StcompileError: it is closed.

@@ -43,10 +43,7 @@ class EncodeOptions:
     def settled(self, manifest: Manifest, here: Device, role: str | None = None) -> EncodeOptions:
         """The same with every default filled in, so that equal ones mean the same; settling them again changes nothing.
 
-        Args:
-            manifest: of the model that is asked.
-            here: where its encoder computes.
-            role: `query` or `document`, where one of those methods is asked.
+        `here` is where the encoder computes; the role is `query` or `document`, where one of those methods is asked.
 
         Raises:
             InputError: one is wrong, or asks for what a compiled model does not do.

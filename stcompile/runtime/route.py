@@ -70,14 +70,7 @@ class Counted:
 
 
 class OpenRoute:
-    """Runs the graph of one route; safe to use from several threads at once.
-
-    Args:
-        folder: the artifact.
-        manifest: the artifact's.
-        graph: which of its graphs.
-        device: where it runs.
-        threads: engine threads.
+    """Runs one graph of an artifact on a device; safe to use from several threads at once.
 
     Raises:
         ArtifactError, ProviderError, MissingExtraError: as `stcompile.load`.

@@ -17,12 +17,7 @@ _PACKAGES = ("sentence_transformers.sentence_transformer.modules", "sentence_tra
 
 
 def type_paths(name: str, file: str) -> tuple[str, ...]:
-    """What modules.json of any generation calls a class.
-
-    Args:
-        name: the class.
-        file: the Python module it is in since sentence-transformers 5.4.
-    """
+    """What modules.json of any generation calls a class that is in that Python module since 5.4."""
     return (
         f"{OLD_PACKAGE}.{name}",
         f"{OLD_PACKAGE}.{name}.{name}",

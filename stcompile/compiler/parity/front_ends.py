@@ -27,14 +27,8 @@ def check_front_ends(
 ) -> None:
     """Compares the inputs of each route's graph, before minutes of work are put into it.
 
-    The texts are those of parity, and every special token quoted in one: what a tokenizer does with these at call time
-    is in no file of the `tokenizers` library.
-
-    Args:
-        routes: route name to route.
-        specs: route name to what `front_ends` says of it.
-        files: file name to content.
-        prompts: prompt name to text; each is put in front of some texts.
+    The texts are those of parity, some with each prompt, and every special token quoted in one: what a tokenizer does
+    with these at call time is in no file of the `tokenizers` library. `specs` and `files` are what `front_ends` gives.
 
     Raises:
         UnsupportedError: they differ for some text.

@@ -43,13 +43,7 @@ _BUDGET = 4e10
 
 
 def judge_half(graph: ir.Model, route: Route, tolerance: Tolerance, name: str) -> str:
-    """Runs a traced graph in float16 on a few texts, and compares it with torch.
-
-    Args:
-        graph: as traced, in float32; it is used up.
-        route: what it was traced from.
-        tolerance: how far from torch its vectors may be.
-        name: what to call the model in an error.
+    """Runs a traced float32 graph, which is used up, in float16 on a few texts, and compares it with torch.
 
     Returns:
         what was found, as a sentence for the report; also where the evaluator cannot run the graph.

@@ -51,13 +51,7 @@ Answers = dict[str, Matrix]
 
 
 class Plan:
-    """What to run of one route.
-
-    Args:
-        artifact: what is judged.
-        graph: the route's graph.
-        texts: what to encode; long ones are added.
-        label: tells its runs from those of other routes.
+    """What to run of one route: the texts, long ones besides, in runs that `label` tells from those of other routes.
 
     Raises:
         InputError: its tokenizer cannot read a text.

@@ -14,10 +14,7 @@ from stcompile.compiler.stack.module_stack import ModuleStack
 class Quality:
     """Measures a model before it is distilled, and what it was distilled into after.
 
-    Args:
-        teacher: the model.
-        pairs: scored pairs of texts; None takes the project's probe texts, and how far the two models agree on
-            each text's nearest.
+    Without scored pairs, on the project's probe texts: how far the two models agree on each text's nearest.
 
     Raises:
         InputError: a pair is not two texts and a number.

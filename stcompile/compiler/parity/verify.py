@@ -129,11 +129,7 @@ def _budget_of(report: Report, min_cosine: float | None) -> tuple[float | None, 
 class Proof:
     """An artifact beside the model it was compiled from; the stack is no longer needed once this is made.
 
-    Args:
-        artifact: what is judged.
-        stack: what was traced.
-        source: the model as the user named it.
-        texts: what to encode; None takes the project's probe texts.
+    It is judged on some texts; None takes the project's probe texts.
 
     Raises:
         ModelFolderError: the artifact was compiled from another model.
@@ -168,12 +164,7 @@ class Proof:
             self._own.append(plan.own_answers(route))
 
     def judge(self, tolerance: Tolerance, device: str) -> ParityReport:
-        """Encodes with both and compares.
-
-        Args:
-            tolerance: what is allowed.
-            device: where the artifact runs.
-        """
+        """Encodes with both, the artifact on a device, and compares by what is allowed."""
         # The network that was traced is part of circles: without this it lies beside the reference's own.
         gc.collect()
         reference = open_reference(self._source, distilled=self._scratch is not None)

@@ -113,12 +113,7 @@ PIPELINES: Mapping[str, tuple[GraphPass, ...]] = MappingProxyType(
 
 
 def pipeline_for(provider: str, *, openvino: bool = False, packed: bool = False) -> tuple[GraphPass, ...]:
-    """The passes for `cpu` or `cuda`, or for OpenVINO, in order.
-
-    Args:
-        provider: `cpu` or `cuda`.
-        openvino: for OpenVINO, whatever the provider.
-        packed: for `cuda`, leave padding out.
+    """The passes for `cpu` or `cuda`, the latter also packed, or for OpenVINO whatever the provider, in order.
 
     Raises:
         ProviderError: there is no such provider, or packed is for another one.
@@ -133,13 +128,7 @@ def pipeline_for(provider: str, *, openvino: bool = False, packed: bool = False)
 
 
 def final_passes(provider: str, longest: int | None, *, openvino: bool = False) -> tuple[GraphPass, ...]:
-    """The passes behind the precision recipe.
-
-    Args:
-        provider: `cpu` or `cuda`.
-        longest: most positions that a text may have; None where there is no limit.
-        openvino: for OpenVINO, whatever the provider.
-    """
+    """The passes behind the precision recipe; no text has more positions than `longest`, None for no limit."""
     # Recipes look for the attention that it hides. OpenVINO and GPUs have kernels that never hold all scores: measured
     # with OpenVINO, the peak of 8,192 tokens is that of sentence-transformers.
     return () if openvino or provider != "cpu" else (BlockAttention(longest),)

@@ -51,12 +51,8 @@ def bias(graph: ir.Graph, match: Attention, made: dict[tuple[object, ...], ir.Va
     """One (batch or 1, heads or 1, queries, keys) value of all that is added to the scores, or None.
 
     Both fused operators want the queries' axis at full length, so a (batch, 1, 1, keys) mask is repeated
-    over the queries here. What must be computed for that stands before `match.merge`.
-
-    Args:
-        graph: the graph of the match.
-        match: the attention.
-        made: what earlier matches of this graph computed, so that layers share it; empty at the first.
+    over the queries here. What must be computed for that stands before `match.merge`, and is kept in `made`, so that
+    the layers of a graph share it.
     """
     if not match.addends:
         return None

@@ -41,11 +41,7 @@ Need = Rows | Whole | TargetShape
 
 
 def needs(node: ir.Node, axis: int) -> list[Need]:
-    """What a node needs of each input for some rows of its output.
-
-    Args:
-        node: the node; its first output counts.
-        axis: the axis of the output that the rows lie along.
+    """What a node needs of each input for some rows, which lie along `axis`, of its first output.
 
     Raises:
         NoMatch: the operator is not known to make these rows apart from the others.

@@ -123,14 +123,7 @@ def rewritten(model: ir.Model, op_type: str, rewrite: Callable[[ir.Graph, ir.Nod
 
 
 def finish(model: ir.Model, rewrites: int, refusals: Iterable[str], absent: str) -> PassResult:
-    """Remove what the rewrites left unused and report.
-
-    Args:
-        model: the model that was rewritten in place.
-        rewrites: how many times.
-        refusals: the sentences met, with repeats.
-        absent: the sentence for a graph where the pattern neither held nor nearly held.
-    """
+    """Removes what the rewrites left unused, and reports: `absent` where the pattern neither held nor nearly held."""
     if rewrites:
         RemoveUnusedNodesPass()(model)
     said = tuple(dict.fromkeys(refusals))

@@ -28,10 +28,8 @@ def is_constant_row(value: ir.Value | None) -> bool:
 def is_token_wise(node: ir.Node, tokens: Tokens, is_row: IsRow = is_constant_row) -> bool:
     """Whether each token's row of the outputs is made of the same token's rows of the inputs, and of constants.
 
-    Args:
-        node: the node.
-        tokens: values with a row for each token, `(batch, sequence, width)`.
-        is_row: whether a value is the same for every token.
+    `tokens` are the values with a row for each token, `(batch, sequence, width)`; `is_row` tells those that are the
+    same for every token.
     """
     rule = _RULES.get((node.domain, node.op_type))
     return rule is not None and any(value in tokens for value in node.inputs) and rule(node, tokens, is_row)

@@ -34,15 +34,9 @@ def smoothed_input(graph: ir.Graph, plan: LayerPlan) -> ir.Value:
 def token_scales(
     graph: ir.Graph, before: ir.Node, levels: PerToken, rows: ir.Value, name: str, *, keep_axis: bool
 ) -> ir.Value:
-    """One scale a row, as `PerToken.scales` computes it.
+    """One scale for each of some rows `(..., in)`, as `PerToken.scales` computes it: `(..., 1)`, or `(...)` without it.
 
-    Args:
-        graph: where to write.
-        before: the node to write in front of.
-        levels: what the rows become.
-        rows: what is quantized, `(..., in)`.
-        name: what the nodes' names begin with.
-        keep_axis: whether the result is `(..., 1)` rather than `(...)`.
+    The nodes stand before another one, and their names begin with `name`.
     """
     zero_point, least = levels.zero_point, levels.smallest_scale
     axis, flat = integers(graph, "last_axis", [-1]), {"keepdims": int(keep_axis)}

@@ -73,18 +73,10 @@ def search(
     apply: Apply,
     tell: Callable[[str], None],
 ) -> tuple[list[Candidate], BudgetSummary]:
-    """The cheapest plan within the budget.
+    """The cheapest plan within the budget: one candidate for each layer, and what they reach.
 
-    Args:
-        model: the float32 graph; it is left as it was.
-        options: what each of its layers may be.
-        budget: what to keep.
-        calibration: the texts a layer's own cost is measured on.
-        apply: rewrites a copy of the graph.
-        tell: told of progress.
-
-    Returns:
-        one candidate for each layer, and what they reach.
+    Options are of each layer; `apply` rewrites a copy of the graph, which is left as it was; what a layer costs by
+    itself is measured on calibration texts.
 
     Raises:
         BudgetError: not even the most precise options are within it.

@@ -78,13 +78,7 @@ class Batch:
 
 
 class Calibration:
-    """A calibration set as the inputs of one route's graph.
-
-    Args:
-        chosen: the texts.
-        route: the route that reads them.
-        prompts: the model's prompts: the texts take turns with them, and with none.
-    """
+    """A set's texts as the inputs of one route's graph; they take turns with the model's prompts, and with none."""
 
     def __init__(self, chosen: CalibrationSet, route: Route, prompts: Sequence[str] = ()) -> None:
         own = route.front.probe_texts() if chosen.is_default else []
@@ -115,13 +109,7 @@ class Calibration:
 
 
 def unpadded(route: Route, texts: Sequence[str], prompts: Sequence[str]) -> Iterator[Batch]:
-    """Texts in batches of equal length, each at its natural one.
-
-    Args:
-        route: what tokenizes them.
-        texts: any number of texts.
-        prompts: the prompt in front of each.
-    """
+    """Texts, each with a prompt in front, in batches of equal length, each at its natural one."""
     alike: dict[tuple[object, ...], list[tuple[int, Feeds]]] = {}
     for index, (text, prompt) in enumerate(zip(texts, prompts, strict=True)):
         feeds = route.feeds([text], prompt)

@@ -43,12 +43,7 @@ _OUTLIER_ERROR = 0.2
 
 
 def options_of(layer: Layer, seen: Recording, table: Table) -> tuple[Candidate, ...]:
-    """What one layer may become.
-
-    Args:
-        layer: the layer.
-        seen: what it read on the calibration texts; its rows are let go when this returns.
-        table: what is tried.
+    """What a table makes of one layer, by what it read on the calibration texts; those rows are let go in the end.
 
     Returns:
         the cheapest first, each nearer to float32 than the one before, and float32 last; float32 alone where

@@ -74,10 +74,7 @@ class LayerPlan:
 def planned(layer: Layer, chosen: Candidate, seen: Recording | None = None) -> LayerPlan:
     """Rounds a layer's weights; its recorded rows are in memory until that is done.
 
-    Args:
-        layer: the layer.
-        chosen: what it is computed as.
-        seen: what it read on the calibration texts: rounding compensates on it. None rounds to the nearest level.
+    Rounding compensates on what the layer read on the calibration texts; without that it is to the nearest level.
     """
     if chosen.scheme == FLOAT32:
         return LayerPlan(layer, chosen)
@@ -107,10 +104,6 @@ class Plans:
     """Plans for one graph and its copies: weights are rounded when a candidate is first written, and only then.
 
     Without a budget those are the chosen ones alone; a search for one writes graphs with several of a layer's options.
-
-    Args:
-        layers: of the graph.
-        seen: what each of them read on the calibration texts.
     """
 
     def __init__(self, layers: Sequence[Layer], seen: Sequence[Recording]) -> None:
@@ -139,17 +132,7 @@ def summarized(
     calibration: CalibrationSummary | None = None,
     budget: BudgetSummary | None = None,
 ) -> QuantizationSummary:
-    """The summary of one graph.
-
-    Args:
-        scheme: the recipe's name.
-        model: the finished graph.
-        plans: how its layers were computed.
-        tables: embedding tables that became 8 bits.
-        route: its route.
-        calibration: the texts the plans rest on.
-        budget: the accuracy that was asked for and reached.
-    """
+    """The summary of a finished graph, in which so many tables became 8 bits, by the plans of its layers."""
     counts = {kind: sum(node.op_type == kind for node in model.graph) for kind in _KEPT}
     kept = [f"{counts[kind]} {reason}" for kind, reason in _KEPT.items() if counts[kind]]
     exact = Counter[str]()

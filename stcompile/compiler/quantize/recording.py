@@ -51,16 +51,10 @@ class Recording:
 
 
 def record(model: ir.Model, values: Sequence[ir.Value], batches: Sequence[Batch], folder: Path) -> list[Recording]:
-    """Runs the graph and keeps what the layers read.
+    """Runs a float32 graph on the calibration texts, and keeps of each tensor, `(..., width)`, what layers read of it.
 
-    Args:
-        model: a float32 graph; it is left as it was.
-        values: tensors of the graph, `(..., width)`.
-        batches: the calibration texts.
-        folder: where the rows are kept: those of all layers together are larger than the model.
-
-    Returns:
-        one recording per tensor, in their order.
+    The rows are in files of the folder: those of all layers together are larger than the model. The graph is left as
+    it was.
     """
     names = [str(value.name) for value in values]
     texts = sum(len(batch.rows) for batch in batches)
@@ -129,12 +123,7 @@ class _Outputs:
 
 
 class _Sample:
-    """Rows of one tensor as they come by.
-
-    Args:
-        file: where they go.
-        alike: whether they are the same however many texts a run has.
-    """
+    """Rows of one tensor as they come by; where they are `alike`, they are the same however many texts a run has."""
 
     def __init__(self, file: Path, alike: bool) -> None:
         file.write_bytes(b"")
@@ -144,13 +133,9 @@ class _Sample:
         self._high: Array | None = None
 
     def add(self, rows: Array, part: slice, texts: int, all_texts: int) -> None:
-        """Takes the share of the sample that belongs to `texts` of `all_texts` texts, evenly spread.
+        """Takes the share of the sample, evenly spread, that belongs to a batch of `texts` of `all_texts` texts.
 
-        Args:
-            rows: of a run, `(n, width)`.
-            part: which of the batch's texts ran.
-            texts: of the batch.
-            all_texts: of all batches.
+        The rows, `(n, width)`, are of a run with a part of the batch's texts.
         """
         low, high = rows.min(axis=0), rows.max(axis=0)
         self._low = low if self._low is None else np.minimum(self._low, low)

@@ -21,11 +21,7 @@ _NOT_TRUSTED = "which runs only when it is trusted: pass --trust-remote-code (tr
 
 
 class EntryReader:
-    """Reads the modules of a folder.
-
-    Args:
-        folder: the model.
-        trust_remote_code: take modules whose code comes with the model.
+    """Reads the modules of a folder; those whose code comes with the model only if it is trusted.
 
     Attributes:
         reasons: everything found that cannot be compiled, each with its remedy.

@@ -26,13 +26,9 @@ _OF_ENCODE = frozenset(
 
 
 def keywords_of(row: dict[str, Any], kind: ModuleType, label: str, reasons: list[str]) -> tuple[str, ...]:
-    """The keywords that a module may be called with and that may change what it makes.
+    """The keywords that a row of modules.json calls a module with, and that may change what it makes.
 
-    Args:
-        row: the module's row of modules.json.
-        kind: its type.
-        label: what to call it in a reason.
-        reasons: what is wrong is added here.
+    What is wrong is added to the reasons.
 
     Returns:
         names besides `task` too: whether a network looks at these is seen when it is loaded.

@@ -116,12 +116,7 @@ class Route(nn.Module):
         return np.stack(rows)
 
     def feeds(self, texts: Sequence[Text], prompt: str | None = None) -> dict[str, NDArray[np.int64]]:
-        """The graph's inputs for one batch of texts, as the runtime makes them: `input_names` to int64 arrays.
-
-        Args:
-            texts: at least one.
-            prompt: text in front of each.
-        """
+        """The graph's inputs for one batch of texts, as the runtime makes them: `input_names` to int64 arrays."""
         features = self._features(texts, prompt)
         return {name: features[name].numpy().astype(np.int64, copy=False) for name in self.input_names}
 
@@ -159,11 +154,7 @@ class Route(nn.Module):
 
 
 def front_ends(routes: Mapping[str, Route], *, length_multiple: int = 1) -> tuple[dict[str, TextSpec], dict[str, str]]:
-    """What turns strings into the inputs of each route's graph.
-
-    Args:
-        routes: route name to route.
-        length_multiple: what the engine wants the length of a padded row to be a multiple of.
+    """What turns strings into the inputs of each route's graph; an engine may want rows of a multiple of positions.
 
     Returns:
         route name to the manifest's description, and file name to content; equal contents are one file.

@@ -20,11 +20,7 @@ class Settings:
 
 
 def settings_of(stored: dict[str, Any], reasons: list[str]) -> Settings:
-    """Checks the content of the file, whose every key may be absent.
-
-    Args:
-        stored: the content.
-        reasons: what cannot be compiled is added here.
+    """Checks the content of the file, whose every key may be absent. What cannot be compiled is added to the reasons.
 
     Raises:
         ModelFolderError: the prompts are no texts by name.

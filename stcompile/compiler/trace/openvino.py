@@ -19,16 +19,13 @@ from stcompile.runtime.engines.openvino import import_openvino
 def write_openvino_graphs(
     models: Mapping[str, ir.Model], folder: Path, *, half_weights: bool, name: str
 ) -> tuple[GraphSpec, ...]:
-    """Writes the graph of each route into `folder` as `.xml` and `.bin`, and describes it.
+    """Writes the finished graph of each route into an existing folder as `.xml` and `.bin`.
 
-    Args:
-        models: route name to its finished graph.
-        folder: an existing folder.
-        half_weights: store float32 weights as float16; they are computed with in float32.
-        name: what to call the model in an error.
+    Each has weights of its own: the format cannot share them. Half weights are stored as float16 and computed with in
+    float32.
 
     Returns:
-        the manifest's descriptions, in order. Each graph has weights of its own: the format cannot share them.
+        the manifest's descriptions, in order.
 
     Raises:
         UnsupportedError: OpenVINO cannot read the graph.

@@ -27,12 +27,7 @@ _OTHERWISE = "does something that it does not know"
 
 
 def why_not_traced(route: Route, error: BaseException) -> str:
-    """The reason and its remedy, as the end of "... cannot be compiled: ".
-
-    Args:
-        route: what was to be traced.
-        error: what the exporter raised.
-    """
+    """The reason and its remedy, as the end of "... cannot be compiled: "."""
     words = "\n".join(str(item) for item in _chain(error))
     reason = next(
         (text.format(**found.groupdict()) for pattern, text in _KINDS if (found := re.search(pattern, words))),

@@ -29,14 +29,10 @@ _PRODUCER = "stcompile"
 
 
 def write_graphs(models: Mapping[str, ir.Model], folder: Path) -> tuple[GraphSpec, ...]:
-    """Writes the graph of each route into `folder` and describes it.
-
-    Args:
-        models: route name to its finished graph.
-        folder: an existing folder.
+    """Writes the finished graph of each route into an existing folder; equal weights of several graphs are stored once.
 
     Returns:
-        the manifest's descriptions, in order. Equal weights of several graphs are stored once.
+        the manifest's descriptions, in order.
     """
     if len(models) == 1:
         ((route, model),) = models.items()

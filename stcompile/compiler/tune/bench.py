@@ -64,11 +64,6 @@ def interleave(
 
     One untimed run of each comes first; the order rotates from round to round.
 
-    Args:
-        contenders: name to what is timed.
-        rounds: timed runs of each.
-        tell: told of each round.
-
     Returns:
         name to its seconds, one of each clock for every round.
     """

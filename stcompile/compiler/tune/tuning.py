@@ -224,12 +224,8 @@ def tune_model(
 def recommend(measured: Mapping[str, Measurement], max_drop: float) -> Recommendation:
     """The fastest target within the drop whose vectors do not depend on the batch; of equally fast ones the nearest.
 
-    Args:
-        measured: name to measurement, the baseline among them.
-        max_drop: the largest drop that is allowed.
-
     Raises:
-        InputError: none is within the drop, not even the baseline.
+        InputError: none is within the drop, not even the baseline, which is among what was measured.
     """
     fit = {name: item for name, item in measured.items() if item.batch_invariant and item.drop <= max_drop}
     if not fit:
@@ -276,12 +272,7 @@ def _reason(item: Measurement, winner: str, best: Measurement, max_drop: float, 
 
 
 class _Loss:
-    """What a target loses, measured against the baseline.
-
-    Args:
-        baseline: the exact one.
-        texts: whose vectors are compared.
-        pairs: what the drop is measured on; None measures it on the texts.
+    """What a target loses against the exact baseline, on texts and, for the drop, on scored pairs if there are any.
 
     Raises:
         InputError: the model cannot encode the texts, or does not rank the pairs by their scores at all.

@@ -29,15 +29,7 @@ class Engine(Protocol):
 def open_engine(
     folder: Path, graph: GraphSpec, manifest: Manifest, device: Device, threads: int, concurrent_runs: int = 1
 ) -> Engine:
-    """The engine that runs `graph` on `device`.
-
-    Args:
-        folder: the artifact.
-        graph: which of its graphs.
-        manifest: the artifact's.
-        device: where.
-        threads: of all runs together.
-        concurrent_runs: how many callers run at once; they share the threads evenly.
+    """The engine that runs a graph of an artifact on a device. So many callers at once share its threads evenly.
 
     Raises:
         ProviderError: it cannot run there.

@@ -29,12 +29,7 @@ _MAY_STAY = _OF_SHAPES | {"MemcpyFromHost", "MemcpyToHost"}
 
 
 class CudaEngine:
-    """One ONNX Runtime session on a GPU.
-
-    Args:
-        graph: the `.onnx` file.
-        device: which GPU.
-        optimization_level: what the engine may rewrite at load: `disabled` or `basic`.
+    """One ONNX Runtime session on a GPU, opened at the level `disabled` or `basic`.
 
     Raises:
         ProviderError: this onnxruntime has no CUDA, it could not be started, there is no such GPU, or a part of the

@@ -52,13 +52,7 @@ class TextFrontEnd(Protocol):
         ...
 
     def tokenize(self, texts: Sequence[Any], prompt: str | None, *, on_pool: bool = False) -> list[Row]:
-        """One row per text, truncated and not padded, the prompt in front.
-
-        Args:
-            texts: what to tokenize.
-            prompt: the text in front of each, or None.
-            on_pool: whether threads may be started for it.
-        """
+        """One row per text, truncated and not padded, the prompt in front; threads may be started only `on_pool`."""
         ...
 
     def collate(self, rows: Sequence[Row], prompt: str | None) -> Feeds:
@@ -91,12 +85,8 @@ def encodings(
 ) -> Iterator[Encoding]:
     """What the tokenizer makes of each text or pair of texts.
 
-    Args:
-        tokenizer: reads them.
-        texts: what to tokenize.
-        add_special_tokens: whether it adds those of the model.
-        on_pool: whether much text may go to the tokenizer's thread pool. It has one for the whole process, of as many
-            threads as there are CPUs, and takes it for a batch of a single text too.
+    Much text may go to its thread pool where that is said. It has one for the whole process, of as many threads as
+    there are CPUs, and takes it for a batch of a single text too.
     """
     for chunk in chunks(texts):
         if on_pool and sum(map(_chars, chunk)) >= _POOL_CHARS:
@@ -108,12 +98,9 @@ def encodings(
 
 
 def padded(rows: Sequence[Row], spec: TextSpec, *, pad_id: int) -> Feeds:
-    """Rows as `input_ids` and `attention_mask`, int64 `(batch, sequence)`, as wide as the longest row or the spec asks.
+    """Rows as `input_ids` and `attention_mask`, int64 `(batch, sequence)`, padded on the side that the spec says.
 
-    Args:
-        rows: tokenized texts.
-        spec: on which side the padding goes, how few positions there may be, and of what they are a multiple.
-        pad_id: token id of padded positions.
+    They are as wide as the longest row, or wider where the spec asks for more positions or for a multiple of some.
     """
     side, width = spec.padding_side, width_of(max(map(len, rows), default=0), spec)
     ids = np.full((len(rows), width), pad_id, dtype=np.int64)

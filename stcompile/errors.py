@@ -44,6 +44,11 @@ def about(model: str) -> Iterator[None]:
         raise UnsupportedError(model, *error.reasons) from error
 
 
+def one_line(error: BaseException, most: int | None = 300) -> str:
+    """What an error that is not ours says, on one line of so many characters at most."""
+    return " ".join(str(error).split())[:most]
+
+
 class TargetError(StcompileError, ValueError):
     """The target's name is unknown, or this machine cannot run it."""
 

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from stcompile.errors import ModelFolderError
+from stcompile.errors import ModelFolderError, one_line
 from stcompile.extras import require
 from stcompile.runtime.arguments import local_path
 
@@ -52,7 +52,7 @@ def download(
             # A hub that could not answer may still have the first: the second would be another model.
             if not isinstance(error, (hub.errors.RepositoryNotFoundError, hub.errors.OfflineModeIsEnabled)):
                 break
-    reason = " ".join(str(errors[0]).split()).partition(". ")[0][:200]
+    reason = one_line(errors[0], None).partition(". ")[0][:200]
     raise ModelFolderError(
         f"there is no folder {model}, and the hub did not deliver a model of that name ({reason}): check the "
         "spelling, or pass the path of a downloaded folder"

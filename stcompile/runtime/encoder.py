@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from stcompile.artifact import Artifact, open_artifact
 from stcompile.artifact.manifest import SENTENCE, TOKENS
-from stcompile.errors import InputError, StcompileError
+from stcompile.errors import InputError, StcompileError, one_line
 from stcompile.runtime import batching, postprocess
 from stcompile.runtime.arguments import check_threads, local_path
 from stcompile.runtime.cpus import available_cpus
@@ -390,8 +390,9 @@ def _vectors(name: str, vectors: Vectors) -> NDArray[np.float32]:
         rows = [np.asarray(row) for row in vectors] if isinstance(vectors, (list, tuple)) else vectors
         array = np.asarray(rows, dtype=np.float32)
     except (TypeError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{name} takes vectors (dim,) or matrices (n, dim) that numpy can read ({reason})") from error
+        raise InputError(
+            f"{name} takes vectors (dim,) or matrices (n, dim) that numpy can read ({one_line(error, 200)})"
+        ) from error
     if array.ndim not in (1, 2):
         raise InputError(f"{name} takes vectors (dim,) or matrices (n, dim), got shape {array.shape}")
     return array

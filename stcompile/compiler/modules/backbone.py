@@ -13,7 +13,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from stcompile.errors import ModelFolderError, UnsupportedError
+from stcompile.errors import ModelFolderError, UnsupportedError, one_line
 
 # model_type -> where the encoder-only class lives: of these encoder-decoder families sentence-transformers
 # loads the encoder alone (module-stack spec, section 4.2).
@@ -64,7 +64,7 @@ def load_config(source: str, *, trust_remote_code: bool, **options: Any) -> Pret
     try:
         return AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code, **_without_ours(options))
     except (ValueError, KeyError) as error:
-        text = " ".join(str(error).split())
+        text = one_line(error, None)
         if "trust_remote_code" in text:
             raise UnsupportedError(
                 source, "its network runs code from the folder: pass trust_remote_code=True if you trust it"
@@ -149,4 +149,4 @@ def _without_ours(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _first_sentence(error: BaseException) -> str:
-    return " ".join(str(error).split()).partition(". ")[0][:300]
+    return one_line(error, None).partition(". ")[0][:300]

@@ -17,7 +17,7 @@ from jinja2 import meta
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
 from stcompile.artifact.manifest import ChatTemplate
-from stcompile.errors import UnsupportedError
+from stcompile.errors import UnsupportedError, one_line
 
 _PROBES = ("", " ", "x", "  spaced  ", "two\nlines\n", "<b>&amp;</b> {{ braces }}", "é中🙂", "a" * 300)
 _SYSTEM, _USER = "\ue000system\ue000", "\ue001user\ue001"
@@ -80,7 +80,7 @@ class ChatRenderer:
             reason = f"its chat template takes more than {_MOST_LINES:,} steps to render a short text"
             raise _unsupported(f"{reason}: take its loops out, or {_REMEDY}") from error
         except Exception as error:  # jinja2's TemplateError, transformers' ValueError, or what an expression meets
-            detail = " ".join(str(error).split())[:300]
+            detail = one_line(error)
             if prompt:
                 reason = (
                     f"its chat template fails to render a prompt as a system message ({detail}), which is how "

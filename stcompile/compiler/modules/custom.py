@@ -12,7 +12,7 @@ from transformers.dynamic_module_utils import get_class_from_dynamic_module
 from typing_extensions import Self
 
 from stcompile.compiler.modules.base import Features, Module, SavedModule, named_tasks
-from stcompile.errors import InputError, UnsupportedError
+from stcompile.errors import InputError, UnsupportedError, one_line
 
 
 class CustomModule(Module):
@@ -43,10 +43,9 @@ class CustomModule(Module):
         try:
             inner = _load(saved.live.get(saved.entry.type_path.rpartition(".")[2]) or _class(saved), saved)
         except Exception as error:  # it is somebody else's code
-            detail = " ".join(str(error).split())[:300]
             raise UnsupportedError(
                 saved.model,
-                f"its custom module {saved.entry.type_path} fails to load ({type(error).__name__}: {detail})",
+                f"its custom module {saved.entry.type_path} fails to load ({type(error).__name__}: {one_line(error)})",
             ) from error
         if not isinstance(inner, nn.Module):
             raise UnsupportedError(saved.model, f"its custom module {saved.entry.type_path} is not a torch.nn.Module")

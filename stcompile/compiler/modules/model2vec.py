@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stcompile.compiler import hub
 from stcompile.compiler.modules.tables import as_table
-from stcompile.errors import InputError
+from stcompile.errors import InputError, one_line
 from stcompile.extras import require
 from stcompile.runtime.arguments import local_path
 
@@ -98,8 +98,7 @@ def distill(model_name: str, given: Mapping[str, Any], defaults: Mapping[str, An
     try:
         model = library.distill(model_name, **arguments)
     except Exception as error:  # of model2vec, transformers or scikit-learn
-        detail = " ".join(str(error).split())[:300]
-        raise InputError(f"model2vec cannot distill {model_name} ({detail})") from error
+        raise InputError(f"model2vec cannot distill {model_name} ({one_line(error)})") from error
     return model.tokenizer, table_of(model)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stcompile.errors import UnsupportedError
+from stcompile.errors import UnsupportedError, one_line
 
 IDS, MASK, TYPES = "input_ids", "attention_mask", "token_type_ids"
 
@@ -151,7 +151,7 @@ class NetworkInputs:
         except IndexError:
             return True
         except Exception as error:  # it is somebody else's code
-            detail = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            detail = f"{type(error).__name__}: {one_line(error, 200)}"
             reason = f"its network fails on {' and '.join(self.names)}, which its tokenizer makes ({detail})"
             raise UnsupportedError(self._network.config.model_type, self.wanting(error) or reason) from error
         return not _same(plain, other)
@@ -177,8 +177,7 @@ def _made(tokenizer: PreTrainedTokenizerBase, source: str, **options: bool) -> M
     try:
         return dict(tokenizer(["a"], padding=True, return_tensors="pt", **options))
     except Exception as error:  # of tokenizers, which raises bare Exception
-        detail = " ".join(str(error).split())[:300]
-        raise UnsupportedError(source, f"its tokenizer fails on a text ({detail}): repair it") from error
+        raise UnsupportedError(source, f"its tokenizer fails on a text ({one_line(error)}): repair it") from error
 
 
 def _largest_id(tokenizer: PreTrainedTokenizerBase) -> int:

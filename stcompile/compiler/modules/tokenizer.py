@@ -8,7 +8,7 @@ from typing import Any
 from tokenizers import normalizers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from stcompile.errors import MissingExtraError, ModelFolderError, UnsupportedError
+from stcompile.errors import MissingExtraError, ModelFolderError, UnsupportedError, one_line
 
 # What transformers reads other tokenizers than tokenizer.json with, in the order in which it tries: package to module.
 _READERS = {"sentencepiece": "sentencepiece", "protobuf": "google", "tiktoken": "tiktoken"}
@@ -42,10 +42,9 @@ def load_tokenizer(
                 f"the tokenizer in {source} has no tokenizer.json, and transformers reads what it has with {package}, "
                 f"which is not installed: pip install {package}"
             ) from error
-        detail = " ".join(str(error).split())[:300]
         raise ModelFolderError(
-            f"the tokenizer in {source} cannot be loaded ({detail}): copy the model again, or install the transformers "
-            "release that saved it"
+            f"the tokenizer in {source} cannot be loaded ({one_line(error)}): copy the model again, or install the "
+            "transformers release that saved it"
         ) from error
     reasons = []
     if not tokenizer.is_fast:

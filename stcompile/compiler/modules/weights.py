@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from stcompile.errors import ModelFolderError
+from stcompile.errors import ModelFolderError, one_line
 
 
 def read_weights(folder: Path, module: nn.Module) -> None:
@@ -21,8 +21,9 @@ def read_weights(folder: Path, module: nn.Module) -> None:
     try:
         module.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     except RuntimeError as error:
-        detail = " ".join(str(error).split())
-        raise ModelFolderError(f"the weights in {folder} do not fit its configuration: {detail}") from error
+        raise ModelFolderError(
+            f"the weights in {folder} do not fit its configuration: {one_line(error, None)}"
+        ) from error
 
 
 def _by_name(state: object) -> dict[str, Tensor]:

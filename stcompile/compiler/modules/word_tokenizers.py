@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from stcompile.compiler.modules.backbone import quiet_transformers
 from stcompile.compiler.modules.stop_words import ENGLISH_STOP_WORDS
-from stcompile.errors import InputError, ModelFolderError, UnsupportedError
+from stcompile.errors import InputError, ModelFolderError, UnsupportedError, one_line
 from stcompile.runtime.text.splitters import PhraseSplitter, Splitter, TokenizerSplitter, WhitespaceSplitter
 
 _OLD = "sentence_transformers.models.tokenizer"
@@ -218,9 +218,8 @@ class TransformersTokenizerWrapper(WordTokenizer):
                 options = {"use_fast": True, "local_files_only": True, "trust_remote_code": False}
                 return cls(AutoTokenizer.from_pretrained(folder, **options))
         except Exception as error:  # transformers and tokenizers raise whatever they meet
-            detail = " ".join(str(error).split())[:300]
             raise ModelFolderError(
-                f"the tokenizer in {folder} cannot be loaded ({detail}): copy the model again"
+                f"the tokenizer in {folder} cannot be loaded ({one_line(error)}): copy the model again"
             ) from error
 
 

@@ -27,7 +27,7 @@ from stcompile.compiler.passes import CleanGraph, run_pipeline
 from stcompile.compiler.quantize.half import MOVES, convert_to_half
 from stcompile.compiler.quantize.job import QuantizationJob
 from stcompile.compiler.stack.route import Route
-from stcompile.errors import ParityError
+from stcompile.errors import ParityError, one_line
 
 _LARGEST = float(np.finfo(np.float16).max)
 
@@ -62,7 +62,7 @@ def judge_half(graph: ir.Model, route: Route, tolerance: Tolerance, name: str) -
     except (
         Exception
     ) as error:  # of an operator that the evaluator does not know or knows wrongly, and of protobuf's size
-        detail = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
+        detail = f"{type(error).__name__}: {one_line(error, 150)}"
         return (
             f"float16 was not judged: ONNX's reference evaluator cannot run the graph ({detail}); on a CPU the engine "
             "computes it in float32, which is all that parity compared"

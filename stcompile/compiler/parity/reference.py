@@ -21,7 +21,7 @@ from stcompile.compiler.modules.backbone import quiet_transformers
 from stcompile.compiler.stack.load import load_stack
 from stcompile.compiler.stack.module_stack import ModuleStack
 from stcompile.compiler.stack.source import ModelSource
-from stcompile.errors import MissingExtraError
+from stcompile.errors import MissingExtraError, one_line
 from stcompile.extras import require
 from stcompile.runtime.arguments import local_path
 
@@ -230,5 +230,5 @@ def _quiet() -> Iterator[None]:
 
 def _reason(error: BaseException) -> str:
     """An error on one short line."""
-    text = " ".join(str(error).split()).partition(". ")[0][:200]
+    text = one_line(error, None).partition(". ")[0][:200]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -12,7 +12,7 @@ from stcompile.compiler.kinds.transformer import TEXT_ONLY
 from stcompile.compiler.modules import Dropout, Normalize, Pooling, StaticEmbedding, Transformer
 from stcompile.compiler.modules.model2vec import table_of
 from stcompile.compiler.stack.module_stack import ModuleStack
-from stcompile.errors import InputError, UnsupportedError
+from stcompile.errors import InputError, UnsupportedError, one_line
 from stcompile.extras import require
 
 # What a table of single tokens loses nothing of; it ends in a Normalize in any case.
@@ -58,8 +58,7 @@ def distilled(stack: ModuleStack, *, pca_dims: int | None = PCA_DIMS) -> ModuleS
                 pooling=_POOLING[mode],
             )
     except Exception as error:  # of model2vec, transformers or scikit-learn
-        detail = " ".join(str(error).split())[:300]
-        raise UnsupportedError(stack.name, f"model2vec cannot distill its network ({detail})") from error
+        raise UnsupportedError(stack.name, f"model2vec cannot distill its network ({one_line(error)})") from error
     embedding = StaticEmbedding(_limited(found.tokenizer, transformer), table_of(found))
     return ModuleStack([embedding, Normalize()], truncate_dim=stack.truncate_dim, name=stack.name)
 

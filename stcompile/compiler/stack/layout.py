@@ -11,7 +11,7 @@ import numpy as np
 from stcompile.artifact.manifest import RoutingSpec
 from stcompile.compiler.modules import Module, Router
 from stcompile.compiler.stack.route import Route
-from stcompile.errors import InputError, UnsupportedError
+from stcompile.errors import InputError, UnsupportedError, one_line
 
 # A task no Router has heard of: what it gets is what every such task gets.
 _UNHEARD_OF = "\0"
@@ -98,7 +98,7 @@ class _Routes:
             try:
                 vectors = route.encode(_COMPARED)
             except Exception as error:  # it is somebody else's code, which may know no such task
-                self.failures.append(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+                self.failures.append(f"{type(error).__name__}: {one_line(error, 200)}")
                 return None
             for known, same, others in self._known:
                 if known == choices and np.array_equal(vectors, others, equal_nan=True):

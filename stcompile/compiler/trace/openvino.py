@@ -12,7 +12,7 @@ import onnx_ir as ir
 from stcompile.artifact import scratch
 from stcompile.artifact.manifest import GraphSpec
 from stcompile.compiler.trace.serialize import write_graphs
-from stcompile.errors import UnsupportedError
+from stcompile.errors import UnsupportedError, one_line
 from stcompile.runtime.engines.openvino import import_openvino
 
 
@@ -40,7 +40,7 @@ def write_openvino_graphs(
             try:
                 graph = openvino.Core().read_model(str(made / spec.file))
             except Exception as error:  # RuntimeError and others of its own
-                cause = " ".join(str(error).split())[-400:]
+                cause = one_line(error, None)[-400:]
                 raise UnsupportedError(name, f"OpenVINO cannot read its graph ({cause}): use an onnx target") from error
             # Names that it makes up count up over the life of the process: without them, equal graphs are equal bytes.
             for number, operation in enumerate(graph.get_ordered_ops()):

@@ -266,20 +266,12 @@ class Encoder:
 
     @encode_method
     def encode_query(self, inputs: Sentences, options: EncodeOptions) -> object:
-        """`encode` for the task `query`, with the prompt of that name.
-
-        Args, Returns, Raises:
-            as of `encode`.
-        """
+        """`encode` for the task `query`, with the prompt of that name; all else as of `encode`."""
         return self._encoded(inputs, options, QUERY)
 
     @encode_method
     def encode_document(self, inputs: Sentences, options: EncodeOptions) -> object:
-        """`encode` for the task `document`, with the first prompt of `document`, `passage`, `corpus` there is.
-
-        Args, Returns, Raises:
-            as of `encode`.
-        """
+        """`encode` for the task `document`, with the first prompt of `document`, `passage`, `corpus` that there is."""
         return self._encoded(inputs, options, DOCUMENT)
 
     def similarity(self, embeddings1: Vectors, embeddings2: Vectors) -> NDArray[np.float32]:

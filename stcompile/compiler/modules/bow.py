@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from stcompile.artifact.manifest import SENTENCE, TextSpec
-from stcompile.compiler.modules.base import Example, Features, InputModule
-from stcompile.compiler.modules.segments import FLAT_INPUTS, flat_examples, flat_features, text_of_each
+from stcompile.compiler.modules.base import Features
+from stcompile.compiler.modules.segments import FlatInputModule, flat_features, text_of_each
 from stcompile.compiler.modules.texts import prompted, texts_of_words
 from stcompile.compiler.modules.word_tokenizers import WhitespaceTokenizer
 from stcompile.compiler.modules.word_weights import weights_of
@@ -20,7 +20,7 @@ from stcompile.errors import InputError
 from stcompile.runtime.text.base import Text
 
 
-class BoW(InputModule):
+class BoW(FlatInputModule):
     """How often each word of the vocabulary occurs, times its weight (module-stack spec, section 9.5).
 
     Reads `input_ids` `(words,)` and `offsets` `(batch,)`, int64; writes `sentence_embedding`
@@ -38,7 +38,6 @@ class BoW(InputModule):
     """
 
     config_keys = ("vocab", "word_weights", "unknown_word_weight", "cumulative_term_frequency")
-    has_masked_rows: ClassVar[bool] = False
     # Alone of those that read text: its configuration is called config.json.
     save_in_root: ClassVar[bool] = False
     weights: Tensor
@@ -60,10 +59,6 @@ class BoW(InputModule):
         self.cumulative_term_frequency = cumulative_term_frequency
         weights = weights_of(self.vocab, self.word_weights, unknown_word_weight)
         self.register_buffer("weights", weights)
-
-    @property
-    def input_names(self) -> tuple[str, ...]:
-        return FLAT_INPUTS
 
     @property
     def vocabulary_size(self) -> int:
@@ -88,9 +83,6 @@ class BoW(InputModule):
 
     def front_end(self, file: str) -> tuple[TextSpec, str]:
         return TextSpec("bow", file, None), json.dumps(self.tokenizer.splitter.to_json())
-
-    def examples(self) -> dict[str, Example]:
-        return flat_examples(self.vocabulary_size)
 
     def probe_texts(self) -> list[str]:
         return texts_of_words(self.vocab)

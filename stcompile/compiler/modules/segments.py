@@ -9,13 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from stcompile.compiler.modules.base import Example, Features
+from stcompile.compiler.modules.base import Example, Features, InputModule
 
-FLAT_INPUTS = ("input_ids", "offsets")
+
+class FlatInputModule(InputModule):
+    """A block whose texts lie behind each other."""
+
+    has_masked_rows: ClassVar[bool] = False
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        return ("input_ids", "offsets")
+
+    def examples(self) -> dict[str, Example]:
+        """Three texts, one of them empty."""
+        ids = torch.arange(11, dtype=torch.int64) % self.vocabulary_size
+        offsets = torch.tensor([0, 4, 4], dtype=torch.int64)
+        return {"input_ids": Example(ids, ("tokens",)), "offsets": Example(offsets, ("batch",))}
 
 
 def flat_features(rows: Sequence[Sequence[int]]) -> Features:
@@ -23,13 +38,6 @@ def flat_features(rows: Sequence[Sequence[int]]) -> Features:
     offsets = [0, *accumulate(len(row) for row in rows)][:-1]
     ids = [token for row in rows for token in row]
     return {"input_ids": torch.tensor(ids, dtype=torch.int64), "offsets": torch.tensor(offsets, dtype=torch.int64)}
-
-
-def flat_examples(vocabulary_size: int) -> dict[str, Example]:
-    """What to trace `input_ids` and `offsets` with: three texts, one of them empty."""
-    ids = torch.arange(11, dtype=torch.int64) % vocabulary_size
-    offsets = torch.tensor([0, 4, 4], dtype=torch.int64)
-    return {"input_ids": Example(ids, ("tokens",)), "offsets": Example(offsets, ("batch",))}
 
 
 def ends(ids: Tensor, offsets: Tensor) -> Tensor:

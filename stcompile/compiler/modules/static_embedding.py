@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from numpy.typing import NDArray
@@ -19,8 +19,8 @@ from typing_extensions import Self
 from stcompile.artifact.manifest import SENTENCE, TextSpec
 from stcompile.artifact.target import PCA_DIMS
 from stcompile.compiler.modules import model2vec
-from stcompile.compiler.modules.base import Example, Features, InputModule
-from stcompile.compiler.modules.segments import FLAT_INPUTS, ends, flat_examples, flat_features, membership
+from stcompile.compiler.modules.base import Features
+from stcompile.compiler.modules.segments import FlatInputModule, ends, flat_features, membership
 from stcompile.compiler.modules.tables import as_table
 from stcompile.compiler.modules.texts import prompted
 from stcompile.compiler.modules.weights import read_state
@@ -28,7 +28,7 @@ from stcompile.errors import InputError, ModelFolderError
 from stcompile.runtime.text.base import Text
 
 
-class StaticEmbedding(InputModule):
+class StaticEmbedding(FlatInputModule):
     """Mean of the rows of a table, no attention, no position (module-stack spec, section 10).
 
     Reads `input_ids` `(tokens,)` and `offsets` `(batch,)`, int64; writes `sentence_embedding` `(batch, dim)`
@@ -44,8 +44,6 @@ class StaticEmbedding(InputModule):
         InputError: a tokenizer without a fast version or without tokens, no table and no width, or a table without a
             row for every token, or with numbers that are not finite.
     """
-
-    has_masked_rows: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -153,10 +151,6 @@ class StaticEmbedding(InputModule):
         return cls(tokenizer, table)
 
     @property
-    def input_names(self) -> tuple[str, ...]:
-        return FLAT_INPUTS
-
-    @property
     def vocabulary_size(self) -> int:
         return self._vocabulary_size
 
@@ -178,9 +172,6 @@ class StaticEmbedding(InputModule):
         truncation = self.tokenizer.truncation
         side = "right" if truncation is None else str(truncation["direction"])
         return TextSpec("static", file, self.max_seq_length, truncation_side=side), plain.to_str()
-
-    def examples(self) -> dict[str, Example]:
-        return flat_examples(self.vocabulary_size)
 
     def summary(self) -> dict[str, Any]:
         return {"num_embeddings": self.embedding.num_embeddings, "embedding_dim": self.embedding.embedding_dim}

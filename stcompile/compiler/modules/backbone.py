@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -37,6 +38,22 @@ _POSITION_TABLES = ("position_embeddings", "position_embedding", "wpe", "embed_p
 
 # Arguments a folder may ask for that would change what is loaded, or how: stcompile decides these.
 _OURS = ("trust_remote_code", "attn_implementation", "torch_dtype", "dtype", "device_map", "quantization_config")
+
+
+@contextlib.contextmanager
+def silenced(names: Iterable[str]) -> Iterator[None]:
+    """Lets loggers of other libraries, and warnings, say nothing within the block."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @contextlib.contextmanager

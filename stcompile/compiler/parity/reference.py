@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import logging
 import os
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any, Protocol
@@ -17,7 +15,7 @@ import transformers
 from numpy.typing import NDArray
 
 from stcompile.artifact.manifest import SENTENCE, TOKENS
-from stcompile.compiler.modules.backbone import quiet_transformers
+from stcompile.compiler.modules.backbone import quiet_transformers, silenced
 from stcompile.compiler.stack.load import load_stack
 from stcompile.compiler.stack.module_stack import ModuleStack
 from stcompile.compiler.stack.source import ModelSource
@@ -217,15 +215,8 @@ def _dtype_argument() -> str:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Silences what sentence-transformers and transformers say of a folder: it was said when it was read."""
-    logger = logging.getLogger("sentence_transformers")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with quiet_transformers(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+    with silenced(["sentence_transformers"]), quiet_transformers():
+        yield
 
 
 def _reason(error: BaseException) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import warnings
 from collections.abc import Iterator, Sequence
 
 import onnx_ir as ir
@@ -14,6 +13,7 @@ from onnxscript.rewriter import rewrite
 from torch import Tensor, nn
 from torch.export import Dim
 
+from stcompile.compiler.modules.backbone import silenced
 from stcompile.compiler.stack.route import Route
 from stcompile.compiler.trace.ordered_sets import ordered_sets
 from stcompile.compiler.trace.refusals import why_not_traced
@@ -117,22 +117,8 @@ def _quiet() -> Iterator[None]:
     if logger.isEnabledFor(logging.DEBUG):
         yield
         return
-    loggers = [logging.getLogger(name) for name in _loud_loggers()]
-    levels = [logger.level for logger in loggers]
-    for item in loggers:
-        item.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for item, level in zip(loggers, levels, strict=True):
-            item.setLevel(level)
-
-
-def _loud_loggers() -> list[str]:
-    """Those of the exporter and of what it stands on; torch gives many of its own a level and an output."""
+    # Those of the exporter and of what it stands on: torch gives many of its own a level and an output.
     known = {"torch", "torch.onnx", *logging.root.manager.loggerDict}
-    return sorted(
-        name for name in known if name.partition(".")[0] in ("torch", "onnxscript", "onnx_ir", "transformers")
-    )
+    loud = [name for name in known if name.partition(".")[0] in ("torch", "onnxscript", "onnx_ir", "transformers")]
+    with silenced(loud), contextlib.redirect_stderr(io.StringIO()):
+        yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, SupportsIndex, TypedDict, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, SupportsIndex, TypedDict, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from stcompile.runtime.options import EncodeOptions, Output, Precision
 if TYPE_CHECKING:
     from torch import Tensor
     from typing_extensions import Unpack
+
+_Method = Callable[[Any, Any, EncodeOptions], object]
+_Called_co = TypeVar("_Called_co", covariant=True)
 
 _OPTIONS = inspect.signature(EncodeOptions).parameters
 
@@ -150,33 +153,18 @@ class EncodeIter(Protocol):
     ) -> Iterator[Tensor]: ...
 
 
-class EncodeMethod(Protocol):
-    """A method that is called as `Encode` says."""
+class Method(Protocol[_Called_co]):
+    """A method that is called as `Encode` or `EncodeIter` says."""
 
-    def __get__(self, instance: object, owner: type | None = None, /) -> Encode: ...
-
-
-class EncodeIterMethod(Protocol):
-    """A method that is called as `EncodeIter` says."""
-
-    def __get__(self, instance: object, owner: type | None = None, /) -> EncodeIter: ...
+    def __get__(self, instance: object, owner: type | None = None, /) -> _Called_co: ...
 
 
-def encode_method(method: Callable[[Any, Any, EncodeOptions], object]) -> EncodeMethod:
+def _called_like_encode(method: _Method) -> Any:
     """A method that takes texts and options by itself, as one that is called like `SentenceTransformer.encode`.
 
     Its first argument, `inputs`, may be called `sentences`, as before sentence-transformers 6. Names of options that
     there are none of are an `InputError`.
     """
-    return cast("EncodeMethod", _called_like_encode(method))
-
-
-def encode_iter_method(method: Callable[[Any, Any, EncodeOptions], object]) -> EncodeIterMethod:
-    """As `encode_method`, of a method that gives an iterator."""
-    return cast("EncodeIterMethod", _called_like_encode(method))
-
-
-def _called_like_encode(method: Callable[[Any, Any, EncodeOptions], object]) -> Callable[..., object]:
     name = method.__name__
 
     @functools.wraps(method)
@@ -198,3 +186,7 @@ def _called_like_encode(method: Callable[[Any, Any, EncodeOptions], object]) -> 
     own, inputs, _ = inspect.signature(method).parameters.values()
     called.__signature__ = inspect.Signature([own, inputs, *_OPTIONS.values()])  # type: ignore[attr-defined] # help()
     return called
+
+
+encode_method: Callable[[_Method], Method[Encode]] = _called_like_encode
+encode_iter_method: Callable[[_Method], Method[EncodeIter]] = _called_like_encode

@@ -163,11 +163,10 @@ def _linear(node: ir.Node) -> Linear:
     if weight is None or weight.ndim != 2 or weight.dtype != np.float32:
         raise NoMatch("a linear layer's weight is not a constant float32 matrix")
     out = weight.shape[1]
-    added = bias_add(node, out)
-    bias = np.zeros(out, dtype=np.float32) if added is None else constant(added.bias)
+    end, added = bias_add(node, out)
+    bias = np.zeros(out, dtype=np.float32) if added is None else constant(added)
     assert bias is not None  # bias_add finds constants only
-    result = node.outputs[0] if added is None else added.node.outputs[0]
-    return Linear(node, weight.astype(np.float32, copy=False), bias.astype(np.float32, copy=False), result)
+    return Linear(node, weight.astype(np.float32, copy=False), bias.astype(np.float32, copy=False), end.outputs[0])
 
 
 def _norm_of_sum(value: ir.Value, residual: ir.Value, what: str) -> Norm:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -57,23 +56,15 @@ def constant(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
     return value.const_value.numpy()
 
 
-@dataclass(frozen=True)
-class BiasAdd:
-    """The Add of a constant vector behind a matrix multiplication, and the vector."""
-
-    node: ir.Node
-    bias: ir.Value
-
-
-def bias_add(matmul: ir.Node, width: int) -> BiasAdd | None:
-    """The Add of a constant `(width,)` that is all that reads `matmul`, or None."""
+def bias_add(matmul: ir.Node, width: int) -> tuple[ir.Node, ir.Value | None]:
+    """The Add of a constant `(width,)` that is all that reads `matmul`, and the constant; or itself, and None."""
     user = only_user(matmul.outputs[0])
     if user is not None and is_op(user, "Add"):
         for value in user.inputs:
             bias = constant(value)
             if value is not None and bias is not None and bias.shape == (width,):
-                return BiasAdd(user, value)
-    return None
+                return user, value
+    return matmul, None
 
 
 def scalar(value: ir.Value | None) -> float | None:

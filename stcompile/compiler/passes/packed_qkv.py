@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from stcompile.compiler.passes.base import PassResult
-from stcompile.compiler.passes.graph import BiasAdd, NoMatch, bias_add, constant, dims, finish, is_op, operand
+from stcompile.compiler.passes.graph import NoMatch, bias_add, constant, dims, finish, is_op, operand
 
 _Values = tuple[ir.Value, ...]
 
@@ -35,13 +35,13 @@ class PackQKV:
         for weights, groups in packs.items():
             try:
                 _check_weights(weights, groups)
-                biases = [_bias_adds(group) for group in groups]
+                ends = [_ends(group) for group in groups]
             except NoMatch as reason:
                 refusals.append(str(reason))
                 continue
             packed: dict[_Values, ir.Value] = {}
-            for group, adds in zip(groups, biases, strict=True):
-                _merge_projections(graph, group, adds, packed)
+            for group, (old, biases) in zip(groups, ends, strict=True):
+                _merge_projections(graph, group, old, biases, packed)
             rewrites += len(groups)
         return finish(model, rewrites, refusals, "no two projections share an input")
 
@@ -72,13 +72,13 @@ def _check_weights(weights: _Values, groups: list[list[ir.Node]]) -> None:
         raise NoMatch("a projection's weights are read by another node too: packing would copy them")
 
 
-def _bias_adds(group: list[ir.Node]) -> list[BiasAdd]:
-    """The Add of a constant bias behind each MatMul; empty where no MatMul has one."""
-    adds = [bias_add(node, _width(node)) for node in group]
-    found = [add for add in adds if add is not None]
+def _ends(group: list[ir.Node]) -> tuple[list[ir.Node], _Values]:
+    """The Add of a constant bias behind each MatMul, and the biases; themselves and nothing where no MatMul has one."""
+    ends, biases = zip(*(bias_add(node, _width(node)) for node in group), strict=True)
+    found = tuple(bias for bias in biases if bias is not None)
     if found and len(found) != len(group):
         raise NoMatch("some of the projections that share an input have a bias, others have none")
-    return found
+    return list(ends), found
 
 
 def _width(matmul: ir.Node) -> int:
@@ -88,22 +88,20 @@ def _width(matmul: ir.Node) -> int:
 
 
 def _merge_projections(
-    graph: ir.Graph, group: list[ir.Node], adds: list[BiasAdd], packed: dict[_Values, ir.Value]
+    graph: ir.Graph, group: list[ir.Node], old: list[ir.Node], biases: _Values, packed: dict[_Values, ir.Value]
 ) -> None:
     widths = [_width(node) for node in group]
     x = group[0].inputs[0]
     assert x is not None  # the groups are keyed by it
     product = ir.node("MatMul", [x, _pack(graph, tuple(map(_weight, group)), packed)])
     nodes = [product]
-    if adds:
-        bias = _pack(graph, tuple(add.bias for add in adds), packed)
-        nodes.append(ir.node("Add", [product.outputs[0], bias]))
+    if biases:
+        nodes.append(ir.node("Add", [product.outputs[0], _pack(graph, biases, packed)]))
     for node in nodes:
         node.outputs[0].type = x.type
         node.outputs[0].shape = None if x.shape is None else ir.Shape([*(dims(x) or ())[:-1], sum(widths)])
     sizes = ir.node("Constant", [], attributes={"value_ints": widths})
     split = ir.node("Split", [nodes[-1].outputs[0], sizes.outputs[0]], attributes={"axis": -1}, num_outputs=len(group))
-    old = [add.node for add in adds] or group
     graph.insert_before(group[0], [*nodes, sizes, split])
     old_values = [node.outputs[0] for node in old]
     ir.convenience.replace_nodes_and_values(graph, split, old, [], old_values, split.outputs)

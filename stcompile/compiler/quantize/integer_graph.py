@@ -100,13 +100,13 @@ def _per_token(graph: ir.Graph, plan: LayerPlan) -> None:
         label = str(node.name)
         graph.insert_before(node, product)
         scaled = added(graph, node, "Mul", [product.outputs[0], column], f"{label}_scaled")
-        bias = bias_add(node, out)
+        end, bias = bias_add(node, out)
         if bias is not None:
-            scaled = added(graph, node, "Add", [scaled, bias.bias], f"{label}_biased")
+            scaled = added(graph, node, "Add", [scaled, bias], f"{label}_biased")
         width_out = integers(graph, f"width_{out}", [out])
         shape = added(graph, node, "Concat", [axes, width_out], f"{label}_shape", {"axis": 0})
         back = ir.node("Reshape", [scaled, shape], name=f"{label}_back")
-        swap(graph, node if bias is None else bias.node, back)
+        swap(graph, end, back)
 
 
 def _weights(graph: ir.Graph, plan: LayerPlan) -> None:
@@ -116,7 +116,7 @@ def _weights(graph: ir.Graph, plan: LayerPlan) -> None:
         assert source is not None
         name = f"{source.name}_{bits}bit"
         out = len(blocks.scale)
-        bias = bias_add(node, out)
+        end, bias = bias_add(node, out)
         levels, zeros = (_by_bytes(part, bits) for part in (blocks.levels, blocks.zero_point))
         fused = ir.node(
             "MatMulNBits",
@@ -126,7 +126,7 @@ def _weights(graph: ir.Graph, plan: LayerPlan) -> None:
                 constant_named(graph, f"{name}_scale", blocks.scale),
                 constant_named(graph, f"{name}_zero_point", zeros) if bits < 8 else None,
                 None,
-                None if bias is None else bias.bias,
+                bias,
             ],
             {
                 "K": blocks.size,
@@ -138,15 +138,14 @@ def _weights(graph: ir.Graph, plan: LayerPlan) -> None:
             domain=MICROSOFT,
             name=f"{node.name}_{bits}bit",
         )
-        swap(graph, node if bias is None else bias.node, fused)
+        swap(graph, end, fused)
 
 
 def _write_products(graph: ir.Graph, plan: LayerPlan, quantized: _Quantized) -> None:
     """The layer's products, biases folded in: one scale serves all tokens."""
     for node, columns in zip(plan.layer.nodes, plan.columns, strict=True):
-        bias = bias_add(node, len(columns.scale))
-        product = _product(graph, node, quantized, columns, None if bias is None else bias.bias)
-        swap(graph, node if bias is None else bias.node, product)
+        end, bias = bias_add(node, len(columns.scale))
+        swap(graph, end, _product(graph, node, quantized, columns, bias))
 
 
 def _product(graph: ir.Graph, node: ir.Node, quantized: _Quantized, columns: Columns, bias: ir.Value | None) -> ir.Node:

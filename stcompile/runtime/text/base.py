@@ -85,8 +85,8 @@ def encodings(
 ) -> Iterator[Encoding]:
     """What the tokenizer makes of each text or pair of texts.
 
-    Much text may go to its thread pool where that is said. It has one for the whole process, of as many threads as
-    there are CPUs, and takes it for a batch of a single text too.
+    `on_pool` lets much text go to its thread pool. It has one for the whole process, of as many threads as there are
+    CPUs, and takes it for a batch of a single text too.
     """
     for chunk in chunks(texts):
         if on_pool and sum(map(_chars, chunk)) >= _POOL_CHARS:

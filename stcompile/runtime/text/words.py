@@ -21,7 +21,7 @@ _PAD_ID = 0
 
 
 class WordsText:
-    """Splits, as the JSON file of its description says that `splitter_from_json` reads, and pads.
+    """Splits texts as the file called `tokenizer` says, see `splitter_from_json`, and pads.
 
     Raises:
         ArtifactError: the file is missing or describes no splitter.

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stcompile.artifact import Artifact
 from stcompile.artifact.manifest import NO_PADDING, TOKENS, GraphSpec, RoutingSpec
-from stcompile.compiler.metrics import BROKEN, Distance, distance
+from stcompile.compiler.metrics import BROKEN, Distance, Matrix, distance
 from stcompile.compiler.parity.padding import REFERENCE_INVARIANT
 from stcompile.compiler.parity.probes import long_texts
 from stcompile.compiler.parity.reference import Reference
@@ -46,7 +45,6 @@ _ROUNDED = 512
 # Texts with each prompt that our own modules read too.
 _PROMPTS_READ = 2
 
-Matrix = NDArray[np.float32]
 Answers = dict[str, Matrix]
 
 

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 import transformers
-from numpy.typing import NDArray
 
 from stcompile.artifact.manifest import SENTENCE, TOKENS
+from stcompile.compiler.metrics import Matrix
 from stcompile.compiler.modules.backbone import quiet_transformers, silenced
 from stcompile.compiler.stack.load import load_stack
 from stcompile.compiler.stack.module_stack import ModuleStack
@@ -27,8 +27,6 @@ from stcompile.runtime.arguments import local_path
 OWN = "stcompile's own modules"
 
 _PURPOSE = "Proving a compiled model"
-
-Matrix = NDArray[np.float32]
 
 
 class Reference:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from stcompile.compiler.passes.constants import added, constant_named, integers
 from stcompile.compiler.passes.graph import constant, is_op
-from stcompile.compiler.quantize.layers import Layer
+from stcompile.compiler.quantize.layers import Array, Layer
 from stcompile.compiler.quantize.plan import LayerPlan
 from stcompile.compiler.quantize.schemes import TOP_LEVEL, PerToken
-
-Array = NDArray[np.float32]
 
 
 def smoothed_input(graph: ir.Graph, plan: LayerPlan) -> ir.Value:

@@ -15,19 +15,16 @@ from types import MappingProxyType
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from stcompile.artifact.manifest import SENTENCE
 from stcompile.artifact.report import BudgetSummary
-from stcompile.compiler.metrics import rounded
+from stcompile.compiler.metrics import Matrix, rounded
 from stcompile.compiler.quantize.calibration import Batch, Calibration
 from stcompile.compiler.quantize.candidates import FLOAT32, PER_TOKEN, STATIC, WEIGHTS, Candidate
 from stcompile.compiler.quantize.layers import Layer, find_layers
 from stcompile.compiler.quantize.measures import Measure, lost
 from stcompile.compiler.trace.running import opened
 from stcompile.errors import BudgetError
-
-Matrix = NDArray[np.float32]
 
 # Texts a layer's own cost is measured on.
 _SENSITIVITY_TEXTS = 96

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
-from numpy.typing import NDArray
-
 from stcompile.compiler.quantize.candidates import (
     FLOAT32,
     NEVER_BELOW,
@@ -15,7 +12,7 @@ from stcompile.compiler.quantize.candidates import (
     Search,
     Table,
 )
-from stcompile.compiler.quantize.layers import Layer
+from stcompile.compiler.quantize.layers import Array, Layer
 from stcompile.compiler.quantize.observers import OBSERVERS
 from stcompile.compiler.quantize.recording import Recording
 from stcompile.compiler.quantize.schemes import (
@@ -27,8 +24,6 @@ from stcompile.compiler.quantize.schemes import (
     squared_lengths,
 )
 from stcompile.compiler.quantize.weights import quantize_blocks, quantize_columns
-
-Array = NDArray[np.float32]
 
 # A static layer saves the search for each token's largest value and two passes over the output. Where it costs more
 # accuracy than this factor, a token's own scale is worth its time.

@@ -6,12 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from stcompile.compiler.metrics import distance, pair_correlation
+from stcompile.compiler.metrics import Matrix, distance, pair_correlation
 from stcompile.compiler.quantize.calibration import Batch
-
-Matrix = NDArray[np.float32]
 
 
 class Measure(ABC):

@@ -8,17 +8,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from stcompile.artifact.report import BudgetSummary, CalibrationSummary, LayerSummary, QuantizationSummary
 from stcompile.compiler.quantize.candidates import FLOAT32, Candidate
-from stcompile.compiler.quantize.layers import Layer, find_layers
+from stcompile.compiler.quantize.layers import Array, Layer, find_layers
 from stcompile.compiler.quantize.recording import Recording
 from stcompile.compiler.quantize.rounding import compensated_blocks, compensated_columns
 from stcompile.compiler.quantize.schemes import divided, smoothing_of
 from stcompile.compiler.quantize.weights import Blocks, Columns, quantize_blocks, quantize_columns
-
-Array = NDArray[np.float32]
 
 # What stays in float32, by operator.
 _KEPT = {

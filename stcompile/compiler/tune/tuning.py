@@ -22,7 +22,7 @@ from stcompile.artifact.manifest import MANIFEST_NAME
 from stcompile.artifact.report import read_report
 from stcompile.artifact.target import TARGETS, Target
 from stcompile.compiler.export import run_export
-from stcompile.compiler.metrics import distance, pair_correlation, rounded
+from stcompile.compiler.metrics import Matrix, distance, pair_correlation, rounded
 from stcompile.compiler.parity.probes import probe_texts, texts_sha256
 from stcompile.compiler.quantize.calibration import CalibrationSet, calibration_set
 from stcompile.compiler.request import ExportOptions
@@ -34,8 +34,6 @@ from stcompile.errors import InputError, ParityError, TargetError, UnsupportedEr
 from stcompile.runtime.arguments import check_share, checked_texts, local_path
 from stcompile.runtime.cpus import available_cpus
 from stcompile.runtime.encoder import Encoder, load
-
-Matrix = NDArray[np.float32]
 
 # What every speed is a ratio to, and every accuracy is measured against: torch but for rounding.
 BASELINE = "onnx-fp32"

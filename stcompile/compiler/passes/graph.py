@@ -39,6 +39,13 @@ def operand(node: ir.Node, index: int) -> ir.Value | None:
     return node.inputs[index] if index < len(node.inputs) else None
 
 
+def weight_of(matmul: ir.Node) -> ir.Value:
+    """What it multiplies with."""
+    weight = matmul.inputs[1]
+    assert weight is not None  # an operand that is not optional
+    return weight
+
+
 def only_user(value: ir.Value) -> ir.Node | None:
     """The one node that reads `value`, or None where it is a graph output or has not exactly one use."""
     uses = tuple(value.uses())

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from stcompile.compiler.passes.base import PassResult
-from stcompile.compiler.passes.graph import NoMatch, bias_add, constant, dims, finish, is_op, operand
+from stcompile.compiler.passes.graph import NoMatch, bias_add, constant, dims, finish, is_op, operand, weight_of
 
 _Values = tuple[ir.Value, ...]
 
@@ -29,7 +29,7 @@ class PackQKV:
         graph = model.graph
         packs: dict[_Values, list[list[ir.Node]]] = defaultdict(list)
         for group in _groups(graph):
-            packs[tuple(_weight(node) for node in group)].append(group)
+            packs[tuple(map(weight_of, group))].append(group)
         rewrites = 0
         refusals: list[str] = []
         for weights, groups in packs.items():
@@ -58,12 +58,6 @@ def _groups(graph: ir.Graph) -> list[list[ir.Node]]:
     return [group for group in by_input.values() if len(group) > 1]
 
 
-def _weight(node: ir.Node) -> ir.Value:
-    weight = node.inputs[1]
-    assert weight is not None  # _groups took only nodes that have one
-    return weight
-
-
 def _check_weights(weights: _Values, groups: list[list[ir.Node]]) -> None:
     if len(weights) > 3:
         raise NoMatch("more than three projections share an input")
@@ -82,7 +76,7 @@ def _ends(group: list[ir.Node]) -> tuple[list[ir.Node], _Values]:
 
 
 def _width(matmul: ir.Node) -> int:
-    weight = constant(_weight(matmul))
+    weight = constant(weight_of(matmul))
     assert weight is not None  # _groups took only constant ones
     return int(weight.shape[1])
 
@@ -93,7 +87,7 @@ def _merge_projections(
     widths = [_width(node) for node in group]
     x = group[0].inputs[0]
     assert x is not None  # the groups are keyed by it
-    product = ir.node("MatMul", [x, _pack(graph, tuple(map(_weight, group)), packed)])
+    product = ir.node("MatMul", [x, _pack(graph, tuple(map(weight_of, group)), packed)])
     nodes = [product]
     if biases:
         nodes.append(ir.node("Add", [product.outputs[0], _pack(graph, biases, packed)]))

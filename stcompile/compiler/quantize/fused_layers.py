@@ -16,7 +16,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from stcompile.compiler.passes.encoder_layers import PANEL, EncoderLayer, Linear, find_encoder_layers
-from stcompile.compiler.passes.graph import swap
+from stcompile.compiler.passes.graph import swap, weight_of
 from stcompile.compiler.passes.padding_mask import ATTENTION_MASK, proofs
 from stcompile.errors import UnsupportedError
 from stcompile.kernels.native import DOMAIN
@@ -98,11 +98,9 @@ def write_layer(model: ir.Model, layer: EncoderLayer, op_type: str, pack: Pack) 
         "epsilon_2": layer.norm_2.epsilon,
     }
     for name, (linears, factors) in parts.items():
-        weight = linears[0].node.inputs[1]
-        assert weight is not None
         packed = pack(name, linears, factors)
         attributes |= packed.attributes
-        label = f"{weight.name}_{name}"
+        label = f"{weight_of(linears[0].node).name}_{name}"
         inputs += [_initializer(graph, f"{label}_{part}", array, layer) for part, array in packed.inputs.items()]
     for norm in (layer.norm_1, layer.norm_2):
         inputs += [norm.gain, norm.bias]

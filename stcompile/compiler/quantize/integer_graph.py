@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from stcompile.compiler.passes.constants import added, constant_named, integers
-from stcompile.compiler.passes.graph import MICROSOFT, bias_add, swap
+from stcompile.compiler.passes.graph import MICROSOFT, bias_add, swap, weight_of
 from stcompile.compiler.quantize.activations import smoothed_input, token_scales
 from stcompile.compiler.quantize.candidates import FLOAT32, PER_BATCH, PER_TOKEN, STATIC, WEIGHTS
 from stcompile.compiler.quantize.plan import LayerPlan
@@ -112,9 +112,7 @@ def _per_token(graph: ir.Graph, plan: LayerPlan) -> None:
 def _weights(graph: ir.Graph, plan: LayerPlan) -> None:
     data, bits = smoothed_input(graph, plan), plan.chosen.bits
     for node, blocks in zip(plan.layer.nodes, plan.blocks, strict=True):
-        source = node.inputs[1]
-        assert source is not None
-        name = f"{source.name}_{bits}bit"
+        name = f"{weight_of(node).name}_{bits}bit"
         out = len(blocks.scale)
         end, bias = bias_add(node, out)
         levels, zeros = (_by_bytes(part, bits) for part in (blocks.levels, blocks.zero_point))
@@ -149,9 +147,7 @@ def _write_products(graph: ir.Graph, plan: LayerPlan, quantized: _Quantized) -> 
 
 
 def _product(graph: ir.Graph, node: ir.Node, quantized: _Quantized, columns: Columns, bias: ir.Value | None) -> ir.Node:
-    source = node.inputs[1]
-    assert source is not None
-    name, out = str(source.name), len(columns.scale)
+    name, out = str(weight_of(node).name), len(columns.scale)
     inputs = [
         quantized.levels,
         constant_named(graph, f"{name}_int8", columns.levels),

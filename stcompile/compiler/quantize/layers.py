@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stcompile.compiler.dotted import split_shared
 from stcompile.compiler.passes.constants import added, constant_named
-from stcompile.compiler.passes.graph import constant, is_op, operand, swap
+from stcompile.compiler.passes.graph import constant, is_op, operand, swap, weight_of
 
 Array = NDArray[np.float32]
 
@@ -90,22 +90,19 @@ def find_layers(graph: ir.Graph) -> list[Layer]:
         if array is None or array.ndim != 2 or array.dtype != np.float32 or data is None:
             continue
         readers.setdefault(data, []).append(node)
-        weight = node.inputs[1]
-        assert weight is not None
-        layers_of.setdefault(weight, set()).add(data)
+        layers_of.setdefault(weight_of(node), set()).add(data)
     return [
         Layer(
             _joined([_weight_name(node) for node in nodes]),
             tuple(nodes),
-            any(len(layers_of[weight]) > 1 for node in nodes if (weight := node.inputs[1]) is not None),
+            any(len(layers_of[weight_of(node)]) > 1 for node in nodes),
         )
         for nodes in readers.values()
     ]
 
 
 def _weight_name(node: ir.Node) -> str:
-    weight = node.inputs[1]
-    name = weight.name if weight is not None and weight.name else str(node.name)
+    name = weight_of(node).name or str(node.name)
     return _AROUND_NAME.sub("", name) or name
 
 

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from stcompile.compiler.passes.constants import added, constant_named
-from stcompile.compiler.passes.graph import swap
+from stcompile.compiler.passes.graph import swap, weight_of
 from stcompile.compiler.quantize.activations import smoothed_input, token_scales
 from stcompile.compiler.quantize.candidates import FLOAT32
 from stcompile.compiler.quantize.plan import LayerPlan
@@ -53,8 +53,7 @@ def _through_levels(graph: ir.Graph, before: ir.Node, data: ir.Value, levels: St
 
 def _multiply(graph: ir.Graph, node: ir.Node, data: ir.Value, columns: Columns, scale: ir.Value | None) -> None:
     """The product with a weight in 8 bits, times each token's scale where it has one."""
-    source = node.inputs[1]
-    assert source is not None
+    source = weight_of(node)
     restored = added(
         graph,
         node,

@@ -17,7 +17,7 @@ from stcompile.bulk.inputs import InputFile
 from stcompile.bulk.options import BulkOptions
 from stcompile.bulk.readers import reader_of
 from stcompile.bulk.readers.base import UnreadableError, Wanted
-from stcompile.errors import InputError
+from stcompile.errors import InputError, one_line
 
 SCHEMA_VERSION = 1
 
@@ -208,8 +208,7 @@ def _one_schema(schemas: list[pa.Schema], options: BulkOptions) -> pa.Schema:
         schema = pa.unify_schemas(schemas, promote_options="permissive")
     except pa.ArrowException as error:
         raise InputError(
-            f"the files do not agree on a column ({' '.join(str(error).split())[:200]}): convert them, or encode them "
-            "one by one"
+            f"the files do not agree on a column ({one_line(error, 200)}): convert them, or encode them one by one"
         ) from error
     plain = [pa.field(item.name, pa.string() if pa.types.is_null(item.type) else item.type) for item in schema]
     return pa.schema(plain)

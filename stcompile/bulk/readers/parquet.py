@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from stcompile.bulk.inputs import InputFile
 from stcompile.bulk.readers.base import MOST_BYTES, Rows, Scan, UnreadableError, Wanted, problem_of
-from stcompile.errors import InputError
+from stcompile.errors import InputError, one_line
 
 # Rows that are decoded at a time.
 _BATCH = 4096
@@ -149,5 +149,5 @@ def _decoded(value: bytes | None) -> str | bytes | None:
 
 
 def _reason(error: Exception) -> str:
-    words = " ".join(str(error).split())
+    words = one_line(error, None)
     return words[:200] or type(error).__name__

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from stcompile.bulk.inputs import InputFile
 from stcompile.bulk.readers.base import MOST_BYTES, Rows, Scan, UnreadableError, Wanted, problem_of
-from stcompile.errors import InputError
+from stcompile.errors import InputError, one_line
 
 # Records by which the types of the carried columns are known.
 _TYPED_BY = 1000
@@ -170,7 +170,7 @@ class _Unreadable:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, (OSError, pa.ArrowException, EOFError, zlib.error)):
-            raise UnreadableError(" ".join(str(error).split())[:200] or type(error).__name__) from error
+            raise UnreadableError(one_line(error, 200) or type(error).__name__) from error
 
 
 def carried(value: Any) -> Any:

@@ -69,7 +69,8 @@ def test_what_is_there_is_imported() -> None:
 
 def test_everything_that_is_asked_for_has_an_extra() -> None:
     # pyproject.toml is the other side of this table, and tomllib is not in Python 3.10
-    assert set(extras._EXTRA_OF.values()) <= {"cpu", "cuda", "openvino", "cli", "compile", "phrases", "plot", "static"}
+    known = {"cpu", "cuda", "openvino", "cli", "compile", "phrases", "plot", "static", "bulk", "ray", "lance"}
+    assert set(extras._EXTRA_OF.values()) <= known
 
 
 @pytest.mark.parametrize("module", ["typer", "rich"])

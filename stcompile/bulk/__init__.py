@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from stcompile.extras import require
+
 __all__ = ["BatchEncoder", "BulkOptions", "Engine", "Outcome", "encode_files"]
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ _HOMES = {"BatchEncoder": "batch", "BulkOptions": "options", "Engine": "job", "O
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'stcompile.bulk' has no attribute {name!r}")
+    if name != "BatchEncoder":
+        require("pyarrow", "Encoding files")
+        require("fsspec", "Encoding files")
     return getattr(importlib.import_module(f"stcompile.bulk.{_HOMES[name]}"), name)
 
 

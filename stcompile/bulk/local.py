@@ -14,7 +14,7 @@ from typing import Any
 
 from stcompile.bulk.plan import Shard
 from stcompile.bulk.report import Progress, Watcher
-from stcompile.bulk.worker import Worker
+from stcompile.bulk.worker import Opening, Worker
 from stcompile.errors import StcompileError
 
 # Seconds between two looks at what is going on.
@@ -61,15 +61,11 @@ def in_this_process(worker: Worker, todo: Sequence[Shard], progress: Progress, w
             written.result()
 
 
-def in_processes(
-    output: str, devices: Sequence[str], threads: int | None, todo: Sequence[Shard], progress: Progress, watch: Watcher
-) -> None:
+def in_processes(openings: Sequence[Opening], todo: Sequence[Shard], progress: Progress, watch: Watcher) -> None:
     """Does shards in processes of their own, each with an engine of its own.
 
     Args:
-        output: of the job.
-        devices: of each process.
-        threads: of each engine.
+        openings: of each process.
         todo, progress, watch: as of `in_this_process`.
 
     Raises:
@@ -77,28 +73,30 @@ def in_processes(
     """
     # Forked children cannot use the engines they inherit.
     context = multiprocessing.get_context("spawn")
-    free: SimpleQueue[str] = context.SimpleQueue()
-    for device in devices:
-        free.put(device)
+    free: SimpleQueue[Opening] = context.SimpleQueue()
+    for opening in openings:
+        free.put(opening)
     waiting = iter(todo)
-    pool = ProcessPoolExecutor(len(devices), context, _open, (output, free, threads))
+    pool = ProcessPoolExecutor(len(openings), context, _open, (free,))
     running: dict[Future[Any], Shard] = {}
     try:
         # One more each, so that nobody waits for the next.
-        _submit(pool, waiting, running, 2 * len(devices))
+        _submit(pool, waiting, running, 2 * len(openings))
         while running:
             done, _ = wait(running, timeout=_LOOKS, return_when=FIRST_COMPLETED)
             for future in done:
-                entry = future.result()
-                progress.done += running.pop(future).rows
-                progress.tokens += entry["tokens"]
+                rows, tokens = future.result()
+                del running[future]
+                progress.done += rows
+                progress.tokens += tokens
             if not watch.wants_stop():
-                _submit(pool, waiting, running, 2 * len(devices))
+                _submit(pool, waiting, running, 2 * len(openings))
             watch(progress)
     except BrokenProcessPool as error:
         raise StcompileError(
-            "a worker process ended before its work did, for lack of memory as a rule: the same command goes on; "
-            "pass fewer --workers or a smaller --shard-rows"
+            "a worker process ended before its work did: for lack of memory as a rule (the same command goes on; pass "
+            "fewer --workers or a smaller --shard-rows), or in a script that does not begin its work under "
+            'if __name__ == "__main__"'
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -111,19 +109,25 @@ def _submit(pool: ProcessPoolExecutor, waiting: Iterator[Shard], running: dict[F
             return
 
 
-# Of a worker process.
-_worker: list[Worker] = []
+# Of a worker process: what it works with, or why it cannot.
+_worker: list[Worker | StcompileError] = []
 
 
-def _open(output: str, free: SimpleQueue[str], threads: int | None) -> None:
+def _open(free: SimpleQueue[Opening]) -> None:
     # Ctrl-C reaches the whole group; what it means is decided where the job was begun.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _worker.append(Worker(output, free.get(), threads))
+    try:
+        _worker.append(Worker(free.get()))
+    except StcompileError as error:
+        _worker.append(error)
 
 
-def _do(shard: Shard) -> dict[str, Any]:
-    return _worker[0].run(shard)
+def _do(shard: Shard) -> tuple[int, int]:
+    worker = _worker[0]
+    if isinstance(worker, StcompileError):
+        raise worker
+    return worker.run(shard)
 
 
 def _end_with_parent() -> None:

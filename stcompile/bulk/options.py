@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from stcompile.errors import InputError
@@ -44,8 +44,8 @@ class BulkOptions:
     truncate_dim: int | None = None
     task: str | None = None
 
-    def check(self) -> None:
-        """Whether they go together.
+    def settled(self) -> BulkOptions:
+        """The same, checked, in the types that they are kept in.
 
         Raises:
             InputError: one is unknown, out of range, or means the same column as another.
@@ -53,7 +53,6 @@ class BulkOptions:
         for name, value, known in (("format", self.format, FORMATS), ("precision", self.precision, PRECISIONS)):
             if value not in known:
                 raise InputError(f"unknown {name} {value!r}: choose one of {', '.join(known)}")
-        at_least_one("shard_rows", self.shard_rows)
         check_prompt(self.prompt)
         written = [*self.carried, *(() if self.id else ("row",)), self.into]
         twice = sorted({name for name in written if written.count(name) > 1})
@@ -63,6 +62,11 @@ class BulkOptions:
             )
         if self.format == "npy" and self.keep:
             raise InputError("npy files hold vectors and ids alone: leave --keep out, or write Parquet")
+        counts = ("shard_rows", "batch_size", "truncate_dim")
+        given: dict[str, Any] = {
+            name: at_least_one(name, value) for name in counts if (value := getattr(self, name)) is not None
+        }
+        return replace(self, keep=tuple(self.keep), **given)
 
     @property
     def carried(self) -> tuple[str, ...]:

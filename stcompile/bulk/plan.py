@@ -102,7 +102,7 @@ class Plan:
         offset = 0
         for number, item in enumerate(self.files):
             for start, stop in zip(item.starts, (*item.starts[1:], item.rows), strict=False):
-                yield Shard(f"part-{number:05}-{start:012}", number, start, stop, offset)
+                yield Shard(f"part-{number:08}-{start:012}", number, start, stop, offset)
             offset += item.rows
 
     def to_json(self) -> dict[str, Any]:
@@ -190,13 +190,17 @@ def differences(plan: Plan, found: Sequence[InputFile], artifact_digest: str, op
     reasons += [f"{address} is gone" for address in known if address not in now]
     for address, item in known.items():
         file = now.get(address)
-        if file is not None and file != item.file and not _is_same(item, file):
+        if file is not None and not is_same(item, file):
             reasons.append(f"{address} has changed")
     return reasons
 
 
-def _is_same(item: PlannedFile, file: InputFile) -> bool:
-    """A copy of a file has another time and the same bytes."""
+def is_same(item: PlannedFile, file: InputFile) -> bool:
+    """Whether a file is as it was when the job was begun; a copy has another time and the same bytes."""
+    return file == item.file or _is_copy(item, file)
+
+
+def _is_copy(item: PlannedFile, file: InputFile) -> bool:
     return replace(file, version=item.file.version) == item.file and bool(item.digest) and file.digest() == item.digest
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stcompile.bulk.plan import Shard
 from stcompile.bulk.report import Progress, Watcher
-from stcompile.bulk.worker import Worker
+from stcompile.bulk.worker import Opening, Worker
 from stcompile.errors import StcompileError
 from stcompile.extras import require
 from stcompile.runtime.device import CPU
@@ -31,33 +32,30 @@ class ShardActor:
     """One encoder of a Ray actor, and the shards it is given.
 
     Args:
-        output: address of the job's output.
-        device: as of `stcompile.load`.
-        threads: the same.
+        opening: of its worker.
     """
 
-    def __init__(self, output: str, device: str, threads: int | None) -> None:
-        self._worker = Worker(output, device, threads)
+    def __init__(self, opening: Opening) -> None:
+        self._worker = Worker(opening)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Does the shards of a batch, of which there is one."""
         columns = (batch[name].tolist() for name in _COLUMNS)
         found = [self._worker.run(Shard(*values)) for values in zip(*columns, strict=True)]
-        return {
-            "rows": [entry["rows"] for entry in found],
-            # Of one that was found done, nothing was read.
-            "tokens": [entry.get("tokens", 0) for entry in found],
-        }
+        return {"rows": [rows for rows, _ in found], "tokens": [tokens for _, tokens in found]}
 
+
+# Of Ray: tasks that it looks after at a time. A block of several shards is one task, which finds those that are done.
+_MOST_BLOCKS = 4096
 
 _COLUMNS = ("name", "file", "start", "stop", "offset")
 
 
-def on_ray(output: str, engine: Engine, todo: Sequence[Shard], progress: Progress, watch: Watcher) -> None:
+def on_ray(opening: Opening, engine: Engine, todo: Sequence[Shard], progress: Progress, watch: Watcher) -> None:
     """Does shards as a pipeline of Ray Data.
 
     Args:
-        output: of the job; on a cluster an address that all nodes reach.
+        opening: of each actor; on a cluster its addresses are such that all nodes reach.
         engine: its address, actors, and the device and threads of each.
         todo, progress, watch: as of the engine of one machine.
 
@@ -79,9 +77,9 @@ def on_ray(output: str, engine: Engine, todo: Sequence[Shard], progress: Progres
         items = [{name: getattr(shard, name) for name in _COLUMNS} for shard in todo]
         # Of how restarts are capped, for which there is no other way yet.
         warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
-        found = data.from_items(items, override_num_blocks=len(items)).map_batches(
+        found = data.from_items(items, override_num_blocks=min(len(items), _MOST_BLOCKS)).map_batches(
             ShardActor,
-            fn_constructor_args=(output, engine.device, threads),
+            fn_constructor_args=(replace(opening, threads=threads),),
             batch_size=1,
             compute=data.ActorPoolStrategy(
                 min_size=engine.workers or 1, max_size=engine.most_workers or engine.workers

@@ -64,19 +64,27 @@ class Silent:
 def summary(plan: Any, entries: list[dict[str, Any]]) -> dict[str, Any]:
     """The counts of a job that is done; the same whenever and however often it was begun."""
     files: list[dict[str, Any]] = [
-        {"file": item.file.address, "rows": item.rows, "written": 0, "rejected": 0, "error": item.error}
+        {
+            "file": item.file.address,
+            "error": item.error,
+            "rows": item.rows,
+            "written": 0,
+            "rejected": 0,
+            "is_damaged": False,
+        }
         for item in plan.files
     ]
     shards = []
     for shard, entry in zip(plan.shards(), entries, strict=True):
         files[shard.file]["written"] += entry["written"]
-        files[shard.file]["rejected"] += len(entry["rejects"])
+        files[shard.file]["rejected"] += entry["rejected"]
+        files[shard.file]["is_damaged"] |= entry["is_damaged"]
         shards += [{**file, "rows": entry["written"]} for file in entry["files"]]
     return {
         "rows": plan.rows,
         "written": sum(item["written"] for item in files),
         "rejected": sum(item["rejected"] for item in files),
-        "unreadable_files": sum(item["error"] is not None for item in files),
+        "unreadable_files": sum(item["error"] is not None or item["is_damaged"] for item in files),
         "artifact": {"address": plan.artifact, "manifest_sha256": plan.artifact_digest},
         "options": plan.options.to_json(),
         "input": files,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ class Store:
         self.address = str(self.fs.unstrip_protocol(self.root))
         self.is_local = is_local(self.fs)
 
-    def put(self, name: str, content: Any) -> None:
+    def put(self, name: str, content: bytes | Any) -> None:
         """Puts one file in place, whole or not at all; a file of that name is replaced.
 
         Args:
@@ -49,16 +51,23 @@ class Store:
         Raises:
             ArtifactError: there is no space, or no permission.
         """
+        self.put_pieces(name, [content])
+
+    def put_pieces(self, name: str, pieces: Iterable[Any]) -> None:
+        """`put` of a content that comes piece by piece."""
         place = Path(self._place(name))
         with written(place):
             if not self.is_local:
-                self.fs.pipe_file(self._place(name), bytes(content))
+                with self.fs.open(self._place(name), "wb") as stream:
+                    for piece in pieces:
+                        stream.write(piece)
                 return
             place.parent.mkdir(parents=True, exist_ok=True)
             partial = place.with_name(f".{place.name}{_PARTIAL}{secrets.token_hex(8)}")
             try:
                 with partial.open("xb") as stream:
-                    stream.write(content)
+                    for piece in pieces:
+                        stream.write(piece)
                     stream.flush()
                     os.fsync(stream.fileno())
                 partial.replace(place)
@@ -69,8 +78,8 @@ class Store:
             _flush(place.parent)
 
     def put_json(self, name: str, value: Any) -> None:
-        """Puts JSON in place; the same value gives the same bytes."""
-        self.put(name, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+        """Puts JSON in place; the same value gives the same bytes, names that are no UTF-8 too."""
+        self.put(name, json_bytes(value))
 
     def get(self, name: str) -> bytes | None:
         """A file's bytes; None where there is none."""
@@ -115,9 +124,22 @@ class Store:
         return sorted(str(item).rstrip("/").rpartition("/")[2] for item in found)
 
     def remove(self, name: str) -> None:
-        """Removes a file, or a folder and all in it; nothing where it is not there."""
+        """Removes a file; nothing where it is not there."""
         with written(Path(self._place(name))), contextlib.suppress(FileNotFoundError):
-            self.fs.rm(self._place(name), recursive=True)
+            if self.is_local:
+                Path(self._place(name)).unlink()
+            else:
+                # `rm` would take the name for a pattern.
+                self.fs.rm_file(self._place(name))
+
+    def remove_folder(self, name: str) -> None:
+        """Removes a folder and all in it; nothing where it is not there."""
+        if self.is_local:
+            with written(Path(self._place(name))), contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(self._place(name))
+            return
+        for file in self.names(name):
+            self.remove(f"{name}/{file}")
 
     def clear_partial(self, folder: str = "") -> None:
         """Removes what a killed writer left; only where nobody else writes."""
@@ -139,7 +161,7 @@ class Store:
         if not self.is_local:
             yield
             return
-        filelock = require("filelock", _PURPOSE)
+        filelock = require("filelock", _PURPOSE, "bulk")
         file = Path(self._place(name))
         lock = filelock.FileLock(file, timeout=0)
         with written(file):
@@ -155,6 +177,11 @@ class Store:
 
     def _place(self, name: str) -> str:
         return f"{self.root.rstrip('/')}/{name}".rstrip("/")
+
+
+def json_bytes(value: Any) -> bytes:
+    """As files of a job hold it."""
+    return (json.dumps(value, indent=1) + "\n").encode()
 
 
 def opened(address: str) -> tuple[Any, str]:
@@ -182,9 +209,12 @@ def is_local(fs: Any) -> bool:
 
 
 def _flush(folder: Path) -> None:
-    """Makes a name last through a loss of power."""
+    """Makes a name last through a loss of power, where the file system can."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(handle)

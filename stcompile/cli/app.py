@@ -18,6 +18,7 @@ from stcompile.cli.console import (
     DONE,
     INTERRUPTED,
     PARITY_FAILED,
+    StoppedError,
     drop_standard_output,
     err,
     logger,
@@ -70,6 +71,9 @@ def run() -> NoReturn:
         code = BAD_INPUT
     except ParityError as error:
         code = _failed(error, PARITY_FAILED)
+    except StoppedError as error:
+        _failed(error, INTERRUPTED)
+        sys.exit(INTERRUPTED)
     except StcompileError as error:
         code = _failed(error, BAD_INPUT)
     except OSError as error:

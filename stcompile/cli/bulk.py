@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from stcompile.cli.console import INTERRUPTED, PARITY_FAILED, err, out, print_json
+from stcompile.cli.console import INTERRUPTED, PARITY_FAILED, StoppedError, err, out, print_json, reader_may_leave
 from stcompile.errors import InputError
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ def encode_in_bulk(asked: Asked) -> int:
     """Runs the job and prints its counts; returns the exit code."""
     from stcompile.bulk.job import encode_files  # noqa: PLC0415 - imports pyarrow and the engine
 
-    err.print("Looking through the input ...", highlight=False)
+    with contextlib.suppress(OSError):
+        err.print("Looking through the input ...", highlight=False)
     with _stoppable() as stop, _shown(stop) as watch:
         outcome = encode_files(
             asked.artifact,
@@ -66,20 +67,17 @@ def encode_in_bulk(asked: Asked) -> int:
             watch=watch,
         )
     if outcome.summary is None:
-        err.print(
-            f"stcompile: stopped; {outcome.done} rows were done and are kept, the same command goes on", highlight=False
-        )
-        return INTERRUPTED
-    if asked.as_json:
-        print_json({**outcome.summary, "seconds": round(outcome.seconds, 3), "tokens": outcome.tokens})
-    else:
-        _print(outcome, asked.output)
+        raise StoppedError(f"stopped; {outcome.done} rows were done and are kept, the same command goes on")
+    with reader_may_leave():
+        _print(outcome, asked)
     unreadable = outcome.summary["unreadable_files"]
     if unreadable:
         err.print(
             f"stcompile: {unreadable} of the files could not be read, {asked.output}/_rejects.jsonl says why; the rest "
             "is done",
             highlight=False,
+            markup=False,
+            soft_wrap=True,
         )
     return PARITY_FAILED if unreadable else 0
 
@@ -99,9 +97,12 @@ def workers_of(text: str | None) -> tuple[int | None, int | None]:
         raise InputError(f"{text!r} is no number of workers: write 4, or 1:8 for Ray's that come and go") from error
 
 
-def _print(outcome: Outcome, output: str) -> None:
+def _print(outcome: Outcome, asked: Asked) -> None:
     counts: Any = outcome.summary
-    out.print(f"encoded into {output}", highlight=False, markup=False, soft_wrap=True)
+    if asked.as_json:
+        print_json({**counts, "seconds": round(outcome.seconds, 3), "tokens": outcome.tokens})
+        return
+    out.print(f"encoded into {asked.output}", highlight=False, markup=False, soft_wrap=True)
     table = Table(show_header=False, box=None)
     rows = [
         ("rows", f"{counts['rows']:,}"),
@@ -123,6 +124,7 @@ def _print(outcome: Outcome, output: str) -> None:
 
 class _Stop:
     asked = False
+    has_begun = False
 
 
 @contextlib.contextmanager
@@ -131,11 +133,15 @@ def _stoppable() -> Iterator[_Stop]:
     stop = _Stop()
 
     def on_signal(*_: object) -> None:
+        if not stop.has_begun:
+            # Nothing was encoded yet: there is nothing to finish.
+            raise KeyboardInterrupt
         if stop.asked:
             # Threads that compute cannot be told to stop; what is half written is no part of the output.
             os._exit(INTERRUPTED)
         stop.asked = True
-        err.print("\nFinishing the shards that are begun; once more ends at once.", highlight=False)
+        with contextlib.suppress(OSError, RuntimeError):
+            err.print("\nFinishing the shards that are begun; once more ends at once.", highlight=False)
 
     before = {kind: signal.signal(kind, on_signal) for kind in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -159,7 +165,12 @@ class _Watch:
         return self._stop.asked
 
     def __call__(self, progress: Progress) -> None:
-        """As `Watcher`."""
+        """As `Watcher`; who does not listen any more is no reason to stop."""
+        self._stop.has_begun = True
+        with contextlib.suppress(OSError):
+            self._show(progress)
+
+    def _show(self, progress: Progress) -> None:
         fields: dict[str, Any] = {
             "rows_s": f"{progress.done / progress.seconds:,.0f} rows/s",
             "tokens_s": f"{progress.tokens / progress.seconds:,.0f} tokens/s",

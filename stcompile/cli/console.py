@@ -13,12 +13,31 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from stcompile.errors import StcompileError
+
 DONE, PARITY_FAILED, BAD_INPUT, BUG, INTERRUPTED = 0, 1, 2, 70, 130
 
 logger = logging.getLogger("stcompile")
 
-out = Console()
-err = Console(stderr=True)
+
+class StoppedError(StcompileError):
+    """Who watches stopped the work; what is done is kept."""
+
+
+class _Output(Console):
+    def on_broken_pipe(self) -> None:
+        """What rich does is to end the process with 1."""
+        raise BrokenPipeError
+
+
+class _Messages(Console):
+    def on_broken_pipe(self) -> None:
+        """Nobody listens any more, which is no reason to stop."""
+        self.quiet = True
+
+
+out = _Output()
+err = _Messages(stderr=True)
 
 
 def print_json(value: Any) -> None:
@@ -40,3 +59,14 @@ def spinner(text: str) -> Iterator[Callable[[str], None]]:
 def drop_standard_output() -> None:
     # What is still buffered would fail again when the interpreter exits.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """A reader that has seen enough (`| head`) is no error, and there is nobody left to tell."""
+    try:
+        yield
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        drop_standard_output()

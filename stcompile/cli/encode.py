@@ -6,14 +6,13 @@ import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from stcompile.cli.console import DONE, drop_standard_output
+from stcompile.cli.console import DONE, reader_may_leave
 from stcompile.cli.options import DeviceOption
 from stcompile.cli.textfiles import STDIN, texts_of, write_jsonl, write_npy
 from stcompile.errors import InputError
@@ -109,8 +108,8 @@ def encode(
     if inputs:
         if texts != STDIN or output == STDIN:
             raise InputError("--input names the texts and --output a folder for their vectors: pass both, and no TEXTS")
-        from stcompile.bulk.job import Engine  # noqa: PLC0415 - imports pyarrow
-        from stcompile.bulk.options import SHARD_ROWS, BulkOptions  # noqa: PLC0415 - the same
+        from stcompile.bulk import BulkOptions, Engine  # noqa: PLC0415 - imports pyarrow
+        from stcompile.bulk.options import SHARD_ROWS  # noqa: PLC0415 - the same
         from stcompile.cli.bulk import Asked, encode_in_bulk, workers_of  # noqa: PLC0415 - the same
 
         bulk = BulkOptions(
@@ -188,7 +187,7 @@ def _stream(
     if output.endswith(".npy"):
         write_npy(local_path(output), (vector for _, vector in rows))
     else:
-        with _reader_may_leave():
+        with reader_may_leave():
             write_jsonl(output, rows)
 
 
@@ -204,12 +203,3 @@ def _kept(texts: Iterable[str], place: deque[str]) -> Iterator[str]:
     for text in texts:
         place.append(text)
         yield text
-
-
-@contextmanager
-def _reader_may_leave() -> Iterator[None]:
-    """A reader that has seen enough (`| head`) is no error, and there is nobody left to tell."""
-    try:
-        yield
-    except BrokenPipeError:
-        drop_standard_output()

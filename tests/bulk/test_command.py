@@ -70,3 +70,18 @@ def test_nothing_of_torch_is_imported(tmp_path: Path, compiled: Compiled) -> Non
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("package", ["pyarrow", "fsspec"])
+def test_a_package_that_is_missing_is_one_sentence(package: str, tmp_path: Path, compiled: Compiled) -> None:
+    file = jsonl(tmp_path / "a.jsonl", [{"text": "a"}])
+    words = ["stcompile", "encode", str(compiled(CASE)), "--input", str(file), "-o", str(tmp_path / "out")]
+    script = (
+        f"import runpy, sys\nsys.modules[{package!r}] = None\nsys.argv = {words!r}\n"
+        "runpy.run_module('stcompile', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"stcompile: Encoding files needs {package}, which is not installed: pip install 'stcompile[bulk]'\n"
+    )

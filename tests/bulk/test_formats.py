@@ -88,8 +88,8 @@ def test_numpy_files(tmp_path: Path, compiled: Compiled) -> None:
     file = parquet(tmp_path / "a.parquet", ROWS)
     encode_files(str(compiled(CASE)), [str(file)], str(tmp_path / "out"), BulkOptions(id="id", format="npy"))
     vectors, ids = (
-        np.load(tmp_path / "out/part-00000-000000000000.npy"),
-        np.load(tmp_path / "out/part-00000-000000000000.ids.npy"),
+        np.load(tmp_path / "out/part-00000000-000000000000.npy"),
+        np.load(tmp_path / "out/part-00000000-000000000000.ids.npy"),
     )
     assert ids.tolist() == [row["id"] for row in ROWS]
     assert np.abs(vectors - EXPECTED).max() <= ROUNDING

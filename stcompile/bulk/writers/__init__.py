@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from stcompile.bulk.writers.base import Writer
-from stcompile.bulk.writers.lance import LanceWriter
+from stcompile.bulk.writers.lance import DATASET, LanceWriter
 from stcompile.bulk.writers.npy import NpyWriter
 from stcompile.bulk.writers.parquet import ParquetWriter
 
 WRITERS: dict[str, Callable[[str], Writer]] = {"parquet": ParquetWriter, "npy": NpyWriter, "lance": LanceWriter}
+
+# Folders that writers make in an output, beside the files of the shards.
+FOLDERS = (DATASET,)
 
 
 def writer_of(format: str, into: str) -> Writer:
@@ -17,5 +20,6 @@ def writer_of(format: str, into: str) -> Writer:
 
     Raises:
         MissingExtraError: its package is not installed.
+        InputError: it takes no column of that name.
     """
     return WRITERS[format](into)

@@ -13,16 +13,34 @@ if TYPE_CHECKING:
 class Writer(Protocol):
     """Writes shards into a folder. Whatever the result's columns are, it takes them as a table."""
 
+    @property
+    def folder(self) -> str:
+        """Where in the output its files lie; empty for the output itself."""
+
+    def check(self, store: Store, schema: pa.Schema) -> None:
+        """Whether it can write there, and columns of these types.
+
+        Args:
+            store: the output.
+            schema: of the columns that name a row and go along.
+
+        Raises:
+            InputError: it cannot.
+        """
+
+    def problems(self, table: pa.Table) -> dict[int, str]:
+        """Rows that it cannot hold, by their place, and why; most forms hold all."""
+
     def write(self, store: Store, name: str, table: pa.Table) -> dict[str, Any]:
         """Writes one shard, whole or not at all.
 
         Args:
             store: the output.
             name: of the shard, without an ending.
-            table: its rows: the id or row number, the carried columns, the result.
+            table: its rows, at least one: the id or row number, the carried columns, the result.
 
         Returns:
-            what its journal entry says of it, `files` among it: each one's name, sha256 and bytes.
+            what its journal entry says of it, `files` among it: each one's name in `folder`, sha256 and bytes.
         """
 
     def finish(self, store: Store, entries: list[dict[str, Any]]) -> None:
@@ -32,6 +50,3 @@ class Writer(Protocol):
             store: the output.
             entries: the journal's, in the order of the rows.
         """
-
-    def names(self, name: str) -> tuple[str, ...]:
-        """The files of one shard, to be removed with it."""

@@ -12,41 +12,61 @@ from stcompile.bulk.store import Store
 from stcompile.bulk.writers.files import put
 from stcompile.errors import InputError
 
+# Letters of an id: numpy's texts are as wide as the widest, four bytes a letter.
+_LONGEST_ID = 256
+
 
 class NpyWriter:
-    """Two matrices a shard, `(n, dim)` and `(n,)`, which `numpy.load` reads without pickles.
+    """Two arrays a shard, `(n, dim)` and `(n,)`, which `numpy.load` reads without pickles.
 
     Args:
         into: the column of the vectors.
     """
 
+    folder = ""
+
     def __init__(self, into: str) -> None:
         self._into = into
 
-    def write(self, store: Store, name: str, table: pa.Table) -> dict[str, Any]:
-        """As `Writer.write`.
+    def check(self, store: Store, schema: pa.Schema) -> None:
+        """As `Writer.check`: ids are whole numbers or texts."""
+        for field in schema:
+            if not (pa.types.is_integer(field.type) or _is_text(field.type)):
+                raise InputError(
+                    f"the ids in {field.name!r} are {field.type}, and numpy's files hold whole numbers and texts: "
+                    "write Parquet"
+                )
 
-        Raises:
-            InputError: the ids are neither numbers nor texts, or one is null.
-        """
-        table = table.combine_chunks()
-        column = table[self._into].combine_chunks()
-        vectors = column.values.to_numpy(zero_copy_only=False).reshape(len(table), column.type.list_size)
-        (other,) = [column for column in table.column_names if column != self._into]
+    def problems(self, table: pa.Table) -> dict[int, str]:
+        """As `Writer.problems`: ids that are null, and texts that numpy would cut or make all others as wide as."""
+        (name,) = (column for column in table.column_names if column != self._into)
+        ids = table[name]
+        if not ids.null_count and not _is_text(ids.type):
+            return {}
+        found = {}
+        for place, value in enumerate(ids.to_pylist()):
+            if value is None:
+                found[place] = f"{name}: null, which numpy's files cannot hold"
+            elif isinstance(value, str) and (len(value) > _LONGEST_ID or "\0" in value):
+                found[place] = f"{name}: numpy's files hold texts of up to {_LONGEST_ID} letters without NUL"
+        return found
+
+    def write(self, store: Store, name: str, table: pa.Table) -> dict[str, Any]:
+        """As `Writer.write`."""
+        vectors = table[self._into].combine_chunks()
+        matrix = vectors.values.to_numpy(zero_copy_only=False).reshape(len(table), vectors.type.list_size)
+        (other,) = (column for column in table.column_names if column != self._into)
         ids = table[other]
-        if ids.null_count:
-            raise InputError(f"an id in {other!r} is null, which numpy's files cannot hold: write Parquet")
-        found = np.asarray(ids.to_pylist() if len(ids) else np.empty(0, np.int64))
-        if found.dtype.kind not in "iufUb":
-            raise InputError(f"the ids in {other!r} are {ids.type}, which numpy's files cannot hold: write Parquet")
-        return {"files": [put(store, f"{name}.npy", _npy(vectors)), put(store, f"{name}.ids.npy", _npy(found))]}
+        # A number keeps its width; a text becomes numpy's own.
+        found = np.array(ids.to_pylist(), np.str_) if _is_text(ids.type) else ids.to_numpy()
+        return {"files": [put(store, f"{name}.npy", _npy(matrix)), put(store, f"{name}.ids.npy", _npy(found))]}
 
     def finish(self, store: Store, entries: list[dict[str, Any]]) -> None:
         """Nothing: the files are read one by one."""
 
-    def names(self, name: str) -> tuple[str, ...]:
-        """As `Writer.names`."""
-        return f"{name}.npy", f"{name}.ids.npy"
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _npy(array: Any) -> bytes:

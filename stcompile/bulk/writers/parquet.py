@@ -18,40 +18,40 @@ class ParquetWriter:
         into: the column of the vectors.
     """
 
+    folder = ""
+
     def __init__(self, into: str) -> None:
         self._into = into
+        self._others: list[str] | None = None
+
+    def check(self, store: Store, schema: pa.Schema) -> None:
+        """As `Writer.check`: it writes anything."""
+
+    def problems(self, table: pa.Table) -> dict[int, str]:
+        """As `Writer.problems`."""
+        return {}
 
     def write(self, store: Store, name: str, table: pa.Table) -> dict[str, Any]:
         """As `Writer.write`."""
-        others = [column for column in table.column_names if column != self._into]
-        leaf = f"{self._into}.list.element"
+        if self._others is None:
+            self._others = _leaves(table.schema, self._into)
         place = pa.BufferOutputStream()
         pq.write_table(
             table,
             place,
-            use_dictionary=others,
-            compression={**dict.fromkeys(_leaves(table.schema, others), "zstd"), leaf: "none"},
-            write_statistics=others,
-            store_schema=True,
+            use_dictionary=self._others,
+            compression={**dict.fromkeys(self._others, "zstd"), f"{self._into}.list.element": "none"},
+            write_statistics=self._others,
         )
         return {"files": [put(store, f"{name}.parquet", place.getvalue())]}
 
     def finish(self, store: Store, entries: list[dict[str, Any]]) -> None:
         """Nothing: a folder of Parquet files is one table to every reader."""
 
-    def names(self, name: str) -> tuple[str, ...]:
-        """As `Writer.names`."""
-        return (f"{name}.parquet",)
 
-
-def _leaves(schema: pa.Schema, names: list[str]) -> list[str]:
-    """Parquet's own names of the columns that hold values."""
-    parquet = pq.ParquetFile(pa.BufferReader(_empty(schema))).schema
-    found = [parquet.column(index).path for index in range(len(parquet.names))]
-    return [path for path in found if path.partition(".")[0] in names]
-
-
-def _empty(schema: pa.Schema) -> pa.Buffer:
+def _leaves(schema: pa.Schema, without: str) -> list[str]:
+    """Parquet's own names of the columns that hold values, but for those of one."""
     place = pa.BufferOutputStream()
-    pq.write_table(schema.empty_table(), place)
-    return place.getvalue()
+    pq.write_table(schema.remove(schema.get_field_index(without)).empty_table(), place)
+    found = pq.ParquetFile(pa.BufferReader(place.getvalue())).schema
+    return [found.column(index).path for index in range(len(found.names))]

@@ -202,7 +202,8 @@ class TransformersTokenizerWrapper(WordTokenizer):
         return list(self.tokenizer(text, verbose=False)["input_ids"])
 
     def get_vocab(self) -> dict[str, int]:
-        return dict(self.tokenizer.get_vocab())
+        # By id: the order that transformers gives is the process's own.
+        return dict(sorted(self.tokenizer.get_vocab().items(), key=lambda word: word[1]))
 
     def set_vocab(self, vocab: Sequence[str]) -> None:
         raise InputError("the words of a transformers tokenizer are its own: use a WhitespaceTokenizer")

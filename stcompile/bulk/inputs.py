@@ -29,6 +29,9 @@ FORMATS = {
 }
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
+# Of these fsspec tells no address by which a file is found again.
+_ARCHIVES = ("zip://", "tar://", "libarchive://")
+
 _BLOCK = 1 << 20
 
 
@@ -91,18 +94,18 @@ def find(addresses: Sequence[str | os.PathLike[str]]) -> list[InputFile]:
         InputError: one leads to no file, a folder cannot be listed, or a file's ending is unknown.
         StcompileError: one cannot be reached.
     """
-    if isinstance(addresses, (str, os.PathLike)):
-        addresses = [addresses]
+    several = [addresses] if isinstance(addresses, (str, os.PathLike)) else addresses
+    named = [os.fspath(address) for address in several]
     found: dict[str, InputFile] = {}
     unknown: list[str] = []
-    for address in map(os.fspath, addresses):
+    for address in named:
         for file in _behind(address, unknown):
             found[file.address] = file
     if unknown:
         known = ", ".join((*FORMATS, *COMPRESSIONS))
         raise InputError(f"cannot tell the format of {', '.join(unknown[:5])}: the endings {known} are known")
     if not found:
-        raise InputError(f"there is no file to read in {', '.join(map(os.fspath, addresses))}")
+        raise InputError(f"there is no file to read in {', '.join(named)}")
     # A link and what it leads to are one file.
     first: dict[str, InputFile] = {}
     for name in sorted(found):
@@ -121,15 +124,19 @@ def kind_of(name: str) -> tuple[str | None, str | None]:
 
 def _behind(address: str, unknown: list[str]) -> Iterator[InputFile]:
     """The files behind one address; to the unknown are added those that it names and that have no known ending."""
+    if address.startswith(_ARCHIVES):
+        raise InputError(f"{address} is in an archive, whose files are not read: unpack it first")
     fs, path = opened(address)
     try:
         with reached(address):
             for name, known, is_named in listed(fs, path, address):
                 format, compression = kind_of(name)
-                if format is None:
-                    unknown += [name] if is_named else []
+                if format is None and not is_named:
                     continue
                 size, version = _on_disk(name) if known is None else (int(known["size"] or 0), _version(fs, known))
+                if format is None:
+                    unknown.append(name)
+                    continue
                 yield InputFile(str(fs.unstrip_protocol(name)), format, compression, size, version)
     except OSError as error:
         place = error.filename or address

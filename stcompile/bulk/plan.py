@@ -172,7 +172,7 @@ def make_plan(
         files.append(PlannedFile(file, file.digest(), scan.rows, scan.starts))
         if scan.rows:
             schemas[file.address] = scan.schema
-    named = tuple(map(os.fspath, addresses))
+    named = tuple(os.fspath(address) for address in addresses)
     return Plan(artifact, digest, options, named, tuple(files), _one_schema(schemas, options))
 
 

@@ -239,13 +239,14 @@ def reason_of(error: BaseException) -> str:
 
 def _local_path(address: str) -> str | None:
     """Absolute, where an address is of this machine's disk."""
-    if not address:
-        raise InputError("an address is empty: pass a path, or an address such as s3://bucket/folder")
-    found = re.match(r"(?:file|local):(?://|(?=/))", address)
-    if found is None and "://" in address:
+    prefix = re.match(r"(?:file|local):(?://|(?=/))", address)
+    if prefix is None and "://" in address:
         return None
+    path = address[prefix.end() :] if prefix else address
+    if not path:
+        raise InputError("an address is empty: pass a path, or an address such as s3://bucket/folder")
     # A name that no user has is a file's: pathlib would raise.
-    path = os.path.expanduser(address[found.end() :] if found else address)  # noqa: PTH111
+    path = os.path.expanduser(path)  # noqa: PTH111
     # What is before `..` may be a link, and then leads elsewhere than its name says; other links keep their names.
     return os.path.realpath(path) if ".." in path.split("/") else os.path.abspath(path)  # noqa: PTH100
 

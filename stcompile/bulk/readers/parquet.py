@@ -145,7 +145,7 @@ class ParquetReader:
     def _carried_type(self, name: str, kind: pa.DataType) -> pa.DataType:
         plain = _plain(kind)
         try:
-            pa.array([], kind).cast(plain).take(pa.array([], pa.int64()))
+            pa.nulls(0, kind).cast(plain).take(pa.array([], pa.int64()))
         except pa.ArrowException as error:
             raise InputError(f"{self._file.address}: column {name!r} is {kind}, which cannot go along") from error
         return plain

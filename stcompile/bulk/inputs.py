@@ -94,8 +94,9 @@ def find(addresses: Sequence[str | os.PathLike[str]]) -> list[InputFile]:
         InputError: one leads to no file, a folder cannot be listed, or a file's ending is unknown.
         StcompileError: one cannot be reached.
     """
-    several = [addresses] if isinstance(addresses, (str, os.PathLike)) else addresses
-    named = [os.fspath(address) for address in several]
+    if isinstance(addresses, (str, os.PathLike)):
+        raise InputError(f"the input is one address, {str(addresses)!r}: pass a list of it")
+    named = [os.fspath(address) for address in addresses]
     found: dict[str, InputFile] = {}
     unknown: list[str] = []
     for address in named:

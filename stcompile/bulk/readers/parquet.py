@@ -72,7 +72,7 @@ class ParquetReader:
             raise UnreadableError(f"it ends after row {sum(self._groups)}")
         found = Rows([], pa.table({}))
         tables: list[pa.Table] = []
-        reason = ""
+        reason, lost = "", 0
         while (row := start + len(found.texts)) < stop:
             group = bisect.bisect_right(self._ends, row)
             last = min(stop, self._ends[group])
@@ -81,13 +81,13 @@ class ParquetReader:
                     for batch in self._rows_of(group, row, last):
                         self._take(batch, schema, found, tables)
             except UnreadableError as error:
-                reason = reason or str(error)
-                first, lost = len(found.texts), last - start - len(found.texts)
-                found.problems |= dict.fromkeys(range(first, first + lost), f"the file cannot be read here: {error}")
-                found.texts += [None] * lost
-                tables.append(pa.Table.from_arrays([pa.nulls(lost, item.type) for item in schema], schema=schema))
+                first, rest = len(found.texts), last - start - len(found.texts)
+                reason, lost = reason or str(error), lost + rest
+                found.problems |= dict.fromkeys(range(first, first + rest), f"the file cannot be read here: {error}")
+                found.texts += [None] * rest
+                tables.append(pa.Table.from_arrays([pa.nulls(rest, item.type) for item in schema], schema=schema))
                 found.is_damaged = True
-        if found.is_damaged and len(found.problems) == stop - start:
+        if lost == stop - start:
             raise UnreadableError(reason)
         found.table = pa.concat_tables(tables) if tables else schema.empty_table()
         return found

@@ -91,10 +91,11 @@ class RecordReader(ABC):
             for _ in islice(self._records, start - position):
                 pass
             found = list(islice(self._records, stop - start))
-        if len(found) < stop - start:
-            raise UnreadableError(f"it ends after row {start + len(found)}")
+            if len(found) < stop - start:
+                raise UnreadableError(f"it ends after row {start + len(found)}")
+            rows = self._rows(found, schema)
         self._position = stop
-        return self._rows(found, schema)
+        return rows
 
     def close(self) -> None:
         """As `Reader.close`."""

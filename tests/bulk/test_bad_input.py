@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stcompile.bulk import job
 from stcompile.bulk.job import encode_files
 from stcompile.bulk.options import BulkOptions
+from stcompile.bulk.plan import make_plan
 from stcompile.errors import ArtifactError, InputError, StcompileError
 from tests.bulk.files import FORMATS, jsonl, parquet, rejects_of, rows_of, summary_of
 from tests.conftest import Compiled
@@ -28,9 +28,9 @@ def _broken_footer(path: Path) -> Path:
     return path
 
 
-def _broken_page(path: Path) -> Path:
+def _broken_page(path: Path, texts: str = "abcdefg") -> Path:
     """The footer is whole, the rows of the second row group of three are not; shards of two rows end elsewhere."""
-    pq.write_table(pa.table({"text": list("abcdefg")}), path, row_group_size=3, compression="snappy")
+    pq.write_table(pa.table({"text": list(texts)}), path, row_group_size=3, compression="snappy")
     group = pq.ParquetFile(path).metadata.row_group(1).column(0)
     content = bytearray(path.read_bytes())
     start = group.dictionary_page_offset or group.data_page_offset
@@ -95,6 +95,12 @@ FILES: dict[str, tuple[str, Callable[[Path], Path], int, list[tuple[int | None, 
     "long field": ("a.csv", lambda path: _bytes(path, b"text\n" + b"a " * 100_000 + b"\n"), 1, []),
     "broken footer": ("a.parquet", _broken_footer, 0, [(None, "footer")]),
     "no parquet": ("a.parquet", lambda path: _bytes(path, b"no"), 0, [(None, "")]),
+    "broken page in a part of a shard": (
+        "a.parquet",
+        lambda path: _broken_page(path, "abcd"),
+        3,
+        [(3, "the file cannot be read here")],
+    ),
     "broken page": (
         "a.parquet",
         _broken_page,
@@ -213,16 +219,15 @@ def test_a_passing_error_of_reading_is_no_damage(
         return real(self, path, *arguments, **options)
 
     is_planned = False
-    make = job.make_plan
 
     def planned(*arguments: Any) -> Any:
         nonlocal is_planned
-        plan = make(*arguments)
+        plan = make_plan(*arguments)
         is_planned = True
         return plan
 
     monkeypatch.setattr(LocalFileSystem, "open", failing)
-    monkeypatch.setattr(job, "make_plan", planned)
+    monkeypatch.setattr("stcompile.bulk.job.make_plan", planned)
     options = BulkOptions(shard_rows=3)
     asked = (str(compiled(CASE)), [str(file)], str(tmp_path / "out"), options)
     with pytest.raises(StcompileError, match=r"/a\..* could not be read \(Input/output error\): the same command"):

@@ -210,7 +210,8 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if pa.types.is_struct(kind):
-        return pa.struct([item.with_type(_plain(item.type)) for item in kind.fields])
+        items = [kind.field(place) for place in range(kind.num_fields)]
+        return pa.struct([item.with_type(_plain(item.type)) for item in items])
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         made = pa.list_ if pa.types.is_list(kind) else pa.large_list
         return made(kind.value_field.with_type(_plain(kind.value_type)))

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+import io
+import os
+import stat
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from stcompile.bulk.store import is_local, opened
-from stcompile.errors import InputError
+from stcompile.bulk.listing import listed
+from stcompile.bulk.store import is_local, opened, reached, reason_of
+from stcompile.errors import InputError, StcompileError
 
 # Endings of the formats that are read. What a compressed file holds, the ending before says.
 FORMATS = {
@@ -22,6 +28,9 @@ FORMATS = {
     ".text": "text",
 }
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+
+# Of these fsspec tells no address by which a file is found again.
+_ARCHIVES = ("zip://", "tar://", "libarchive://")
 
 _BLOCK = 1 << 20
 
@@ -45,50 +54,64 @@ class InputFile:
     version: str
 
     def open(self) -> Any:
-        """A stream of its bytes as they are stored, which can seek."""
+        """A stream of its bytes as they are stored, which can seek.
+
+        Raises:
+            StcompileError: it cannot be read now. So does every later call of the stream, and no other error.
+        """
         fs, path = opened(self.address)
-        return fs.open(path, "rb")
+        with _read(self.address):
+            return _Stream(self.address, fs.open(path, "rb"))
 
     def digest(self) -> str:
-        """sha256 of its bytes; empty where they are not on this machine's disk, and its version must do."""
-        fs, path = opened(self.address)
-        if not is_local(fs):
+        """sha256 of its bytes; empty where they are not on this machine's disk, and its version must do.
+
+        Raises:
+            StcompileError: as `open`.
+        """
+        if not is_local(opened(self.address)[0]):
             return ""
         found = hashlib.sha256()
-        with fs.open(path, "rb") as stream:
+        with self.open() as stream:
             while block := stream.read(_BLOCK):
                 found.update(block)
         return found.hexdigest()
 
 
-def find(addresses: Sequence[str]) -> list[InputFile]:
+def not_read(address: str, error: BaseException) -> StcompileError:
+    """What may be over in a moment, and is no fault of the file."""
+    return StcompileError(f"{address} could not be read ({reason_of(error)}): the same command goes on")
+
+
+def find(addresses: Sequence[str | os.PathLike[str]]) -> list[InputFile]:
     """The files behind paths, addresses, globs and folders, each once, in the order of their names.
 
     Args:
         addresses: of files; of folders, whose files of known endings are taken at any depth, but for those whose names
-            begin with `.` or `_`; with `*`, `?` and `[`, of all that fits.
+            begin with `.` or `_`; with `*`, `?` and `[`, of all that fits, files and folders.
 
     Raises:
-        InputError: one leads to no file, or a file's ending is unknown.
+        InputError: one leads to no file, a folder cannot be listed, or a file's ending is unknown.
+        StcompileError: one cannot be reached.
     """
+    if isinstance(addresses, (str, os.PathLike)):
+        raise InputError(f"the input is one address, {str(addresses)!r}: pass a list of it")
+    named = [os.fspath(address) for address in addresses]
     found: dict[str, InputFile] = {}
-    unknown = []
-    for address in addresses:
-        fs, path = opened(address)
-        for item, is_named in _behind(fs, path, address):
-            format, compression = kind_of(item["name"])
-            if format is None:
-                if is_named:
-                    unknown.append(item["name"])
-                continue
-            full = str(fs.unstrip_protocol(item["name"]))
-            found[full] = InputFile(full, format, compression, int(item["size"] or 0), _version(fs, item))
+    unknown: list[str] = []
+    for address in named:
+        for file in _behind(address, unknown):
+            found[file.address] = file
     if unknown:
         known = ", ".join((*FORMATS, *COMPRESSIONS))
         raise InputError(f"cannot tell the format of {', '.join(unknown[:5])}: the endings {known} are known")
     if not found:
-        raise InputError(f"there is no file to read in {', '.join(addresses)}")
-    return [found[name] for name in sorted(found)]
+        raise InputError(f"there is no file to read in {', '.join(named)}")
+    # A link and what it leads to are one file.
+    first: dict[str, InputFile] = {}
+    for name in sorted(found):
+        first.setdefault(_place(name), found[name])
+    return list(first.values())
 
 
 def kind_of(name: str) -> tuple[str | None, str | None]:
@@ -100,32 +123,92 @@ def kind_of(name: str) -> tuple[str | None, str | None]:
     return next((kind for ending, kind in FORMATS.items() if lower.endswith(ending)), None), compression
 
 
-def _behind(fs: Any, path: str, address: str) -> list[tuple[dict[str, Any], bool]]:
-    """What is known of each file, and whether the user asked for this one and not for a folder of it."""
+def _behind(address: str, unknown: list[str]) -> Iterator[InputFile]:
+    """The files behind one address; to the unknown are added those that it names and that have no known ending."""
+    if address.startswith(_ARCHIVES):
+        raise InputError(f"{address} is in an archive, whose files are not read: unpack it first")
+    fs, path = opened(address)
     try:
-        if any(sign in path for sign in "*?[") and not fs.exists(path):
-            names = [name for name in fs.glob(path) if not fs.isdir(name)]
-            if not names:
-                raise InputError(f"no file fits {address}")
-            return [(fs.info(name), True) for name in names]
-        if not fs.isdir(path):
-            return [(fs.info(path), True)]
-        below = fs.find(path, detail=True)
-        start = len(path.rstrip("/")) + 1
-        return [(item, False) for name, item in below.items() if not _is_hidden(name[start:])]
-    except FileNotFoundError as error:
-        raise InputError(f"{address} does not exist") from error
+        with reached(address):
+            for name, known, is_named in listed(fs, path, address):
+                format, compression = kind_of(name)
+                if format is None and not is_named:
+                    continue
+                size, version = _on_disk(name) if known is None else (int(known["size"] or 0), _version(fs, known))
+                if format is None:
+                    unknown.append(name)
+                    continue
+                yield InputFile(str(fs.unstrip_protocol(name)), format, compression, size, version)
     except OSError as error:
-        raise InputError(f"{address} cannot be read: {error.strerror or error}") from error
+        place = error.filename or address
+        if isinstance(error, FileNotFoundError):
+            raise InputError(f"{place} does not exist") from error
+        raise InputError(f"{place} cannot be read: {reason_of(error)}") from error
 
 
-def _is_hidden(path: str) -> bool:
-    """As Spark, pyarrow and Hive read folders: what a job notes beside its files is none of them."""
-    return any(part.startswith((".", "_")) for part in path.split("/"))
+def _on_disk(path: str) -> tuple[int, str]:
+    """Size and state of a file, where it is a link of what it leads to."""
+    found = Path(path).stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise InputError(f"{path} is no file but a pipe or a device, which cannot be read twice: write it to a file")
+    return found.st_size, f"mtime_ns {found.st_mtime_ns}"
 
 
 def _version(fs: Any, item: dict[str, Any]) -> str:
+    """What another file system than this machine's says of a file's state."""
     for name in ("ETag", "etag", "md5Hash", "contentHash", "generation", "versionId", "mtime", "LastModified"):
         if item.get(name):
             return f"{name} {item[name]}"
     return str(fs.ukey(item["name"]))
+
+
+def _place(address: str) -> str:
+    """The same for all names of a file."""
+    fs, path = opened(address)
+    return os.path.realpath(path) if is_local(fs) else address
+
+
+class _Stream(io.RawIOBase):
+    """A file's bytes. What its file system raises is told here, where it cannot be taken for damage of the file."""
+
+    def __init__(self, address: str, stored: Any) -> None:
+        self._address = address
+        self._stored = stored
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        with _read(self._address):
+            return bytes(self._stored.read(size))
+
+    def readinto(self, buffer: Any) -> int:
+        found = self.read(len(buffer))
+        buffer[: len(found)] = found
+        return len(found)
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        with _read(self._address):
+            return int(self._stored.seek(place, whence))
+
+    def tell(self) -> int:
+        with _read(self._address):
+            return int(self._stored.tell())
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stored.close()
+        super().close()
+
+
+@contextlib.contextmanager
+def _read(address: str) -> Iterator[None]:
+    try:
+        yield
+    except StcompileError:
+        raise
+    except Exception as error:
+        raise not_read(address, error) from error

@@ -7,6 +7,7 @@ in the same place, and what is there need not be done again.
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -17,7 +18,7 @@ from stcompile.bulk.inputs import InputFile
 from stcompile.bulk.options import BulkOptions
 from stcompile.bulk.readers import reader_of
 from stcompile.bulk.readers.base import UnreadableError, Wanted
-from stcompile.errors import InputError, one_line
+from stcompile.errors import InputError
 
 SCHEMA_VERSION = 1
 
@@ -143,15 +144,21 @@ class Plan:
 
 
 def make_plan(
-    artifact: str, digest: str, options: BulkOptions, addresses: Sequence[str], found: Sequence[InputFile]
+    artifact: str,
+    digest: str,
+    options: BulkOptions,
+    addresses: Sequence[str | os.PathLike[str]],
+    found: Sequence[InputFile],
 ) -> Plan:
-    """Counts the rows of files and cuts them into shards; a broken file is noted, and the others stay.
+    """Counts the rows of files and cuts them into shards; a damaged file is noted, and the others stay.
 
     Raises:
         InputError: a file lacks a column, or files do not agree on one.
+        StcompileError: a file cannot be read now.
     """
     wanted = Wanted(options.column, options.carried)
-    files, schemas = [], []
+    files = []
+    schemas: dict[str, pa.Schema] = {}
     for file in found:
         try:
             reader = reader_of(file, wanted)
@@ -164,8 +171,9 @@ def make_plan(
             continue
         files.append(PlannedFile(file, file.digest(), scan.rows, scan.starts))
         if scan.rows:
-            schemas.append(scan.schema)
-    return Plan(artifact, digest, options, tuple(addresses), tuple(files), _one_schema(schemas, options))
+            schemas[file.address] = scan.schema
+    named = tuple(os.fspath(address) for address in addresses)
+    return Plan(artifact, digest, options, named, tuple(files), _one_schema(schemas, options))
 
 
 def differences(plan: Plan, found: Sequence[InputFile], artifact_digest: str, options: BulkOptions) -> list[str]:
@@ -204,15 +212,39 @@ def _is_copy(item: PlannedFile, file: InputFile) -> bool:
     return replace(file, version=item.file.version) == item.file and bool(item.digest) and file.digest() == item.digest
 
 
-def _one_schema(schemas: list[pa.Schema], options: BulkOptions) -> pa.Schema:
-    """Of the carried columns of all files: whole numbers of different widths become the wider ones."""
-    if not schemas:
-        return pa.schema([pa.field(name, pa.string()) for name in options.carried])
-    try:
-        schema = pa.unify_schemas(schemas, promote_options="permissive")
-    except pa.ArrowException as error:
-        raise InputError(
-            f"the files do not agree on a column ({one_line(error, 200)}): convert them, or encode them one by one"
-        ) from error
-    plain = [pa.field(item.name, pa.string() if pa.types.is_null(item.type) else item.type) for item in schema]
-    return pa.schema(plain)
+# Each holds every value of those before it, exactly.
+_WIDER = (
+    (pa.int8(), pa.int16(), pa.int32(), pa.int64()),
+    (pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()),
+    (pa.float32(), pa.float64()),
+    (pa.string(), pa.large_string()),
+    (pa.binary(), pa.large_binary()),
+)
+
+
+def _one_schema(schemas: dict[str, pa.Schema], options: BulkOptions) -> pa.Schema:
+    """Of the carried columns of all files, by their addresses; a column is of the widest of its types, if one is."""
+    fields = []
+    for name in options.carried:
+        kind, first = pa.null(), ""
+        for address, schema in schemas.items():
+            other = schema.field(name).type
+            both = _one_type(kind, other)
+            if both is None:
+                raise InputError(
+                    f"the files do not agree on a column ({name!r} is {kind} in {first}, {other} in {address}): "
+                    "convert them, or encode them one by one"
+                )
+            if both != kind:
+                kind, first = both, address
+        fields.append(pa.field(name, pa.string() if pa.types.is_null(kind) else kind))
+    return pa.schema(fields)
+
+
+def _one_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    """The type of the two that holds the values of both as they are."""
+    if pa.types.is_null(one) or one == other:
+        return other
+    if pa.types.is_null(other):
+        return one
+    return next((max(one, other, key=kinds.index) for kinds in _WIDER if one in kinds and other in kinds), None)

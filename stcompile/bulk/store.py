@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stcompile.artifact.writing import written
-from stcompile.errors import InputError
+from stcompile.errors import InputError, StcompileError, one_line
 from stcompile.extras import require
 
 _PURPOSE = "Encoding files"
@@ -184,22 +185,70 @@ def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=1) + "\n").encode()
 
 
-def opened(address: str) -> tuple[Any, str]:
-    """The file system of an address, and the path in it.
+def opened(address: str | os.PathLike[str]) -> tuple[Any, str]:
+    """The file system of an address, and the path in it; of this machine's disk an absolute one.
 
     Raises:
         MissingExtraError: what it needs is not installed.
         InputError: there is no such kind of address.
+        StcompileError: it cannot be reached.
     """
     fsspec = require("fsspec", _PURPOSE)
-    try:
-        fs, place = fsspec.core.url_to_fs(str(Path(address).expanduser()) if address.startswith("~") else address)
-    except ImportError as error:
-        raise InputError(f"{address} cannot be opened: {error}") from error
-    except ValueError as error:
-        known = "a path, or an address such as s3://bucket/folder"
-        raise InputError(f"{address} is no address of files ({error}): pass {known}") from error
+    address = os.fspath(address)
+    path = _local_path(address)
+    if path is not None:
+        # Not by its name: fsspec would take `::` in it for a chain of file systems.
+        return fsspec.filesystem("file"), path
+    known = "a path, or an address such as s3://bucket/folder"
+    with reached(address):
+        try:
+            fs, place = fsspec.core.url_to_fs(address)
+        except ImportError as error:
+            raise InputError(f"{address} cannot be opened: {error}") from error
+        except ValueError as error:
+            raise InputError(f"{address} is no address of files ({error}): pass {known}") from error
+        except OSError as error:
+            raise InputError(f"{address} cannot be opened ({reason_of(error)}): pass {known}") from error
     return fs, str(place)
+
+
+@contextlib.contextmanager
+def reached(address: str) -> Iterator[None]:
+    """Wraps what asks a file system: what it raises is told as one sentence about the address.
+
+    An OSError says of itself what it is (there is no such file, no space, no permission), and stays as it is.
+
+    Raises:
+        StcompileError: its server, its credentials or the file system itself failed.
+    """
+    try:
+        yield
+    except (OSError, StcompileError):
+        raise
+    except Exception as error:
+        raise StcompileError(
+            f"{address} cannot be reached ({reason_of(error)}): mend that, and the same command goes on"
+        ) from error
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error of the system or of a library says, in a few words, and its kind where it has no words."""
+    words = (error.strerror if isinstance(error, OSError) else None) or one_line(error, 200)
+    return words or type(error).__name__
+
+
+def _local_path(address: str) -> str | None:
+    """Absolute, where an address is of this machine's disk."""
+    prefix = re.match(r"(?:file|local):(?://|(?=/))", address)
+    if prefix is None and "://" in address:
+        return None
+    path = address[prefix.end() :] if prefix else address
+    if not path:
+        raise InputError("an address is empty: pass a path, or an address such as s3://bucket/folder")
+    # A name that no user has is a file's: pathlib would raise.
+    path = os.path.expanduser(path)  # noqa: PTH111
+    # What is before `..` may be a link, and then leads elsewhere than its name says; other links keep their names.
+    return os.path.realpath(path) if ".." in path.split("/") else os.path.abspath(path)  # noqa: PTH100
 
 
 def is_local(fs: Any) -> bool:

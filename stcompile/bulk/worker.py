@@ -143,7 +143,7 @@ class Worker:
             problems |= {int(kept[index]): reason for index, reason in wrong.items()}
             table = table.filter(pa.array([index not in wrong for index in range(len(kept))]))
         rejects = [(shard.start + place, problems[place]) for place in sorted(problems)]
-        return Encoded(table, rejects, False, self.encoder.counted.tokens - before)
+        return Encoded(table, rejects, rows.is_damaged, self.encoder.counted.tokens - before)
 
     def write(self, shard: Shard, encoded: Encoded) -> None:
         """Writes the shard, and then its journal entry: what has one is there."""

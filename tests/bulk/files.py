@@ -44,7 +44,9 @@ def jsonl_zst(path: Path, rows: Sequence[Row]) -> Path:
 
 def csv_table(path: Path, rows: Sequence[Row]) -> Path:
     with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
+        # TSV has no quotes.
+        dialect: Any = {"delimiter": "\t", "quoting": csv.QUOTE_NONE, "quotechar": None}
+        writer = csv.DictWriter(stream, list(rows[0]), **(dialect if path.suffix == ".tsv" else {}))
         writer.writeheader()
         writer.writerows(rows)
     return path

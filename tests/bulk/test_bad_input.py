@@ -14,8 +14,9 @@ import pytest
 
 from stcompile.bulk.job import encode_files
 from stcompile.bulk.options import BulkOptions
-from stcompile.errors import ArtifactError, InputError
-from tests.bulk.files import jsonl, parquet, rejects_of, rows_of, summary_of
+from stcompile.bulk.plan import make_plan
+from stcompile.errors import ArtifactError, InputError, StcompileError
+from tests.bulk.files import FORMATS, jsonl, parquet, rejects_of, rows_of, summary_of
 from tests.conftest import Compiled
 
 CASE = "static_normalize"
@@ -27,9 +28,9 @@ def _broken_footer(path: Path) -> Path:
     return path
 
 
-def _broken_page(path: Path) -> Path:
-    """The footer is whole, the rows of the second row group are not."""
-    pq.write_table(pa.table({"text": ["a", "b", "c", "d"]}), path, row_group_size=2, compression="snappy")
+def _broken_page(path: Path, texts: str = "abcdefg") -> Path:
+    """The footer is whole, the rows of the second row group of three are not; shards of two rows end elsewhere."""
+    pq.write_table(pa.table({"text": list(texts)}), path, row_group_size=3, compression="snappy")
     group = pq.ParquetFile(path).metadata.row_group(1).column(0)
     content = bytearray(path.read_bytes())
     start = group.dictionary_page_offset or group.data_page_offset
@@ -74,15 +75,37 @@ FILES: dict[str, tuple[str, Callable[[Path], Path], int, list[tuple[int | None, 
     ),
     "short row": ("a.csv", lambda path: _bytes(path, b"id,text\n1,a\n2\n3,b\n"), 2, [(1, "1 values for 2 columns")]),
     "bad quote": ("a.csv", lambda path: _bytes(path, b'text\n"a"b\nc\n'), 1, [(0, "not a row of a table")]),
+    "quotes over lines": (
+        "a.csv",
+        lambda path: _bytes(path, b'id,text\n1,"a\n2,b\n3,c"d\n4,e\n5,"f\n"\n"6\n",g,h\n'),
+        2,
+        [(0, "; lines 2 to 4)"), (3, "3 values for 2 columns (lines 8 to 9)")],
+    ),
+    "open quote": (
+        "a.csv",
+        lambda path: _bytes(path, b'text\na\n"b\nc\nd\n'),
+        0,
+        [(None, "a quote in the row of line 3 is never closed")],
+    ),
+    "quotes in tsv": ("a.tsv", lambda path: _bytes(path, b'text\tid\n"a\t1\nb"c\t2\n"\t3\n'), 3, []),
+    "blank lines in csv": ("a.csv", lambda path: _bytes(path, b"\n \ntext\n\na\n"), 1, []),
+    "lines of CR in csv": ("a.csv", lambda path: _bytes(path, b"text\ra\rb\r"), 2, []),
+    "no UTF-8 that is wanted": ("a.csv", lambda path: _bytes(path, b"text,name\na,\xff\nb,c\n"), 2, []),
     "lines in quotes": ("a.csv", lambda path: _bytes(path, b'text\n"a\nb"\nc\n'), 2, []),
     "long field": ("a.csv", lambda path: _bytes(path, b"text\n" + b"a " * 100_000 + b"\n"), 1, []),
     "broken footer": ("a.parquet", _broken_footer, 0, [(None, "footer")]),
     "no parquet": ("a.parquet", lambda path: _bytes(path, b"no"), 0, [(None, "")]),
+    "broken page in a part of a shard": (
+        "a.parquet",
+        lambda path: _broken_page(path, "abcd"),
+        3,
+        [(3, "the file cannot be read here")],
+    ),
     "broken page": (
         "a.parquet",
         _broken_page,
-        2,
-        [(2, "the file cannot be read here"), (3, "the file cannot be read")],
+        4,
+        [(3, "the file cannot be read here"), (4, "the file cannot be read"), (5, "the file cannot be read")],
     ),
     "cut gzip": ("a.jsonl.gz", _cut_gzip, 0, [(None, "")]),
 }
@@ -136,6 +159,85 @@ def test_values_that_a_column_cannot_hold(tmp_path: Path, compiled: Compiled) ->
     assert table["tags"].to_pylist()[5] == '["a", 5]'
 
 
+def test_values_of_other_types_than_those_before(tmp_path: Path, compiled: Compiled) -> None:
+    """Where there was nothing to tell the type by, what comes goes along as JSON; large numbers stay what they are."""
+    rows: list[dict[str, Any]] = [{"text": f"t{place}", "id": 2**63 + place, "late": None} for place in range(1000)]
+    rows += [{"text": "t", "id": 1, "late": late} for late in (5, True, {"a": 1}, "x", None)]
+    rows += [{"text": "t", "id": -1, "late": None}]
+    jsonl(tmp_path / "a.jsonl", rows)
+    options = BulkOptions(id="id", keep=("late",))
+    encode_files(str(compiled(CASE)), [str(tmp_path / "a.jsonl")], str(tmp_path / "out"), options)
+    table = rows_of(tmp_path / "out")
+    assert table["id"].to_pylist() == [row["id"] for row in rows[:-1]]
+    assert table["late"].to_pylist()[1000:] == ["5", "true", '{"a": 1}', "x", None]
+    assert rejects_of(tmp_path / "out") == [("a.jsonl", 1005, "id: int, not uint64")]
+
+
+def test_texts_that_are_none_in_other_columns(tmp_path: Path, compiled: Compiled) -> None:
+    """Of each format; the rows beside them are done."""
+    _bytes(tmp_path / "a.jsonl", b'{"text": "a", "id": "\\ud800"}\n{"text": "b", "id": "x"}\n')
+    _bytes(tmp_path / "b.csv", b"text,id\na,\xff\nb,x\n")
+    strings = pa.array([b"\xff", b"x"]).view(pa.string())
+    _table(tmp_path / "c.parquet", pa.table({"text": ["a", "b"], "id": strings}))
+    _table(tmp_path / "d.parquet", pa.table({"text": ["a", "b"], "id": strings.cast(pa.string_view())}))
+    encode_files(str(compiled(CASE)), [str(tmp_path / "*.*")], str(tmp_path / "out"), BulkOptions(id="id"))
+    assert rows_of(tmp_path / "out")["id"].to_pylist() == ["x"] * 4
+    assert rejects_of(tmp_path / "out") == [
+        ("a.jsonl", 0, "id: half of a surrogate pair, which is no text"),
+        *((name, 0, "id: not UTF-8") for name in ("b.csv", "c.parquet", "d.parquet")),
+    ]
+
+
+def test_nested_values_go_along_as_they_are(tmp_path: Path, compiled: Compiled) -> None:
+    """Views, of which pyarrow cannot take rows, become what it can; what is no text in them is a reject."""
+    tags = pa.array([["a", "b"], None], pa.list_(pa.string_view()))
+    (tmp_path / "in").mkdir()
+    _table(tmp_path / "in" / "a.parquet", pa.table({"text": ["a", "b"], "tags": tags}))
+    bad = pa.ListArray.from_arrays([0, 1, 2], pa.array([b"\xff", b"x"]).view(pa.string())).cast(tags.type)
+    _table(tmp_path / "in" / "b.parquet", pa.table({"text": ["a", "b"], "tags": bad}))
+    encode_files(str(compiled(CASE)), [str(tmp_path / "in")], str(tmp_path / "out"), BulkOptions(keep=("tags",)))
+    assert rows_of(tmp_path / "out")["tags"].to_pylist() == [["a", "b"], None, ["x"]]
+    assert rejects_of(tmp_path / "out") == [("b.parquet", 0, "tags: not UTF-8")]
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize("where", ["begin", "rows"])
+def test_a_passing_error_of_reading_is_no_damage(
+    where: str, ending: str, tmp_path: Path, compiled: Compiled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is noted of it: the same command does all."""
+    from fsspec.implementations.local import LocalFileSystem
+
+    file = FORMATS[ending](tmp_path / f"a.{ending}", [{"text": f"t{place}"} for place in range(9)])
+    real, count = LocalFileSystem.open, 0
+
+    def failing(self: LocalFileSystem, path: str, *arguments: Any, **options: Any) -> Any:
+        nonlocal count
+        count += str(path) == str(file)
+        if str(path) == str(file) and (where == "begin" or is_planned):
+            raise OSError(5, "Input/output error")
+        return real(self, path, *arguments, **options)
+
+    is_planned = False
+
+    def planned(*arguments: Any) -> Any:
+        nonlocal is_planned
+        plan = make_plan(*arguments)
+        is_planned = True
+        return plan
+
+    monkeypatch.setattr(LocalFileSystem, "open", failing)
+    monkeypatch.setattr("stcompile.bulk.job.make_plan", planned)
+    options = BulkOptions(shard_rows=3)
+    asked = (str(compiled(CASE)), [str(file)], str(tmp_path / "out"), options)
+    with pytest.raises(StcompileError, match=r"/a\..* could not be read \(Input/output error\): the same command"):
+        encode_files(*asked)
+    assert count
+    monkeypatch.undo()
+    assert encode_files(*asked).done == 9
+    assert not rejects_of(tmp_path / "out")
+
+
 def test_a_text_that_the_tokenizer_cannot_read(
     tmp_path: Path, compiled: Compiled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,7 +287,13 @@ def test_numbers_that_float16_cannot_hold(tmp_path: Path, compiled: Compiled, mo
         (["a.feather"], r"cannot tell the format of .*a\.feather: the endings \.parquet"),
         (["empty"], "there is no file to read in"),
         (["nowhere://bucket/a.parquet"], "is no address of files"),
-        (["two"], "do not agree on a column"),
+        (["two"], r"do not agree on a column \('id' is int64 in .*a\.jsonl, string in .*b\.jsonl\)"),
+        (["zip://a.jsonl::a.zip"], "is in an archive"),
+        (["hf://"], "hf:// cannot be reached"),
+        ([""], "an address is empty"),
+        (["~nobody/a.jsonl"], "~nobody/a.jsonl does not exist"),
+        (["twice/a.csv"], r"twice/a\.csv has 2 columns 'id'"),
+        (["twice/a.parquet"], r"twice/a\.parquet has 2 columns 'id'"),
     ],
 )
 def test_input_that_is_refused_before_the_work(
@@ -193,11 +301,14 @@ def test_input_that_is_refused_before_the_work(
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "two").mkdir()
+    (tmp_path / "twice").mkdir()
     (tmp_path / "a.feather").write_bytes(b"")
+    _bytes(tmp_path / "twice" / "a.csv", b"id,text,id\n1,a,2\n")
+    _table(tmp_path / "twice" / "a.parquet", pa.table([["a"], ["b"], ["c"]], names=["id", "text", "id"]))
     jsonl(tmp_path / "two" / "a.jsonl", [{"text": "a", "id": 1}])
     jsonl(tmp_path / "two" / "b.jsonl", [{"text": "a", "id": "x"}])
-    addresses = [item if "://" in item else str(tmp_path / item) for item in inputs]
-    with pytest.raises(InputError, match=sentence):
+    addresses = [item if "://" in item or not item else str(tmp_path / item) for item in inputs]
+    with pytest.raises(StcompileError, match=sentence):
         encode_files(str(compiled(CASE)), addresses, str(tmp_path / "out"), BulkOptions(id="id"))
     assert not list(tmp_path.glob("out/*.parquet"))
 

@@ -1,17 +1,20 @@
-"""CSV and TSV: the first row names the columns."""
+"""CSV and TSV: the first row names the columns. TSV has no quotes: a tab ends a value, a line end a row."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from stcompile.bulk.inputs import InputFile
-from stcompile.bulk.readers.base import UnreadableError, Wanted
+from stcompile.bulk.readers.base import UnreadableError, Wanted, check_columns
 from stcompile.bulk.readers.records import Problem, RecordReader
-from stcompile.errors import InputError
 
-_DELIMITERS = {"csv": ",", "tsv": "\t"}
+_DIALECTS: dict[str, Any] = {
+    "csv": {"delimiter": ",", "quoting": csv.QUOTE_MINIMAL},
+    "tsv": {"delimiter": "\t", "quoting": csv.QUOTE_NONE},
+}
 
 # Python stops at 128 KiB, which a document may have.
 _LONGEST = 1 << 30
@@ -26,44 +29,51 @@ class CsvReader(RecordReader):
         super().__init__(file, wanted)
 
     def _check(self) -> None:
-        if not self._names:
-            return
-        for name in (self._wanted.text, *self._wanted.carried):
-            if name not in self._names:
-                known = ", ".join(map(repr, self._names))
-                raise InputError(f"{self._file.address} has no column {name!r} in its first row, which has {known}")
+        if self._names:
+            check_columns(self._file.address, self._wanted, self._names, " in its first row, which has")
 
-    def _split(self, lines: io.BufferedReader) -> Iterator[list[str] | csv.Error]:
-        # Bytes that are no UTF-8 stay recognisable, and concern their own row alone.
+    def _split(self, lines: io.BufferedReader) -> Iterator[list[str] | Problem]:
+        # Bytes that are no UTF-8 stay recognisable, and concern their own value alone.
         text = io.TextIOWrapper(lines, encoding="utf-8-sig", errors="surrogateescape", newline="")
-        rows = csv.reader(text, delimiter=_DELIMITERS[self._file.format], strict=True)
+        rows = csv.reader(text, strict=True, **_DIALECTS[self._file.format])
         try:
-            self._names = next(rows, [])
+            self._names = next((row for row in rows if any(map(str.strip, row))), [])
         except csv.Error as error:
             raise UnreadableError(f"its first row is none of a table ({error})") from error
         return self._rest(rows)
 
-    def _rest(self, rows: Iterator[list[str]]) -> Iterator[list[str] | csv.Error]:
+    def _rest(self, rows: Any) -> Iterator[list[str] | Problem]:
+        """The rows after the first; of one that is none the lines are told, which may have been meant as several."""
         while True:
+            before = rows.line_num
             try:
                 row = next(rows)
             except StopIteration:
                 return
             except csv.Error as error:
-                yield error
+                if str(error) == "unexpected end of data":
+                    raise UnreadableError(f"a quote in the row of line {before + 1} is never closed") from error
+                yield Problem(f"not a row of a table ({error}; {_lines(before, rows.line_num)})")
                 continue
-            if row:
+            if row and len(row) != len(self._names):
+                lines = _lines(before, rows.line_num)
+                yield Problem(f"{len(row)} values for {len(self._names)} columns ({lines})")
+            elif row:
                 yield row
 
-    def _size(self, record: list[str] | csv.Error) -> int:
-        return 0 if isinstance(record, csv.Error) else sum(map(len, record))
+    def _size(self, record: list[str] | Problem) -> int:
+        return 0 if isinstance(record, Problem) else sum(map(len, record))
 
-    def _parsed(self, record: list[str] | csv.Error) -> Mapping[str, str]:
-        if isinstance(record, csv.Error):
-            raise Problem(f"not a row of a table ({record})")
-        if len(record) != len(self._names):
-            raise Problem(f"{len(record)} values for {len(self._names)} columns")
-        for value in record:
+    def _parsed(self, record: list[str] | Problem) -> Mapping[str, str]:
+        if isinstance(record, Problem):
+            raise record
+        fields = dict(zip(self._names, record, strict=True))
+        for name in (self._wanted.text, *self._wanted.carried):
+            value = fields[name]
             if not value.isascii() and any("\udc80" <= letter <= "\udcff" for letter in value):
-                raise Problem("not UTF-8")
-        return dict(zip(self._names, record, strict=True))
+                raise Problem("not UTF-8" if name == self._wanted.text else f"{name}: not UTF-8")
+        return fields
+
+
+def _lines(before: int, last: int) -> str:
+    return f"line {last}" if last <= before + 1 else f"lines {before + 1} to {last}"

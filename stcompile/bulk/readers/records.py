@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
-import zlib
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 
 from stcompile.bulk.inputs import InputFile
-from stcompile.bulk.readers.base import MOST_BYTES, Rows, Scan, UnreadableError, Wanted, problem_of
-from stcompile.errors import InputError, one_line
+from stcompile.bulk.readers.base import MOST_BYTES, Rows, Scan, UnreadableError, Wanted, problem_of, reading
+from stcompile.errors import InputError
 
-# Records by which the types of the carried columns are known.
+# Records by which the types of the carried columns are known, and bytes of them, that few large ones are enough.
 _TYPED_BY = 1000
+_TYPED_BY_BYTES = 16 << 20
 
 _BUFFER = 1 << 20
 
@@ -62,34 +64,38 @@ class RecordReader(ABC):
         """As `Reader.scan`."""
         self._begin()
         self._check()
-        starts, rows, begun, size = [0], 0, 0, 0
-        first: list[Any] = []
-        with _Unreadable():
+        starts, rows, begun, size, total = [0], 0, 0, 0, 0
+        types = _Types(self._wanted.carried)
+        with reading(self._file.address):
             for record in self._records:
                 length = self._size(record)
                 if rows > begun and (rows - begun >= most_rows or size + length > MOST_BYTES):
                     starts.append(rows)
                     begun, size = rows, 0
                 size += length
+                total += length
                 rows += 1
-                if len(first) < _TYPED_BY:
-                    first.append(record)
+                if self._wanted.carried and rows <= _TYPED_BY and total - length < _TYPED_BY_BYTES:
+                    with contextlib.suppress(Problem):
+                        types.see(self._parsed(record))
         self._begin()
-        return Scan(rows, tuple(starts) if rows else (), self._schema(first))
+        return Scan(rows, tuple(starts) if rows else (), types.schema(self._file.address))
 
     def read(self, start: int, stop: int, schema: pa.Schema) -> Rows:
         """As `Reader.read`."""
         if start < self._position:
             self._begin()
-        with _Unreadable():
+        position, self._position = self._position, sys.maxsize
+        with reading(self._file.address):
             # What goes before is read, not parsed.
-            for _ in islice(self._records, start - self._position):
+            for _ in islice(self._records, start - position):
                 pass
             found = list(islice(self._records, stop - start))
+            if len(found) < stop - start:
+                raise UnreadableError(f"it ends after row {start + len(found)}")
+            rows = self._rows(found, schema)
         self._position = stop
-        if len(found) < stop - start:
-            raise UnreadableError(f"it ends after row {start + len(found)}")
-        return self._rows(found, schema)
+        return rows
 
     def close(self) -> None:
         """As `Reader.close`."""
@@ -98,16 +104,14 @@ class RecordReader(ABC):
 
     def _begin(self) -> None:
         self.close()
-        try:
-            self._stream = self._file.open()
-        except OSError as error:
-            raise UnreadableError(str(error.strerror or error)) from error
-        self._position = 0
-        with _Unreadable():
-            raw = self._stream
+        # Whatever ends reading too early, the next row is looked for from the start.
+        self._position = sys.maxsize
+        with reading(self._file.address):
+            self._stream = raw = self._file.open()
             if self._file.compression is not None:
                 raw = pa.CompressedInputStream(pa.PythonFile(raw, "r"), self._file.compression)
             self._records = self._split(io.BufferedReader(raw, _BUFFER))
+        self._position = 0
 
     def _rows(self, found: list[Any], schema: pa.Schema) -> Rows:
         texts: list[str | None] = []
@@ -123,8 +127,8 @@ class RecordReader(ABC):
             if problem is not None:
                 problems[place] = problem
             texts.append(None if problem else fields[self._wanted.text])
-            for name, values in columns.items():
-                values.append(carried(fields.get(name)))
+            for field in schema:
+                columns[field.name].append(carried(fields.get(field.name), field.type))
         arrays = []
         for field in schema:
             array, wrong = _array(columns[field.name], field.type)
@@ -136,46 +140,60 @@ class RecordReader(ABC):
         table = pa.Table.from_arrays(arrays, schema=schema) if arrays else pa.table({})
         return Rows(texts, table, problems)
 
-    def _schema(self, first: list[Any]) -> pa.Schema:
-        """The types of the carried columns, by the first records."""
-        known = []
-        for record in first:
-            try:
-                known.append(self._parsed(record))
-            except Problem:
-                continue
+
+class _Types:
+    """What the first records tell of the types of the carried columns."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        # A value for each record that has the column; texts, whose type needs none of their letters, are empty.
+        self._values: dict[str, list[Any]] = {name: [] for name in names}
+        self._first: list[str] = []
+        self._records = 0
+
+    def see(self, fields: Mapping[str, Any]) -> None:
+        self._first = self._first or list(fields)
+        self._records += 1
+        for name, values in self._values.items():
+            if name in fields:
+                value = fields[name]
+                values.append("" if isinstance(value, (str, dict, list)) else value)
+
+    def schema(self, address: str) -> pa.Schema:
+        """Of the carried columns; null where no record has a value.
+
+        Raises:
+            InputError: a column is in none of them, or of several types.
+        """
         fields = []
-        for name in self._wanted.carried:
-            values = [carried(item[name]) for item in known if name in item]
-            if known and not values:
+        for name, values in self._values.items():
+            if self._records and not values:
                 raise InputError(
-                    f"{self._file.address} has no field {name!r} in its first {len(first)} rows: they have "
-                    f"{', '.join(map(repr, known[0]))}"
+                    f"{address} has no field {name!r} in its first {self._records} rows: they have "
+                    f"{', '.join(map(repr, self._first))}"
                 )
             try:
-                fields.append(pa.field(name, pa.array(values).type if values else pa.null()))
+                fields.append(pa.field(name, _type_of(values)))
             except (pa.ArrowException, OverflowError) as error:
                 raise InputError(
-                    f"{self._file.address}: {name!r} is of several types in its first {len(first)} rows: make "
-                    "them one, or leave it out"
+                    f"{address}: {name!r} is of several types in its first {self._records} rows: make them one, or "
+                    "leave it out"
                 ) from error
         return pa.schema(fields)
 
 
-class _Unreadable:
-    """Tells what decompressing and reading raise as of the file."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, (OSError, pa.ArrowException, EOFError, zlib.error)):
-            raise UnreadableError(one_line(error, 200) or type(error).__name__) from error
+def _type_of(values: list[Any]) -> pa.DataType:
+    try:
+        return pa.array(values).type if values else pa.null()
+    except OverflowError:
+        # Arrow takes whole numbers for signed ones.
+        return pa.array(values, pa.uint64()).type
 
 
-def carried(value: Any) -> Any:
-    """A value as a column takes it: what holds other values goes along as JSON."""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value
+def carried(value: Any, kind: pa.DataType) -> Any:
+    """A value as a column takes it: what holds other values, and in a column of texts what is none, goes as JSON."""
+    is_of_texts = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    is_other = is_of_texts and value is not None and not isinstance(value, str)
+    return json.dumps(value, ensure_ascii=False) if is_other or isinstance(value, (dict, list)) else value
 
 
 def _array(values: list[Any], kind: pa.DataType) -> tuple[pa.Array, dict[int, str]]:
@@ -188,6 +206,8 @@ def _array(values: list[Any], kind: pa.DataType) -> tuple[pa.Array, dict[int, st
     for place, value in enumerate(values):
         try:
             pa.scalar(value, kind)
-        except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+        except UnicodeEncodeError:
+            wrong[place], kept[place] = str(problem_of(value)), None
+        except (pa.ArrowException, OverflowError):
             wrong[place], kept[place] = f"{type(value).__name__}, not {kind}", None
     return pa.array(kept, kind), wrong

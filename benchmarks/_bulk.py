@@ -111,16 +111,17 @@ def stages(job: dict[str, Any]) -> Found:
     from stcompile.bulk.options import BulkOptions  # noqa: PLC0415
     from stcompile.bulk.plan import make_plan  # noqa: PLC0415
     from stcompile.bulk.store import Store  # noqa: PLC0415
-    from stcompile.bulk.worker import Worker  # noqa: PLC0415
+    from stcompile.bulk.worker import Opening, Worker  # noqa: PLC0415
 
     plan = make_plan(job["model"], digest_of(job["model"]), BulkOptions(id="id"), [], find([job["input"]]))
     Journal(Store(job["output"])).begin(plan)
-    worker = Worker(job["output"], threads=1)
+    worker = Worker(Opening(job["output"], job["model"], threads=1))
     tokenizer = Tokenizer.from_file(str(next(Path(job["model"]).rglob("tokenizer.json"))))
     spent = dict.fromkeys(("read", "tokenize", "encode", "write"), 0.0)
     for shard in plan.shards():
         marks = [time.perf_counter()]
         rows = worker.read(shard)
+        assert not isinstance(rows, str), rows
         marks.append(time.perf_counter())
         tokenizer.encode_batch_fast([text for text in rows.texts if text is not None])
         marks.append(time.perf_counter())

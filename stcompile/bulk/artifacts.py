@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stcompile.artifact.manifest import MANIFEST_NAME
 from stcompile.artifact.writing import written
-from stcompile.bulk.store import is_local, opened
+from stcompile.bulk.store import is_local, opened, reached
 from stcompile.errors import ArtifactError
 from stcompile.extras import require
 
@@ -22,7 +22,8 @@ def digest_of(address: str) -> str:
     """
     fs, path = opened(address)
     try:
-        content: bytes = fs.cat_file(f"{path.rstrip('/')}/{MANIFEST_NAME}")
+        with reached(address):
+            content: bytes = fs.cat_file(f"{path.rstrip('/')}/{MANIFEST_NAME}")
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{address} is no artifact: it has no {MANIFEST_NAME} that can be read") from error
     return hashlib.sha256(content).hexdigest()
@@ -40,7 +41,7 @@ def local_artifact(address: str) -> Path:
     filelock = require("filelock", "Encoding files")
     digest = digest_of(address)
     place = Path(tempfile.gettempdir()) / f"stcompile-artifact-{os.getuid()}-{digest[:32]}"
-    with written(place), filelock.FileLock(f"{place}.lock"):
+    with reached(address), written(place), filelock.FileLock(f"{place}.lock"):
         if not place.is_dir():
             partial = Path(tempfile.mkdtemp(prefix=f"{place.name}.partial-", dir=place.parent))
             fs.get(path.rstrip("/") + "/", f"{partial}/", recursive=True)

@@ -57,7 +57,7 @@ class Store:
     def put_pieces(self, name: str, pieces: Iterable[Any]) -> None:
         """`put` of a content that comes piece by piece."""
         place = Path(self._place(name))
-        with written(place):
+        with reached(self.address), written(place):
             if not self.is_local:
                 with self.fs.open(self._place(name), "wb") as stream:
                     for piece in pieces:
@@ -85,7 +85,8 @@ class Store:
     def get(self, name: str) -> bytes | None:
         """A file's bytes; None where there is none."""
         try:
-            found: bytes = self.fs.cat_file(self._place(name))
+            with reached(self.address):
+                found: bytes = self.fs.cat_file(self._place(name))
         except FileNotFoundError:
             return None
         return found
@@ -107,26 +108,33 @@ class Store:
         place = self._place(folder)
         self.fs.invalidate_cache(place)
         try:
-            found = self.fs.ls(place, detail=True)
+            with reached(self.address):
+                found = self.fs.ls(place, detail=True)
         except (FileNotFoundError, NotADirectoryError):
             return {}
         files = {item["name"].rstrip("/").rpartition("/")[2]: item["size"] for item in found if item["type"] == "file"}
         return {name: size for name, size in files.items() if _PARTIAL not in name}
 
     def entries(self) -> list[str]:
-        """Everything directly in the folder, what is being written too."""
+        """Everything directly in the folder, what is being written too.
+
+        Raises:
+            InputError: it is a file.
+            ArtifactError: it cannot be looked into.
+        """
         self.fs.invalidate_cache(self.root)
-        if self.fs.isfile(self.root):
-            raise InputError(f"{self.root} is a file: the output is a folder, choose another place")
-        try:
-            found = self.fs.ls(self.root, detail=False)
-        except FileNotFoundError:
-            return []
+        with reached(self.address), written(Path(self.root)):
+            if self.fs.isfile(self.root):
+                raise InputError(f"{self.root} is a file: the output is a folder, choose another place")
+            try:
+                found = self.fs.ls(self.root, detail=False)
+            except FileNotFoundError:
+                return []
         return sorted(str(item).rstrip("/").rpartition("/")[2] for item in found)
 
     def remove(self, name: str) -> None:
         """Removes a file; nothing where it is not there."""
-        with written(Path(self._place(name))), contextlib.suppress(FileNotFoundError):
+        with reached(self.address), written(Path(self._place(name))), contextlib.suppress(FileNotFoundError):
             if self.is_local:
                 Path(self._place(name)).unlink()
             else:

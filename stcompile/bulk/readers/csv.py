@@ -24,7 +24,6 @@ class CsvReader(RecordReader):
     """One table of text. Its values are text, whatever they look like."""
 
     def __init__(self, file: InputFile, wanted: Wanted) -> None:
-        csv.field_size_limit(max(csv.field_size_limit(), _LONGEST))
         self._names: list[str] = []
         super().__init__(file, wanted)
 
@@ -37,7 +36,7 @@ class CsvReader(RecordReader):
         text = io.TextIOWrapper(lines, encoding="utf-8-sig", errors="surrogateescape", newline="")
         rows = csv.reader(text, strict=True, **_DIALECTS[self._file.format])
         try:
-            self._names = next((row for row in rows if any(map(str.strip, row))), [])
+            self._names = next((row for row in _long(rows) if any(map(str.strip, row))), [])
         except csv.Error as error:
             raise UnreadableError(f"its first row is none of a table ({error})") from error
         return self._rest(rows)
@@ -47,7 +46,7 @@ class CsvReader(RecordReader):
         while True:
             before = rows.line_num
             try:
-                row = next(rows)
+                row = next(_long(rows))
             except StopIteration:
                 return
             except csv.Error as error:
@@ -73,6 +72,19 @@ class CsvReader(RecordReader):
             if not value.isascii() and any("\udc80" <= letter <= "\udcff" for letter in value):
                 raise Problem("not UTF-8" if name == self._wanted.text else f"{name}: not UTF-8")
         return fields
+
+
+def _long(rows: Iterator[list[str]]) -> Iterator[list[str]]:
+    """The rows, long values too; Python's limit is one for the whole process, and stays for everybody else."""
+    while True:
+        limit = csv.field_size_limit(_LONGEST)
+        try:
+            row = next(rows, None)
+        finally:
+            csv.field_size_limit(limit)
+        if row is None:
+            return
+        yield row
 
 
 def _lines(before: int, last: int) -> str:

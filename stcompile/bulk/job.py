@@ -219,9 +219,11 @@ class _Job:
             if self.plan.options.precision in RANGED:
                 shards = list(self.plan.shards())
                 worker.know_ranges(shards[:: -(-len(shards) // _SAMPLED_SHARDS)])
+            noted = self.journal.done()
             for shard in self.left:
-                # What an entry said is not so any more.
-                self.journal.forget(shard)
+                if shard.name in noted:
+                    # What its entry said is not so any more.
+                    self.journal.forget(shard)
             progress.begin()
             watch(progress)
             _ENGINES[engine.name](worker, engine, self.left, progress, watch)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from multiprocessing.queues import SimpleQueue
 from typing import Any
 
@@ -78,7 +79,7 @@ def in_processes(openings: Sequence[Opening], todo: Sequence[Shard], progress: P
         free.put(opening)
     waiting = iter(todo)
     pool = ProcessPoolExecutor(len(openings), context, _open, (free,))
-    running: dict[Future[Any], Shard] = {}
+    running: set[Future[Any]] = set()
     try:
         # One more each, so that nobody waits for the next.
         _submit(pool, waiting, running, 2 * len(openings))
@@ -86,7 +87,7 @@ def in_processes(openings: Sequence[Opening], todo: Sequence[Shard], progress: P
             done, _ = wait(running, timeout=_LOOKS, return_when=FIRST_COMPLETED)
             for future in done:
                 rows, tokens = future.result()
-                del running[future]
+                running.remove(future)
                 progress.done += rows
                 progress.tokens += tokens
             if not watch.wants_stop():
@@ -102,11 +103,10 @@ def in_processes(openings: Sequence[Opening], todo: Sequence[Shard], progress: P
         pool.shutdown(cancel_futures=True)
 
 
-def _submit(pool: ProcessPoolExecutor, waiting: Iterator[Shard], running: dict[Future[Any], Shard], most: int) -> None:
-    for shard in waiting:
-        running[pool.submit(_do, shard)] = shard
-        if len(running) >= most:
-            return
+def _submit(pool: ProcessPoolExecutor, waiting: Iterator[Shard], running: set[Future[Any]], most: int) -> None:
+    """Hands out shards until so many are; what is handed out is done also after a stop."""
+    for shard in islice(waiting, max(0, most - len(running))):
+        running.add(pool.submit(_do, shard))
 
 
 # Of a worker process: what it works with, or why it cannot.

@@ -3,13 +3,14 @@
 Each contender reads the same Parquet file and writes one, in turns, on the same CPUs: `stcompile encode --input` with
 one process, with one a CPU, and on Ray; `Encoder.encode_iter` over the same texts with nothing written (what can be
 reached); sentence-transformers with a pool of one process a CPU, on torch and with its 8-bit ONNX file. Texts are
-repeated, each time with a number of its own, until there are as many rows as asked for. `--memory` draws the memory of
-the jobs.
+repeated, each time with a number of its own, until there are as many rows as asked for. What one process, several and
+Ray wrote of the same rows is compared byte for byte. `--memory` draws the memory of the jobs.
 """
 
 from __future__ import annotations
 
 import argparse
+import filecmp
 import json
 import os
 import statistics
@@ -48,6 +49,7 @@ TARGET = "onnx-int8-fused"
 SETS = ("short", "mixed", "long")
 
 OURS, ONE, PROCESSES, RAY = "stcompile", "stcompile, one thread", "stcompile, a process a CPU", "stcompile on Ray"
+JOBS = (OURS, ONE, PROCESSES, RAY)
 STREAM = "encode_iter"
 TORCH, ONNX = "sentence-transformers torch", "sentence-transformers ONNX int8"
 
@@ -71,6 +73,7 @@ def main() -> int:
     model = model_folder(arguments.model)
     results: list[dict[str, Any]] = []
     steps: dict[str, dict[str, float]] = {}
+    differing: dict[str, int] = {}
     with artifacts(arguments.artifact, model, (TARGET,)) as (artifact, *_), tempfile.TemporaryDirectory() as base:
         contenders = _contenders(arguments, model, artifact.folder)
         for name, texts in sets.items():
@@ -79,9 +82,9 @@ def main() -> int:
             for turn in range(arguments.rounds):
                 for who, start in contenders.items():
                     status(f"{name}, round {turn + 1} of {arguments.rounds}: {who}")
-                    found[who].append(
-                        start(source, Path(base) / f"{name}-{turn}-{len(results)}-{who.replace(' ', '-')}")
-                    )
+                    found[who].append(start(source, Path(base) / _folder(name, turn, who)))
+                jobs = [Path(base) / _folder(name, turn, who) for who in contenders if who in JOBS]
+                differing[f"{name}, round {turn + 1}"] = sum(len(_differing(jobs[0], other)) for other in jobs[1:])
             results += _rows(name, arguments.rows, found)
             if arguments.stages:
                 status(f"{name}: each step by itself, on one thread")
@@ -94,12 +97,13 @@ def main() -> int:
             + ", ".join(f"{k} {arguments.rows / v:,.0f}" for k, v in spent.items())
         )
     settings = {"rows": arguments.rows, "rounds": arguments.rounds, "target": artifact.manifest.target}
-    found_all = {"contenders": results, "seconds_of_steps": steps}
+    print(f"shards whose bytes differ between our jobs: {sum(differing.values())}")
+    found_all = {"contenders": results, "seconds_of_steps": steps, "shards_that_differ": differing}
     write_json(arguments.json, "bulk", machine, {**settings, "processes": available_cpus()}, found_all)
     if arguments.memory is not None:
         _draw(results, arguments.memory)
     missed = [item for item in results if (ratio := item["ratio"]) is not None and ratio["median"] < item["promised"]]
-    return 1 if missed else 0
+    return 1 if missed or any(differing.values()) else 0
 
 
 def _arguments() -> argparse.Namespace:
@@ -202,6 +206,20 @@ def _ours(artifact: Path, source: Path, output: Path, engine: Sequence[str]) -> 
         "peak_mb": max(used for _, used in memory),
         "memory_mb": memory[::step],
     }
+
+
+def _folder(texts: str, turn: int, contender: str) -> str:
+    return f"{texts}-{turn}-{contender.replace(' ', '-')}"
+
+
+def _differing(one: Path, other: Path) -> set[str]:
+    """Names of the shards that only one of two jobs wrote, or that hold other bytes."""
+    names = {path.name for folder in (one, other) for path in folder.glob("*.parquet")}
+    return {name for name in names if not _same(one / name, other / name)}
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)
 
 
 def _resident(pid: int) -> float:

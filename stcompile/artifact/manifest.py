@@ -30,7 +30,7 @@ from stcompile.artifact.fields import (
 )
 from stcompile.errors import ArtifactError
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 MANIFEST_NAME = "manifest.json"
 
 # The graph's outputs, and the features of the stack they are: what is compiled and what is asked for.
@@ -183,7 +183,8 @@ class EngineSpec:
         name: `onnxruntime` or `openvino`.
         precision: the number type that the engine computes in where the graph leaves it open: `float32`, or
             `bfloat16`, which a CPU without it must refuse.
-        native: whether the graphs have operators of the package's own, which not every CPU runs.
+        native: whether the graphs have operators of the package's own.
+        portable: whether each of those has a body of standard operators beside it, for where there is no kernel.
         packed: whether the graphs leave padding out, with operators that only a GPU has.
         saturates: whether sums of 8-bit products do not fit where the CPU has no VNNI, as of weights before schema 3.
     """
@@ -191,6 +192,7 @@ class EngineSpec:
     name: Annotated[str, one_of(*ENGINES)] = ONNXRUNTIME
     precision: Annotated[str, one_of(*PRECISIONS)] = "float32"
     native: bool = False
+    portable: bool = False
     packed: bool = False
     saturates: bool = False
 

@@ -157,6 +157,25 @@ class DistillationSummary:
 
 
 @dataclass(frozen=True)
+class PathReport:
+    """One way in which an artifact's layers are computed, on some texts one by one.
+
+    Attributes:
+        path: a kernel's name, or `body`: the standard operators in its place.
+        texts: how many it was judged on.
+        max_abs_error: largest absolute difference of a component from the reference, as of `ParityReport`.
+        min_cosine: smallest cosine similarity with the reference.
+        agreement: smallest cosine similarity with what the kernel makes; 1 of the kernel itself.
+    """
+
+    path: str
+    texts: Count
+    max_abs_error: Real
+    min_cosine: Real
+    agreement: Real
+
+
+@dataclass(frozen=True)
 class ParityReport:
     """How a compiled artifact compares with sentence-transformers.
 
@@ -177,6 +196,8 @@ class ParityReport:
             stcompile, whatever the target.
         failures: what was not within tolerance, one sentence each; empty when it passed.
         texts_sha256: hash of the texts, so that two reports can be compared.
+        paths: the ways in which the package's own operators were computed, of an artifact that has some; everything
+            above is of the first.
     """
 
     target: str
@@ -193,6 +214,7 @@ class ParityReport:
     texts_sha256: Sha256
     reference: str
     misread: bool = False
+    paths: tuple[PathReport, ...] = ()
 
     @property
     def passed(self) -> bool:

@@ -8,11 +8,12 @@ from importlib.util import find_spec
 
 from stcompile.artifact.fields import Real
 from stcompile.errors import TargetError
-from stcompile.kernels import native
 from stcompile.kernels.cpu_features import adds_int8_products, computes_bfloat16
 
 STATIC = "static"
-FUSED = "fused"
+
+# Names that targets had, and what they are now.
+FORMER = {f"onnx-{precision}-fused": f"onnx-{precision}" for precision in ("int8", "bf16", "fp32")}
 
 # What target static keeps of the network's dimensions, model2vec's own default.
 PCA_DIMS = 256
@@ -79,9 +80,9 @@ class Target:
         return self.scheme == STATIC
 
     @property
-    def is_fused(self) -> bool:
-        """Whether whole encoder layers are operators of the package's own."""
-        return self.scheme == FUSED
+    def needs_operators(self) -> bool:
+        """Whether it is nothing without operators of the package's own."""
+        return self.recipe == "bfloat16"
 
     @property
     def is_openvino(self) -> bool:
@@ -101,6 +102,8 @@ class Target:
         target = TARGETS.get(name)
         if target is not None:
             return target
+        if name in FORMER:
+            raise TargetError(f"target {name} is {FORMER[name]} now: say that")
         near = difflib.get_close_matches(name, TARGETS, n=2, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise TargetError(f"unknown target {name!r}: {hint}Known targets: {', '.join(TARGETS)}")
@@ -113,7 +116,7 @@ class Target:
             reasons.append(f"{package} is not installed: pip install 'stcompile[{extra}]'")
         if self.computes_in == "bfloat16" and computes_bfloat16() is False:
             reasons.append("this CPU does not compute in bfloat16 (AVX512-BF16 or AMX): use openvino-fp32")
-        return (*reasons, *(native.refusals() if self.is_fused else ()))
+        return tuple(reasons)
 
     def caveats(self) -> tuple[str, ...]:
         """What makes the target slower here than elsewhere, one sentence each."""
@@ -142,9 +145,7 @@ _PURPOSES = {
     "onnx-fp32": "exact: float32 rounding is all that separates it from torch",
     "onnx-fp16": "half the size, for CUDA; on CPU the engine computes it through float32",
     "onnx-int8": "the recommended one for CPU: a quarter of the size, calibrated and smoothed layer by layer",
-    "onnx-int8-fused": "the fastest: whole encoder layers in one operator, on CPUs with AVX512-VNNI and AVX512-BF16",
-    "onnx-bf16-fused": "the same in bfloat16: half the size of fp32, twice as fast, nearly exact",
-    "onnx-fp32-fused": "the same in float32: exact, and faster than onnx-fp32",
+    "onnx-bf16": "half the size, nearly exact; as fast again on CPUs with AVX512-BF16",
     "onnx-int8-dynamic": "int8 weights per channel, activations quantized per batch as they come: NOT batch-invariant",
     "onnx-int8-weights": "weights in blocks of 32: a quarter of the size, nearer to torch than onnx-int8, slower",
     "onnx-int4-weights": "weights in blocks of 32 four-bit numbers: the smallest, at a loss to be checked",
@@ -162,9 +163,7 @@ _TABLE = (
     Target("onnx", "fp32", "", "float32", _FLOAT32),
     Target("onnx", "fp16", "", "float16", _FLOAT16),
     Target("onnx", "int8", "", "int8", _INT8, calibrates=True),
-    Target("onnx", "int8", FUSED, "int8-fused", _INT8, calibrates=True),
-    Target("onnx", "bf16", FUSED, "bf16-fused", _BFLOAT16),
-    Target("onnx", "fp32", FUSED, "fp32-fused", _FLOAT32),
+    Target("onnx", "bf16", "", "bfloat16", _BFLOAT16),
     Target("onnx", "int8", "dynamic", "dynamic", _INT8_DYNAMIC),
     Target("onnx", "int8", "weights", "int8-weights", _INT8_WEIGHTS, calibrates=True),
     Target("onnx", "int4", "weights", "int4-weights", _INT4_WEIGHTS, calibrates=True),

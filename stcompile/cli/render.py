@@ -33,6 +33,9 @@ def parity(target: str, report: dict[str, Any]) -> Table:
     table.add_row("batch invariance (cosine)", f"{report['batch_invariance']:.6f}", invariance)
     table.add_row("  the same of the reference", f"{report['reference_batch_invariance']:.6f}", "")
     table.add_row("worst text", Text(shortened(report["worst_text"])), "")
+    for path in report["paths"]:
+        what = f"layers by {path['path']}, min cosine"
+        table.add_row(what, f"{path['min_cosine']:.6f}", _bound(">=", allowed["min_cosine"]))
     return table
 
 

@@ -96,7 +96,7 @@ def assembled(
         graphs=graphs,
         padding=padding,
         routing=stack.routing,
-        engine=EngineSpec(OPENVINO if target.is_openvino else ONNXRUNTIME, target.computes_in, native, packed),
+        engine=EngineSpec(OPENVINO if target.is_openvino else ONNXRUNTIME, target.computes_in, native, native, packed),
     )
     done = Compilation(
         source=Source(stack.name, stack.fingerprint(), stack.summaries()),

@@ -154,20 +154,23 @@ def compiled_route(stack: ModuleStack, name: str, request: ExportRequest, step: 
         budget = None
         if request.budget is not None:
             budget = request.budget.on(route, calibration, stack.default_prompt, options.texts)
+        # Operators make no rows of padding; on the left they are rows of token embeddings.
+        fuses = request.fuses and not (TOKENS in request.outputs and route.front.pads_left)
+        job = QuantizationJob(name, calibration, budget, tell, fuses)
         with about(stack.name):
-            summary = RECIPES[target.recipe](graph, QuantizationJob(name, calibration, budget, tell))
+            summary = RECIPES[target.recipe](graph, job)
         finals = final_passes(options.provider, route.front.max_seq_length, openvino=target.is_openvino)
         graph, last = run_pipeline(graph, finals)
-    return CompiledRoute(name, graph, [*records, *last], positions, summary, notes)
+    return CompiledRoute(name, graph, [*records, *job.records, *last], positions, summary, notes)
 
 
 def _check_padding(stack: ModuleStack, request: ExportRequest, specs: Mapping[str, TextSpec]) -> None:
     on_the_left = any(spec.padding_side == "left" for spec in specs.values())
-    if request.target.is_fused and TOKENS in request.outputs and on_the_left:
+    if request.target.needs_operators and TOKENS in request.outputs and on_the_left:
         raise UnsupportedError(
             stack.name,
-            f"its texts are padded on the left, where {TOKENS} have rows that fused layers do not make: leave them "
-            "out of --outputs, or use a target that is not fused",
+            f"its texts are padded on the left, where {TOKENS} have rows that {request.target.name}'s layers do not "
+            "make: leave them out of --outputs, or use onnx-fp32",
         )
     if request.options.packed and on_the_left:
         raise UnsupportedError(

@@ -28,6 +28,7 @@ class ExportKeywords(SourceOptions, total=False):
 
     provider: str
     packed: bool
+    portable: bool
     outputs: Sequence[str]
     texts: Sequence[str] | None
     min_cosine: float | None
@@ -46,6 +47,7 @@ class ExportOptions:
         provider: the execution provider the graph is shaped for, `cpu` or `cuda`. Parity is judged on CPU.
         packed: for `cuda`, leave padding out between embeddings and pooling. Only a GPU has the operators, so parity is
             judged on one.
+        portable: leave the package's own operators out: standard ones alone, which is slower on CPU.
         outputs: `sentence_embedding`, and `token_embeddings` if they are wanted too.
         texts: what parity is judged on; None takes the project's probe texts.
         min_cosine: replaces the target's smallest allowed cosine, and its largest absolute error. For a target that
@@ -61,6 +63,7 @@ class ExportOptions:
     target: str = "onnx-int8"
     provider: str = CPU
     packed: bool = False
+    portable: bool = False
     outputs: Sequence[str] = (SENTENCE,)
     texts: Sequence[str] | None = None
     min_cosine: float | None = None
@@ -78,7 +81,7 @@ class ExportOptions:
         """
         target = Target.parse(self.target)
         passes = pipeline_for(self.provider, openvino=target.is_openvino, packed=self.packed)
-        _check_runs_here(target, self.provider)
+        _check_runs_here(target, self.provider, portable=self.portable)
         if self.packed:
             _check_can_pack(target)
         budget = asked_budget(target, min_cosine=self.min_cosine, max_drop=self.max_drop, evaluation=self.evaluation)
@@ -122,18 +125,25 @@ class ExportRequest:
     calibration: CalibrationSet | None
 
     @property
+    def fuses(self) -> bool:
+        """Whether encoder layers may become operators of the package's own."""
+        return self.options.provider == CPU and not self.target.is_openvino and not self.options.portable
+
+    @property
     def device(self) -> str:
         """Where parity is judged."""
         return CUDA if self.options.packed else CPU
 
 
-def _check_runs_here(target: Target, provider: str) -> None:
+def _check_runs_here(target: Target, provider: str, *, portable: bool) -> None:
     """Parity runs the artifact: what this machine cannot run, it cannot publish."""
     reasons = target.refusals()
     if reasons:
         raise TargetError(f"this machine cannot run {target.name}: {'; '.join(reasons)}")
-    if (target.is_openvino or target.is_fused) and provider != "cpu":
+    if (target.is_openvino or target.needs_operators) and provider != CPU:
         raise TargetError(f"{target.name} runs on CPU, not on {provider}: choose another onnx target")
+    if target.needs_operators and portable:
+        raise TargetError(f"{target.name} is made of the package's own operators: leave portable out, or use onnx-fp32")
 
 
 def _check_can_pack(target: Target) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from stcompile.errors import ProviderError
 from stcompile.kernels.cpu_features import runs_native_operators
 
 # The domain of the operators in a graph.
 DOMAIN = "stcompile"
+
+# What chooses kernels other than the fastest, or none.
+VARIABLE, NONE = "STCOMPILE_KERNELS", "none"
 
 _LIBRARY = Path(__file__).with_name("_native.so")
 
@@ -17,6 +20,8 @@ _INSTEAD = "use onnx-int8 or onnx-fp32"
 
 def refusals() -> tuple[str, ...]:
     """Why the operators cannot run here, one sentence each; empty where they can."""
+    if os.environ.get(VARIABLE) == NONE:
+        return (f"{VARIABLE}={NONE}",)
     reasons = []
     if runs_native_operators() is not True:
         reasons.append(
@@ -31,13 +36,11 @@ def refusals() -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def library() -> Path:
-    """The library to register with ONNX Runtime.
+def generation() -> str | None:
+    """The kernels that this CPU runs, by the CPU generation they are for; None where it runs none."""
+    return None if refusals() else "avx512_bf16"
 
-    Raises:
-        ProviderError: the operators cannot run here.
-    """
-    reasons = refusals()
-    if reasons:
-        raise ProviderError(f"the artifact cannot run here: {'; '.join(reasons)}")
-    return _LIBRARY
+
+def library() -> Path | None:
+    """The library to register with ONNX Runtime; None where it cannot run, and the operators' bodies are taken."""
+    return None if refusals() else _LIBRARY

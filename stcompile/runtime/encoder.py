@@ -135,6 +135,15 @@ class Encoder:
         return self._opened.routes(single_threaded=self._is_single_threaded)
 
     @property
+    def kernels(self) -> str:
+        """What computes the encoder layers that are operators of the package's own.
+
+        The CPU generation whose kernels do, e.g. `avx512_bf16`; `body` where there is no kernel for this CPU or device
+        and standard operators do; empty where the artifact has no such operators.
+        """
+        return next((route.kernels for route in self._routes.values() if route.kernels), "")
+
+    @property
     def counted(self) -> Counted:
         """Texts and tokens that were run since it was opened in this process; of equal texts of a call, one."""
         found = [route.counted for route in self._routes.values()]

@@ -113,6 +113,11 @@ class OpenRoute:
         """Whether a text may be a pair of texts."""
         return self._text.takes_pairs
 
+    @property
+    def kernels(self) -> str:
+        """What computes its encoder layers, see `Engine.kernels`."""
+        return self._engine.kernels
+
     def run(
         self, texts: Sequence[Text], prompt: str | None, batch_size: int | None, output: str
     ) -> Iterator[tuple[list[int], Feeds, NDArray[np.float32]]]:

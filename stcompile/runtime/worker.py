@@ -1,21 +1,25 @@
 """Encodes texts in a process of its own, for parity: proves that no torch is needed to get the vectors.
 
 `python -m stcompile.runtime.worker JOB` reads a JSON job (`artifact`, `device`, `threads`, `texts`, and
-`runs`: name to the keyword arguments of `encode` plus `order`, a list of positions) and writes one `.npy` per
-run beside it. It exits with 3 when a module that must stay out of the runtime was imported.
+`runs`: name to `options`, the keyword arguments of `encode`, `order`, a list of positions, and whether with `kernels`)
+and writes one `.npy` per run beside it. It exits with 3 when a module that must stay out of the runtime was imported.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from stcompile.artifact.writing import in_scratch
 from stcompile.errors import StcompileError
-from stcompile.runtime.encoder import load
+from stcompile.kernels.native import NONE, VARIABLE
+from stcompile.runtime.encoder import Encoder, load
 
 FORBIDDEN = ("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "nncf", "sentence_transformers")
 
@@ -28,8 +32,7 @@ def main(job_path: str) -> int:
     job_file = Path(job_path)
     job = json.loads(job_file.read_text(encoding="utf-8"))
     try:
-        encoder = load(job["artifact"], device=job["device"], threads=job["threads"])
-        for name, run in job["runs"].items():
+        for name, run, encoder in _runs(job):
             texts = [job["texts"][index] for index in run["order"]]
             vectors = encoder.encode(texts, **run["options"])
             joined = np.concatenate(vectors) if isinstance(vectors, list) else vectors
@@ -43,6 +46,19 @@ def main(job_path: str) -> int:
         sys.stderr.write(f"the runtime imported {', '.join(leaked)}\n")
         return EXIT_NOT_ALONE
     return 0
+
+
+def _runs(job: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], Encoder]]:
+    """Each run with the encoder it is for, those without kernels last."""
+    for kernels in (True, False):
+        runs = {name: run for name, run in job["runs"].items() if run["kernels"] is kernels}
+        if not runs:
+            continue
+        if not kernels:
+            os.environ[VARIABLE] = NONE
+        with load(job["artifact"], device=job["device"], threads=job["threads"]) as encoder:
+            for name, run in runs.items():
+                yield name, run, encoder
 
 
 if __name__ == "__main__":

@@ -221,6 +221,7 @@ class InputModule(Module):
             others' with an offset per text.
         has_cls_token: whether a text begins with a token that stands for the whole.
         counts_prompt: whether it can tell how many tokens a prompt takes.
+        pads_left: whether shorter rows of a batch are padded in front.
     """
 
     max_seq_length: int | None = None
@@ -229,6 +230,7 @@ class InputModule(Module):
     has_masked_rows: ClassVar[bool] = True
     has_cls_token: ClassVar[bool] = True
     counts_prompt: ClassVar[bool] = False
+    pads_left: bool = False
 
     @property
     @abstractmethod

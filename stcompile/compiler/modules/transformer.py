@@ -243,10 +243,14 @@ class Transformer(InputModule):
         # A text without any token still needs a position to compute on.
         return self.widened({name: batch[name].long() for name in self.input_names}, 1)
 
+    @property
+    def pads_left(self) -> bool:  # type: ignore[override]  # a property in place of a field
+        return bool(self.tokenizer.padding_side == "left")
+
     def widened(self, features: Features, length: int) -> Features:
         missing = max(length - features["input_ids"].shape[1], 0)
         fill = {"input_ids": self.tokenizer.pad_token_id, "token_type_ids": self.tokenizer.pad_token_type_id}
-        where = (missing, 0) if self.tokenizer.padding_side == "left" else (0, missing)
+        where = (missing, 0) if self.pads_left else (0, missing)
         padded = {name: functional.pad(features[name], where, value=fill.get(name, 0)) for name in self.input_names}
         return {**features, **padded} if missing else features
 
@@ -281,7 +285,7 @@ class Transformer(InputModule):
         shape, axes = (2, width), ("batch", "sequence")
         mask = torch.ones(shape, dtype=torch.int64)
         # One padded row, on the side the tokenizer pads: a mask of ones alone lets networks skip the mask.
-        mask[1, 0 if self.tokenizer.padding_side == "left" else -1] = 0
+        mask[1, 0 if self.pads_left else -1] = 0
         ids = torch.arange(shape[0] * width, dtype=torch.int64).reshape(shape) % 5 + 3
         values = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
         return {name: Example(values[name], axes) for name in self.input_names}

@@ -16,6 +16,7 @@ from stcompile.compiler.parity.reference import Reference
 from stcompile.compiler.parity.runner import Run
 from stcompile.compiler.stack.route import Route
 from stcompile.errors import InputError
+from stcompile.kernels.native import library
 from stcompile.runtime.route import FRONT_ENDS
 
 _BATCH = 32
@@ -34,9 +35,12 @@ _REGROUPED = 5
 # padded to the longest of all costs as much as that, and thirty of them at once gigabytes.
 _BESIDE = 128
 
+# The run without kernels, of an artifact that has operators with a body.
+BODY = "body"
+
 # Runs that are only compared with the one of each text alone, and that one.
 _OTHERWISE = ("regrouped", "beside", "padded")
-_SAME_AGAIN = ("alone", *_OTHERWISE)
+_SAME_AGAIN = ("alone", BODY, *_OTHERWISE)
 
 # Tokens whose sum the tolerances were measured on: rounding grows with what is added up. A mean over 4096 words behind
 # a CNN is 6.6e-6 from torch's, where a mask, a window or positions that are wrong move it by 1e-3 and more.
@@ -79,6 +83,7 @@ class Plan:
         self._prompts = sorted({text for text in manifest.prompts.values() if text})
         self._makes_tokens = any(spec.name == TOKENS for spec in graph.outputs)
         self._alone_only = manifest.padding == NO_PADDING
+        self._has_body = manifest.engine.portable and library() is not None
         self.runs = self._runs(1 if self._alone_only else _BATCH)
 
     def answers(self, reference: Reference) -> tuple[Answers, float]:
@@ -119,6 +124,10 @@ class Plan:
             apart["long"] = Distance(long.abs_error / self._sums, long.cosine)
         return apart
 
+    def alone(self, reference: Answers, found: Answers, run: str = "alone") -> Distance:
+        """How far the vectors of texts one by one, in one of two runs of them, are from the reference's."""
+        return compared(reference["batched"][[*self.runs["alone"].order]], found[run])
+
     def invariance(self, found: Answers) -> float:
         """Smallest cosine of a text alone to itself batched, reordered with other mates, and beside longer ones."""
         alone = dict(zip(self.runs["alone"].order, found["alone"], strict=True))
@@ -156,6 +165,8 @@ class Plan:
             "padded": Run(padded, {**plain, "batch_size": len(padded)}),
             "regrouped": Run(self._some[::-1], {**plain, "batch_size": _REGROUPED}),
         }
+        if self._has_body:
+            runs[BODY] = Run(self._some, {**plain, "batch_size": 1}, kernels=False)
         if self._long:
             # Alone: a batch padded to one would cost gigabytes of attention scores.
             runs["long"] = Run(self._long, {**plain, "batch_size": 1})

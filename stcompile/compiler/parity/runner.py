@@ -25,10 +25,12 @@ class Run:
     Attributes:
         order: positions of the texts, in the order they are handed over.
         options: keyword arguments of `encode`.
+        kernels: whether the package's own operators are computed by its kernels, where this machine has them.
     """
 
     order: Sequence[int]
     options: dict[str, Any] = field(default_factory=dict)
+    kernels: bool = True
 
 
 def run_shipped(
@@ -50,7 +52,10 @@ def run_shipped(
             "device": device,
             "threads": threads,
             "texts": list(texts),
-            "runs": {name: {"order": list(run.order), "options": run.options} for name, run in runs.items()},
+            "runs": {
+                name: {"order": list(run.order), "options": run.options, "kernels": run.kernels}
+                for name, run in runs.items()
+            },
         }
         job.write_text(json.dumps(content), encoding="utf-8")
         command = [sys.executable, "-m", "stcompile.runtime.worker", str(job)]

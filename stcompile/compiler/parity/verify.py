@@ -14,27 +14,32 @@ from typing_extensions import Unpack
 
 from stcompile.artifact import Artifact, open_artifact
 from stcompile.artifact.manifest import NO_PADDING, Manifest, RoutingSpec
-from stcompile.artifact.report import ParityReport, Report, read_report
+from stcompile.artifact.report import ParityReport, PathReport, Report, read_report
 from stcompile.artifact.target import Target, Tolerance
 from stcompile.artifact.writing import in_scratch
 from stcompile.compiler.metrics import Distance, neighbour_overlap, rounded
 from stcompile.compiler.parity.padding import REFERENCE_INVARIANT
-from stcompile.compiler.parity.plan import Answers, Plan
+from stcompile.compiler.parity.plan import BODY, Answers, Plan, compared
 from stcompile.compiler.parity.probes import probe_texts, shortened, texts_sha256
 from stcompile.compiler.parity.reference import check_installed, open_reference
-from stcompile.compiler.parity.runner import Run, run_shipped
+from stcompile.compiler.parity.runner import run_shipped
 from stcompile.compiler.stack.distill import distilled
 from stcompile.compiler.stack.load import load_stack
 from stcompile.compiler.stack.module_stack import ModuleStack
 from stcompile.compiler.stack.save import save_stack
 from stcompile.compiler.stack.source import ModelSource, SourceOptions
 from stcompile.errors import InputError, ModelFolderError
+from stcompile.kernels.native import generation
 from stcompile.runtime.arguments import checked_texts, is_number, local_path
 from stcompile.runtime.encoder import Encoder
 
 # Two computations of one model in float32 differ by 1.5e-6 at most, on rows scaled to the length of the row; a module,
 # a prompt or a token that is read otherwise moves them by 1e-3 and more.
 _SAME_READING = 1e-4
+
+# Smallest cosine between a text's vectors by kernels and by the standard operators in their place. Behind each, the
+# smallest that was measured over the golden models and all-MiniLM-L6-v2.
+AGREEMENT = {"onnx-fp32": 0.9999995, "onnx-bf16": 0.9999, "onnx-int8": 0.998}
 
 # A model distilled a second time: principal components move in the fourth decimal with the order of a sum.
 AGAIN_DISTILLED = Tolerance(max_abs_error=None, min_cosine=0.999, mean_cosine=0.9999, batch_invariance=0.999999)
@@ -203,10 +208,10 @@ class Proof:
             failures=(),
             texts_sha256=texts_sha256([text for plan in self._plans for text in plan.texts]),
         )
+        paths = _paths(manifest, pairs)
         misread = self._misread(references, about)
-        return dataclasses.replace(
-            report, misread=bool(misread), failures=(*_failures(report, manifest.padding), *misread)
-        )
+        failures = (*_failures(report, manifest.padding), *_failures_of_paths(paths, tolerance, manifest.target))
+        return dataclasses.replace(report, misread=bool(misread), failures=(*failures, *misread), paths=paths)
 
     def _misread(self, references: list[Answers], about: str) -> tuple[str, ...]:
         """Whether our own modules, which were traced, already give other vectors than the reference."""
@@ -253,10 +258,47 @@ def _shipped(artifact: Artifact, plans: Sequence[Plan], device: str) -> list[Ans
     runs = {}
     for plan in plans:
         for name, run in plan.runs.items():
-            runs[f"{plan.label}-{name}"] = Run([len(texts) + index for index in run.order], run.options)
+            order = [len(texts) + index for index in run.order]
+            runs[f"{plan.label}-{name}"] = dataclasses.replace(run, order=order)
         texts += plan.texts
     found = run_shipped(artifact.folder, texts, runs, device=device)
     return [{name: found[f"{plan.label}-{name}"] for name in plan.runs} for plan in plans]
+
+
+def _paths(manifest: Manifest, pairs: Sequence[tuple[Plan, Answers, Answers]]) -> tuple[PathReport, ...]:
+    """Each way in which this machine computes an artifact's own operators."""
+    if not manifest.engine.native:
+        return ()
+    kernel, has_body = generation() or BODY, any(BODY in found for _, _, found in pairs)
+    found = []
+    for name, run in ((kernel, "alone"), *([(BODY, BODY)] if has_body else [])):
+        parts = [plan.alone(reference, rows, run) for plan, reference, rows in pairs]
+        same = [compared(rows["alone"], rows[run]).cosine.min() for _, _, rows in pairs]
+        found.append(
+            PathReport(
+                name,
+                sum(len(part.cosine) for part in parts),
+                rounded(max(part.abs_error.max() for part in parts)),
+                rounded(min(part.cosine.min() for part in parts)),
+                rounded(min(same)),
+            )
+        )
+    return tuple(found)
+
+
+def _failures_of_paths(paths: Sequence[PathReport], allowed: Tolerance, target: str) -> tuple[str, ...]:
+    least = AGREEMENT[target]
+    failures = []
+    for path in paths[1:]:
+        if allowed.max_abs_error is not None and not path.max_abs_error <= allowed.max_abs_error:
+            failures.append(
+                f"without kernels max abs error {path.max_abs_error:.2e} is above {allowed.max_abs_error:.1e}"
+            )
+        if not path.min_cosine >= allowed.min_cosine:
+            failures.append(f"without kernels min cosine {path.min_cosine:.6f} is below {allowed.min_cosine:g}")
+        if not path.agreement >= least:
+            failures.append(f"cosine {path.agreement:.7f} between kernels and standard operators is below {least:g}")
+    return tuple(failures)
 
 
 def _failures(report: ParityReport, padding: str) -> tuple[str, ...]:

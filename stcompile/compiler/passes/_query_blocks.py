@@ -160,12 +160,17 @@ class _Part:
         key = (value, axis)
         if key not in self._rows:
             node = value.producer()
-            if self._is_square(value):
-                if node is None or value is not node.outputs[0]:
-                    raise NoMatch("what grows with the square of the length is an input of the graph")
+            if self._is_square(value) and node is not None:
+                if value is not node.outputs[0]:
+                    raise NoMatch(f"what grows with the square of the length is another output of {node.op_type}")
                 self._rows[key] = self.copied(node, axis)
-            else:
-                inputs = [self.whole(value), self._start, self._end, self._outer.integers(axis)]
+            else:  # given, or not as large
+                inputs = [
+                    value if node is None else self.whole(value),
+                    self._start,
+                    self._end,
+                    self._outer.integers(axis),
+                ]
                 self._rows[key] = self._body.add("Slice", inputs)
         return self._rows[key]
 

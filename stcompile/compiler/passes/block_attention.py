@@ -10,8 +10,9 @@ import onnx_ir as ir
 from stcompile.compiler.passes._query_blocks import Scope, query_by_query, text_by_text
 from stcompile.compiler.passes._query_rows import shape_of
 from stcompile.compiler.passes.base import PassResult
-from stcompile.compiler.passes.constants import integers
+from stcompile.compiler.passes.constants import hold_constants, integers
 from stcompile.compiler.passes.graph import NoMatch, dims, finish, is_op
+from stcompile.kernels.native import DOMAIN
 from stcompile.runtime.batching import LONG
 
 # Scores that are held at once, as float32: 32 MB.
@@ -48,14 +49,22 @@ class BlockAttention:
         self._scores = scores
 
     def __call__(self, model: ir.Model) -> PassResult:
-        graph = model.graph
-        symbol = _sequence(graph)
-        if symbol is None:
-            return finish(model, 0, (), "no input has an axis of positions")
         if self._longest is not None and self._longest <= self._direct:
             return finish(model, 0, (), f"no text has more than {self._direct} positions")
-        region = _Region(graph, symbol)
         refusals: list[str] = []
+        rewrites = self._rewritten(model.graph, refusals)
+        for function in model.functions.values():
+            rewrites += self._rewritten(function.graph, refusals)
+            hold_constants(function.graph)
+        absent = "no scores occur" if _sequence(model.graph) else "no input has an axis of positions"
+        return finish(model, rewrites, refusals, absent)
+
+    def _rewritten(self, graph: ir.Graph, refusals: list[str]) -> int:
+        """How many values are made in blocks from now on; refusals are added to the list."""
+        symbol = _sequence(graph)
+        if symbol is None:
+            return 0
+        region = _Region(graph, symbol)
         branches: dict[ir.Node, ir.Graph] = {}
         for sink in region.sinks:
             try:
@@ -66,11 +75,13 @@ class BlockAttention:
             is_long = _is_longer(graph, self._direct)
             for root, members in region.groups(branches).items():
                 _choose(graph, is_long, branches.get(root) or _nothing(graph, root), root, members)
-        return finish(model, len(branches), refusals, "no scores occur")
+        return len(branches)
 
     def _branch(self, graph: ir.Graph, region: _Region, sink: ir.Node) -> ir.Graph:
         if sink.outputs[0].is_graph_output():
             raise NoMatch("what attention makes is an output of the graph")
+        if sink.domain == DOMAIN:
+            raise NoMatch("an operator of the package's own takes a bias of positions whole")
         if is_op(sink, "GatherND"):
             return text_by_text(graph, sink, region.is_square)
         if not is_op(sink, "MatMul", "Attention"):

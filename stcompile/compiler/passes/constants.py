@@ -39,3 +39,14 @@ def added(
 def integers(graph: ir.Graph, name: str, values: Sequence[int]) -> ir.Value:
     """An int64 vector as an initializer, for axes and shapes."""
     return constant_named(graph, name, np.array(values, dtype=np.int64))
+
+
+def hold_constants(graph: ir.Graph) -> None:
+    """Makes nodes of the initializers of a function's graph, which may have none."""
+    for value in list(graph.initializers.values()):
+        node = ir.node("Constant", [], {"value": value.const_value}, name=f"{value.name}_constant")
+        made = node.outputs[0]
+        value.replace_all_uses_with(made)
+        del graph.initializers[str(value.name)]
+        made.name = value.name
+        graph.insert_before(graph[0], node)

@@ -21,9 +21,11 @@ from stcompile.compiler.passes.graph import NoMatch, bias_add, constant, is_op, 
 
 Array = NDArray[np.float32]
 
-# What the operators' kernels take at once: columns of a panel of weights, and numbers of a head.
+# What the operators' kernels take at once: columns of a panel of weights, numbers of a row, and of a head. The last
+# panel and each head are filled up.
 PANEL = 64
-_HEAD_STEP = 32
+ROW_STEP = 16
+HEAD_STEP = 16
 
 # What an Attention may be told.
 _PLAIN = frozenset(("q_num_heads", "kv_num_heads", "scale"))
@@ -128,10 +130,10 @@ def _check_sizes(layer: EncoderLayer, attention: ir.Node) -> None:
         raise NoMatch("the feed-forward network does not lead back to the hidden size")
     if attention.attributes.get_int("kv_num_heads", 0) != layer.heads or layer.scale <= 0:
         raise NoMatch("query and key have different numbers of heads, or the scores no scale")
-    if width % PANEL or wide % PANEL:
-        raise NoMatch(f"the sizes {width} and {wide} are not both multiples of {PANEL}")
-    if width % layer.heads or width // layer.heads % _HEAD_STEP:
-        raise NoMatch(f"{layer.heads} heads of {width} numbers are not of a multiple of {_HEAD_STEP} each")
+    if width % ROW_STEP or wide % ROW_STEP:
+        raise NoMatch(f"the sizes {width} and {wide} are not both multiples of {ROW_STEP}")
+    if width % layer.heads:
+        raise NoMatch(f"{width} numbers are not shared evenly by {layer.heads} heads")
 
 
 def _linear_of(value: ir.Value | None) -> Linear:

@@ -9,10 +9,9 @@ import onnx_ir as ir
 
 from stcompile.artifact.report import QuantizationSummary
 from stcompile.compiler.quantize.calibrated import Calibrated
-from stcompile.compiler.quantize.candidates import INT8, WEIGHTS_4, WEIGHTS_8, WEIGHTS_8_COLUMNS
+from stcompile.compiler.quantize.candidates import INT8, INT8_OPERATORS, WEIGHTS_4, WEIGHTS_8, WEIGHTS_8_COLUMNS
 from stcompile.compiler.quantize.dynamic import quantize_dynamic
-from stcompile.compiler.quantize.fused_float import convert_to_bfloat16, fuse_float32
-from stcompile.compiler.quantize.fused_int8 import quantize_int8_fused
+from stcompile.compiler.quantize.fused_float import convert_to_bfloat16, keep_float32
 from stcompile.compiler.quantize.half import convert_to_half
 from stcompile.compiler.quantize.integer_graph import write_integer_layers
 from stcompile.compiler.quantize.job import QuantizationJob
@@ -21,20 +20,14 @@ from stcompile.compiler.quantize.qdq_graph import write_qdq_layers
 Recipe = Callable[[ir.Model, QuantizationJob], QuantizationSummary | None]
 
 
-def _float32(model: ir.Model, job: QuantizationJob) -> None:
-    """As it is."""
-
-
 # Recipe name (Target.recipe) to what rewrites the graph in place.
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
-        "float32": _float32,
+        "float32": keep_float32,
         "float16": convert_to_half,
         "dynamic": quantize_dynamic,
-        "int8": Calibrated("int8", INT8, write_integer_layers),
-        "int8-fused": quantize_int8_fused,
-        "bf16-fused": convert_to_bfloat16,
-        "fp32-fused": fuse_float32,
+        "bfloat16": convert_to_bfloat16,
+        "int8": Calibrated("int8", INT8, write_integer_layers, INT8_OPERATORS),
         "int8-weights": Calibrated("int8-weights", WEIGHTS_8, write_integer_layers),
         "int4-weights": Calibrated("int4-weights", WEIGHTS_4, write_integer_layers),
         "int8-openvino": Calibrated("int8", INT8, write_qdq_layers),

@@ -14,6 +14,7 @@ from stcompile.artifact.report import QuantizationSummary
 from stcompile.compiler.quantize.budget import search
 from stcompile.compiler.quantize.candidates import Candidate, Table
 from stcompile.compiler.quantize.choose import options_of
+from stcompile.compiler.quantize.fused_int8 import in_encoder_layers, write_operators
 from stcompile.compiler.quantize.job import QuantizationJob
 from stcompile.compiler.quantize.layers import find_layers, split_token_gemms
 from stcompile.compiler.quantize.plan import LayerPlan, Plans, summarized
@@ -29,11 +30,13 @@ class Calibrated:
         scheme: its name.
         table: what a layer may become.
         write: puts plans into a graph.
+        fused: what a layer may become that an encoder layer's operator computes; None for a recipe without such.
     """
 
     scheme: str
     table: Table
     write: Callable[[ir.Model, Sequence[LayerPlan]], None]
+    fused: Table | None = None
 
     def __call__(self, model: ir.Model, job: QuantizationJob) -> QuantizationSummary:
         """Rewrites a float32 graph, in place.
@@ -49,6 +52,7 @@ class Calibrated:
         assert job.calibration is not None  # of every target that calibrates
         split_token_gemms(model)
         layers = find_layers(model.graph)
+        operated = in_encoder_layers(model) if job.fuses and self.fused is not None else set()
         options: list[tuple[Candidate, ...]] = []
         seen: list[Recording] = []
         if layers:
@@ -56,8 +60,9 @@ class Calibrated:
             seen = record(model, [layer.data for layer in layers], job.calibration.batches, folder)
         for number, (layer, recording) in enumerate(zip(layers, seen, strict=True), start=1):
             job.tell(f"layer {number} of {len(layers)}: {layer.name}")
-            options.append(options_of(layer, recording, self.table))
-        apply = partial(self._apply, Plans(layers, seen))
+            table = self.fused if self.fused is not None and operated.issuperset(layer.nodes) else self.table
+            options.append(options_of(layer, recording, table))
+        apply = partial(self._apply, job, Plans(layers, seen))
         chosen, reached = [choices[0] for choices in options], None
         if job.budget is not None:
             chosen, reached = search(model, options, job.budget, job.calibration, apply, job.tell)
@@ -73,7 +78,10 @@ class Calibrated:
             budget=reached,
         )
 
-    def _apply(self, plans: Plans, model: ir.Model, chosen: Sequence[Candidate]) -> tuple[list[LayerPlan], int]:
+    def _apply(
+        self, job: QuantizationJob, plans: Plans, model: ir.Model, chosen: Sequence[Candidate]
+    ) -> tuple[list[LayerPlan], int]:
         written = plans.of(model, chosen)
-        self.write(model, written)
+        with_operators = job.fuses and self.fused is not None
+        self.write(model, write_operators(model, written, job) if with_operators else written)
         return written, quantize_tables(model)

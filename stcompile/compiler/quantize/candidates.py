@@ -112,10 +112,10 @@ INT8: Table = (
     ),
 )
 
-# For a kernel that scales each token and smooths at no cost, on CPUs that never saturate.
-INT8_FUSED: Table = (
+# For a kernel that scales each token and smooths at no cost.
+INT8_OPERATORS: Table = (
     Search(
-        Candidate(PER_TOKEN, levels=_MIDDLE, pair_safe=False),
+        Candidate(PER_TOKEN, levels=_MIDDLE),
         (
             Variation(
                 _each("strength", STRENGTHS)

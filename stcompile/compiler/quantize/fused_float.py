@@ -1,61 +1,62 @@
-"""Encoder layers fused without integers: everything in float32, or weights and activations rounded to bfloat16."""
+"""Encoder layers without integers: everything in float32, or weights and activations rounded to bfloat16."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from stcompile.artifact.report import QuantizationSummary
 from stcompile.compiler.passes.encoder_layers import Linear
-from stcompile.compiler.quantize.fused_layers import Pack, Packed, biases, checked_layers, panels, unfused, write_layer
+from stcompile.compiler.quantize.fused_layers import Pack, Packed, biases, fusable_layers, summary, write_layers
 from stcompile.compiler.quantize.job import QuantizationJob
+from stcompile.compiler.quantize.layer_bodies import BFLOAT16, FLOAT32
 from stcompile.compiler.quantize.layers import split_token_gemms
 from stcompile.compiler.quantize.tables import halve_tables
+from stcompile.errors import UnsupportedError
 
 _MATMULS = 6  # of a layer
 
 
-def fuse_float32(model: ir.Model, job: QuantizationJob) -> QuantizationSummary:
-    """Rewrites a float32 graph, in place; no number of it changes its type.
-
-    Raises:
-        UnsupportedError: no encoder layer can be fused.
-    """
-    return _fused(model, "fp32-fused", "EncoderLayerFloat32", _as_they_are, "onnx-fp32")
+def keep_float32(model: ir.Model, job: QuantizationJob) -> None:
+    """No number changes its type; encoder layers become operators, in place, where the job says so."""
+    if job.fuses:
+        _fused(model, job, FLOAT32, _as_they_are)
 
 
 def convert_to_bfloat16(model: ir.Model, job: QuantizationJob) -> QuantizationSummary:
     """Rewrites a float32 graph, in place: layers in bfloat16, tables of embeddings stored in float16.
 
     Raises:
-        UnsupportedError: no encoder layer can be fused.
+        UnsupportedError: there is no encoder layer that an operator computes.
     """
-    summary = _fused(model, "bf16-fused", "EncoderLayerBfloat16", _in_bfloat16, "openvino-bf16 or onnx-fp32")
-    return dataclasses.replace(summary, embeddings=halve_tables(model))
+    instead = "use openvino-bf16 or onnx-fp32"
+    if not job.fuses:
+        raise UnsupportedError("this model", f"only the package's own operators compute in bfloat16: {instead}")
+    written, refusals = _fused(model, job, BFLOAT16, _in_bfloat16)
+    if not written:
+        raise UnsupportedError("this model", *(f"no encoder layer can be fused ({why}): {instead}" for why in refusals))
+    return QuantizationSummary("bfloat16", _MATMULS * written, halve_tables(model))
 
 
-def _fused(model: ir.Model, scheme: str, op_type: str, pack: Pack, instead: str) -> QuantizationSummary:
+def _fused(model: ir.Model, job: QuantizationJob, op_type: str, pack: Pack) -> tuple[int, tuple[str, ...]]:
     split_token_gemms(model)
-    layers, refusals = checked_layers(model, instead)
-    for layer in layers:
-        write_layer(model, layer, op_type, pack)
-    RemoveUnusedNodesPass()(model)
-    return QuantizationSummary(scheme, _MATMULS * len(layers), 0, unfused(model, refusals))
+    layers, refusals = fusable_layers(model)
+    write_layers(model, layers, op_type, [pack] * len(layers))
+    job.records.append(summary(model, len(layers), refusals))
+    return len(layers), refusals
 
 
-def _as_they_are(name: str, linears: Sequence[Linear], factors: NDArray[np.float32]) -> Packed:
-    return Packed({"panels": panels(_side_by_side(linears, factors), 1), "bias": biases(linears, factors)}, {})
+def _as_they_are(linears: Sequence[Linear], factors: NDArray[np.float32]) -> Packed:
+    return Packed(_side_by_side(linears, factors), 1, {"bias": biases(linears, factors)})
 
 
-def _in_bfloat16(name: str, linears: Sequence[Linear], factors: NDArray[np.float32]) -> Packed:
-    rounded = panels(_side_by_side(linears, factors).astype(ml_dtypes.bfloat16), 2)
-    return Packed({"panels": ir.tensor(rounded), "bias": biases(linears, factors)}, {})
+def _in_bfloat16(linears: Sequence[Linear], factors: NDArray[np.float32]) -> Packed:
+    rounded = _side_by_side(linears, factors).astype(ml_dtypes.bfloat16)
+    return Packed(rounded, 2, {"bias": biases(linears, factors)})
 
 
 def _side_by_side(linears: Sequence[Linear], factors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,7 +1,7 @@
-"""Encoder layers as one operator each, of the package's own: what `native/operators.cpp` computes.
+"""Encoder layers as one operator each, of the package's own: what `native/operators.cpp` computes, and its body.
 
-Weights are stored as its kernels read them, in panels of 64 columns; the scale of the scores, and the base 2 of the
-kernel's exponentials, are in those of the queries.
+Weights are stored as the kernels read them, in panels of 64 columns; the scale of the scores, and the base 2 of the
+kernels' exponentials, are in those of the queries.
 """
 
 from __future__ import annotations
@@ -9,16 +9,19 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from stcompile.compiler.passes.encoder_layers import PANEL, EncoderLayer, Linear, find_encoder_layers
+from stcompile.artifact.report import PassSummary
+from stcompile.compiler.passes.encoder_layers import HEAD_STEP, PANEL, EncoderLayer, Linear, find_encoder_layers
 from stcompile.compiler.passes.graph import swap, weight_of
 from stcompile.compiler.passes.padding_mask import ATTENTION_MASK, proofs
-from stcompile.errors import UnsupportedError
+from stcompile.compiler.quantize.layer_bodies import PARTS, layer_body
 from stcompile.kernels.native import DOMAIN
 
 _VERSION = 1
@@ -26,14 +29,25 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class Packed:
-    """One linear layer for an operator: its inputs by name, and its attributes."""
+    """One linear layer for an operator.
 
-    inputs: Mapping[str, NDArray[np.generic] | ir.TensorProtocol]
-    attributes: Mapping[str, int | float]
+    Attributes:
+        weights: `(in, out)`, in the operator's numbers.
+        word: neighbours of a column that its kernels take at once.
+        columns: one number a column, `(out,)`: the bias first.
+        rows: one number an input, `(in,)`.
+        attributes: of the operator, without the layer's name in front.
+    """
+
+    weights: NDArray[np.generic]
+    word: int
+    columns: Mapping[str, NDArray[np.float32]]
+    rows: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    attributes: Mapping[str, int | float] = field(default_factory=dict)
 
 
-# A linear layer of an encoder layer, by the operator's name for it: one, or queries, keys and values side by side.
-Pack = Callable[[str, Sequence[Linear], NDArray[np.float32]], Packed]
+# A linear layer of an encoder layer: one, or queries, keys and values side by side.
+Pack = Callable[[Sequence[Linear], NDArray[np.float32]], Packed]
 
 
 def fusable_layers(model: ir.Model) -> tuple[list[EncoderLayer], tuple[str, ...]]:
@@ -52,32 +66,36 @@ def fusable_layers(model: ir.Model) -> tuple[list[EncoderLayer], tuple[str, ...]
     layers = [
         dataclasses.replace(layer, bias=proved[layer.mask].bias) for layer in found if proved[layer.mask].hides_padding
     ]
-    return layers, tuple(dict.fromkeys(refusals))
+    alike = [layer for layer in layers if _kind(layer) == _kind(layers[0])]
+    if len(alike) < len(layers):
+        refusals.append("it has other heads or another kind of bias than the layers before it")
+    return alike, tuple(dict.fromkeys(refusals))
 
 
-def checked_layers(model: ir.Model, instead: str) -> tuple[list[EncoderLayer], tuple[str, ...]]:
-    """`fusable_layers`, at least one.
-
-    Raises:
-        UnsupportedError: there is none.
-    """
-    layers, refusals = fusable_layers(model)
-    if not layers:
-        raise UnsupportedError(
-            "this model", *(f"no encoder layer can be fused ({why}): use {instead}" for why in refusals)
-        )
-    return layers, refusals
+def _kind(layer: EncoderLayer) -> tuple[int, bool]:
+    """What all layers of a graph have in common, whose operator has one body."""
+    return layer.heads, layer.bias is not None
 
 
-def unfused(model: ir.Model, refusals: Sequence[str]) -> tuple[str, ...]:
-    """What the report says of layers that stayed as they were."""
-    left = sum(node.op_type == "Attention" for node in model.graph)
-    why = "; ".join(refusals) or "a linear layer of it is kept in float32, or read elsewhere too"
-    return (f"{left} encoder layers not fused: {why}",) if left else ()
+def summary(model: ir.Model, written: int, refusals: Sequence[str]) -> PassSummary:
+    """What the report says of layers that became operators, and of those that did not."""
+    left = any(node.op_type == "Attention" for node in model.graph)
+    why = refusals or ("a linear layer of it is kept in float32, or read elsewhere too",)
+    return PassSummary("encoder-layers", written, tuple(why) if left or not written else ())
 
 
-def write_layer(model: ir.Model, layer: EncoderLayer, op_type: str, pack: Pack) -> None:
-    """Puts the operator in the place of a layer."""
+def write_layers(model: ir.Model, layers: Sequence[EncoderLayer], op_type: str, packs: Sequence[Pack]) -> None:
+    """Puts the operator in the place of some layers of a graph, and its body beside the graph."""
+    for layer, pack in zip(layers, packs, strict=True):
+        _write_layer(model, layer, op_type, pack)
+    RemoveUnusedNodesPass()(model)
+    if layers:
+        first = layers[0]
+        body = layer_body(op_type, first.heads, model.graph.opset_imports[""], biased=first.bias is not None)
+        model.functions[body.identifier()] = body
+
+
+def _write_layer(model: ir.Model, layer: EncoderLayer, op_type: str, pack: Pack) -> None:
     graph = model.graph
     ones = np.ones(layer.width, dtype=np.float32)
     scores = np.float32(layer.scale * math.log2(math.e))
@@ -92,16 +110,22 @@ def write_layer(model: ir.Model, layer: EncoderLayer, op_type: str, pack: Pack) 
     inputs: list[ir.Value | None] = [hidden, _graph_input(graph, ATTENTION_MASK)]
     attributes: dict[str, int | float] = {
         "heads": layer.heads,
+        "head_size": _head_size(layer),
         "hidden": layer.width,
         "intermediate": len(layer.up.bias),
         "epsilon_1": layer.norm_1.epsilon,
         "epsilon_2": layer.norm_2.epsilon,
     }
     for name, (linears, factors) in parts.items():
-        packed = pack(name, linears, factors)
-        attributes |= packed.attributes
+        packed = pack(linears, factors)
+        if name == "qkv":
+            packed = _columns_by_heads(packed, layer, 3)
+        elif name == "output":
+            packed = _rows_by_heads(packed, layer)
+        attributes |= {f"{name}_{attribute}": value for attribute, value in packed.attributes.items()}
         label = f"{weight_of(linears[0].node).name}_{name}"
-        inputs += [_initializer(graph, f"{label}_{part}", array, layer) for part, array in packed.inputs.items()]
+        arrays = {"panels": panels(packed.weights, packed.word), **packed.columns, **packed.rows}
+        inputs += [_initializer(graph, f"{label}_{part}", arrays[part], layer) for part in PARTS[op_type]]
     for norm in (layer.norm_1, layer.norm_2):
         inputs += [norm.gain, norm.bias]
     inputs += [] if layer.bias is None else [layer.bias]
@@ -110,10 +134,53 @@ def write_layer(model: ir.Model, layer: EncoderLayer, op_type: str, pack: Pack) 
     swap(graph, layer.norm_2.node, node)
 
 
+def _head_size(layer: EncoderLayer) -> int:
+    """Of a head as the kernels take it: filled up with zeros where it has another size."""
+    return -(-layer.width // layer.heads // HEAD_STEP) * HEAD_STEP
+
+
+def _columns_by_heads(packed: Packed, layer: EncoderLayer, count: int) -> Packed:
+    def spread(array: NDArray[Any], fill: float = 0) -> NDArray[Any]:
+        return _spread(array, count * layer.heads, _head_size(layer), fill)
+
+    return dataclasses.replace(
+        packed,
+        weights=spread(packed.weights),
+        columns={name: spread(array, name == "scale") for name, array in packed.columns.items()},
+    )
+
+
+def _rows_by_heads(packed: Packed, layer: EncoderLayer) -> Packed:
+    def spread(array: NDArray[Any], fill: float = 0) -> NDArray[Any]:
+        return _spread(array.T, layer.heads, _head_size(layer), fill).T
+
+    return dataclasses.replace(
+        packed,
+        weights=spread(packed.weights),
+        rows={name: spread(array, 1) for name, array in packed.rows.items()},
+    )
+
+
+def _spread(array: NDArray[Any], groups: int, size: int, fill: float) -> NDArray[Any]:
+    """`(..., groups * n)` as `(..., groups * size)`: each group filled up."""
+    apart = array.reshape(*array.shape[:-1], groups, -1)
+    if apart.shape[-1] == size:
+        return array
+    around = [(0, 0)] * (apart.ndim - 1)
+    filled = np.pad(apart, [*around, (0, size - apart.shape[-1])], constant_values=fill)
+    return filled.reshape(*array.shape[:-1], groups * size)
+
+
 def panels(weight: NDArray[np.generic], word: int) -> NDArray[np.generic]:
-    """`(in, out)` as `(out / 64, in / word, 64, word)`: `word` neighbours of each column behind each other."""
+    """`(in, out)` as `(out / 64, in / word, 64, word)`: `word` neighbours of each column behind each other.
+
+    The last panel is filled up with columns of zeros.
+    """
     rows, columns = weight.shape
-    return np.ascontiguousarray(weight.reshape(rows // word, word, columns // PANEL, PANEL).transpose(2, 0, 3, 1))
+    count = -(-columns // PANEL)
+    filled = np.zeros((rows, count * PANEL), dtype=weight.dtype)
+    filled[:, :columns] = weight
+    return np.ascontiguousarray(filled.reshape(rows // word, word, count, PANEL).transpose(2, 0, 3, 1))
 
 
 def biases(linears: Sequence[Linear], factors: NDArray[np.float32]) -> NDArray[np.float32]:

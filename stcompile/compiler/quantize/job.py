@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from stcompile.artifact.report import PassSummary
 from stcompile.compiler.quantize.budget import Budget
 from stcompile.compiler.quantize.calibration import Calibration
 from stcompile.compiler.steps import Tell, silent
@@ -18,9 +19,13 @@ class QuantizationJob:
         calibration: the texts that ranges and strengths are chosen on; None for a recipe that needs none.
         budget: the accuracy to keep; None takes the recipe's own.
         tell: told of progress within the step.
+        fuses: whether encoder layers may become operators of the package's own.
+        records: what recipes did that is no precision, one for each route alike.
     """
 
     route: str
     calibration: Calibration | None = None
     budget: Budget | None = None
     tell: Tell = silent
+    fuses: bool = False
+    records: list[PassSummary] = field(default_factory=list)

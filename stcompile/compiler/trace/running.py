@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stcompile.artifact import scratch
 from stcompile.compiler.trace.protobuf import write_beside, write_model
 from stcompile.errors import StcompileError
-from stcompile.kernels.native import DOMAIN
+from stcompile.kernels.native import DOMAIN, library
 from stcompile.runtime.cpus import available_cpus
 from stcompile.runtime.device import CUDA, Device
 from stcompile.runtime.engines.onnxruntime import session_options
@@ -27,9 +27,9 @@ from stcompile.runtime.text.base import Feeds
 class RunningGraph:
     """A session on a graph's file that computes on the weights as the file is mapped, with no copy of its own."""
 
-    def __init__(self, file: Path, *, native: bool) -> None:
+    def __init__(self, file: Path, operators: Path | None) -> None:
         ort = import_onnxruntime("cpu")
-        options = session_options(ort, available_cpus(), "basic", native=native)
+        options = session_options(ort, available_cpus(), "basic", operators)
         # It grows by doubling, and a graph in the making runs a few hundred times at most.
         options.enable_cpu_mem_arena = False
         # Matrices laid out anew would be that copy.
@@ -45,10 +45,10 @@ class RunningGraph:
 @contextmanager
 def opened(model: ir.Model) -> Iterator[RunningGraph]:
     """The graph as it is, ready to run on the CPUs this process may use."""
-    native = DOMAIN in model.graph.opset_imports
+    operators = library() if DOMAIN in model.graph.opset_imports else None
     with scratch("graph") as folder:
         write_beside(model, folder / "graph.onnx")
-        yield RunningGraph(folder / "graph.onnx", native=native)
+        yield RunningGraph(folder / "graph.onnx", operators)
 
 
 def why_no_gpu() -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,15 +13,28 @@ from numpy.typing import NDArray
 from stcompile.artifact.manifest import OPENVINO, SENTENCE, GraphSpec, Manifest
 from stcompile.errors import ArtifactError, ProviderError
 from stcompile.kernels.cpu_features import adds_int8_products
+from stcompile.kernels.native import generation, library, refusals
 from stcompile.runtime.device import CUDA, Device
 from stcompile.runtime.engines.onnxruntime import UNSATURATED, OnnxRuntimeEngine
 from stcompile.runtime.engines.onnxruntime_cuda import CudaEngine
 from stcompile.runtime.engines.openvino import OpenVinoEngine
 from stcompile.runtime.text.base import Feeds
 
+# What computes an operator of the package's own where no kernel does.
+BODY: Final = "body"
+
+_LOGGER = logging.getLogger("stcompile")
+
 
 class Engine(Protocol):
-    """Runs one graph; safe to call from several threads at once."""
+    """Runs one graph; safe to call from several threads at once.
+
+    Attributes:
+        kernels: what computes operators of the package's own: a CPU generation's name, `body` for the standard
+            operators in their place, or empty where the graph has none.
+    """
+
+    kernels: str
 
     def run(self, feeds: Feeds, outputs: tuple[str, ...]) -> list[NDArray[np.float32]]:
         """Computes the named outputs of one batch, in that order."""
@@ -42,7 +57,7 @@ def open_engine(
         _check_fits(compiled, graph, manifest)
         return compiled
     level = manifest.optimization_level
-    if manifest.engine.native:
+    if manifest.engine.native and not manifest.engine.portable:
         _check_on_cpu(device, "the artifact's fused layers run")
     if manifest.engine.packed and device.kind != CUDA:
         raise ProviderError(
@@ -52,14 +67,29 @@ def open_engine(
     if device.graphs:
         _check_graphs(graph, manifest)
     if device.kind == CUDA:
-        return CudaEngine(folder / graph.file, device, level)
+        on_gpu = CudaEngine(folder / graph.file, device, level)
+        on_gpu.kernels = BODY if manifest.engine.native else ""
+        return on_gpu
     if manifest.engine.saturates and adds_int8_products() is False:
         level = UNSATURATED
-    session = OnnxRuntimeEngine(
-        folder / graph.file, max(1, threads // concurrent_runs), level, native=manifest.engine.native
-    )
+    operators = library() if manifest.engine.native else None
+    if manifest.engine.native and not manifest.engine.portable and operators is None:
+        raise ProviderError(f"the artifact cannot run here: {'; '.join(refusals())}; or export it again")
+    session = OnnxRuntimeEngine(folder / graph.file, max(1, threads // concurrent_runs), level, operators)
+    if manifest.engine.native:
+        session.kernels = generation() or BODY
+        if operators is None:
+            _say_once()
     _check_fits(session, graph, manifest)
     return session
+
+
+@functools.cache
+def _say_once() -> None:
+    _LOGGER.warning(
+        "encoder layers are computed by standard operators, which is slower: %s (stcompile doctor tells more)",
+        "; ".join(refusals()),
+    )
 
 
 def _check_fits(engine: OnnxRuntimeEngine | OpenVinoEngine, graph: GraphSpec, manifest: Manifest) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcompile.errors import ProviderError
-from stcompile.kernels.native import library
 from stcompile.runtime.engines.sessions import LEVELS, import_onnxruntime, opened
 from stcompile.runtime.engines.sizes import is_large, trim
 
@@ -27,16 +26,18 @@ class OnnxRuntimeEngine:
         graph: the `.onnx` file.
         threads: threads of one run; with 1 every caller computes on its own thread.
         optimization_level: what the engine may rewrite at load: `disabled`, `basic` or `unsaturated`.
-        native: whether the graph has operators of the package's own.
+        operators: the library of the package's own operators, for a graph that has some; None takes their bodies.
 
     Raises:
-        ProviderError: native operators cannot run here.
+        ProviderError: the library cannot be loaded.
         ArtifactError: the engine cannot load the graph.
     """
 
-    def __init__(self, graph: Path, threads: int, optimization_level: str, *, native: bool = False) -> None:
+    kernels = ""
+
+    def __init__(self, graph: Path, threads: int, optimization_level: str, operators: Path | None = None) -> None:
         ort = import_onnxruntime("cpu")
-        options = session_options(ort, threads, optimization_level, native=native)
+        options = session_options(ort, threads, optimization_level, operators)
         self._session: Any = opened(ort, graph, options, ["CPUExecutionProvider"])
         self._giving_back: Any = ort.RunOptions()
         self._giving_back.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
@@ -63,7 +64,7 @@ class OnnxRuntimeEngine:
         return results
 
 
-def session_options(ort: Any, threads: int, optimization_level: str, *, native: bool) -> Any:
+def session_options(ort: Any, threads: int, optimization_level: str, operators: Path | None) -> Any:
     """How a session is opened on the CPU. Arguments and errors as `OnnxRuntimeEngine`."""
     options = ort.SessionOptions()
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _LEVELS[optimization_level])
@@ -73,8 +74,8 @@ def session_options(ort: Any, threads: int, optimization_level: str, *, native: 
     options.inter_op_num_threads = 1
     # Spinning workers burn the quota of a container and halved the speed of a busy machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if native:
-        _register(options, library())
+    if operators is not None:
+        _register(options, operators)
     return options
 
 
@@ -83,5 +84,6 @@ def _register(options: Any, operators: Path) -> None:
         options.register_custom_ops_library(str(operators))
     except Exception as error:  # ONNX Runtime's own
         raise ProviderError(
-            f"the fused operators cannot be loaded ({error}): install stcompile again on this machine, or use onnx-int8"
+            f"the package's own operators cannot be loaded ({error}): install stcompile again on this machine, or set "
+            "STCOMPILE_KERNELS=none"
         ) from error

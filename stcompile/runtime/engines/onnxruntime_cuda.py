@@ -37,6 +37,8 @@ class CudaEngine:
         ArtifactError: the engine cannot load the graph.
     """
 
+    kernels = ""
+
     def __init__(self, graph: Path, device: Device, optimization_level: str) -> None:
         ort = import_onnxruntime("cuda")
         if PROVIDER not in ort.get_available_providers():

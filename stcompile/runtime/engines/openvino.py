@@ -43,6 +43,8 @@ class OpenVinoEngine:
         ArtifactError: the engine cannot load the graph.
     """
 
+    kernels = ""
+
     def __init__(
         self,
         graph: Path,

@@ -45,7 +45,7 @@ from stcompile.errors import InputError
 from stcompile.runtime.cpus import available_cpus
 
 CHILD = Path(__file__).with_name("_bulk.py")
-TARGET = "onnx-int8-fused"
+TARGET = "onnx-int8"
 SETS = ("short", "mixed", "long")
 
 OURS, ONE, PROCESSES, RAY = "stcompile", "stcompile, one thread", "stcompile, a process a CPU", "stcompile on Ray"

@@ -67,6 +67,7 @@ class Pipeline:
     target: str
     provider: str = "cpu"
     packed: bool = False
+    portable: bool = False
     models: tuple[str, ...] = ("*",)
 
     def takes(self, model: str) -> bool:
@@ -79,7 +80,7 @@ PIPELINES: Mapping[str, Pipeline] = {
     "cpu-fp32": Pipeline("onnx-fp32"),
     "cpu-int8": Pipeline("onnx-int8", models=OF_EACH_KIND),
     "cpu-int8-weights": Pipeline("onnx-int8-weights", models=OF_EACH_KIND),
-    "cpu-fp32-fused": Pipeline("onnx-fp32-fused", models=OF_EACH_KIND),
+    "cpu-fp32-portable": Pipeline("onnx-fp32", portable=True, models=OF_EACH_KIND),
     "cuda-fp16": Pipeline("onnx-fp16", "cuda"),
     "cuda-fp32-packed": Pipeline("onnx-fp32", "cuda", packed=True),
     "openvino-int8": Pipeline("openvino-int8", models=OF_EACH_KIND),
@@ -233,7 +234,7 @@ def _request(pipeline: Pipeline, outputs: tuple[str, ...], texts: list[str]) -> 
     """What an export would be asked for; unlike one that is checked, whether or not this machine can run it."""
     target = TARGETS[pipeline.target]
     return ExportRequest(
-        ExportOptions(pipeline.target, pipeline.provider, pipeline.packed, outputs, texts),
+        ExportOptions(pipeline.target, pipeline.provider, pipeline.packed, pipeline.portable, outputs, texts),
         target,
         pipeline_for(pipeline.provider, openvino=target.is_openvino, packed=pipeline.packed),
         outputs,

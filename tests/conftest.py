@@ -23,6 +23,7 @@ from stcompile.artifact.manifest import SCHEMA_VERSION, GraphSpec, Manifest, Ten
 from stcompile.artifact.report import ModuleSummary, ParityReport, Report, Source
 from stcompile.artifact.target import Tolerance
 from stcompile.errors import StcompileError
+from stcompile.kernels import native
 
 pytest_plugins = ("tests.costs",)
 
@@ -222,11 +223,16 @@ class _Remembering:
 
 def _run_here(artifact: Path, texts: Sequence[str], runs: Any, *, device: str) -> dict[str, npt.NDArray[np.float32]]:
     """`run_shipped` without a process of its own."""
-    encoder = stcompile.load(artifact, device=device, threads=1)
     found = {}
-    for name, run in runs.items():
-        vectors = encoder.encode([texts[index] for index in run.order], **run.options)
-        found[name] = np.concatenate(vectors) if isinstance(vectors, list) else vectors
+    for kernels in {run.kernels for run in runs.values()}:
+        with pytest.MonkeyPatch.context() as patch:
+            if not kernels:
+                patch.setenv(native.VARIABLE, native.NONE)
+            encoder = stcompile.load(artifact, device=device, threads=1)
+        for name, run in runs.items():
+            if run.kernels is kernels:
+                vectors = encoder.encode([texts[index] for index in run.order], **run.options)
+                found[name] = np.concatenate(vectors) if isinstance(vectors, list) else vectors
     return found
 
 

@@ -24,6 +24,7 @@ from stcompile.cli.console import (
     logger,
     out,
 )
+from stcompile.cli.doctor import doctor
 from stcompile.cli.encode import encode
 from stcompile.cli.export import export
 from stcompile.cli.inspect import inspect
@@ -47,7 +48,7 @@ app = typer.Typer(
 # Typer hands out click's BadParameter but not the UsageError above it, and newer releases carry click inside.
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 
-for _verb in (export, tune, verify, encode, inspect, targets):
+for _verb in (export, tune, verify, encode, inspect, targets, doctor):
     app.command(epilog=_EPILOG)(_verb)
 
 

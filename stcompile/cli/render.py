@@ -63,6 +63,29 @@ def targets(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
+def doctor(found: dict[str, Any]) -> Group:
+    """What a machine has and runs, in lines that survive being pasted."""
+    cpu, kernels, memory = found["cpu"], found["kernels"], found["memory_gb"]
+    runs = kernels["runs"] or f"none: {'; '.join(kernels['refusals'])}"
+    lines = {
+        "stcompile": f"{found['stcompile']}, Python {found['python']}",
+        "system": found["system"],
+        "cpu": f"{cpu['model'] or 'unknown'}: {cpu['usable']} usable of {cpu['logical']}",
+        "features": " ".join(cpu["features"]) or "none that matter here, or unknown",
+        "memory": ", ".join(f"{size:g} GB of the {where}" for where, size in memory.items()) or "unknown",
+        "kernels": f"{runs} (of {', '.join(kernels['available']) or 'none'})",
+        "onnxruntime": ", ".join(found["engines"]["onnxruntime"]) or "not installed",
+        "openvino": ", ".join(found["engines"]["openvino"]) or "not installed",
+        "packages": ", ".join(f"{name} {number}" for name, number in found["packages"].items()),
+        "environment": ", ".join(f"{name}={value}" for name, value in found["environment"].items()) or "nothing set",
+    }
+    targets = [
+        f"  {name:<22} {'; '.join(row['refusals']) or '; '.join(['runs', *row['caveats']])}"
+        for name, row in found["targets"].items()
+    ]
+    return Group(*(Text(f"{name:<12} {line}") for name, line in lines.items()), Text("targets"), *map(Text, targets))
+
+
 def plan(recipe: dict[str, Any]) -> Group:
     """What a recipe did: in one line, layer by layer, and the budget it had to keep."""
     counts = f"{recipe['matmuls']} matrix multiplications, {recipe['embeddings']} embedding tables"

@@ -15,6 +15,9 @@ _INT8_DOT = frozenset(("avx512_vnni", "avx_vnni", "amx_int8", "asimddp"))
 # All that the package's own operators are compiled with.
 _NATIVE = frozenset(("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16", "fma", "avx2"))
 
+# Wider vectors, and products that no kernel uses by itself.
+_WIDER = frozenset(("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_fp16", "amx_tile", "i8mm", "sve"))
+
 
 def computes_bfloat16() -> bool | None:
     """Whether the CPU multiplies bfloat16; None where the system does not tell."""
@@ -32,6 +35,17 @@ def runs_native_operators() -> bool | None:
     return flags >= _NATIVE if flags else None
 
 
+def known() -> tuple[str, ...]:
+    """What the CPU has of all that changes how a matrix is multiplied; empty where it is not known."""
+    return tuple(sorted(_flags(_CPUINFO) & (_NATIVE | _BFLOAT16 | _INT8_DOT | _WIDER)))
+
+
+def model() -> str:
+    """What the CPU is called; empty where it is not known."""
+    lines = _lines(_CPUINFO)
+    return next((line.partition(":")[2].strip() for line in lines if line.lower().startswith("model name")), "")
+
+
 def _has(wanted: frozenset[str]) -> bool | None:
     flags = _flags(_CPUINFO)
     return bool(flags & wanted) if flags else None
@@ -39,11 +53,15 @@ def _has(wanted: frozenset[str]) -> bool | None:
 
 @functools.cache
 def _flags(source: Path) -> frozenset[str]:
-    if platform.system() != "Linux":
-        return frozenset()
-    try:
-        lines = source.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return frozenset()
+    lines = _lines(source)
     found = [line.partition(":")[2].split() for line in lines if line.lower().startswith(("flags", "features"))]
     return frozenset(found[0]) if found else frozenset()
+
+
+def _lines(source: Path) -> list[str]:
+    if platform.system() != "Linux":
+        return []
+    try:
+        return source.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []

@@ -41,6 +41,12 @@ def generation() -> str | None:
     return None if refusals() else "avx512_bf16"
 
 
+def generations() -> tuple[str, ...]:
+    """All kernels that this CPU could run, the fastest first."""
+    found = generation()
+    return () if found is None else (found,)
+
+
 def library() -> Path | None:
     """The library to register with ONNX Runtime; None where it cannot run, and the operators' bodies are taken."""
     return None if refusals() else _LIBRARY

@@ -12,15 +12,17 @@ import pytest
 import stcompile
 from stcompile.artifact import open_artifact
 from stcompile.compiler.metrics import distance
+from stcompile.kernels import native
 from tests.conftest import GOLDEN, load_case
 
 FROZEN = sorted(folder.parent for folder in (GOLDEN / "artifacts").glob("v*/*/manifest.json"))
 
 # Smallest cosine to sentence-transformers over the golden texts. Measured: fp32 1, fp16 0.99999, int8-dynamic 0.9991,
-# onnx-int8 0.9993, openvino-int8 0.9987, int4-weights 0.987.
+# onnx-int8 0.9993, bf16 0.99998, openvino-int8 0.9987, int4-weights 0.987.
 MIN_COSINE = {
     "onnx-fp32": 0.999999,
     "onnx-fp16": 0.9999,
+    "onnx-bf16": 0.9999,
     "onnx-int8-dynamic": 0.998,
     "onnx-int8": 0.998,
     "openvino-int8": 0.998,
@@ -34,8 +36,12 @@ def test_there_are_frozen_artifacts() -> None:
 
 @pytest.mark.parametrize("folder", FROZEN, ids=lambda folder: f"{folder.parent.name}-{folder.name}")
 def test_a_frozen_artifact_still_encodes(folder: Path) -> None:
-    target = open_artifact(folder).manifest.target
-    case = load_case(folder.name.removesuffix(f"-{target}"))
+    manifest = open_artifact(folder).manifest
+    target = manifest.target
+    if manifest.engine.native and not manifest.engine.portable and native.refusals():
+        pytest.skip("; ".join(native.refusals()))
+    # Before schema 5, what has the package's own operators was a target of its own.
+    case = load_case(folder.name.removesuffix("-fused").removesuffix(f"-{target}"))
     encoder = stcompile.load(folder)
     # One by one: the dynamic recipe gives a text another vector in another batch.
     run = next(run for run in case.runs.values() if run["method"] == "encode")

@@ -19,9 +19,7 @@ PUBLISHED = (
     "onnx-fp32",
     "onnx-fp16",
     "onnx-int8",
-    "onnx-int8-fused",
-    "onnx-bf16-fused",
-    "onnx-fp32-fused",
+    "onnx-bf16",
     "onnx-int8-dynamic",
     "onnx-int8-weights",
     "onnx-int4-weights",
@@ -33,6 +31,12 @@ PUBLISHED = (
     "openvino-int4-weights",
     "static",
 )
+
+
+@pytest.mark.parametrize("precision", ["int8", "bf16", "fp32"])
+def test_a_former_name_says_what_it_is_now(precision: str) -> None:
+    with pytest.raises(TargetError, match=f"target onnx-{precision}-fused is onnx-{precision} now"):
+        Target.parse(f"onnx-{precision}-fused")
 
 
 def test_published_names_stay_in_their_order() -> None:
@@ -135,8 +139,7 @@ def test_bfloat16_is_refused_where_the_cpu_is_known_not_to_have_it(
     assert bool(refusals) is refused
     assert all("AVX512-BF16 or AMX" in refusal and "openvino-fp32" in refusal for refusal in refusals)
     for name in TARGETS:
-        # The fused ones refuse for reasons of their own: tests/compiler/export/test_fused.py
-        assert name == "openvino-bf16" or TARGETS[name].is_fused or Target.parse(name).refusals() == ()
+        assert name == "openvino-bf16" or Target.parse(name).refusals() == ()
 
 
 def test_a_target_this_machine_cannot_run_is_refused_before_any_work(

@@ -11,7 +11,7 @@ from pathlib import Path
 from stcompile.artifact.target import TARGETS
 from tests.conftest import _Quick
 
-# Every kind of front end and of graph. `wide_bert` alone has layers that fused targets take.
+# Every kind of front end and of graph.
 EVERY_TARGET = "wide_bert"
 EXACT = (
     *("static_normalize", "wordemb_mean", "wordemb_phrase_tokenizer", "bow_dense_normalize", "clip_text"),

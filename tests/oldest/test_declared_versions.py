@@ -67,7 +67,7 @@ def lacking(model: ir.Model) -> set[str]:
         ("full_stack", "onnx-int8"),
         ("full_stack", "onnx-int8-dynamic"),
         ("full_stack", "onnx-int4-weights"),
-        ("wide_bert", "onnx-int8-fused"),
+        ("wide_bert", "onnx-int8"),
         ("backbone_qwen3_lasttoken", "onnx-int8"),
         ("static_normalize", "onnx-fp32"),
     ],

@@ -21,11 +21,10 @@ Array = npt.NDArray[np.float32]
 # Absolute positions behind norms, rotary ones before them, and padding on the left.
 CASES = ("full_stack", "backbone_modernbert", "backbone_qwen3_lasttoken")
 
-# Fused layers have sizes that these cases do not: tests/compiler/export/test_fused.py.
 HERE = [
     name
     for name, target in TARGETS.items()
-    if target.batch_invariant and not target.distills and not target.is_fused and not target.refusals()
+    if target.batch_invariant and not target.distills and not target.needs_operators and not target.refusals()
 ]
 
 # Longer than any text and cut at the model's limit: everything beside it is padded up to there.

@@ -63,7 +63,7 @@ def test_same_input_and_versions_give_the_same_bytes(tmp_path: Path) -> None:
         (name, provider)
         for name, target in TARGETS.items()
         for provider in (("cpu",) if target.is_openvino else ("cpu", "cuda"))
-        if not target.distills and not target.is_fused and not target.refusals()
+        if not target.distills and not target.needs_operators and not target.refusals()
     ],
 )
 def test_every_target_on_every_provider_holds_its_tolerance(target: str, provider: str, quick: Quick) -> None:

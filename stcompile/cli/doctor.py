@@ -1,0 +1,111 @@
+"""`stcompile doctor`: what this machine has and runs, to paste into a bug report."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from stcompile import __version__
+from stcompile.artifact.target import TARGETS
+from stcompile.cli import options, render
+from stcompile.cli.console import out, print_json
+from stcompile.extras import require
+from stcompile.kernels import cpu_features, native
+from stcompile.runtime.cpus import available_cpus
+
+_PACKAGES = (
+    *("onnxruntime", "onnxruntime-gpu", "openvino", "numpy", "tokenizers", "typer", "rich"),
+    *("torch", "transformers", "sentence-transformers", "onnx", "onnx-ir", "onnxscript", "safetensors"),
+    *("huggingface-hub", "model2vec", "pyarrow", "fsspec", "ray", "pylance", "nltk"),
+)
+
+# What changes how this package or its engines run. None of them holds a secret.
+_VARIABLES = (
+    *(native.VARIABLE, "STCOMPILE_DEBUG", "OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM", "RAYON_NUM_THREADS"),
+    *("HF_HUB_OFFLINE", "CUDA_VISIBLE_DEVICES", "LD_PRELOAD", "MALLOC_ARENA_MAX"),
+)
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def doctor(as_json: options.JsonOption = False) -> None:
+    """Tell what this machine has and runs: versions, CPU, kernels, engines, targets. Paste it into a bug report.
+
+    Nothing is changed, and nothing is sent anywhere.
+    """
+    found = examined()
+    if as_json:
+        print_json(found)
+    else:
+        out.print(render.doctor(found))
+
+
+def examined() -> dict[str, Any]:
+    """What there is to tell, as JSON carries it."""
+    return {
+        "stcompile": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}, {_libc()}",
+        "packages": _versions(),
+        "cpu": {
+            "model": cpu_features.model(),
+            "features": list(cpu_features.known()),
+            "logical": os.cpu_count(),
+            "usable": available_cpus(),
+        },
+        "memory_gb": _memory(),
+        "kernels": {
+            "runs": native.generation(),
+            "available": list(native.generations()),
+            "refusals": list(native.refusals()),
+        },
+        "engines": {"onnxruntime": _providers(), "openvino": _devices()},
+        "targets": {
+            target.name: {"refusals": list(target.refusals()), "caveats": list(target.caveats())}
+            for target in TARGETS.values()
+        },
+        "environment": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def _libc() -> str:
+    return " ".join(platform.libc_ver()).strip() or "no glibc"
+
+
+def _memory() -> dict[str, float]:
+    """What the machine has, and what this process may use of it where a container says so."""
+    found = {}
+    with contextlib.suppress(ValueError, OSError, AttributeError):
+        found["machine"] = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1)
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        with contextlib.suppress(ValueError, OSError):
+            limit = round(int((_CGROUP / name).read_text(encoding="ascii")) / 1e9, 1)
+            if limit < found.get("machine", limit + 1):
+                found["container"] = limit
+    return found
+
+
+def _providers() -> list[str]:
+    try:
+        return [str(name) for name in require("onnxruntime", "Running an artifact").get_available_providers()]
+    except Exception:  # whatever a broken installation raises: that there is no engine is what is told
+        return []
+
+
+def _devices() -> list[str]:
+    try:
+        return [str(name) for name in require("openvino", "Running an artifact").Core().available_devices]
+    except Exception:
+        return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -35,12 +36,13 @@ _REGROUPED = 5
 # padded to the longest of all costs as much as that, and thirty of them at once gigabytes.
 _BESIDE = 128
 
-# The run without kernels, of an artifact that has operators with a body.
-BODY = "body"
+# Runs without kernels, of an artifact that has operators with a body, and the same with them.
+BODY, _LONG_BODY = "body", "long-body"
+_WITH_KERNELS = {BODY: "alone", _LONG_BODY: "long"}
 
 # Runs that are only compared with the one of each text alone, and that one.
 _OTHERWISE = ("regrouped", "beside", "padded")
-_SAME_AGAIN = ("alone", BODY, *_OTHERWISE)
+_SAME_AGAIN = ("alone", *_WITH_KERNELS, *_OTHERWISE)
 
 # Tokens whose sum the tolerances were measured on: rounding grows with what is added up. A mean over 4096 words behind
 # a CNN is 6.6e-6 from torch's, where a mask, a window or positions that are wrong move it by 1e-3 and more.
@@ -124,9 +126,22 @@ class Plan:
             apart["long"] = Distance(long.abs_error / self._sums, long.cosine)
         return apart
 
-    def alone(self, reference: Answers, found: Answers, run: str = "alone") -> Distance:
-        """How far the vectors of texts one by one, in one of two runs of them, are from the reference's."""
-        return compared(reference["batched"][[*self.runs["alone"].order]], found[run])
+    def paths(self, reference: Answers, found: Answers) -> dict[str, tuple[Distance, Distance]]:
+        """How far texts one by one are from the reference's vectors, and from those by kernels."""
+        rows = reference["batched"][[*self.runs["alone"].order]]
+        expected = {"alone": rows, **({"long": reference["long"]} if self._long else {})}
+        apart = {}
+        for name, runs in (("alone", [*expected]), (BODY, [run for run in _WITH_KERNELS if run in self.runs])):
+            if not runs:
+                continue
+            same = [_WITH_KERNELS.get(run, run) for run in runs]
+            made = np.concatenate([found[run] for run in runs])
+            known = np.concatenate([expected[run] for run in same])
+            sums = np.concatenate([self._sums if run == "long" else np.ones(len(expected[run])) for run in same])
+            away = compared(known, made)
+            kernels = compared(np.concatenate([found[run] for run in same]), made)
+            apart[name] = Distance(away.abs_error / sums, away.cosine), kernels
+        return apart
 
     def invariance(self, found: Answers) -> float:
         """Smallest cosine of a text alone to itself batched, reordered with other mates, and beside longer ones."""
@@ -170,6 +185,8 @@ class Plan:
         if self._long:
             # Alone: a batch padded to one would cost gigabytes of attention scores.
             runs["long"] = Run(self._long, {**plain, "batch_size": 1})
+            if self._has_body:
+                runs[_LONG_BODY] = dataclasses.replace(runs["long"], kernels=False)
         for index, prompt in enumerate(self._prompts):
             runs[f"prompt-{index}"] = Run(self._few, {**plain, "prompt": prompt})
         if self._makes_tokens:

@@ -119,8 +119,9 @@ def _reshape(node: ir.Node, axis: int) -> list[Need]:
 
 
 def _expand(node: ir.Node, axis: int) -> list[Need]:
-    # 1 broadcasts nothing: as many rows as there are stay.
-    return [_broadcast(node.inputs[0], axis - len(shape_of(node.outputs[0]))), TargetShape(axis, 1)]
+    source = _broadcast(node.inputs[0], axis - len(shape_of(node.outputs[0])))
+    # Where there are rows, 1 leaves as many as there are.
+    return [source, TargetShape(axis, 1 if isinstance(source, Rows) else None)]
 
 
 def _gather(node: ir.Node, axis: int) -> list[Need]:

@@ -62,7 +62,7 @@ def fusable_layers(model: ir.Model) -> tuple[list[EncoderLayer], tuple[str, ...]
     if not all(proof.hides_padding for proof in proved.values()):
         refusals.append("more than padding and relative positions is added to the scores (a window, for one)")
     if not found and not refusals:
-        refusals.append("it has no attention")
+        refusals.append("it has no attention of the kind that is known")
     layers = [
         dataclasses.replace(layer, bias=proved[layer.mask].bias) for layer in found if proved[layer.mask].hides_padding
     ]

@@ -171,7 +171,9 @@ def _attending(op_type: str) -> str:
 
 
 def _annotate(function: ir.Function, biased: bool) -> None:
-    """Writes down which values grow with the square of the length, and what lies around them, for the passes."""
+    """Names the nodes; writes down, for the passes, what grows with the square of the length, and what is around it."""
+    for node in function:
+        node.name = node.outputs[0].name
     values = {value.name: value for value in function.inputs}
     values |= {value.name: value for node in function for value in node.outputs}
     squares = ("mask", "added", "score_bias") if biased else ("mask",)

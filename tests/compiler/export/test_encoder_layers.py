@@ -151,15 +151,13 @@ def test_a_text_has_the_same_vector_in_every_batch(target: str, case: str, quick
 @pytest.mark.parametrize(
     ("case", "reason"),
     [
-        ("backbone_modernbert", "what the attention makes is not added to what it read"),
-        ("bow_dense_normalize", "it has no attention"),
+        ("backbone_modernbert", "it has no attention of the kind that is known"),
+        ("bow_dense_normalize", "it has no attention of the kind that is known"),
     ],
 )
 def test_what_no_operator_computes_is_told(case: str, reason: str, quick: Quick) -> None:
-    for target in TARGETS[::2]:
-        record = record_of(quick(case, target))
-        assert record.rewrites == 0
-        assert reason in " ".join(record.refusals)
+    record = record_of(quick(case, "onnx-fp32"))
+    assert (record.rewrites, record.refusals) == (0, (reason,))
     with pytest.raises(UnsupportedError, match=rf"no encoder layer can be fused \(.*{reason}.*\): use openvino-bf16"):
         quick(case, "onnx-bf16")
 

@@ -34,7 +34,7 @@ CASES = (
 )
 
 # Smallest cosine of any text with the vector of sentence-transformers; behind each, what was measured over all cases.
-LEAST = {"onnx-int8": 0.998, "onnx-bf16": 0.9999, "onnx-fp32": 0.9999999}
+LEAST = {"onnx-int8": 0.998, "onnx-bf16": 0.9998, "onnx-fp32": 0.9999999}
 
 kernels_run = pytest.mark.skipif(library() is None, reason="; ".join(native.refusals()) or "they run here")
 

@@ -273,7 +273,7 @@ def test_keys_of_a_later_release_are_left_alone(manifest: Manifest) -> None:
         ("[]", "not an stcompile manifest"),
         ('{"version": 1}', "not an stcompile manifest"),
         ('{"schema_version": "1"}', "not an stcompile manifest"),
-        (f'{{"schema_version": {SCHEMA_VERSION + 1}}}', r"schema version 5.*reads up to 4: pip install --upgrade"),
+        (f'{{"schema_version": {SCHEMA_VERSION + 1}}}', r"schema version 6.*reads up to 5: pip install --upgrade"),
         (f'{{"schema_version": {SCHEMA_VERSION}}}', "changed after the export"),
     ],
 )

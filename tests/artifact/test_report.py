@@ -23,6 +23,7 @@ from stcompile.artifact.report import (
     DistillationSummary,
     LayerSummary,
     PassSummary,
+    PathReport,
     QuantizationSummary,
     Report,
     read_report,
@@ -50,6 +51,7 @@ _QUANTIZED = QuantizationSummary(
 
 _DISTILLED = DistillationSummary("ab" * 32, 256, "spearman", 3, 0.9, 0.8)
 
+_PATHS = (PathReport("avx2", 48, 1e-3, 0.999, 1.0), PathReport("body", 48, 1e-3, 0.999, 0.9999))
 _PASSES = (PassSummary("fuse-attention", 2), PassSummary("pack-qkv", 0, ("the biases differ",)))
 
 OLDER = sorted(path.parent for path in (GOLDEN / "artifacts").glob("v[123]/*/manifest.json"))
@@ -72,7 +74,8 @@ def _body(report: Report) -> dict[str, Any]:
 
 def _full(report: Report) -> Report:
     """A report in which every field is filled."""
-    return dataclasses.replace(report, passes=_PASSES, quantization=_QUANTIZED, distillation=_DISTILLED)
+    judged = dataclasses.replace(report.parity, paths=_PATHS)
+    return dataclasses.replace(report, passes=_PASSES, quantization=_QUANTIZED, distillation=_DISTILLED, parity=judged)
 
 
 @pytest.mark.parametrize(
@@ -179,6 +182,10 @@ OUT_OF_RANGE: list[tuple[str, Any, str]] = [
     ("parity.reference_batch_invariance", _ANY_NUMBER, "a finite number"),
     ("parity.texts_sha256", "", "64 hexadecimal digits"),
     ("parity.misread", 0, "true or false"),
+    ("parity.paths.0.texts", -1, "a whole number from 0 to"),
+    ("parity.paths.0.max_abs_error", _ANY_NUMBER, "a finite number"),
+    ("parity.paths.0.min_cosine", _ANY_NUMBER, "a finite number"),
+    ("parity.paths.0.agreement", "1", "a number"),
     ("parity.tolerance", [], "an object"),
     ("parity.tolerance.max_abs_error", _ANY_NUMBER, "a finite number"),
     ("parity.tolerance.min_cosine", None, "a number"),

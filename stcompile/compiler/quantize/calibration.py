@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from importlib import resources
 
@@ -76,6 +77,14 @@ class Batch:
     feeds: Feeds
     rows: tuple[int, ...]
 
+    def every(self, step: int) -> Batch | None:
+        """The texts at every so many positions; None where none of them is here."""
+        kept = [index for index, row in enumerate(self.rows) if row % step == 0]
+        if len(kept) in (0, len(self.rows)):
+            return self if kept else None
+        feeds = {name: array[kept] if array.ndim else array for name, array in self.feeds.items()}
+        return Batch(feeds, tuple(self.rows[index] for index in kept))
+
 
 class Calibration:
     """A set's texts as the inputs of one route's graph; they take turns with the model's prompts, and with none."""
@@ -97,15 +106,25 @@ class Calibration:
 
     def summary(self) -> CalibrationSummary:
         """What the report records."""
-        return CalibrationSummary(self._chosen.name, len(self), self.tokens, self._chosen.sha256)
+        texts = sum(len(batch.rows) for batch in self.batches)
+        return CalibrationSummary(self._chosen.name, texts, self.tokens, self._chosen.sha256)
 
     def some(self, count: int) -> Calibration:
         """The batches that hold an even sample of about `count` texts, as a calibration of its own."""
         step = max(1, len(self) // count)
-        chosen = Calibration.__new__(Calibration)
-        chosen._chosen, chosen.texts = self._chosen, self.texts
-        chosen.batches = tuple(batch for batch in self.batches if any(row % step == 0 for row in batch.rows))
-        return chosen
+        return self._with(batch for batch in self.batches if any(row % step == 0 for row in batch.rows))
+
+    def within(self, tokens: int) -> Calibration:
+        """An even sample of the texts that has about so many tokens; all of a caller's own."""
+        step = -(-self.tokens // tokens)
+        if step <= 1 or not self._chosen.is_default:
+            return self
+        return self._with(part for batch in self.batches if (part := batch.every(step)) is not None)
+
+    def _with(self, batches: Iterable[Batch]) -> Calibration:
+        other = copy(self)
+        other.batches = tuple(batches)
+        return other
 
 
 def unpadded(route: Route, texts: Sequence[str], prompts: Sequence[str]) -> Iterator[Batch]:

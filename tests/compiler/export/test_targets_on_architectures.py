@@ -32,7 +32,9 @@ CASES = (
 )
 
 HERE = [
-    name for name, target in TARGETS.items() if not target.distills and not target.needs_operators and not target.refusals()
+    name
+    for name, target in TARGETS.items()
+    if not target.distills and not target.needs_operators and not target.refusals()
 ]
 
 # Smallest cosine of any text with the vector of sentence-transformers, over all cases; behind each, what was measured.

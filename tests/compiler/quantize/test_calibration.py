@@ -200,3 +200,21 @@ def test_a_batch_is_what_its_texts_are_alone(stack: ModuleStack) -> None:
             assert set(alone) == set(batch.feeds)
             for name, array in alone.items():
                 assert np.array_equal(batch.feeds[name][index] if array.ndim else batch.feeds[name], array[0])
+
+
+def test_an_even_sample_has_about_as_many_tokens_as_asked_for() -> None:
+    route = load_stack(MODELS / "full_stack").routes[""]
+    whole = Calibration(default_set(), route)
+    part = whole.within(-(-whole.tokens // 3))
+    assert 0.2 <= part.tokens / whole.tokens <= 0.45
+    rows = sorted(row for batch in part.batches for row in batch.rows)
+    assert rows == [*range(0, len(whole), 3)]
+    assert (part.summary().texts, part.summary().tokens) == (len(rows), part.tokens)
+    assert part.summary().sha256 == whole.summary().sha256
+    fed = {row: ids for batch in whole.batches for row, ids in zip(batch.rows, batch.feeds["input_ids"], strict=True)}
+    for batch in part.batches:
+        for row, ids in zip(batch.rows, batch.feeds["input_ids"], strict=True):
+            assert np.array_equal(ids, fed[row])
+    assert whole.within(whole.tokens) is whole
+    mine = Calibration(CalibrationSet("mine", ("hello world",) * 50), route)
+    assert mine.within(10) is mine

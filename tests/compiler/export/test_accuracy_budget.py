@@ -22,7 +22,7 @@ from tests.conftest import MODELS, Quick, load_case
 
 CASE = "full_stack"
 
-# Few texts, so that a search takes a second.
+# Few texts, so that a search takes a second. Portable, so that layers have three ways to be computed, not two.
 CALIBRATION = list(default_set().texts[::12])
 TEXTS = [text for text in load_case(CASE).texts if isinstance(text, str)]
 
@@ -64,12 +64,12 @@ def schemes(artifact: Artifact) -> list[str]:
 
 @pytest.fixture(scope="module")
 def mixed(quick: Quick) -> Artifact:
-    return quick(CASE, "onnx-int8", calibration=CALIBRATION, min_cosine=MIXED)
+    return quick(CASE, "onnx-int8", calibration=CALIBRATION, portable=True, min_cosine=MIXED)
 
 
 @pytest.fixture(scope="module")
 def cheap(quick: Quick) -> Artifact:
-    return quick(CASE, "onnx-int8", calibration=CALIBRATION)
+    return quick(CASE, "onnx-int8", calibration=CALIBRATION, portable=True)
 
 
 def test_a_budget_is_met_with_some_layers_in_more_precision(mixed: Artifact, cheap: Artifact) -> None:
@@ -114,14 +114,14 @@ def test_the_report_tells_of_every_layer(mixed: Artifact, cheap: Artifact) -> No
 
 
 def test_a_budget_that_is_met_anyway_changes_nothing(cheap: Artifact, quick: Quick) -> None:
-    wide = quick(CASE, "onnx-int8", calibration=CALIBRATION, min_cosine=0.9)
+    wide = quick(CASE, "onnx-int8", calibration=CALIBRATION, portable=True, min_cosine=0.9)
     assert budget_of(wide).steps == 0
     assert schemes(wide) == schemes(cheap)
     assert filecmp.cmp(wide.folder / "model.onnx", cheap.folder / "model.onnx", shallow=False)
 
 
 def test_a_tighter_budget_takes_more_steps(mixed: Artifact, quick: Quick) -> None:
-    tight = quick(CASE, "onnx-int8", calibration=CALIBRATION, min_cosine=0.9998)
+    tight = quick(CASE, "onnx-int8", calibration=CALIBRATION, portable=True, min_cosine=0.9998)
     assert budget_of(tight).steps > budget_of(mixed).steps
     assert cosines(tight).min() >= 0.9998 - ROUNDING
     assert quantized(tight).matmuls < quantized(mixed).matmuls or "per-token" in schemes(tight)
@@ -140,21 +140,21 @@ def test_every_target_that_calibrates_can_be_steered(target: str, quick: Quick) 
 def test_what_cannot_be_met_publishes_nothing(quick: Quick, tmp_path: Path) -> None:
     """The table of tokens is in eight bits whatever the layers are: no plan is this near."""
     destination = tmp_path / "artifact"
-    quick(CASE, "onnx-int8", destination, calibration=CALIBRATION)
+    quick(CASE, "onnx-int8", destination, calibration=CALIBRATION, portable=True)
     before = {path.name: path.read_bytes() for path in destination.iterdir()}
     with pytest.raises(
         BudgetError, match=r"budget cannot be met: min_cosine is 0\.99.*0\.999999.*Nothing was published"
     ):
-        quick(CASE, "onnx-int8", destination, calibration=CALIBRATION, min_cosine=0.999999)
+        quick(CASE, "onnx-int8", destination, calibration=CALIBRATION, portable=True, min_cosine=0.999999)
     assert {path.name: path.read_bytes() for path in destination.iterdir()} == before
     with pytest.raises(BudgetError):
-        quick(CASE, "onnx-int8", tmp_path / "other", calibration=CALIBRATION, max_drop=1e-7)
+        quick(CASE, "onnx-int8", tmp_path / "other", calibration=CALIBRATION, portable=True, max_drop=1e-7)
     assert [path.name for path in tmp_path.iterdir()] == ["artifact"]
     assert issubclass(BudgetError, ParityError), "the same exit code"
 
 
 def test_a_drop_is_of_the_mean_cosine_without_pairs(quick: Quick) -> None:
-    artifact = quick(CASE, "onnx-int8", calibration=CALIBRATION, max_drop=DROP)
+    artifact = quick(CASE, "onnx-int8", calibration=CALIBRATION, portable=True, max_drop=DROP)
     found = budget_of(artifact)
     assert (found.measure, found.limit) == ("mean_cosine_drop", DROP)
     assert found.steps > 0
@@ -165,7 +165,7 @@ def test_a_drop_is_of_the_mean_cosine_without_pairs(quick: Quick) -> None:
 
 def test_a_drop_is_of_the_rank_correlation_with_pairs(quick: Quick) -> None:
     """With the pairs' scores, as scipy ranks them."""
-    artifact = quick(CASE, "onnx-int8", calibration=CALIBRATION, max_drop=0.02, evaluation=PAIRS)
+    artifact = quick(CASE, "onnx-int8", calibration=CALIBRATION, portable=True, max_drop=0.02, evaluation=PAIRS)
     found = budget_of(artifact)
     assert (found.measure, found.limit, found.texts) == ("spearman_drop", 0.02, len(PAIRS))
     correlations = []
@@ -239,7 +239,7 @@ def test_verify_holds_an_artifact_to_its_budget(mixed: Artifact, tmp_path: Path)
 
 
 def test_verify_holds_an_artifact_to_its_drop(quick: Quick) -> None:
-    artifact = quick(CASE, "onnx-int8", calibration=CALIBRATION, max_drop=DROP)
+    artifact = quick(CASE, "onnx-int8", calibration=CALIBRATION, portable=True, max_drop=DROP)
     report = stcompile.verify_artifact(artifact.folder, MODELS / CASE, texts=TEXTS)
     assert report.passed
     assert report.tolerance.mean_cosine == 1 - DROP
@@ -252,6 +252,6 @@ def test_parity_is_judged_by_the_budget(mixed: Artifact) -> None:
 
 
 def test_the_same_arguments_give_the_same_plan(mixed: Artifact, quick: Quick, tmp_path: Path) -> None:
-    again = quick(CASE, "onnx-int8", tmp_path / "again", calibration=CALIBRATION, min_cosine=MIXED)
+    again = quick(CASE, "onnx-int8", tmp_path / "again", calibration=CALIBRATION, portable=True, min_cosine=MIXED)
     names = sorted(path.name for path in mixed.folder.iterdir())
     assert filecmp.cmpfiles(mixed.folder, again.folder, names, shallow=False)[0] == names

@@ -163,6 +163,8 @@ def _constant(tensor: ir.TensorProtocol) -> str:
 
 
 def _shown(attribute: ir.Attr) -> str:
+    if attribute.is_ref():
+        return f"@{attribute.ref_attr_name}"
     if attribute.type == ir.AttributeType.TENSOR:
         return _constant(attribute.as_tensor())
     if attribute.type == ir.AttributeType.FLOAT:

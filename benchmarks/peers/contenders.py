@@ -65,6 +65,9 @@ PREPARED: dict[str, Prepared] = {
         "st-openvino", "openvino_genai_pipeline", {"file": "openvino/openvino_model_int8"}, of="st-openvino"
     ),
     "infinity": Prepared("infinity", "infinity_engine", {"file": "onnx/model.onnx"}, of="st-onnx"),
+    "exporters-fp32": Prepared("transformers-exporters", "transformers_exporters", {"precision": "fp32"}),
+    "exporters-int8": Prepared("transformers-exporters", "transformers_exporters", {"precision": "int8"}),
+    "llama-cpp-q8-0": Prepared("llama-cpp", "llama_cpp_library"),
 }
 
 _FP32, _INT8 = "onnx/model.onnx", "onnx/model_int8.onnx"
@@ -100,6 +103,9 @@ CONTENDERS: dict[str, Contender] = {
     "light-embed fp32": Contender("light-embed", "light_embed_onnx", "st-onnx", "fp32", {"file": _FP32}),
     "light-embed int8": Contender("light-embed", "light_embed_onnx", "st-onnx", "int8", {"file": _INT8}),
     "infinity fp32": Contender("infinity", "infinity_engine", "infinity", "fp32"),
+    "transformers ONNX fp32": Contender("transformers-exporters", "transformers_exporters", "exporters-fp32", "fp32"),
+    "transformers ONNX int8": Contender("transformers-exporters", "transformers_exporters", "exporters-int8", "int8"),
+    "llama.cpp Q8_0": Contender("llama-cpp", "llama_cpp_library", "llama-cpp-q8-0", "int8"),
 }
 
 # OpenVINO computes in bfloat16 by default where the CPU has it, so there its defaults are no fp32 peers.

@@ -34,7 +34,7 @@ def test_what_a_prepared_model_names_is_there_and_somebody_reads_it(name: str) -
 
 
 def test_every_environment_has_a_contender() -> None:
-    used = {item.environment for item in (*CONTENDERS.values(), *PREPARED.values())}
+    used = {item.environment for item in CONTENDERS.values()} | {item.environment for item in PREPARED.values()}
     assert used == set(ENVIRONMENTS)
     assert REFERENCE in CONTENDERS
 

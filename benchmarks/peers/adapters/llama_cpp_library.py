@@ -20,7 +20,7 @@ from .batches import by_tokens
 TOKENS = 128
 TEXTS = 64
 
-_MEAN, _FLASH_ATTENTION = 1, 1
+_MEAN, _FLASH_ATTENTION, _CPU = 1, 1, 0
 
 
 def prepare(source: str, destination: str, options: dict[str, Any]) -> None:
@@ -120,17 +120,23 @@ def _library() -> Any:
     """The library, with the kernels of this very CPU, which lie beside it."""
     folder = next(Path(sys.prefix).glob("node_modules/@node-llama-cpp/*/bins/*"))
     library = ctypes.CDLL(str(folder / LIBRARY))
-    library.ggml_backend_load_all_from_path.restype = None
+    for name, result, *taken in (
+        ("ggml_backend_load_all_from_path", None, ctypes.c_char_p),
+        ("ggml_backend_dev_by_type", _POINTER, _INT),
+        ("ggml_backend_dev_backend_reg", _POINTER, _POINTER),
+        ("ggml_backend_reg_get_proc_address", _POINTER, _POINTER, ctypes.c_char_p),
+        ("ggml_threadpool_params_init", None, ctypes.c_char_p, _INT),
+        ("llama_model_default_params", _ModelParameters),
+        ("llama_model_load_from_file", _POINTER, ctypes.c_char_p, _ModelParameters),
+        ("llama_context_default_params", _ContextParameters),
+        ("llama_init_from_model", _POINTER, _POINTER, _ContextParameters),
+        ("llama_attach_threadpool", None, _POINTER, _POINTER, _POINTER),
+        ("llama_encode", _INT, _POINTER, _Batch),
+        ("llama_get_embeddings_seq", ctypes.POINTER(_FLOAT), _POINTER, _INT),
+    ):
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, taken
     library.ggml_backend_load_all_from_path(str(folder).encode())
-    library.llama_model_default_params.restype = _ModelParameters
-    library.llama_context_default_params.restype = _ContextParameters
-    library.llama_model_load_from_file.argtypes = (ctypes.c_char_p, _ModelParameters)
-    library.llama_model_load_from_file.restype = _POINTER
-    library.llama_init_from_model.argtypes = (_POINTER, _ContextParameters)
-    library.llama_init_from_model.restype = _POINTER
-    library.llama_encode.argtypes = (_POINTER, _Batch)
-    library.llama_get_embeddings_seq.argtypes = (_POINTER, _INT)
-    library.llama_get_embeddings_seq.restype = ctypes.POINTER(_FLOAT)
     return library
 
 
@@ -147,4 +153,15 @@ def _context(library: Any, path: Path, threads: int, tokens: int) -> int:
     context: int | None = library.llama_init_from_model(model, settings)
     if context is None:
         raise RuntimeError("llama.cpp cannot make a context")
+    _keep_threads(library, context, threads)
     return context
+
+
+def _keep_threads(library: Any, context: int, threads: int) -> None:
+    """Threads that stay, as llama.cpp's own programs have them; otherwise each call starts its own."""
+    kernels = library.ggml_backend_dev_backend_reg(library.ggml_backend_dev_by_type(_CPU))
+    address = library.ggml_backend_reg_get_proc_address(kernels, b"ggml_threadpool_new")
+    settings = ctypes.create_string_buffer(4096)  # larger than the structure, which only the library looks into
+    library.ggml_threadpool_params_init(settings, threads)
+    pool = ctypes.CFUNCTYPE(_POINTER, ctypes.c_char_p)(address)(settings)
+    library.llama_attach_threadpool(context, pool, pool)

@@ -11,6 +11,7 @@ from benchmarks.peers import adapters
 from benchmarks.peers.adapters.batches import BATCH_SIZE, by_length, by_tokens
 from benchmarks.peers.contenders import CONTENDERS, PREPARED, REFERENCE, SOURCE
 from benchmarks.peers.environments import ENVIRONMENTS
+from stcompile.artifact.target import Target
 
 ADAPTERS = {file.stem for file in Path(adapters.__path__[0]).glob("*.py")}
 
@@ -20,7 +21,10 @@ def test_what_a_contender_names_is_there(name: str) -> None:
     contender = CONTENDERS[name]
     assert contender.environment in ENVIRONMENTS
     assert contender.adapter in ADAPTERS
-    assert contender.is_ours or contender.model in (SOURCE, *PREPARED)
+    if contender.is_ours:
+        assert Target.parse(contender.model).precision == contender.precision
+    else:
+        assert contender.model in (SOURCE, *PREPARED)
 
 
 @pytest.mark.parametrize("name", PREPARED)

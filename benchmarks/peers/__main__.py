@@ -93,7 +93,7 @@ def _arguments() -> argparse.Namespace:
         "--sts stsb-test.csv --json peers.json --plot peers.png",
     )
     add_model_option(made)
-    add_artifact_option(made, ("onnx-fp32", "onnx-int8", "their fused kin where the CPU runs them"), into="--work")
+    add_artifact_option(made, ("onnx-fp32", "onnx-int8", "onnx-bf16 where the CPU has it"), into="--work")
     made.add_argument("--work", type=Path, required=True, metavar="DIR", help="where environments and models are kept")
     for name, limit in zip(SETS, (512, 96, 48), strict=True):
         made.add_argument(

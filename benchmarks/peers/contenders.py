@@ -76,10 +76,8 @@ REFERENCE = "ST torch fp32"
 
 CONTENDERS: dict[str, Contender] = {
     "stcompile onnx-fp32": Contender("stcompile", "stcompile_runtime", "onnx-fp32", "fp32"),
-    "stcompile onnx-fp32-fused": Contender("stcompile", "stcompile_runtime", "onnx-fp32-fused", "fp32"),
-    "stcompile onnx-bf16-fused": Contender("stcompile", "stcompile_runtime", "onnx-bf16-fused", "bf16"),
+    "stcompile onnx-bf16": Contender("stcompile", "stcompile_runtime", "onnx-bf16", "bf16"),
     "stcompile onnx-int8": Contender("stcompile", "stcompile_runtime", "onnx-int8", "int8"),
-    "stcompile onnx-int8-fused": Contender("stcompile", "stcompile_runtime", "onnx-int8-fused", "int8"),
     REFERENCE: Contender("sentence-transformers", _ST, SOURCE, "fp32", {"backend": "torch"}),
     "ST torch bf16": Contender("sentence-transformers", _ST, SOURCE, "bf16", {"backend": "torch", "dtype": "bfloat16"}),
     "ST ONNX fp32": Contender("st-onnx", _ST, "st-onnx", "fp32", {"backend": "onnx", "file": _FP32}),

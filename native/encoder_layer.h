@@ -16,7 +16,7 @@ namespace stcompile::STCOMPILE_GENERATION {
 // How a format multiplies a block of rows. A generation that has another way says so for its format.
 template <typename Number>
 struct Product {
-    static constexpr size_t kRows = kBlock;
+    static constexpr size_t kRows = kBlock<Number>;
     static size_t stride(size_t in) { return in; }
 
     template <typename Output>

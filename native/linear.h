@@ -7,9 +7,10 @@
 namespace stcompile::STCOMPILE_GENERATION {
 
 // Tokens that one thread takes through the layer at once: enough tiles for a panel of weights to come from memory while
-// the one before it is multiplied, and no more, so that a few tokens are shares for several threads. 24 and 96 are
-// equally fast on one.
-constexpr size_t kBlock = 4 * kTileRows;
+// the one before it is multiplied, and no more, so that a few tokens are shares for several threads. In 8 bits 24 and 96
+// are equally fast on one; float32, four times as large, gains from 48 where the last cache is slow.
+template <typename Number>
+constexpr size_t kBlock = (Number::kWord == 1 ? 8 : 4) * kTileRows;
 
 constexpr size_t kTileColumns = kVectors * kLanes;
 static_assert(kPanel % kTileColumns == 0, "a tile is a whole part of a panel");
@@ -18,17 +19,27 @@ static_assert(kPanel % kTileColumns == 0, "a tile is a whole part of a panel");
 template <typename Number>
 constexpr int kRowsOf = sizeof(typename Number::Column) > sizeof(Ints) ? kTileRows - 2 : kTileRows;
 
-template <typename Number, int rows, typename Output>
-inline __attribute__((always_inline)) void tile(
-    const typename Number::Element* x, size_t stride, const float* scales, const Linear& layer, size_t column,
-    const Output& output, size_t row) {
-    typename Number::Sum sum[rows][kVectors];
-    for (size_t v = 0; v < kVectors; ++v) {
+// What the sums of `columns` columns begin with, from the first one on; zeros behind the last one.
+template <typename Number, size_t columns>
+inline void begin(const Linear& layer, size_t column, typename Number::Sum (&starts)[columns / kLanes]) {
+    for (size_t v = 0; v < columns / kLanes; ++v) {
         const size_t at = column + v * kLanes;
-        typename Number::Sum first{};
-        within(layer.out, at, [&](auto lanes) { first = Number::start(layer, at, lanes); });
+        starts[v] = typename Number::Sum{};
+        within(layer.out, at, [&](auto lanes) { starts[v] = Number::start(layer, at, lanes); });
+    }
+}
+
+// Sums of some rows with a tile's columns. A function of its own that ends with the sums: the compiler keeps them in
+// registers only where it has nothing else to keep.
+template <typename Number, int rows>
+__attribute__((noinline)) void tile(
+    const typename Number::Element* x, size_t stride, const Linear& layer, size_t column, typename Number::Sum* to) {
+    typename Number::Sum first[kVectors], sum[rows][kVectors];
+    begin<Number, kTileColumns>(layer, column, first);
 #pragma GCC unroll 6
-        for (int r = 0; r < rows; ++r) sum[r][v] = first;
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 4
+        for (size_t v = 0; v < kVectors; ++v) sum[r][v] = first[v];
     }
     const size_t words = layer.in / Number::kWord;
     const auto* panel =
@@ -46,24 +57,33 @@ inline __attribute__((always_inline)) void tile(
     }
 #pragma GCC unroll 6
     for (int r = 0; r < rows; ++r) {
-        const float* onto = output.onto[row + r];
 #pragma GCC unroll 4
-        for (size_t v = 0; v < kVectors; ++v) {
-            const size_t at = column + v * kLanes;
-            within(layer.out, at, [&](auto lanes) {
-                const Floats value = Number::finish(sum[r][v], scales[r], layer, at, lanes);
-                store(output.to[row + r] + at, onto == nullptr ? value : value + load(onto + at, lanes), lanes);
-            });
-        }
+        for (size_t v = 0; v < kVectors; ++v) to[r * kVectors + v] = sum[r][v];
     }
 }
 
 template <typename Number, int rows, typename... More>
-inline __attribute__((always_inline)) void tile_of(size_t left, More&&... more) {
+inline void tile_of(size_t left, More&&... more) {
     if constexpr (rows > 1) {
         if (left < rows) return tile_of<Number, rows - 1>(left, more...);
     }
     tile<Number, rows>(more...);
+}
+
+// Sums of some rows, from `row` on, with `columns` columns become what the layer puts out.
+template <typename Number, size_t columns, typename Output>
+inline void put_out(
+    const typename Number::Sum* sums, size_t row, size_t rows, const float* scales, const Linear& layer, size_t column,
+    const Output& output) {
+    each_vector(smaller(columns, layer.out - column), [&](size_t i, auto lanes) {
+        const size_t at = column + i;
+        for (size_t r = 0; r < rows; ++r) {
+            const auto sum = sums[(r * columns + i) / kLanes];
+            const Floats value = Number::finish(sum, scales[row + r], layer, at, lanes);
+            const float* onto = output.onto[row + r];
+            store(output.to[row + r] + at, onto == nullptr ? value : value + load(onto + at, lanes), lanes);
+        }
+    });
 }
 
 // x W + b of a block of rows, which are `stride` numbers apart.
@@ -71,10 +91,12 @@ template <typename Number, typename Output>
 inline void multiply(
     const typename Number::Element* x, size_t stride, const float* scales, size_t rows, const Linear& layer,
     const Output& output) {
+    constexpr size_t most = kRowsOf<Number>;
+    typename Number::Sum sums[most * kVectors];
     for (size_t column = 0; column < layer.out; column += kTileColumns) {
-        for (size_t row = 0; row < rows; row += kRowsOf<Number>) {
-            tile_of<Number, kRowsOf<Number>>(
-                rows - row, x + row * stride, stride, scales + row, layer, column, output, row);
+        for (size_t row = 0; row < rows; row += most) {
+            tile_of<Number, most>(rows - row, x + row * stride, stride, layer, column, sums);
+            put_out<Number, kTileColumns>(sums, row, smaller(most, rows - row), scales, layer, column, output);
         }
     }
 }

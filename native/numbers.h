@@ -143,7 +143,9 @@ struct Int8 {
     static Sum start(const Linear& layer, size_t column, Lanes) {
         return load_words(layer.offset + column);
     }
+#ifdef STCOMPILE_HAS_DOT
     static Sum add(Sum sum, Column row, Column column) { return dot(sum, row, column); }
+#endif
     template <typename Lanes>
     static Floats finish(Sum sum, float scale, const Linear& layer, size_t column, Lanes lanes) {
         const Floats factor = all(scale) * load(layer.scale + column, lanes);

@@ -51,15 +51,11 @@ struct Tiles {
     }
 };
 
-inline Floats plus(Floats a, Floats b) { return a + b; }
-inline Ints plus(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
-inline void load_sums(Floats& to, const void* from) { to = load(static_cast<const float*>(from)); }
-inline void load_sums(Ints& to, const void* from) { to = load_words(from); }
-
 // Products of blocks of rows. Fewer rows than `fewest` are multiplied without tiles.
 template <typename Number, size_t fewest>
 struct TileProduct {
     using Element = typename Number::Element;
+    using Sum = typename Number::Sum;
     static constexpr size_t kRows = 64;
 
     // Rows are filled up with zeros to whole tiles.
@@ -73,11 +69,12 @@ struct TileProduct {
             std::memset(x + r * step + layer.in, 0, (step - layer.in) * sizeof(Element));
         }
         alignas(64) int32_t last[kTile * kPanel] = {};  // the last words of a panel, filled up to a tile
-        alignas(64) int32_t sums[kTile * kPanel];
+        Sum sums[kPanel], starts[kPanel / kLanes];
         const Tiles tiles;
         const auto* panel = static_cast<const int32_t*>(layer.weights);
         for (size_t column = 0; column < layer.out; column += kPanel, panel += kPanel * words) {
             if (whole < words) std::memcpy(last, panel + whole * kPanel, (words - whole) * kPanelBytes);
+            begin<Number, kPanel>(layer, column, starts);
             for (size_t row = 0; row < rows; row += 2 * kTile) {
                 const Element* from = x + row * step;
                 const auto each = [&](size_t first, const auto& add) {
@@ -85,13 +82,14 @@ struct TileProduct {
                     if (whole < words) add(from + whole * Number::kWord, last + first);
                 };
                 if (rows - row <= kTile) {
-                    one_by_four(each, step * sizeof(Element), sums);
-                    use<kPanel>(sums, row, rows - row, scales, layer, column, output);
+                    one_by_four(each, step * sizeof(Element), starts, sums);
+                    put_out<Number, kPanel>(sums, row, rows - row, scales, layer, column, output);
                     continue;
                 }
                 for (size_t first = 0; first < kPanel && column + first < layer.out; first += 2 * kTile) {
-                    two_by_two(each, first, step * sizeof(Element), sums);
-                    use<2 * kTile>(sums, row, rows - row, scales, layer, column + first, output);
+                    two_by_two(each, first, step * sizeof(Element), starts + first / kLanes, sums);
+                    const size_t here = smaller(2 * kTile, rows - row);
+                    put_out<Number, 2 * kTile>(sums, row, here, scales, layer, column + first, output);
                 }
             }
         }
@@ -100,8 +98,11 @@ struct TileProduct {
   private:
     // Two tiles of rows with two of columns, from the `first` column of the panel on.
     template <typename Each>
-    static void two_by_two(const Each& each, size_t first, size_t step, int32_t* sums) {
-        clear();
+    static void two_by_two(const Each& each, size_t first, size_t step, const Sum* starts, Sum* sums) {
+        Tiles::load<0>(starts, 0);
+        Tiles::load<1>(starts + 1, 0);
+        Tiles::load<2>(starts, 0);
+        Tiles::load<3>(starts + 1, 0);
         each(first, [&](const Element* x, const int32_t* weights) {
             Tiles::load<4>(x, step);
             Tiles::load<5>(x + kTile * step / sizeof *x, step);
@@ -112,17 +113,19 @@ struct TileProduct {
             Tiles::add<2, 5, 6>(x);
             Tiles::add<3, 5, 7>(x);
         });
-        constexpr size_t apart = 2 * kTile * sizeof *sums;
-        Tiles::store<0>(sums, apart);
-        Tiles::store<1>(sums + kTile, apart);
-        Tiles::store<2>(sums + 2 * kTile * kTile, apart);
-        Tiles::store<3>(sums + 2 * kTile * kTile + kTile, apart);
+        Tiles::store<0>(sums, 2 * sizeof *sums);
+        Tiles::store<1>(sums + 1, 2 * sizeof *sums);
+        Tiles::store<2>(sums + 2 * kTile, 2 * sizeof *sums);
+        Tiles::store<3>(sums + 2 * kTile + 1, 2 * sizeof *sums);
     }
 
     // One tile of rows with all columns of a panel.
     template <typename Each>
-    static void one_by_four(const Each& each, size_t step, int32_t* sums) {
-        clear();
+    static void one_by_four(const Each& each, size_t step, const Sum* starts, Sum* sums) {
+        Tiles::load<0>(starts, 0);
+        Tiles::load<1>(starts + 1, 0);
+        Tiles::load<2>(starts + 2, 0);
+        Tiles::load<3>(starts + 3, 0);
         each(0, [&](const Element* x, const int32_t* weights) {
             Tiles::load<4>(x, step);
             Tiles::load<5>(weights, kPanelBytes);
@@ -134,36 +137,10 @@ struct TileProduct {
             Tiles::add<2, 4, 7>(x);
             Tiles::add<3, 4, 5>(x);
         });
-        Tiles::store<0>(sums, kPanelBytes);
-        Tiles::store<1>(sums + kTile, kPanelBytes);
-        Tiles::store<2>(sums + 2 * kTile, kPanelBytes);
-        Tiles::store<3>(sums + 3 * kTile, kPanelBytes);
-    }
-
-    static void clear() {
-        Tiles::clear<0>();
-        Tiles::clear<1>();
-        Tiles::clear<2>();
-        Tiles::clear<3>();
-    }
-
-    // Sums of `width` columns a row become values of the rows that there are and the columns that there are.
-    template <size_t width, typename Output>
-    static void use(
-        const int32_t* sums, size_t row, size_t left, const float* scales, const Linear& layer, size_t column,
-        const Output& output) {
-        const size_t rows = smaller(left, kTile * kPanel / width), columns = smaller(width, layer.out - column);
-        each_vector(columns, [&](size_t v, auto lanes) {
-            const size_t at = column + v;
-            const auto start = Number::start(layer, at, lanes);
-            for (size_t r = 0; r < rows; ++r) {
-                typename Number::Sum sum;
-                load_sums(sum, sums + r * width + v);
-                const Floats value = Number::finish(plus(start, sum), scales[row + r], layer, at, lanes);
-                const float* onto = output.onto[row + r];
-                store(output.to[row + r] + at, onto == nullptr ? value : value + load(onto + at, lanes), lanes);
-            }
-        });
+        Tiles::store<0>(sums, 4 * sizeof *sums);
+        Tiles::store<1>(sums + 1, 4 * sizeof *sums);
+        Tiles::store<2>(sums + 2, 4 * sizeof *sums);
+        Tiles::store<3>(sums + 3, 4 * sizeof *sums);
     }
 };
 

@@ -86,6 +86,8 @@ inline Floats as_bfloat16(Floats x) {
 }
 
 #ifdef __AVX512VNNI__
+#define STCOMPILE_HAS_DOT
+
 // Sums of four products of bytes, unsigned by signed, in 32 bits. Not the intrinsic: GCC 12 copies and spills its sums,
 // which halves the speed.
 inline Ints dot(Ints sum, Ints bytes, Ints weights) {

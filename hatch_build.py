@@ -22,7 +22,7 @@ LIBRARY = Path("stcompile") / "kernels" / "_native.so"
 # The C++ library is linked in: slim containers do not have one. A product and a sum are rounded each for itself unless
 # the source says otherwise, whatever the compiler: every generation rounds activations to the same levels.
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-Wno-maybe-uninitialized")
-LINKED = ("-shared", "-static-libstdc++", "-static-libgcc", "-Wl,--exclude-libs,ALL")
+LINKED = ("-shared", "-static-libstdc++", "-static-libgcc")
 
 # What every x86-64 CPU runs: it asks the CPU what else it has.
 COMMON = ("operators", "dispatch")
@@ -89,7 +89,8 @@ def _built(sources: Path, library: Path) -> tuple[str | None, list[str]]:
         objects = [*common, *(unit.result() for unit in units.values())]
         said = [part for part in objects[: len(COMMON)] if isinstance(part, str)]
         linked = [str(part) for part in objects if isinstance(part, Path)]
-        problem = said[0] if said else _ran(compiler, *LINKED, *linked, "-o", str(library))
+        exports = f"-Wl,--version-script={sources / 'exports.map'}"
+        problem = said[0] if said else _ran(compiler, *LINKED, exports, *linked, "-o", str(library))
     left_out = [
         f"without the {name} kernels: {compiler} could not compile them: {said}" for name, said in failed.items()
     ]

@@ -41,15 +41,15 @@ struct LayerWeights {
     size_t hidden = 0, heads = 0, head = 0;  // head: numbers of one; heads * head may differ from hidden
 };
 
-// One call of a layer. Tokens are those that the mask keeps, behind each other: `place[i]` is the row of the i-th in the
-// padded tensor, `position[i]` its place in its text, and text t has those from start[t] up to start[t + 1].
+// One call of a layer. Tokens are those that the mask keeps, behind each other: `place[i]` is the row of the i-th in
+// the padded tensor, `position[i]` its place in its text, and text t has those from start[t] up to start[t + 1].
 struct Batch {
     const LayerWeights* weights;
     const float* hidden;
     const size_t *place, *start;
     const int32_t* position;
     size_t tokens;
-    // What is added to the scores: (biases, heads, sequence, sequence), biases 1 or one a text; null where there is none.
+    // What is added to the scores: (biases, heads, sequence, sequence), biases 1 or one a text; null where nothing is.
     const float* bias;
     size_t biases, sequence;
     void* qkv;       // (tokens, 3 * heads * head), in the numbers of attention
@@ -59,9 +59,9 @@ struct Batch {
 
 // Memory of one thread by purpose; it grows to the longest text.
 enum Slot {
-    kLevels, kWideLevels, kWide, kMiddleRows,  // of a block of tokens
+    kLevels, kWideLevels, kWide, kMiddleRows,         // of a block of tokens
     kKeys, kValues, kScores, kChances, kMask, kBias,  // of one head of a text
-    kQkv, kContext,  // of the whole batch
+    kQkv, kContext,                                   // of the whole batch
     kSlots
 };
 
@@ -83,8 +83,15 @@ struct Steps {
     void (*finish)(const Batch&, size_t block, Scratch&);
 };
 
+// What kernels need of a CPU, beside what every x86-64 has; kAvx512 is F, BW, DQ and VL.
+enum Feature : uint32_t {
+    kAvx2 = 1, kFma = 2, kAvxVnni = 4, kAvx512 = 8, kAvx512Vnni = 16, kAvx512Bf16 = 32, kAmx = 64
+};
+constexpr uint32_t kNeedsAvx2 = kAvx2 | kFma, kNeedsAvx512 = kNeedsAvx2 | kAvx512 | kAvx512Vnni;
+
 // The kernels of one generation of CPUs; null where they are those of the next narrower one that has them.
 struct Generation {
+    uint32_t needs;  // features
     const Steps *int8, *bfloat16, *float32;
     // The levels of one row as the input of a layer, and their scale: for tests, which hold generations side by side.
     float (*levels)(const float* row, const Linear& layer, uint8_t* to);

@@ -19,23 +19,6 @@ STCOMPILE_GENERATIONS
 namespace stcompile {
 namespace {
 
-enum Feature : uint32_t {
-    kAvx2 = 1, kFma = 2, kAvxVnni = 4, kAvx512 = 8, kAvx512Vnni = 16, kAvx512Bf16 = 32, kAmx = 64
-};
-
-struct Known {
-    const char* name;
-    uint32_t needs;
-};
-constexpr uint32_t kNarrow = kAvx2 | kFma, kWide = kNarrow | kAvx512 | kAvx512Vnni;
-constexpr Known kKnown[] = {
-    {"avx2", kNarrow},
-    {"avx_vnni", kNarrow | kAvxVnni},
-    {"avx512_vnni", kWide},
-    {"avx512_bf16", kWide | kAvx512Bf16},
-    {"amx", kWide | kAvx512Bf16 | kAmx},
-};
-
 struct Compiled {
     const char* name;
     const Generation* generation;
@@ -65,7 +48,9 @@ uint32_t features_found() {
     uint32_t a1 = 0, b1, c1, d1;
     if (a >= 1) __get_cpuid_count(7, 1, &a1, &b1, &c1, &d1);
     uint32_t found = 0;
-    const auto note = [&](Feature feature, bool has) { if (has) found |= feature; };
+    const auto note = [&](Feature feature, bool has) {
+        if (has) found |= feature;
+    };
     note(kFma, fma);
     note(kAvx2, b >> 5 & 1);
     note(kAvxVnni, a1 >> 4 & 1);
@@ -79,34 +64,32 @@ uint32_t features_found() {
     return found;
 }
 
-bool runs_here(const char* name) {
+bool runs_here(const Compiled& compiled) {
     static const uint32_t features = features_found();
-    for (const Known& known : kKnown) {
-        if (std::strcmp(known.name, name) == 0) return (features & known.needs) == known.needs;
-    }
-    return false;
+    return (features & compiled.generation->needs) == compiled.generation->needs;
 }
 
 std::string names(bool here) {
     std::string joined;
     for (const Compiled& compiled : kCompiled) {
-        if (here && !runs_here(compiled.name)) continue;
-        joined += (joined.empty() ? "" : " ") + std::string(compiled.name);
+        if (!here || runs_here(compiled)) joined += (joined.empty() ? "" : " ") + std::string(compiled.name);
     }
     return joined;
 }
 
 Choice chosen() {
-    const char* wanted = std::getenv("STCOMPILE_KERNELS");
-    const std::string here = names(true), runs = here.empty() ? "nothing runs here" : here + " run here";
-    if (here.empty()) return {"", "the fused operators need AVX2 and FMA"};
-    if (wanted == nullptr || *wanted == 0) return {here.substr(here.rfind(' ') + 1), ""};
-    const auto has = [&](const std::string& list) { return (" " + list + " ").find(" " + std::string(wanted) + " ") != std::string::npos; };
-    if (!has(names(false))) {
-        return {"", "STCOMPILE_KERNELS names " + std::string(wanted) + ", which is none of the kernels compiled: " + names(false)};
+    const char* variable = std::getenv("STCOMPILE_KERNELS");
+    const std::string wanted = variable == nullptr ? "" : variable, named = "STCOMPILE_KERNELS names " + wanted;
+    std::string widest;
+    for (const Compiled& compiled : kCompiled) {
+        const bool runs = runs_here(compiled);
+        if (runs) widest = compiled.name;
+        if (wanted != compiled.name) continue;
+        if (!runs) return {"", named + ", which this CPU lacks: it runs " + names(true)};
+        return {wanted, ""};
     }
-    if (!has(here)) return {"", "STCOMPILE_KERNELS names " + std::string(wanted) + ", which this CPU lacks: " + runs};
-    return {wanted, ""};
+    if (!wanted.empty()) return {"", named + ", which is none of the kernels compiled: " + names(false)};
+    return {widest, widest.empty() ? "the fused operators need AVX2 and FMA" : ""};
 }
 
 }  // namespace
@@ -124,7 +107,7 @@ const Steps& steps_of(Format format) {
         const Steps* own = format == Format::kInt8       ? generation.int8
                            : format == Format::kBfloat16 ? generation.bfloat16
                                                          : generation.float32;
-        if (own != nullptr && runs_here(compiled.name)) found = own;
+        if (own != nullptr && runs_here(compiled)) found = own;
         if (choice().name == compiled.name) break;
     }
     return *found;  // the narrowest has all, and is always compiled
@@ -155,7 +138,7 @@ EXPORTED float stcompile_levels(
     const char* generation, const float* row, const float* smooth, size_t width, int zero_point, float smallest,
     uint8_t* to) {
     for (const stcompile::Compiled& compiled : stcompile::kCompiled) {
-        if (std::strcmp(compiled.name, generation) != 0 || !stcompile::runs_here(compiled.name)) continue;
+        if (std::strcmp(compiled.name, generation) != 0 || !stcompile::runs_here(compiled)) continue;
         stcompile::Linear layer;
         layer.in = width;
         layer.smooth = smooth;

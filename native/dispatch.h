@@ -10,7 +10,7 @@ namespace stcompile {
 
 enum class Format { kInt8, kBfloat16, kFloat32 };
 
-// The widest generation that was compiled in and that this CPU has, or the one that STCOMPILE_KERNELS names; chosen once.
+// The widest generation that was compiled and that this CPU has, or the one that STCOMPILE_KERNELS names; chosen once.
 struct Choice {
     std::string name;
     std::string refusal;  // why there is none; empty where there is one

@@ -21,7 +21,8 @@ struct Product {
 
     template <typename Output>
     static void run(
-        typename Number::Element* x, const float* scales, size_t rows, const Linear& layer, const Output& output, Scratch&) {
+        const typename Number::Element* x, const float* scales, size_t rows, const Linear& layer, const Output& output,
+        Scratch&) {
         multiply<Number>(x, layer.in, scales, rows, layer, output);
     }
 };

@@ -7,8 +7,8 @@
 namespace stcompile::STCOMPILE_GENERATION {
 
 // Tokens that one thread takes through the layer at once: enough tiles for a panel of weights to come from memory while
-// the one before it is multiplied, and no more, so that a few tokens are shares for several threads. In 8 bits 24 and 96
-// are equally fast on one; float32, four times as large, gains from 48 where the last cache is slow.
+// the one before it is multiplied, and no more, so that a few tokens are shares for several threads. In 8 bits 24 and
+// 96 are equally fast on one; float32, four times as large, gains from 48 where the last cache is slow.
 template <typename Number>
 constexpr size_t kBlock = (Number::kWord == 1 ? 8 : 4) * kTileRows;
 

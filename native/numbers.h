@@ -118,7 +118,7 @@ struct Int8 {
     using InAttention = Attention;
     static constexpr size_t kWord = 4;
 
-    // Rounds one row; `prepare(i, lanes)` gives its numbers from i on, and leaves them in `from`. Returns the row's scale.
+    // Rounds one row; `prepare(i, lanes)` gives its numbers from i on and leaves them in `from`. Returns the row's scale.
     template <typename Prepare>
     static float take(const float* from, size_t width, const Linear& layer, uint8_t* to, Prepare prepare) {
         Floats largest = all(0.0f), least = all(0.0f);
@@ -143,9 +143,7 @@ struct Int8 {
     static Sum start(const Linear& layer, size_t column, Lanes) {
         return load_words(layer.offset + column);
     }
-#ifdef STCOMPILE_HAS_DOT
     static Sum add(Sum sum, Column row, Column column) { return dot(sum, row, column); }
-#endif
     template <typename Lanes>
     static Floats finish(Sum sum, float scale, const Linear& layer, size_t column, Lanes lanes) {
         const Floats factor = all(scale) * load(layer.scale + column, lanes);

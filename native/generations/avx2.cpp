@@ -9,13 +9,6 @@ namespace stcompile::avx2 {
 
 using Eight = Int8<Single<false>>;
 
-struct Pairs : Eight {
-    using Column = const Ints*;
-
-    static Column column(const void* at) { return static_cast<const Ints*>(at); }
-    static Sum add(Sum sum, Ints row, Column column) { return dot_of_pairs(sum, row, column); }
-};
-
 // Weights that are not pair-safe, in 16 bits: a word is its first and third level, and then its second and fourth.
 struct Sixteen : Eight {
     using Element = uint16_t;
@@ -33,8 +26,9 @@ struct Product<Eight> {
 
     template <typename Output>
     static void run(
-        const uint8_t* x, const float* scales, size_t rows, const Linear& layer, const Output& output, Scratch& memory) {
-        if (layer.pair_safe) return multiply<Pairs>(x, layer.in, scales, rows, layer, output);
+        const uint8_t* x, const float* scales, size_t rows, const Linear& layer, const Output& output,
+        Scratch& memory) {
+        if (layer.pair_safe) return multiply<Eight>(x, layer.in, scales, rows, layer, output);
         auto* wide = memory_of<uint16_t>(memory, kWideLevels, rows * layer.in);
         for (size_t i = 0; i < rows * layer.in; i += 4) {
             for (size_t byte = 0; byte < 4; ++byte) wide[i + byte % 2 * 2 + byte / 2] = x[i + byte];
@@ -45,6 +39,7 @@ struct Product<Eight> {
 
 extern const Generation generation;
 const Generation generation{
-    &EncoderLayer<Eight>::kSteps, &EncoderLayer<WidenedBfloat16>::kSteps, &EncoderLayer<Float32>::kSteps, levels_of};
+    kNeedsAvx2, &EncoderLayer<Eight>::kSteps, &EncoderLayer<WidenedBfloat16>::kSteps, &EncoderLayer<Float32>::kSteps,
+    levels_of};
 
 }  // namespace stcompile::avx2

@@ -9,6 +9,6 @@ namespace stcompile::avx512_bf16 {
 
 extern const Generation generation;
 const Generation generation{
-    &EncoderLayer<Int8<Bfloat16>>::kSteps, &EncoderLayer<Bfloat16>::kSteps, nullptr, levels_of};
+    kNeedsAvx512 | kAvx512Bf16, &EncoderLayer<Int8<Bfloat16>>::kSteps, &EncoderLayer<Bfloat16>::kSteps, nullptr, levels_of};
 
 }  // namespace stcompile::avx512_bf16

@@ -9,7 +9,7 @@ namespace stcompile::avx512_vnni {
 
 extern const Generation generation;
 const Generation generation{
-    &EncoderLayer<Int8<Single<false>>>::kSteps, &EncoderLayer<WidenedBfloat16>::kSteps,
+    kNeedsAvx512, &EncoderLayer<Int8<Single<false>>>::kSteps, &EncoderLayer<WidenedBfloat16>::kSteps,
     &EncoderLayer<Float32>::kSteps, levels_of};
 
 }  // namespace stcompile::avx512_vnni

@@ -8,6 +8,7 @@
 namespace stcompile::avx_vnni {
 
 extern const Generation generation;
-const Generation generation{&EncoderLayer<Int8<Single<false>>>::kSteps, nullptr, nullptr, levels_of};
+const Generation generation{
+    kNeedsAvx2 | kAvxVnni, &EncoderLayer<Int8<Single<false>>>::kSteps, nullptr, nullptr, levels_of};
 
 }  // namespace stcompile::avx_vnni

@@ -1,7 +1,7 @@
 // Products of 16 rows with 16 columns in one instruction: AMX, on top of AVX-512.
 //
-// Panels are read where they lie: 16 words of 16 columns, 64 words apart, are one tile. A tile of activations is 16 rows
-// of 64 bytes. All eight tile registers have that one shape; rows that are not there are multiplied and dropped.
+// Panels are read where they lie: 16 words of 16 columns, 64 words apart, are one tile. A tile of activations is 16
+// rows of 64 bytes. All eight tile registers have that one shape; rows that are not there are multiplied and dropped.
 
 #pragma once
 
@@ -12,7 +12,7 @@ namespace stcompile::STCOMPILE_GENERATION {
 constexpr size_t kTile = 16;  // rows, columns, and words of the inner axis
 constexpr size_t kPanelBytes = kPanel * sizeof(int32_t);
 
-// Of instructions, written out: compilers' own functions for them do not all say that memory is read.
+// Instructions are written out below: compilers' own functions for them do not all say that memory is read.
 struct alignas(64) TileShapes {
     uint8_t palette = 1, start_row = 0, reserved[14] = {};
     uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};

@@ -95,22 +95,13 @@ inline Floats as_bfloat16(Floats x) {
 }
 
 #ifdef __AVXVNNI__
-#define STCOMPILE_HAS_DOT
-
-// Sums of four products of bytes, unsigned by signed, in 32 bits. Not the intrinsic, as with AVX-512.
-inline Ints dot(Ints sum, Ints bytes, Ints weights) {
-    __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(bytes), "x"(weights));
-    return sum;
-}
+// Sums of four products of bytes, unsigned by signed, in 32 bits.
+inline Ints dot(Ints sum, Ints bytes, Ints weights) { return _mm256_dpbusd_avx_epi32(sum, bytes, weights); }
 #else
-// The same in three instructions, of which the first adds pairs in 16 bits: for pair-safe weights alone. Written out,
-// with weights in memory: GCC 12 takes registers for them that sums need.
-inline Ints dot_of_pairs(Ints sum, Ints bytes, const Ints* weights) {
-    Ints pairs;
-    __asm__("vpmaddubsw %3, %2, %1\n\tvpmaddwd %4, %1, %1\n\tvpaddd %1, %0, %0"
-            : "+x"(sum), "=&x"(pairs)
-            : "x"(bytes), "m"(*weights), "x"(_mm256_set1_epi16(1)));
-    return sum;
+// The same in three instructions, of which the first adds pairs in 16 bits: for pair-safe weights alone.
+inline Ints dot(Ints sum, Ints bytes, Ints weights) {
+    const __m256i pairs = _mm256_maddubs_epi16(bytes, weights);
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 
 // For all weights: the first and third of four bytes, and the second and fourth, each in 16 bits.

@@ -94,6 +94,4 @@ def _kernels(path: Path) -> Kernels:
         ask.restype = ctypes.c_char_p
         return str(ask().decode())
 
-    return Kernels(
-        tuple(asked("compiled").split()), tuple(asked("here").split()), asked("taken"), asked("refusal")
-    )
+    return Kernels(tuple(asked("compiled").split()), tuple(asked("here").split()), asked("taken"), asked("refusal"))

@@ -203,11 +203,13 @@ def rounded(generation: str, row: Array, smooth: Array, zero_point: int, smalles
 
 
 @pytest.mark.parametrize("zero_point", [128, 16])
-@pytest.mark.parametrize("width", [16, 48, 64, 312 + 8, 1536])
+@pytest.mark.parametrize("width", [16, 24, 64, 312, 1536])
 def test_levels_are_the_same_everywhere(generation: str, width: int, zero_point: int) -> None:
     random = np.random.default_rng(width)
     smallest = 1e-12 if zero_point == 128 else 0.17 / 16
-    layer = Linear(*[np.empty(0)] * 4, np.linspace(0.5, 2, width, dtype=np.float32), zero_point, smallest)  # type: ignore[arg-type]
+    none = np.empty(0, dtype=np.float32)
+    smoothing = np.linspace(0.5, 2, width, dtype=np.float32)
+    layer = Linear(none, none, none.astype(np.int8), none, smoothing, zero_point, smallest)
     rows = (random.standard_normal((40, width)) * 10.0 ** random.integers(-14, 6, (40, 1))).astype(np.float32)
     rows[0] = 0
     # Halves lie between two levels: the scale is a power of two, and so is the smoothing.

@@ -2,54 +2,24 @@
 
 #pragma once
 
-#include <cstdlib>
-#include <new>
-#include <type_traits>
-
 #include "linear.h"
 
-namespace stcompile {
+namespace stcompile::STCOMPILE_GENERATION {
 
-// Memory of one thread; it grows to the longest text and stays until it is let go.
-class Buffer {
-  public:
-    Buffer() = default;
-    Buffer(const Buffer&) = delete;
-    Buffer& operator=(const Buffer&) = delete;
-    ~Buffer() { std::free(data_); }
+template <typename T>
+inline T* memory_of(Scratch& memory, Slot slot, size_t count) {
+    return static_cast<T*>(memory.of(slot, count * sizeof(T)));
+}
 
-    template <typename T>
-    T* of(size_t count) {
-        const size_t bytes = (count * sizeof(T) + 63) / 64 * 64;
-        if (bytes > size_) {
-            let_go_above(0);
-            data_ = std::aligned_alloc(64, bytes);
-            if (data_ == nullptr) throw std::bad_alloc();
-            size_ = bytes;
-        }
-        return static_cast<T*>(data_);
-    }
-
-    void let_go_above(size_t bytes) {
-        if (size_ <= bytes) return;
-        std::free(data_);
-        data_ = nullptr;
-        size_ = 0;
-    }
-
-  private:
-    void* data_ = nullptr;
-    size_t size_ = 0;
-};
-
-// Where the rows of queries, keys and values of one text lie: [query | key | value] a token, queries scaled by
-// log2(e) / sqrt(size).
+// Where the rows of queries, keys and values of one head and text lie, queries scaled by log2(e) / sqrt(size).
 template <typename Number>
-struct Heads {
-    const typename Number::Element* rows;
+struct Head {
+    const typename Number::Element *query, *key, *value;
+    size_t stride;  // between tokens
     size_t tokens;
-    size_t hidden;
-    size_t size;  // of one head: a multiple of 32
+    size_t size;  // a multiple of 16
+    float* to;
+    size_t to_stride;
 };
 
 // What is added to the scores of one head: a row of `width` numbers for each position. Null where nothing is.
@@ -59,193 +29,180 @@ struct Bias {
     const int32_t* positions;  // of the text's tokens
 };
 
-constexpr float kLog2E = 1.44269504f;
-
-struct AttentionMemory {
-    Buffer keys, values, scores, weights, mask, bias;
+template <int number>
+struct Count {
+    static constexpr int value = number;
 };
 
-template <int value>
-using Count = std::integral_constant<int, value>;
-
 constexpr float kMasked = -1e30f;
-constexpr int kQueries = 6;
+constexpr int kQueries = kTileRows;
+constexpr int kMostVectors = kVectors;
 
-// Scores of a few queries and 16 * blocks keys, on top of `mask`, whose rows are `mask_step` apart.
-template <typename Number, int queries, int blocks>
-inline __attribute__((always_inline)) void score_tile(
-    const typename Number::Element* query, size_t stride, const int32_t* keys, size_t width, size_t words,
-    const float* mask, size_t mask_step, float* to) {
-    __m512 sum[queries][blocks];
-#pragma GCC unroll 6
-    for (int q = 0; q < queries; ++q) {
-#pragma GCC unroll 4
-        for (int b = 0; b < blocks; ++b) sum[q][b] = _mm512_loadu_ps(mask + q * mask_step + b * kLanes);
-    }
-    for (size_t k = 0; k < words; ++k, keys += width) {
-        __m512i key[blocks];
-#pragma GCC unroll 4
-        for (int b = 0; b < blocks; ++b) key[b] = _mm512_loadu_si512(keys + b * kLanes);
-#pragma GCC unroll 6
-        for (int q = 0; q < queries; ++q) {
-            const __m512i word = broadcast_word(query + q * stride + Number::kWord * k);
-#pragma GCC unroll 4
-            for (int b = 0; b < blocks; ++b) sum[q][b] = Number::add(sum[q][b], word, key[b]);
-        }
-    }
-#pragma GCC unroll 6
-    for (int q = 0; q < queries; ++q) {
-#pragma GCC unroll 4
-        for (int b = 0; b < blocks; ++b) _mm512_storeu_ps(to + q * width + b * kLanes, sum[q][b]);
+// Calls run(Count<n>{}, start) for as many vectors of `width` numbers as fit side by side, and once for what is left.
+template <int vectors = kMostVectors, typename Run>
+inline __attribute__((always_inline)) void across(size_t width, size_t start, const Run& run) {
+    for (; start + vectors * kLanes <= width; start += vectors * kLanes) run(Count<vectors>{}, start);
+    if constexpr (vectors > 1) {
+        if (start < width) across<vectors - 1>(width, start, run);
     }
 }
 
-// Values weighed by the probabilities of a few queries, 16 * blocks columns of them.
-template <typename Number, int queries, int blocks>
-inline __attribute__((always_inline)) void value_tile(
-    const typename Number::Element* weights, size_t width, const int32_t* values, size_t size, const float* sums,
-    float* to, size_t stride) {
-    __m512 sum[queries][blocks];
+// Scores of a few queries and some vectors of keys, on top of `mask`, whose rows are `mask_step` apart.
+template <typename Number, int queries, int vectors>
+inline __attribute__((always_inline)) void score_tile(
+    const typename Number::Element* query, size_t stride, const int32_t* keys, size_t width, size_t words,
+    const float* mask, size_t mask_step, float* to) {
+    Floats sum[queries][vectors];
 #pragma GCC unroll 6
     for (int q = 0; q < queries; ++q) {
-        for (int b = 0; b < blocks; ++b) sum[q][b] = _mm512_setzero_ps();
-    }
-    for (size_t k = 0; k < width; k += Number::kWord, values += size) {
-        __m512i value[blocks];
 #pragma GCC unroll 4
-        for (int b = 0; b < blocks; ++b) value[b] = _mm512_loadu_si512(values + b * kLanes);
+        for (int v = 0; v < vectors; ++v) sum[q][v] = load(mask + q * mask_step + v * kLanes);
+    }
+    for (size_t k = 0; k < words; ++k, keys += width) {
+        typename Number::Column key[vectors];
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; ++v) key[v] = Number::column(keys + v * kLanes);
 #pragma GCC unroll 6
         for (int q = 0; q < queries; ++q) {
-            const __m512i word = broadcast_word(weights + q * width + k);
+            const auto word = Number::word(query + q * stride + Number::kWord * k);
 #pragma GCC unroll 4
-            for (int b = 0; b < blocks; ++b) sum[q][b] = Number::add(sum[q][b], word, value[b]);
+            for (int v = 0; v < vectors; ++v) sum[q][v] = Number::add(sum[q][v], word, key[v]);
         }
     }
 #pragma GCC unroll 6
     for (int q = 0; q < queries; ++q) {
-        const __m512 inverse = _mm512_set1_ps(1.0f / sums[q]);
 #pragma GCC unroll 4
-        for (int b = 0; b < blocks; ++b) {
-            _mm512_storeu_ps(to + q * stride + b * kLanes, _mm512_mul_ps(sum[q][b], inverse));
+        for (int v = 0; v < vectors; ++v) store(to + q * width + v * kLanes, sum[q][v]);
+    }
+}
+
+// Values weighed by the chances of a few queries, some vectors of their columns.
+template <typename Number, int queries, int vectors>
+inline __attribute__((always_inline)) void value_tile(
+    const typename Number::Element* chances, size_t width, const int32_t* values, size_t size, const float* sums,
+    float* to, size_t stride) {
+    Floats sum[queries][vectors];
+#pragma GCC unroll 6
+    for (int q = 0; q < queries; ++q) {
+        for (int v = 0; v < vectors; ++v) sum[q][v] = all(0.0f);
+    }
+    for (size_t k = 0; k < width; k += Number::kWord, values += size) {
+        typename Number::Column value[vectors];
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; ++v) value[v] = Number::column(values + v * kLanes);
+#pragma GCC unroll 6
+        for (int q = 0; q < queries; ++q) {
+            const auto word = Number::word(chances + q * width + k);
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; ++v) sum[q][v] = Number::add(sum[q][v], word, value[v]);
         }
+    }
+#pragma GCC unroll 6
+    for (int q = 0; q < queries; ++q) {
+        const Floats inverse = all(1.0f / sums[q]);
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; ++v) store(to + q * stride + v * kLanes, sum[q][v] * inverse);
     }
 }
 
 // exp2(score - largest) of one row, and their sum.
 template <typename Number>
-inline float soften(const float* scores, size_t width, typename Number::Element* weights) {
-    __m512 largest = _mm512_loadu_ps(scores);
-    for (size_t i = kLanes; i < width; i += kLanes) largest = _mm512_max_ps(largest, _mm512_loadu_ps(scores + i));
-    const __m512 most = _mm512_set1_ps(_mm512_reduce_max_ps(largest));
-    __m512 sum = _mm512_setzero_ps();
+inline float soften(const float* scores, size_t width, typename Number::Element* chances) {
+    Floats largest = load(scores);
+    for (size_t i = kLanes; i < width; i += kLanes) largest = larger(largest, load(scores + i));
+    const Floats most = all(largest_of(largest));
+    Floats sum = all(0.0f);
     for (size_t i = 0; i < width; i += kLanes) {
-        const __m512 weight = Number::exp2(_mm512_sub_ps(_mm512_loadu_ps(scores + i), most));
-        sum = _mm512_add_ps(sum, weight);
-        Number::store(weights + i, weight);
+        const Floats chance = Number::exp2(load(scores + i) - most);
+        sum = sum + chance;
+        store(chances + i, chance);
     }
-    return _mm512_reduce_add_ps(sum);
+    return sum_of(sum);
 }
 
 // The bias of a few queries from the `first` on, in base 2, and the mask where there is no key. Tokens are mostly
 // neighbours; where padding stands between them, their columns are gathered.
-template <int queries>
-inline const float* bias_rows(const Bias& bias, size_t first, size_t tokens, size_t width, float* to) {
-    const __m512 factor = _mm512_set1_ps(kLog2E), masked = _mm512_set1_ps(kMasked);
+inline const float* bias_rows(
+    const Bias& bias, size_t first, size_t queries, size_t tokens, size_t width, float* to) {
     const bool neighbours = bias.positions[tokens - 1] - bias.positions[0] == static_cast<int32_t>(tokens) - 1;
-    for (int q = 0; q < queries; ++q) {
+    for (size_t q = 0; q < queries; ++q, to += width) {
         const float* row = bias.rows + bias.positions[first + q] * bias.width;
-        for (size_t i = 0; i < width; i += kLanes) {
-            const __mmask16 real = lanes_up_to(tokens - i);
-            const __m512 found =
-                neighbours ? _mm512_maskz_loadu_ps(real, row + bias.positions[0] + i)
-                           : _mm512_mask_i32gather_ps(
-                                 masked, real, _mm512_maskz_loadu_epi32(real, bias.positions + i), row, sizeof *row);
-            _mm512_storeu_ps(to + q * width + i, _mm512_mask_mul_ps(masked, real, found, factor));
+        size_t i = 0;
+        if (neighbours) {
+            row += bias.positions[0];
+            for (; i + kLanes <= tokens; i += kLanes) store(to + i, load(row + i) * all(kLog2E));
+        }
+        for (; i < tokens; ++i) to[i] = (neighbours ? row[i] : row[bias.positions[i]]) * kLog2E;
+        for (; i < width; ++i) to[i] = kMasked;
+    }
+    return to - queries * width;
+}
+
+// Keys and values of a text as the products read them: keys in columns, values in words of neighbouring tokens.
+template <typename Number>
+inline void pack(const Head<Number>& head, size_t width, int32_t* keys, int32_t* values, float* mask) {
+    for (size_t i = 0; i < width; ++i) mask[i] = i < head.tokens ? 0.0f : kMasked;
+    for (size_t start = 0; start < width; start += kLanes) {
+        const size_t left = start < head.tokens ? head.tokens - start : 0;
+        const auto* from = head.key + start * head.stride;
+        for (size_t k = 0; k < head.size / Number::kWord; ++k) {
+            store_words(
+                keys + k * width + start, gather(from + Number::kWord * k, head.stride * sizeof *from, left));
         }
     }
-    return to;
+    for (size_t token = 0; token < width; token += Number::kWord, values += head.size) {
+        const size_t left = token < head.tokens ? head.tokens - token : 0;
+        for (size_t i = 0; i < head.size; i += kLanes) {
+            store_words(values + i, Number::beside(head.value + token * head.stride + i, head.stride, left));
+        }
+    }
 }
 
 template <typename Number, int queries>
 inline void attend_queries(
-    const Heads<Number>& heads, const typename Number::Element* query, const int32_t* keys, const int32_t* values,
-    const float* mask, size_t mask_step, size_t width, AttentionMemory& memory, float* to) {
-    float* scores = memory.scores.of<float>(kQueries * width);
-    auto* weights = memory.weights.of<typename Number::Element>(kQueries * width);
-    const size_t stride = 3 * heads.hidden, words = heads.size / Number::kWord;
-    size_t start = 0;
-    const auto score = [&](auto blocks) {
-        score_tile<Number, queries, decltype(blocks)::value>(
-            query, stride, keys + start, width, words, mask + start, mask_step, scores + start);
-    };
-    for (; start + 64 <= width; start += 64) score(Count<4>{});
-    switch ((width - start) / kLanes) {
-        case 1: score(Count<1>{}); break;
-        case 2: score(Count<2>{}); break;
-        case 3: score(Count<3>{}); break;
-        default: break;
+    const Head<Number>& head, size_t first, const int32_t* keys, const int32_t* values, const float* mask,
+    const Bias& bias, size_t width, Scratch& memory) {
+    float* scores = memory_of<float>(memory, kScores, kQueries * width);
+    auto* chances = memory_of<typename Number::Element>(memory, kChances, kQueries * width);
+    size_t mask_step = 0;
+    if (bias.rows != nullptr) {
+        mask = bias_rows(
+            bias, first, queries, head.tokens, width, memory_of<float>(memory, kBias, kQueries * width));
+        mask_step = width;
     }
+    across(width, 0, [&](auto vectors, size_t start) {
+        score_tile<Number, queries, decltype(vectors)::value>(
+            head.query + first * head.stride, head.stride, keys + start, width, head.size / Number::kWord,
+            mask + start, mask_step, scores + start);
+    });
     float sums[kQueries];
-    for (int q = 0; q < queries; ++q) sums[q] = soften<Number>(scores + q * width, width, weights + q * width);
-    size_t column = 0;
-    for (; column + 64 <= heads.size; column += 64) {
-        value_tile<Number, queries, 4>(weights, width, values + column, heads.size, sums, to + column, heads.hidden);
-    }
-    if (column < heads.size) {
-        value_tile<Number, queries, 2>(weights, width, values + column, heads.size, sums, to + column, heads.hidden);
-    }
+    for (int q = 0; q < queries; ++q) sums[q] = soften<Number>(scores + q * width, width, chances + q * width);
+    float* to = head.to + first * head.to_stride;
+    across(head.size, 0, [&](auto vectors, size_t column) {
+        value_tile<Number, queries, decltype(vectors)::value>(
+            chances, width, values + column, head.size, sums, to + column, head.to_stride);
+    });
 }
 
-// softmax(Q K^T) V of one head; `to` is the head's first column in rows of `hidden` floats.
+template <typename Number, int queries, typename... More>
+inline void attend_some(size_t left, More&&... more) {
+    if constexpr (queries > 1) {
+        if (left < queries) return attend_some<Number, queries - 1>(left, more...);
+    }
+    attend_queries<Number, queries>(more...);
+}
+
+// softmax(Q K^T) V of one head.
 template <typename Number>
-inline void attend(const Heads<Number>& heads, size_t head, const Bias& bias, AttentionMemory& memory, float* to) {
-    const size_t stride = 3 * heads.hidden, size = heads.size, words = size / Number::kWord;
-    const size_t width = (heads.tokens + kLanes - 1) / kLanes * kLanes;
-    const auto* query = heads.rows + head * size;
-    const auto* key = query + heads.hidden;
-    const auto* value = key + heads.hidden;
-    int32_t* keys = memory.keys.of<int32_t>(words * width);
-    int32_t* values = memory.values.of<int32_t>(width / Number::kWord * size);
-    float* mask = memory.mask.of<float>(width);
-
-    const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    const __m512i steps = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(static_cast<int>(stride * sizeof *key)));
-    for (size_t start = 0; start < width; start += kLanes) {
-        const __mmask16 real = lanes_up_to(heads.tokens - start);
-        _mm512_storeu_ps(mask + start, _mm512_mask_blend_ps(real, _mm512_set1_ps(kMasked), _mm512_setzero_ps()));
-        const auto* from = key + start * stride;
-        for (size_t k = 0; k < words; ++k) {
-            const __m512i column =
-                _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), real, steps, from + Number::kWord * k, 1);
-            _mm512_storeu_si512(keys + k * width + start, column);
-        }
-    }
-    for (size_t token = 0; token < width; token += Number::kWord) {
-        int32_t* words_of = values + token / Number::kWord * size;
-        const size_t left = token < heads.tokens ? heads.tokens - token : 0;
-        for (size_t i = 0; i < size; i += kLanes) {
-            _mm512_storeu_si512(words_of + i, Number::beside(value + token * stride + i, stride, left));
-        }
-    }
-    float* strip = bias.rows == nullptr ? nullptr : memory.bias.of<float>(kQueries * width);
-    for (size_t q = 0; q < heads.tokens; q += kQueries) {
-        const auto* from = query + q * stride;
-        float* into = to + q * heads.hidden;
-        const auto run = [&](auto count) {
-            constexpr int queries = decltype(count)::value;
-            const float* added = strip == nullptr ? mask : bias_rows<queries>(bias, q, heads.tokens, width, strip);
-            const size_t step = strip == nullptr ? 0 : width;
-            attend_queries<Number, queries>(heads, from, keys, values, added, step, width, memory, into);
-        };
-        switch (heads.tokens - q) {
-            case 1: run(Count<1>{}); break;
-            case 2: run(Count<2>{}); break;
-            case 3: run(Count<3>{}); break;
-            case 4: run(Count<4>{}); break;
-            case 5: run(Count<5>{}); break;
-            default: run(Count<6>{});
-        }
+inline void attend(const Head<Number>& head, const Bias& bias, Scratch& memory) {
+    const size_t width = rounded_up(head.tokens, kLanes), words = head.size / Number::kWord;
+    int32_t* keys = memory_of<int32_t>(memory, kKeys, words * width);
+    int32_t* values = memory_of<int32_t>(memory, kValues, width / Number::kWord * head.size);
+    float* mask = memory_of<float>(memory, kMask, width);
+    pack(head, width, keys, values, mask);
+    for (size_t q = 0; q < head.tokens; q += kQueries) {
+        attend_some<Number, kQueries>(head.tokens - q, head, q, keys, values, mask, bias, width, memory);
     }
 }
 
-}  // namespace stcompile
+}  // namespace stcompile::STCOMPILE_GENERATION

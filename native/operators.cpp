@@ -3,22 +3,84 @@
 // Inputs: hidden float32 (batch, sequence, hidden); attention mask int64 (batch, sequence); then constants: of each of
 // the linear layers [query | key | value], output, up, down its packed weights, bias and, in 8 bits, scales and
 // smoothing; gain and bias of both layer normalizations; and where there is one, what is added to the scores, float32
-// (batch or 1, heads, sequence, sequence). Output: float32 (batch, sequence, hidden).
+// (batch or 1, heads, sequence, sequence). Output: float32 (batch, sequence, hidden). Where the node has an attribute
+// `head_size`, a head has that many numbers, and queries, keys and values are heads * head_size wide; otherwise hidden.
 
+#include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <exception>
 #include <memory>
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
-#include "encoder_layer.h"
+#include "dispatch.h"
 #include "ort_abi.h"
 
 namespace stcompile {
+
+void* Scratch::of(Slot slot, size_t wanted) {
+    if (wanted > bytes[slot]) {
+        std::free(data[slot]);
+        bytes[slot] = 0;
+        const size_t rounded = (wanted + 63) / 64 * 64;
+        data[slot] = std::aligned_alloc(64, rounded);
+        if (data[slot] == nullptr) throw std::bad_alloc();
+        bytes[slot] = rounded;
+    }
+    return data[slot];
+}
+
 namespace {
 
 const ort::Api* api = nullptr;
+
+struct ThreadMemory : Scratch {
+    std::vector<size_t> place, start;
+    std::vector<int32_t> position;
+
+    ThreadMemory() : Scratch{} {}
+    ThreadMemory(const ThreadMemory&) = delete;
+    ThreadMemory& operator=(const ThreadMemory&) = delete;
+    ~ThreadMemory() {
+        for (void* memory : data) std::free(memory);
+    }
+
+    void let_go_above(Slot slot, size_t most) {
+        if (bytes[slot] <= most) return;
+        std::free(data[slot]);
+        data[slot] = nullptr;
+        bytes[slot] = 0;
+    }
+
+    void read(const int64_t* mask, size_t texts, size_t width) {
+        place.clear();
+        position.clear();
+        start.assign(1, 0);
+        for (size_t text = 0; text < texts; ++text) {
+            for (size_t i = text * width; i < (text + 1) * width; ++i) {
+                if (mask[i] == 0) continue;
+                place.push_back(i);
+                position.push_back(static_cast<int32_t>(i - text * width));
+            }
+            start.push_back(place.size());
+        }
+    }
+};
+
+// What a thread keeps for the next layer of what follows the number of tokens. Only long texts need more, whose layers
+// take seconds.
+constexpr size_t kKeptBytes = 16 << 20;
+
+// Rows behind the last one that kernels may read, and drop.
+constexpr size_t kReadBehind = 16;
+
+ThreadMemory& thread_memory() {
+    static thread_local ThreadMemory memory;
+    return memory;
+}
 
 void check(ort::Status* status) {
     if (status == nullptr) return;
@@ -84,21 +146,29 @@ size_t checked(int64_t value, size_t multiple, const char* what) {
     return static_cast<size_t>(value);
 }
 
+// Columns of weights in the file, the last panel filled up.
+size_t in_panels(size_t columns) { return (columns + kPanel - 1) / kPanel * kPanel; }
+
+// 255 times so many levels fit in 16 bits.
+constexpr int kLargestPair = 128;
+
 // The place of the optional last input.
 constexpr size_t bias_after(size_t per_linear) { return 2 + 4 * per_linear + 4; }
 
 struct Int8Reader {
-    using Number = Int8;
     static constexpr const char* kName = "EncoderLayerInt8";
+    static constexpr Format kFormat = Format::kInt8;
     static constexpr size_t kPerLinear = 4;
     static constexpr size_t kBias = bias_after(kPerLinear);
     static constexpr ort::ElementType kWeights = ort::kInt8;
+    static constexpr size_t kWord = 4;
 
     std::vector<std::vector<int32_t>> offsets;
 
     Linear read(Constants& constants, const ort::KernelInfo* info, size_t in, size_t out, const std::string& name) {
         Linear linear{in, out};
-        const auto* weights = constants.next<int8_t>(in * out);
+        const size_t columns = in_panels(out);
+        const auto* weights = constants.next<int8_t>(in * columns);
         linear.weights = weights;
         linear.bias = constants.next<float>(out);
         linear.scale = constants.next<float>(out);
@@ -107,57 +177,68 @@ struct Int8Reader {
         if (zero_point < 0 || zero_point > kMiddle) throw std::runtime_error(name + "_zero_point is not from 0 to 128");
         linear.zero_point = static_cast<int>(zero_point);
         linear.smallest = attribute<float>(info, (name + "_smallest_scale").c_str());
-        auto& offset = offsets.emplace_back(out, 0);
-        for (size_t column = 0; column < out; ++column) {
-            const int8_t* panel = weights + column / kPanel * kPanel * in + column % kPanel * Int8::kWord;
-            int32_t sum = 0;
-            for (size_t k = 0; k < in; k += Int8::kWord, panel += kPanel * Int8::kWord) {
-                for (size_t byte = 0; byte < Int8::kWord; ++byte) sum += panel[byte];
+        auto& offset = offsets.emplace_back(columns, 0);
+        int largest_pair = 0;
+        for (size_t panel = 0; panel < columns; panel += kPanel) {
+            for (size_t k = 0; k < in; k += kWord) {
+                for (size_t column = 0; column < kPanel; ++column, weights += kWord) {
+                    const int first = weights[0] + weights[1], second = weights[2] + weights[3];
+                    offset[panel + column] -= (first + second) * linear.zero_point;
+                    largest_pair = std::max({largest_pair, std::abs(first), std::abs(second)});
+                }
             }
-            offset[column] = -static_cast<int32_t>(zero_point) * sum;
         }
         linear.offset = offset.data();
+        linear.pair_safe = largest_pair <= kLargestPair;
         return linear;
     }
 };
 
-template <typename Float>
+template <typename Stored>
 struct FloatReader {
-    using Number = Float;
     static constexpr size_t kPerLinear = 2;
     static constexpr size_t kBias = bias_after(kPerLinear);
 
     Linear read(Constants& constants, const ort::KernelInfo*, size_t in, size_t out, const std::string&) {
         Linear linear{in, out};
-        linear.weights = constants.next<typename Float::Element>(in * out);
+        linear.weights = constants.next<Stored>(in * in_panels(out));
         linear.bias = constants.next<float>(out);
         return linear;
     }
 };
 
-struct Bfloat16Reader : FloatReader<Bfloat16> {
+struct Bfloat16Reader : FloatReader<uint16_t> {
     static constexpr const char* kName = "EncoderLayerBfloat16";
+    static constexpr Format kFormat = Format::kBfloat16;
     static constexpr ort::ElementType kWeights = ort::kBfloat16;
 };
 
-struct Float32Reader : FloatReader<Float32> {
+struct Float32Reader : FloatReader<float> {
     static constexpr const char* kName = "EncoderLayerFloat32";
+    static constexpr Format kFormat = Format::kFloat32;
     static constexpr ort::ElementType kWeights = ort::kFloat;
 };
 
 template <typename Reader>
 class Kernel {
   public:
-    explicit Kernel(const ort::KernelInfo* info) {
+    explicit Kernel(const ort::KernelInfo* info) : steps_(steps_of(Reader::kFormat)) {
         const size_t heads = checked(attribute<int64_t>(info, "heads"), 1, "the number of heads");
-        const size_t hidden = checked(attribute<int64_t>(info, "hidden"), kPanel, "the hidden size");
-        const size_t wide = checked(attribute<int64_t>(info, "intermediate"), kPanel, "the intermediate size");
-        if (hidden % heads != 0) throw std::runtime_error("the hidden size is no multiple of the number of heads");
-        checked(static_cast<int64_t>(hidden / heads), 32, "the size of a head");
-        Constants constants(info, 2);
+        const size_t hidden = checked(attribute<int64_t>(info, "hidden"), kSizes, "the hidden size");
+        const size_t wide = checked(attribute<int64_t>(info, "intermediate"), kSizes, "the intermediate size");
+        int64_t head = 0;
+        if (ort::Status* absent = api->attribute(info, "head_size", &head)) {
+            api->release(absent);
+            if (hidden % heads != 0) throw std::runtime_error("the hidden size is no multiple of the number of heads");
+            head = static_cast<int64_t>(hidden / heads);
+        }
+        weights_.hidden = hidden;
         weights_.heads = heads;
-        weights_.qkv = reader_.read(constants, info, hidden, 3 * hidden, "qkv");
-        weights_.out = reader_.read(constants, info, hidden, hidden, "output");
+        weights_.head = checked(head, kHeadSizes, "the size of a head");
+        const size_t attended = heads * weights_.head;
+        Constants constants(info, 2);
+        weights_.qkv = reader_.read(constants, info, hidden, 3 * attended, "qkv");
+        weights_.out = reader_.read(constants, info, attended, hidden, "output");
         weights_.up = reader_.read(constants, info, hidden, wide, "up");
         weights_.down = reader_.read(constants, info, wide, hidden, "down");
         weights_.gain_1 = constants.next<float>(hidden);
@@ -174,7 +255,7 @@ class Kernel {
         check(api->input(context, 1, &mask));
         const std::vector<int64_t> dims = shape_of(hidden), kept = shape_of(mask);
         if (dims.size() != 3 || kept.size() != 2 || kept[0] != dims[0] || kept[1] != dims[1] ||
-            dims[2] != static_cast<int64_t>(weights_.hidden())) {
+            dims[2] != static_cast<int64_t>(weights_.hidden)) {
             throw std::runtime_error("hidden states and attention mask are not of one shape");
         }
         ort::Value* made = nullptr;
@@ -182,56 +263,66 @@ class Kernel {
         const size_t texts = static_cast<size_t>(dims[0]), width = static_cast<size_t>(dims[1]);
         float* to = data_of<float>(made);
         ThreadMemory& memory = thread_memory();
-        memory.tokens.read(data_of<const int64_t>(mask), texts, width);
-        if (memory.tokens.count() < texts * width) {
-            std::fill_n(to, texts * width * weights_.hidden(), 0.0f);
-        }
-        const ScoreBias bias = bias_of(context, dims[0], dims[1]);
-        const Layer layer(weights_, data_of<const float>(hidden), memory.tokens, bias, memory, to);
-        for_each<&Layer::project>(context, layer, layer.blocks());
-        for_each<&Layer::attend_head>(context, layer, layer.attentions());
-        for_each<&Layer::finish>(context, layer, layer.blocks());
-        memory.qkv.let_go_above(kKeptBytes);
-        memory.context.let_go_above(kKeptBytes);
+        memory.read(data_of<const int64_t>(mask), texts, width);
+        const size_t tokens = memory.place.size(), attended = weights_.out.in;
+        if (tokens < texts * width) std::fill_n(to, texts * width * weights_.hidden, 0.0f);
+        Batch batch{};
+        batch.weights = &weights_;
+        batch.hidden = data_of<const float>(hidden);
+        batch.place = memory.place.data();
+        batch.start = memory.start.data();
+        batch.position = memory.position.data();
+        batch.tokens = tokens;
+        batch.to = to;
+        batch.sequence = width;
+        read_bias(context, dims[0], dims[1], batch);
+        batch.qkv = memory.of(kQkv, (tokens + kReadBehind) * 3 * attended * steps_.attended);
+        batch.context = static_cast<float*>(memory.of(kContext, tokens * attended * sizeof(float)));
+        const size_t blocks = (tokens + steps_.block - 1) / steps_.block;
+        const bool alone = blocks == 1;  // to wake other threads would take longer
+        for_each(context, steps_.project, batch, blocks, alone);
+        for_each(context, steps_.attend, batch, texts * weights_.heads, alone);
+        for_each(context, steps_.finish, batch, blocks, alone);
+        memory.let_go_above(kQkv, kKeptBytes);
+        memory.let_go_above(kContext, kKeptBytes);
     }
 
   private:
-    ScoreBias bias_of(const ort::KernelContext* context, int64_t texts, int64_t sequence) const {
+    void read_bias(const ort::KernelContext* context, int64_t texts, int64_t sequence, Batch& batch) const {
         size_t count = 0;
         check(api->input_count(context, &count));
         const ort::Value* bias = nullptr;
         if (count > Reader::kBias) check(api->input(context, Reader::kBias, &bias));
-        if (bias == nullptr) return {nullptr, 1, weights_.heads, 0};
+        if (bias == nullptr) return;
         const std::vector<int64_t> dims = shape_of(bias);
-        const auto heads = static_cast<int64_t>(weights_.heads);
-        const bool fits = dims.size() == 4 && (dims[0] == 1 || dims[0] == texts) && dims[1] == heads &&
-                          dims[2] == sequence && dims[3] == sequence;
+        const bool fits = dims.size() == 4 && (dims[0] == 1 || dims[0] == texts) &&
+                          dims[1] == static_cast<int64_t>(weights_.heads) && dims[2] == sequence && dims[3] == sequence;
         if (!fits) {
             throw std::runtime_error("what is added to the scores is not (batch or 1, heads, sequence, sequence)");
         }
-        const auto given = static_cast<size_t>(dims[0]), width = static_cast<size_t>(sequence);
-        return {data_of<const float>(bias), given, weights_.heads, width};
+        batch.bias = data_of<const float>(bias);
+        batch.biases = static_cast<size_t>(dims[0]);
     }
 
-    using Layer = EncoderLayer<typename Reader::Number>;
+    using Step = void (*)(const Batch&, size_t, Scratch&);
 
     struct Shared {
-        const Layer& layer;
+        Step step;
+        const Batch& batch;
         std::atomic<bool> failed{false};
     };
 
-    template <void (Layer::*step)(size_t) const>
-    static void for_each(ort::KernelContext* context, const Layer& layer, size_t count) {
-        if (layer.blocks() == 1) {  // to wake other threads would take longer
-            for (size_t i = 0; i < count; ++i) (layer.*step)(i);
+    static void for_each(ort::KernelContext* context, Step step, const Batch& batch, size_t count, bool alone) {
+        if (alone) {
+            for (size_t i = 0; i < count; ++i) step(batch, i, thread_memory());
             return;
         }
-        if (count == 0) return;
-        Shared shared{layer};
+        if (batch.tokens == 0) return;
+        Shared shared{step, batch};
         const auto run = [](void* data, size_t index) {
             auto& job = *static_cast<Shared*>(data);
             try {
-                (job.layer.*step)(index);
+                job.step(job.batch, index, thread_memory());
             } catch (...) {  // out of memory; an exception must not leave another thread
                 job.failed = true;
             }
@@ -240,6 +331,7 @@ class Kernel {
         if (shared.failed) throw std::bad_alloc();
     }
 
+    const Steps& steps_;
     Reader reader_;
     LayerWeights weights_;
 };
@@ -297,6 +389,7 @@ extern "C" __attribute__((visibility("default"))) ort::Status* RegisterCustomOps
     ort::SessionOptions* options, const ort::ApiBase* base) {
     using namespace stcompile;
     // Made once, by whichever session is first; they live as long as the process, for sessions refer to them.
+    if (!choice().refusal.empty()) return base->get(1)->error(choice().refusal.c_str());
     static const Operator<Int8Reader> int8;
     static const Operator<Bfloat16Reader> bfloat16;
     static const Operator<Float32Reader> float32;

@@ -12,8 +12,8 @@ _CPUINFO = Path("/proc/cpuinfo")
 _BFLOAT16 = frozenset(("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"))
 _INT8_DOT = frozenset(("avx512_vnni", "avx_vnni", "amx_int8", "asimddp"))
 
-# All that the package's own operators are compiled with.
-_NATIVE = frozenset(("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16", "fma", "avx2"))
+# What the narrowest of the package's own kernels are compiled with; the library itself asks the CPU for more.
+_NATIVE = frozenset(("fma", "avx2"))
 
 # Wider vectors, and products that no kernel uses by itself.
 _WIDER = frozenset(("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_fp16", "amx_tile", "i8mm", "sve"))
@@ -30,7 +30,7 @@ def adds_int8_products() -> bool | None:
 
 
 def runs_native_operators() -> bool | None:
-    """Whether the CPU has every instruction that `native/` is compiled with; None where the system does not tell."""
+    """Whether the CPU has what the narrowest kernels of `native/` need; None where the system does not tell."""
     flags = _flags(_CPUINFO)
     return flags >= _NATIVE if flags else None
 

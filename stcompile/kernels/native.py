@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
 from pathlib import Path
+from typing import NamedTuple
 
+from stcompile.errors import ProviderError
 from stcompile.kernels.cpu_features import runs_native_operators
 
 # The domain of the operators in a graph.
@@ -18,6 +22,22 @@ _LIBRARY = Path(__file__).with_name("_native.so")
 _INSTEAD = "use onnx-int8 or onnx-fp32"
 
 
+class Kernels(NamedTuple):
+    """What a library says of itself: generations of CPUs that it has kernels for, from narrow to wide.
+
+    Attributes:
+        compiled: all of them.
+        here: those that this CPU runs.
+        taken: the one that its operators take; empty where they take none.
+        refusal: why they take none.
+    """
+
+    compiled: tuple[str, ...]
+    here: tuple[str, ...]
+    taken: str
+    refusal: str
+
+
 def refusals() -> tuple[str, ...]:
     """Why the operators cannot run here, one sentence each; empty where they can."""
     if os.environ.get(VARIABLE) == NONE:
@@ -25,28 +45,53 @@ def refusals() -> tuple[str, ...]:
     reasons = []
     if runs_native_operators() is not True:
         reasons.append(
-            "the fused operators need Linux on x86-64 with AVX512-VNNI and AVX512-BF16 (AMD Zen 4, Intel Sapphire "
-            f"Rapids, or later): {_INSTEAD}"
+            "the fused operators need Linux on x86-64 with AVX2 and FMA (Intel since Haswell, AMD since Zen): "
+            f"{_INSTEAD}"
         )
     if not _LIBRARY.is_file():
         reasons.append(
             "this installation has no fused operators: install stcompile again where there is a C++ compiler (g++ 12 "
             f"or later); or {_INSTEAD}"
         )
+    if not reasons and kernels().refusal:
+        reasons.append(kernels().refusal)
     return tuple(reasons)
 
 
+def kernels() -> Kernels:
+    """What the installed library has and takes; ONNX Runtime is not needed to tell. It chooses once a process."""
+    return _kernels(_LIBRARY)
+
+
 def generation() -> str | None:
-    """The kernels that this CPU runs, by the CPU generation they are for; None where it runs none."""
-    return None if refusals() else "avx512_bf16"
+    """The kernels that operators take, by the CPU generation they are for; None where they take none."""
+    return None if refusals() else kernels().taken
 
 
 def generations() -> tuple[str, ...]:
     """All kernels that this CPU could run, the fastest first."""
-    found = generation()
-    return () if found is None else (found,)
+    return () if refusals() else kernels().here[::-1]
 
 
 def library() -> Path | None:
-    """The library to register with ONNX Runtime; None where it cannot run, and the operators' bodies are taken."""
-    return None if refusals() else _LIBRARY
+    """The library to register with ONNX Runtime; None where it cannot run, and the operators' bodies are taken.
+
+    Raises:
+        ProviderError: `STCOMPILE_KERNELS` names kernels that there are not, or not for this CPU.
+    """
+    reasons = refusals()
+    if reasons and _LIBRARY.is_file() and kernels().refusal in reasons:
+        raise ProviderError(kernels().refusal)
+    return None if reasons else _LIBRARY
+
+
+@functools.cache
+def _kernels(path: Path) -> Kernels:
+    loaded = ctypes.CDLL(str(path))
+
+    def asked(name: str) -> str:
+        ask = loaded[f"stcompile_kernels_{name}"]
+        ask.restype = ctypes.c_char_p
+        return str(ask().decode())
+
+    return Kernels(tuple(asked("compiled").split()), tuple(asked("here").split()), asked("taken"), asked("refusal"))

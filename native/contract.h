@@ -1,0 +1,100 @@
+// What the operators know of a generation of CPUs, and what its kernels are told.
+//
+// Nothing here has code. A function that several units compile, each for its own CPU, is one function to the linker,
+// which may keep the one that this CPU cannot run: what is compiled for a generation stands in a namespace of its own.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace stcompile {
+
+// Weights lie in panels of 64 columns: for each word of the inner axis (four int8, two bfloat16 or one float32), the
+// words of the 64 columns beside each other. The last panel is filled up with columns of zeros. All generations read
+// this one layout. Hidden and intermediate sizes are multiples of 8, sizes of heads of 16.
+constexpr size_t kPanel = 64;
+constexpr size_t kSizes = 8, kHeadSizes = 16;
+constexpr int kMiddle = 128;  // zero point of levels that serve both signs alike
+
+// Which lanes of a vector: all, or the first eight of sixteen, at the end of what is a multiple of 8 alone.
+struct Whole {};
+struct Half {};
+
+// One linear layer, y = x W + b; the arrays are the graph's own initializers, all but `offset`.
+struct Linear {
+    size_t in = 0, out = 0;
+    const void* weights = nullptr;    // panels
+    const float* bias = nullptr;      // (out)
+    const float* scale = nullptr;     // (out): of each column's integers
+    const float* smooth = nullptr;    // (in): what the input is multiplied by before it is rounded
+    const int32_t* offset = nullptr;  // (out, filled up to whole panels): minus the zero point times the column's sum
+    int zero_point = kMiddle;         // level of 0, which leaves 255 less that above it
+    float smallest = 1e-12f;          // least scale
+    bool pair_safe = false;           // 255 times any two neighbours of a column fit in 16 bits together
+};
+
+struct LayerWeights {
+    Linear qkv, out, up, down;
+    const float *gain_1 = nullptr, *bias_1 = nullptr, *gain_2 = nullptr, *bias_2 = nullptr;
+    float epsilon_1 = 0, epsilon_2 = 0;
+    size_t hidden = 0, heads = 0, head = 0;  // head: numbers of one; heads * head may differ from hidden
+};
+
+// One call of a layer. Tokens are those that the mask keeps, behind each other: `place[i]` is the row of the i-th in
+// the padded tensor, `position[i]` its place in its text, and text t has those from start[t] up to start[t + 1].
+struct Batch {
+    const LayerWeights* weights;
+    const float* hidden;
+    const size_t *place, *start;
+    const int32_t* position;
+    size_t tokens;
+    // What is added to the scores: (biases, heads, sequence, sequence), biases 1 or one a text; null where nothing is.
+    const float* bias;
+    size_t biases, sequence;
+    void* qkv;       // (tokens, 3 * heads * head), in the numbers of attention
+    float* context;  // (tokens, heads * head)
+    float* to;
+};
+
+// Memory of one thread by purpose; it grows to the longest text.
+enum Slot {
+    kLevels, kWideLevels, kWide, kMiddleRows,         // of a block of tokens
+    kKeys, kValues, kScores, kChances, kMask, kBias,  // of one head of a text
+    kQkv, kContext,                                   // of the whole batch
+    kSlots
+};
+
+struct Scratch {
+    void* data[kSlots];
+    size_t bytes[kSlots];
+
+    // At least so many bytes, at a multiple of 64; what was in them may be gone. Throws std::bad_alloc.
+    void* of(Slot slot, size_t wanted);
+};
+
+// The three steps of a layer in one number format: of each block of `block` tokens, of each head of each text, and of
+// each block again.
+struct Steps {
+    size_t block;
+    size_t attended;  // bytes of one number of queries, keys and values
+    void (*project)(const Batch&, size_t block, Scratch&);
+    void (*attend)(const Batch&, size_t text_and_head, Scratch&);
+    void (*finish)(const Batch&, size_t block, Scratch&);
+};
+
+// What kernels need of a CPU, beside what every x86-64 has; kAvx512 is F, BW, DQ and VL.
+enum Feature : uint32_t {
+    kAvx2 = 1, kFma = 2, kAvxVnni = 4, kAvx512 = 8, kAvx512Vnni = 16, kAvx512Bf16 = 32, kAmx = 64
+};
+constexpr uint32_t kNeedsAvx2 = kAvx2 | kFma, kNeedsAvx512 = kNeedsAvx2 | kAvx512 | kAvx512Vnni;
+
+// The kernels of one generation of CPUs; null where they are those of the next narrower one that has them.
+struct Generation {
+    uint32_t needs;  // features
+    const Steps *int8, *bfloat16, *float32;
+    // The levels of one row as the input of a layer, and their scale: for tests, which hold generations side by side.
+    float (*levels)(const float* row, const Linear& layer, uint8_t* to);
+};
+
+}  // namespace stcompile

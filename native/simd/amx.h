@@ -1,0 +1,204 @@
+// Products of 16 rows with 16 columns in one instruction: AMX, on top of AVX-512.
+//
+// Panels are read where they lie: 16 words of 16 columns, 64 words apart, are one tile. A tile of activations is 16
+// rows of 64 bytes. All eight tile registers have that one shape; rows that are not there are multiplied and dropped.
+
+#pragma once
+
+#include "../encoder_layer.h"
+
+namespace stcompile::STCOMPILE_GENERATION {
+
+constexpr size_t kTile = 16;  // rows, columns, and words of the inner axis
+constexpr size_t kPanelBytes = kPanel * sizeof(int32_t);
+
+// Instructions are written out below: compilers' own functions for them do not all say that memory is read.
+struct alignas(64) TileShapes {
+    uint8_t palette = 1, start_row = 0, reserved[14] = {};
+    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
+// This thread's tile registers, up to the end of the scope.
+struct Tiles {
+    Tiles() {
+        const TileShapes shapes;
+        __asm__ volatile("ldtilecfg %0" : : "m"(shapes) : "memory");
+    }
+    ~Tiles() { __asm__ volatile("tilerelease" : : : "memory"); }
+    Tiles(const Tiles&) = delete;
+    Tiles& operator=(const Tiles&) = delete;
+
+    template <int tile>
+    static void clear() {
+        __asm__ volatile("tilezero %%tmm%c0" : : "i"(tile));
+    }
+    template <int tile>
+    static void load(const void* from, size_t step) {  // bytes between rows
+        __asm__ volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(from), "r"(step), "i"(tile) : "memory");
+    }
+    template <int tile>
+    static void store(void* to, size_t step) {
+        __asm__ volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(to), "r"(step), "i"(tile) : "memory");
+    }
+    template <int sum, int rows, int columns>
+    static void add(const uint8_t*) {
+        __asm__ volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(sum), "i"(rows), "i"(columns));
+    }
+    template <int sum, int rows, int columns>
+    static void add(const uint16_t*) {
+        __asm__ volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(sum), "i"(rows), "i"(columns));
+    }
+};
+
+// Products of blocks of rows. Fewer rows than `fewest` are multiplied without tiles.
+template <typename Number, size_t fewest>
+struct TileProduct {
+    using Element = typename Number::Element;
+    using Sum = typename Number::Sum;
+    static constexpr size_t kRows = 64;
+
+    // Rows are filled up with zeros to whole tiles.
+    static size_t stride(size_t in) { return rounded_up(in, kTile * Number::kWord); }
+
+    template <typename Output>
+    static void run(Element* x, const float* scales, size_t rows, const Linear& layer, const Output& output, Scratch&) {
+        const size_t step = stride(layer.in), words = layer.in / Number::kWord, whole = words / kTile * kTile;
+        if (rows < fewest) return multiply<Number>(x, step, scales, rows, layer, output);
+        for (size_t r = 0; r < rows; ++r) {
+            std::memset(x + r * step + layer.in, 0, (step - layer.in) * sizeof(Element));
+        }
+        alignas(64) int32_t last[kTile * kPanel] = {};  // the last words of a panel, filled up to a tile
+        Sum sums[kPanel], starts[kPanel / kLanes];
+        const Tiles tiles;
+        const auto* panel = static_cast<const int32_t*>(layer.weights);
+        for (size_t column = 0; column < layer.out; column += kPanel, panel += kPanel * words) {
+            if (whole < words) std::memcpy(last, panel + whole * kPanel, (words - whole) * kPanelBytes);
+            begin<Number, kPanel>(layer, column, starts);
+            for (size_t row = 0; row < rows; row += 2 * kTile) {
+                const Element* from = x + row * step;
+                const auto each = [&](size_t first, const auto& add) {
+                    for (size_t k = 0; k < whole; k += kTile) add(from + k * Number::kWord, panel + k * kPanel + first);
+                    if (whole < words) add(from + whole * Number::kWord, last + first);
+                };
+                if (rows - row <= kTile) {
+                    one_by_four(each, step * sizeof(Element), starts, sums);
+                    put_out<Number, kPanel>(sums, row, rows - row, scales, layer, column, output);
+                    continue;
+                }
+                for (size_t first = 0; first < kPanel && column + first < layer.out; first += 2 * kTile) {
+                    two_by_two(each, first, step * sizeof(Element), starts + first / kLanes, sums);
+                    const size_t here = smaller(2 * kTile, rows - row);
+                    put_out<Number, 2 * kTile>(sums, row, here, scales, layer, column + first, output);
+                }
+            }
+        }
+    }
+
+  private:
+    // Two tiles of rows with two of columns, from the `first` column of the panel on.
+    template <typename Each>
+    static void two_by_two(const Each& each, size_t first, size_t step, const Sum* starts, Sum* sums) {
+        Tiles::load<0>(starts, 0);
+        Tiles::load<1>(starts + 1, 0);
+        Tiles::load<2>(starts, 0);
+        Tiles::load<3>(starts + 1, 0);
+        each(first, [&](const Element* x, const int32_t* weights) {
+            Tiles::load<4>(x, step);
+            Tiles::load<5>(x + kTile * step / sizeof *x, step);
+            Tiles::load<6>(weights, kPanelBytes);
+            Tiles::load<7>(weights + kTile, kPanelBytes);
+            Tiles::add<0, 4, 6>(x);
+            Tiles::add<1, 4, 7>(x);
+            Tiles::add<2, 5, 6>(x);
+            Tiles::add<3, 5, 7>(x);
+        });
+        Tiles::store<0>(sums, 2 * sizeof *sums);
+        Tiles::store<1>(sums + 1, 2 * sizeof *sums);
+        Tiles::store<2>(sums + 2 * kTile, 2 * sizeof *sums);
+        Tiles::store<3>(sums + 2 * kTile + 1, 2 * sizeof *sums);
+    }
+
+    // One tile of rows with all columns of a panel.
+    template <typename Each>
+    static void one_by_four(const Each& each, size_t step, const Sum* starts, Sum* sums) {
+        Tiles::load<0>(starts, 0);
+        Tiles::load<1>(starts + 1, 0);
+        Tiles::load<2>(starts + 2, 0);
+        Tiles::load<3>(starts + 3, 0);
+        each(0, [&](const Element* x, const int32_t* weights) {
+            Tiles::load<4>(x, step);
+            Tiles::load<5>(weights, kPanelBytes);
+            Tiles::load<6>(weights + kTile, kPanelBytes);
+            Tiles::load<7>(weights + 2 * kTile, kPanelBytes);
+            Tiles::add<0, 4, 5>(x);
+            Tiles::add<1, 4, 6>(x);
+            Tiles::load<5>(weights + 3 * kTile, kPanelBytes);
+            Tiles::add<2, 4, 7>(x);
+            Tiles::add<3, 4, 5>(x);
+        });
+        Tiles::store<0>(sums, 4 * sizeof *sums);
+        Tiles::store<1>(sums + 1, 4 * sizeof *sums);
+        Tiles::store<2>(sums + 2, 4 * sizeof *sums);
+        Tiles::store<3>(sums + 3, 4 * sizeof *sums);
+    }
+};
+
+// Attention with tiles of 16 queries; a head is a multiple of a tile's 32 numbers.
+inline void attend_with_tiles(const Head<Bfloat16>& head, const Bias& bias, Scratch& memory) {
+    constexpr size_t numbers = kTile * Bfloat16::kWord;
+    const size_t width = rounded_up(head.tokens, numbers), size = head.size;
+    const size_t widest = width < size ? size : width;
+    int32_t* keys = memory_of<int32_t>(memory, kKeys, size / Bfloat16::kWord * width);
+    int32_t* values = memory_of<int32_t>(memory, kValues, width / Bfloat16::kWord * size);
+    float* mask = memory_of<float>(memory, kMask, width);
+    float* scores = memory_of<float>(memory, kScores, kTile * widest);
+    auto* chances = memory_of<uint16_t>(memory, kChances, kTile * width);
+    float* strip = bias.rows == nullptr ? nullptr : memory_of<float>(memory, kBias, kTile * width);
+    pack(head, width, keys, values, mask);
+    const Tiles tiles;
+    const size_t query_step = head.stride * sizeof *head.query, key_step = width * sizeof *keys;
+    for (size_t q = 0; q < head.tokens; q += kTile) {
+        const size_t queries = smaller(kTile, head.tokens - q);
+        if (strip != nullptr) bias_rows(bias, q, queries, head.tokens, width, strip);
+        for (size_t start = 0; start < width; start += 2 * kTile) {
+            const float* on = (strip == nullptr ? mask : strip) + start;
+            const size_t on_step = strip == nullptr ? 0 : width * sizeof *on;
+            Tiles::load<0>(on, on_step);
+            Tiles::load<1>(on + kTile, on_step);
+            for (size_t i = 0; i < size; i += numbers) {
+                const int32_t* key = keys + i / Bfloat16::kWord * width + start;
+                Tiles::load<4>(head.query + q * head.stride + i, query_step);
+                Tiles::load<5>(key, key_step);
+                Tiles::load<6>(key + kTile, key_step);
+                Tiles::add<0, 4, 5>(head.query);
+                Tiles::add<1, 4, 6>(head.query);
+            }
+            Tiles::store<0>(scores + start, width * sizeof *scores);
+            Tiles::store<1>(scores + start + kTile, width * sizeof *scores);
+        }
+        float sums[kTile];
+        for (size_t r = 0; r < queries; ++r) sums[r] = soften<Bfloat16>(scores + r * width, width, chances + r * width);
+        for (size_t column = 0; column < size; column += 2 * kTile) {
+            Tiles::clear<0>();
+            Tiles::clear<1>();
+            for (size_t k = 0; k < width; k += numbers) {
+                const int32_t* value = values + k / Bfloat16::kWord * size + column;
+                Tiles::load<4>(chances + k, width * sizeof *chances);
+                Tiles::load<5>(value, size * sizeof *value);
+                Tiles::load<6>(value + kTile, size * sizeof *value);
+                Tiles::add<0, 4, 5>(chances);
+                Tiles::add<1, 4, 6>(chances);
+            }
+            Tiles::store<0>(scores + column, size * sizeof *scores);
+            Tiles::store<1>(scores + column + kTile, size * sizeof *scores);
+        }
+        for (size_t r = 0; r < queries; ++r) {
+            const Floats inverse = all(1.0f / sums[r]);
+            float* to = head.to + (q + r) * head.to_stride;
+            for (size_t i = 0; i < size; i += kLanes) store(to + i, load(scores + r * size + i) * inverse);
+        }
+    }
+}
+
+}  // namespace stcompile::STCOMPILE_GENERATION

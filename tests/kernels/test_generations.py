@@ -1,0 +1,259 @@
+"""Every operator with every generation's kernels, against the layer's formulas in numpy.
+
+The tails of every tile, heads of every size, sizes that fill no panel, one token and 8,192, and weights that overflow
+where pairs are added in 16 bits.
+
+What this CPU does not run is skipped by name. Each generation has a process of its own that computes all cases.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from stcompile.kernels import native
+from tests.kernels.layers import BFLOAT16, FLOAT32, INT8, OPERATORS, Array, Exact, Feeds, Layer, Linear, error
+
+pytestmark = pytest.mark.skipif(bool(native.refusals()), reason="; ".join(native.refusals()) or "they run here")
+
+GENERATIONS = ("avx2", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx")
+
+# Generations whose attention is in bfloat16, in 8 bits too.
+IN_BFLOAT16 = ("avx512_bf16", "amx")
+
+# Root mean square of the error as a share of the layer's output, whose inputs and weights are rounded as the operator's
+# are; behind each, what was measured at most on any generation.
+LARGEST_ERROR = {INT8: 0.0025, BFLOAT16: 8e-4, FLOAT32: 8e-7}  # 0.0018, 5.9e-4, 5.5e-7
+LARGEST_ERROR_IN_BFLOAT16 = {INT8: 0.011, BFLOAT16: 0.0045, FLOAT32: 8e-7}  # 0.0090, 0.0033, 5.5e-7
+
+TAILS = range(1, 20)
+LONGER = (23, 24, 25, 31, 32, 33, 47, 48, 49, 63, 64, 65, 70, 97)
+SHORT = [[length] for length in (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 15, 16, 17, 18, 20, 33)]
+
+# Layers and batches: lengths of texts, whether padding stands between tokens, what is added to the scores.
+Batch = tuple[list[int], bool, int]
+CASES: dict[str, tuple[Layer, list[Batch]]] = {
+    "heads_of_32": (Layer(64, 128, 2), [([*TAILS], True, 0), ([*LONGER], False, 0), *((s, False, 0) for s in SHORT)]),
+    "any_pairs": (Layer(64, 128, 2, pair_safe=False), [([*TAILS], True, 0), *((s, False, 0) for s in SHORT)]),
+    "heads_of_16": (Layer(48, 80, 3), [([*TAILS], True, 0), ([33, 65], False, 0), ([4], False, 0)]),
+    "heads_of_48": (Layer(96, 112, 2), [([1, 16, 17, 33], True, 0)]),
+    "heads_of_64": (Layer(128, 64, 2), [([1, 16, 17, 33, 65], True, 0)]),
+    "heads_of_80": (Layer(160, 240, 2), [([1, 16, 17, 33], True, 0)]),
+    "heads_of_96": (Layer(192, 256, 2), [([1, 16, 17, 33], True, 0)]),
+    "heads_of_128": (Layer(256, 128, 2), [([1, 16, 17, 33], True, 0)]),
+    "heads_of_256": (Layer(256, 144, 1), [([1, 16, 17, 33], True, 0)]),
+    "padded_heads": (Layer(312, 1200, 12, head_size=32), [([1, 7, 17, 40], True, 0), ([3], False, 0)]),
+    "padded_any_pairs": (Layer(312, 1200, 12, head_size=32, pair_safe=False), [([1, 7, 17, 40], True, 0)]),
+    "wider_heads": (Layer(768, 1152, 3, head_size=256), [([1, 30], False, 0)]),
+    "narrower_heads": (Layer(144, 64, 2, head_size=16), [([1, 5, 30], False, 0)]),
+    "mini": (Layer(384, 1536, 12), [([1, 16, 70], False, 0)]),
+    "one_number": (Layer(16, 16, 1), [([1], False, 0), ([2, 1], False, 0), ([0, 3, 0], True, 0)]),
+    "biased": (Layer(128, 64, 2), [([1, 7, 16, 17, 40], True, 1), ([1, 7, 16, 17, 40], False, 2), ([33], True, 2)]),
+}
+LONG = "8192_tokens"
+LONG_LAYER = Layer(32, 48, 1)
+CHECKED_ROWS = 40  # of the long text
+
+# The same texts together, with padding, and each alone.
+TOGETHER = "together"
+TOGETHER_LAYER = Layer(192, 256, 2)
+
+
+def long_feeds() -> Feeds:
+    return LONG_LAYER.feeds([8192], holes=False)
+
+
+def together_feeds() -> list[Feeds]:
+    all_of = TOGETHER_LAYER.feeds([70, 1, 17, 40, 6])
+    alone = [
+        {"hidden": hidden[kept][None], "mask": np.ones((1, kept.sum()), dtype=np.int64)}
+        for hidden, kept in zip(all_of["hidden"], all_of["mask"] != 0, strict=True)
+    ]
+    return [all_of, *alone]
+
+
+def feeds_of(name: str) -> list[Feeds]:
+    layer, batches = CASES[name]
+    return [layer.feeds(lengths, holes=holes, bias=bias) for lengths, holes, bias in batches]
+
+
+Found = dict[str, npt.NDArray[np.float32]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every case as a model and its inputs."""
+    made = tmp_path_factory.mktemp("cases")
+    cases = {name: (layer, feeds_of(name)) for name, (layer, _) in CASES.items()}
+    cases |= {LONG: (LONG_LAYER, [long_feeds()]), TOGETHER: (TOGETHER_LAYER, together_feeds())}
+    for operator in OPERATORS:
+        for name, (layer, batches) in cases.items():
+            model = layer.model(operator, biased=name == "biased")
+            (made / f"{operator}_{name}.onnx").write_bytes(model.SerializeToString())
+            for index, feeds in enumerate(batches):
+                np.savez(made / f"{operator}_{name}.{index:02}.npz", **feeds)  # type: ignore[arg-type]
+    return made
+
+
+@pytest.fixture(scope="module")
+def references() -> dict[tuple[str, str], list[Exact]]:
+    """What should come out, by operator and case."""
+    expected = {
+        (operator, name): [CASES[name][0].expected(feeds, operator) for feeds in feeds_of(name)]
+        for operator in OPERATORS
+        for name in CASES
+    }
+    for operator in OPERATORS:
+        expected[operator, LONG] = [LONG_LAYER.expected(long_feeds(), operator, rows=CHECKED_ROWS)]
+    return expected
+
+
+@pytest.fixture(scope="module", params=GENERATIONS)
+def generation(request: pytest.FixtureRequest) -> str:
+    name = str(request.param)
+    if name not in native.kernels().compiled:
+        pytest.skip(f"the {name} kernels were not compiled")
+    if name not in native.kernels().here:
+        pytest.skip(f"this CPU does not run the {name} kernels")
+    return name
+
+
+@pytest.fixture(scope="module")
+def found(generation: str, folder: Path) -> Found:
+    """What comes out, by operator, case and number of its batch."""
+    output = folder / f"{generation}.found.npz"
+    done = with_kernels(generation, "-m", "tests.kernels.run_cases", str(folder), str(output))
+    assert done.returncode == 0, done.stderr
+    with np.load(output) as arrays:
+        return dict(arrays)
+
+
+def with_kernels(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, native.VARIABLE: name}
+    root = Path(__file__).parents[2]
+    return subprocess.run(
+        [sys.executable, *arguments], env=environment, cwd=root, capture_output=True, text=True, check=False
+    )
+
+
+def bound(generation: str, operator: str) -> float:
+    return (LARGEST_ERROR_IN_BFLOAT16 if generation in IN_BFLOAT16 else LARGEST_ERROR)[operator]
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_it_is_the_layer(
+    generation: str, operator: str, found: Found, references: dict[tuple[str, str], list[Exact]]
+) -> None:
+    errors = {}
+    for name in (*CASES, LONG):
+        for index, reference in enumerate(references[operator, name]):
+            made = found[f"{operator}_{name}.{index:02}"]
+            assert made.shape == reference.shape
+            rows = slice(CHECKED_ROWS if name == LONG else None)
+            made, expected = made[:, rows], reference[:, rows]
+            assert not made[~expected.any(axis=-1)].any()  # padding
+            errors[name, index] = error(made, expected)
+    worst = max(errors, key=lambda key: errors[key])
+    assert errors[worst] <= bound(generation, operator), worst
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_the_bound_can_fail(generation: str, operator: str, found: Found) -> None:
+    """One key fewer is another layer."""
+    for name in ("mini", "padded_heads", "heads_of_32"):
+        layer = CASES[name][0]
+        feeds = layer.feeds([12], holes=False)
+        other = layer.expected(feeds, operator, without=1)
+        assert error(layer.expected(feeds, operator), other) > 3 * bound(generation, operator)
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_a_text_comes_out_the_same_bit_by_bit_whatever_stands_beside_it(operator: str, found: Found) -> None:
+    together, *alone = together_feeds()
+    made = found[f"{operator}_{TOGETHER}.00"]
+    for index in range(len(alone)):
+        kept = together["mask"][index] != 0
+        assert np.array_equal(found[f"{operator}_{TOGETHER}.{index + 1:02}"][0], made[index, kept])
+
+
+def rounded(generation: str, row: Array, smooth: Array, zero_point: int, smallest: float) -> tuple[bytes, float]:
+    """A row's levels as a generation's kernels round it, and their scale."""
+    ask = ctypes.CDLL(str(native.library())).stcompile_levels
+    ask.restype = ctypes.c_float
+    to = np.full(len(row) + 1, 77, dtype=np.uint8)
+    pointers = [array.ctypes.data_as(ctypes.c_void_p) for array in (row, smooth)]
+    scale = ask(
+        generation.encode(),
+        *pointers,
+        ctypes.c_size_t(len(row)),
+        zero_point,
+        ctypes.c_float(smallest),
+        to.ctypes.data_as(ctypes.c_void_p),
+    )
+    assert to[-1] == 77
+    return to[:-1].tobytes(), float(scale)
+
+
+@pytest.mark.parametrize("zero_point", [128, 16])
+@pytest.mark.parametrize("width", [16, 24, 64, 312, 1536])
+def test_levels_are_the_same_everywhere(generation: str, width: int, zero_point: int) -> None:
+    random = np.random.default_rng(width)
+    smallest = 1e-12 if zero_point == 128 else 0.17 / 16
+    none = np.empty(0, dtype=np.float32)
+    smoothing = np.linspace(0.5, 2, width, dtype=np.float32)
+    layer = Linear(none, none, none.astype(np.int8), none, smoothing, zero_point, smallest)
+    rows = (random.standard_normal((40, width)) * 10.0 ** random.integers(-14, 6, (40, 1))).astype(np.float32)
+    rows[0] = 0
+    # Halves lie between two levels: the scale is a power of two, and so is the smoothing.
+    ties = np.clip(np.arange(width) - width // 2 + 0.5, -128, 255 - zero_point).astype(np.float32)
+    ties[0] = 255 - zero_point
+    for smooth, of in ((layer.smooth, rows), (np.full(width, 0.5, dtype=np.float32), ties[None] * 2)):
+        expected, scales = dataclasses.replace(layer, smooth=smooth).rounded(of)
+        for row, levels, scale in zip(of, expected, scales, strict=True):
+            made, by = rounded(generation, row, smooth, zero_point, smallest)
+            assert by == scale
+            assert made == (levels + zero_point).astype(np.uint8).tobytes()
+    away = np.floor(ties + 0.5)
+    assert (np.rint(ties) != away).any()  # half away from zero would be told apart
+
+
+def test_narrower_kernels_are_taken_when_they_are_named(generation: str) -> None:
+    done = with_kernels(generation, "-c", "from stcompile.kernels.native import generation; print(generation())")
+    assert done.stdout.split() == [generation]
+
+
+def test_without_a_name_the_widest_is_taken() -> None:
+    done = with_kernels("", "-c", "from stcompile.kernels.native import generation; print(generation())")
+    assert done.stdout.split() == [native.kernels().here[-1]]
+
+
+REGISTER = """
+import sys, onnxruntime
+onnxruntime.SessionOptions().register_custom_ops_library(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("name", ["neon", "avx", "avx2 "])
+def test_an_unknown_name_is_an_error_at_registration(name: str) -> None:
+    sentence = f"STCOMPILE_KERNELS names {name}, which is none of the kernels compiled: avx2"
+    done = with_kernels(name, "-c", REGISTER, str(native.library()))
+    assert done.returncode != 0
+    assert sentence in done.stderr
+    done = with_kernels(name, "-c", "from stcompile.kernels import native; native.library()")
+    assert f"ProviderError: {sentence}" in done.stderr
+
+
+def test_one_that_this_cpu_lacks_is_too() -> None:
+    lacking = [name for name in native.kernels().compiled if name not in native.kernels().here]
+    if not lacking:
+        pytest.skip("this CPU runs all kernels that were compiled")
+    done = with_kernels(lacking[0], "-c", REGISTER, str(native.library()))
+    assert f"STCOMPILE_KERNELS names {lacking[0]}, which this CPU lacks" in done.stderr

@@ -145,7 +145,7 @@ _PURPOSES = {
     "onnx-fp32": "exact: float32 rounding is all that separates it from torch",
     "onnx-fp16": "half the size, for CUDA; on CPU the engine computes it through float32",
     "onnx-int8": "the recommended one for CPU: a quarter of the size, calibrated and smoothed layer by layer",
-    "onnx-bf16": "half the size, nearly exact; as fast again on CPUs with AVX512-BF16",
+    "onnx-bf16": "half the size of fp32, nearly exact; twice as fast on CPUs with AMX, or of AMD with AVX512-BF16",
     "onnx-int8-dynamic": "int8 weights per channel, activations quantized per batch as they come: NOT batch-invariant",
     "onnx-int8-weights": "weights in blocks of 32: a quarter of the size, nearer to torch than onnx-int8, slower",
     "onnx-int4-weights": "weights in blocks of 32 four-bit numbers: the smallest, at a loss to be checked",

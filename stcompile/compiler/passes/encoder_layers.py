@@ -24,7 +24,7 @@ Array = NDArray[np.float32]
 # What the operators' kernels take at once: columns of a panel of weights, numbers of a row, and of a head. The last
 # panel and each head are filled up.
 PANEL = 64
-ROW_STEP = 16
+ROW_STEP = 8
 HEAD_STEP = 16
 
 # What an Attention may be told.

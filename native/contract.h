@@ -17,6 +17,13 @@ constexpr size_t kPanel = 64;
 constexpr size_t kSizes = 8, kHeadSizes = 16;
 constexpr int kMiddle = 128;  // zero point of levels that serve both signs alike
 
+// What is taken from levels before they are multiplied: ARM64 has no product of unsigned with signed bytes.
+#ifdef __aarch64__
+constexpr int kTaken = kMiddle;
+#else
+constexpr int kTaken = 0;
+#endif
+
 // Which lanes of a vector: all, or the first eight of sixteen, at the end of what is a multiple of 8 alone.
 struct Whole {};
 struct Half {};
@@ -28,7 +35,7 @@ struct Linear {
     const float* bias = nullptr;      // (out)
     const float* scale = nullptr;     // (out): of each column's integers
     const float* smooth = nullptr;    // (in): what the input is multiplied by before it is rounded
-    const int32_t* offset = nullptr;  // (out, filled up to whole panels): minus the zero point times the column's sum
+    const int32_t* offset = nullptr;  // (out, filled up to whole panels): what is left of the zero point, times the column's sum
     int zero_point = kMiddle;         // level of 0, which leaves 255 less that above it
     float smallest = 1e-12f;          // least scale
     bool pair_safe = false;           // 255 times any two neighbours of a column fit in 16 bits together
@@ -71,6 +78,7 @@ struct Scratch {
 
     // At least so many bytes, at a multiple of 64; what was in them may be gone. Throws std::bad_alloc.
     void* of(Slot slot, size_t wanted);
+    void let_go(Slot slot);
 };
 
 // The three steps of a layer in one number format: of each block of `block` tokens, of each head of each text, and of
@@ -83,9 +91,9 @@ struct Steps {
     void (*finish)(const Batch&, size_t block, Scratch&);
 };
 
-// What kernels need of a CPU, beside what every x86-64 has; kAvx512 is F, BW, DQ and VL.
+// What kernels need of a CPU, beside what every x86-64 or ARM64 has; kAvx512 is F, BW, DQ and VL.
 enum Feature : uint32_t {
-    kAvx2 = 1, kFma = 2, kAvxVnni = 4, kAvx512 = 8, kAvx512Vnni = 16, kAvx512Bf16 = 32, kAmx = 64
+    kAvx2 = 1, kFma = 2, kAvxVnni = 4, kAvx512 = 8, kAvx512Vnni = 16, kAvx512Bf16 = 32, kAmx = 64, kDotProduct = 128
 };
 constexpr uint32_t kNeedsAvx2 = kAvx2 | kFma, kNeedsAvx512 = kNeedsAvx2 | kAvx512 | kAvx512Vnni;
 

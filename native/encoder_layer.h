@@ -111,7 +111,9 @@ class EncoderLayer {
 
 // For tests, which hold generations side by side.
 inline float levels_of(const float* row, const Linear& layer, uint8_t* to) {
-    return take<Int8<Single<false>>>(row, layer, to);
+    const float scale = take<Int8<Single<false>>>(row, layer, to);
+    for (size_t i = 0; i < layer.in; ++i) to[i] = static_cast<uint8_t>(to[i] + kTaken);
+    return scale;
 }
 
 }  // namespace stcompile::STCOMPILE_GENERATION

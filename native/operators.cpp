@@ -23,14 +23,18 @@ namespace stcompile {
 
 void* Scratch::of(Slot slot, size_t wanted) {
     if (wanted > bytes[slot]) {
-        std::free(data[slot]);
-        bytes[slot] = 0;
+        let_go(slot);
         const size_t rounded = (wanted + 63) / 64 * 64;
-        data[slot] = std::aligned_alloc(64, rounded);
-        if (data[slot] == nullptr) throw std::bad_alloc();
+        data[slot] = ::operator new(rounded, std::align_val_t{64});
         bytes[slot] = rounded;
     }
     return data[slot];
+}
+
+void Scratch::let_go(Slot slot) {
+    ::operator delete(data[slot], std::align_val_t{64});
+    data[slot] = nullptr;
+    bytes[slot] = 0;
 }
 
 namespace {
@@ -45,14 +49,11 @@ struct ThreadMemory : Scratch {
     ThreadMemory(const ThreadMemory&) = delete;
     ThreadMemory& operator=(const ThreadMemory&) = delete;
     ~ThreadMemory() {
-        for (void* memory : data) std::free(memory);
+        for (int slot = 0; slot < kSlots; ++slot) let_go(static_cast<Slot>(slot));
     }
 
     void let_go_above(Slot slot, size_t most) {
-        if (bytes[slot] <= most) return;
-        std::free(data[slot]);
-        data[slot] = nullptr;
-        bytes[slot] = 0;
+        if (bytes[slot] > most) let_go(slot);
     }
 
     void read(const int64_t* mask, size_t texts, size_t width) {
@@ -183,7 +184,7 @@ struct Int8Reader {
             for (size_t k = 0; k < in; k += kWord) {
                 for (size_t column = 0; column < kPanel; ++column, weights += kWord) {
                     const int first = weights[0] + weights[1], second = weights[2] + weights[3];
-                    offset[panel + column] -= (first + second) * linear.zero_point;
+                    offset[panel + column] -= (first + second) * (linear.zero_point - kTaken);
                     largest_pair = std::max({largest_pair, std::abs(first), std::abs(second)});
                 }
             }

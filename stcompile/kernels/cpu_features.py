@@ -12,11 +12,10 @@ _CPUINFO = Path("/proc/cpuinfo")
 _BFLOAT16 = frozenset(("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"))
 _INT8_DOT = frozenset(("avx512_vnni", "avx_vnni", "amx_int8", "asimddp"))
 
-# What the narrowest of the package's own kernels are compiled with; the library itself asks the CPU for more.
-_NATIVE = frozenset(("fma", "avx2"))
-
-# Wider vectors, and products that no kernel uses by itself.
-_WIDER = frozenset(("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_fp16", "amx_tile", "i8mm", "sve"))
+# Wider vectors, and other products.
+_WIDER = frozenset(
+    ("avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_fp16", "amx_tile", "i8mm", "sve")
+)
 
 
 def computes_bfloat16() -> bool | None:
@@ -29,15 +28,9 @@ def adds_int8_products() -> bool | None:
     return _has(_INT8_DOT)
 
 
-def runs_native_operators() -> bool | None:
-    """Whether the CPU has what the narrowest kernels of `native/` need; None where the system does not tell."""
-    flags = _flags(_CPUINFO)
-    return flags >= _NATIVE if flags else None
-
-
 def known() -> tuple[str, ...]:
     """What the CPU has of all that changes how a matrix is multiplied; empty where it is not known."""
-    return tuple(sorted(_flags(_CPUINFO) & (_NATIVE | _BFLOAT16 | _INT8_DOT | _WIDER)))
+    return tuple(sorted(_flags(_CPUINFO) & (_BFLOAT16 | _INT8_DOT | _WIDER)))
 
 
 def model() -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import platform
 from pathlib import Path
 from typing import NamedTuple
 
 from stcompile.errors import ProviderError
-from stcompile.kernels.cpu_features import runs_native_operators
 
 # The domain of the operators in a graph.
 DOMAIN = "stcompile"
@@ -17,7 +17,9 @@ DOMAIN = "stcompile"
 # What chooses kernels other than the fastest, or none.
 VARIABLE, NONE = "STCOMPILE_KERNELS", "none"
 
-_LIBRARY = Path(__file__).with_name("_native.so")
+# As hatch_build.py calls it.
+_SUFFIXES = {"Darwin": ".dylib", "Windows": ".dll"}
+_LIBRARY = Path(__file__).with_name(f"_native{_SUFFIXES.get(platform.system(), '.so')}")
 
 _INSTEAD = "use onnx-int8 or onnx-fp32"
 
@@ -42,20 +44,16 @@ def refusals() -> tuple[str, ...]:
     """Why the operators cannot run here, one sentence each; empty where they can."""
     if os.environ.get(VARIABLE) == NONE:
         return (f"{VARIABLE}={NONE}",)
-    reasons = []
-    if runs_native_operators() is not True:
-        reasons.append(
-            "the fused operators need Linux on x86-64 with AVX2 and FMA (Intel since Haswell, AMD since Zen): "
-            f"{_INSTEAD}"
-        )
     if not _LIBRARY.is_file():
-        reasons.append(
-            "this installation has no fused operators: install stcompile again where there is a C++ compiler (g++ 12 "
-            f"or later); or {_INSTEAD}"
+        return (
+            "this installation has no fused operators: wheels for x86-64 (Linux, Windows) and ARM64 (Linux, macOS) "
+            "have them; there, install stcompile again where there is a C++ compiler (g++ 12 or later); or "
+            f"{_INSTEAD}",
         )
-    if not reasons and kernels().refusal:
-        reasons.append(kernels().refusal)
-    return tuple(reasons)
+    refusal = kernels().refusal
+    if not kernels().here:
+        return (f"{refusal}: {_INSTEAD}",)
+    return (refusal,) if refusal else ()
 
 
 def kernels() -> Kernels:
@@ -87,7 +85,10 @@ def library() -> Path | None:
 
 @functools.cache
 def _kernels(path: Path) -> Kernels:
-    loaded = ctypes.CDLL(str(path))
+    try:
+        loaded = ctypes.CDLL(str(path))
+    except OSError as error:
+        return Kernels((), (), "", f"the fused operators cannot be loaded ({error})")
 
     def asked(name: str) -> str:
         ask = loaded[f"stcompile_kernels_{name}"]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import platform
 from pathlib import Path
 
 import pytest
 
 import hatch_build
 
-pytestmark = pytest.mark.skipif(
-    (platform.system(), platform.machine()) != ("Linux", "x86_64"), reason="the kernels are for Linux on x86-64"
-)
+# As wheels are named.
+TARGETS = {
+    "linux_x86_64": hatch_build.X86_64,
+    "manylinux_2_28_aarch64": hatch_build.ARM64,
+    "macosx_11_0_arm64": hatch_build.ARM64,
+    "win_amd64": hatch_build.X86_64,
+}
 
 COMPILER = """#!/bin/sh
 echo "$@" >> "$(dirname "$0")/asked"
@@ -21,29 +24,40 @@ touch "$2"
 """
 
 
-def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unknown: str) -> tuple[str | None, list[str], list[str]]:
+def built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unknown: str, target: str = "linux_x86_64"
+) -> tuple[str | None, list[str], list[str]]:
     """What keeps the library from being built, what is left out, and what the compiler was asked."""
+    (tmp_path / hatch_build.PACKAGE).mkdir(parents=True)
     compiler = tmp_path / "compiler"
     compiler.write_text(COMPILER.format(unknown=unknown), encoding="utf-8")
     compiler.chmod(0o755)
-    monkeypatch.setenv("CXX", str(compiler))
-    problem, left_out = hatch_build._built(Path("native"), tmp_path / "library.so")
+    monkeypatch.setenv("CXX", f"{compiler} -target {target}")
+    library, problem, left_out = hatch_build._built(tmp_path, target)
+    assert (tmp_path / library).exists() is (problem is None)
     return problem, left_out, (tmp_path / "asked").read_text(encoding="utf-8").splitlines()
 
 
-def test_every_generation_has_a_unit_and_flags_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    problem, left_out, asked = built(tmp_path, monkeypatch, "-none")
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_generation_has_a_unit_and_flags_of_its_own(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem, left_out, asked = built(tmp_path, monkeypatch, "-none", target)
     assert (problem, left_out) == (None, [])
-    assert (tmp_path / "library.so").exists()
-    units = {path.stem for path in (Path(hatch_build.__file__).parent / "native" / "generations").iterdir()}
-    assert units == set(hatch_build.GENERATIONS)
-    for name, flags in hatch_build.GENERATIONS.items():
+    assert all(line.startswith(f"-target {target} ") for line in asked)
+    generations = TARGETS[target]
+    for name, flags in generations.items():
         (line,) = (line for line in asked if f"generations/{name}.cpp" in line)
         assert {word for word in line.split() if word.startswith("-m")} == set(flags)
     for name in hatch_build.COMMON:
         (line,) = (line for line in asked if f"native/{name}.cpp" in line)
         assert " -m" not in line
-        assert f"GENERATIONS={' '.join(f'ONE({unit})' for unit in hatch_build.GENERATIONS)} " in line
+        assert f"GENERATIONS={' '.join(f'ONE({unit})' for unit in generations)} " in line
+
+
+def test_every_unit_is_of_one_kind_of_cpu() -> None:
+    units = sorted(path.stem for path in (Path(hatch_build.__file__).parent / "native" / "generations").iterdir())
+    assert units == sorted([*hatch_build.X86_64, *hatch_build.ARM64])
 
 
 def test_what_the_compiler_does_not_know_is_left_out_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,8 +71,14 @@ def test_what_the_compiler_does_not_know_is_left_out_and_said(tmp_path: Path, mo
     assert "amx.o" not in asked[-1]
 
 
-def test_without_avx2_there_is_no_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_narrowest_there_is_no_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     problem, left_out, _ = built(tmp_path, monkeypatch, "-mavx2")
     assert problem is not None
     assert "could not compile them: unrecognized command-line option '-mavx2'" in problem
     assert left_out == []
+
+
+@pytest.mark.parametrize("target", ["", "macosx_11_0_x86_64", "win_arm64", "musllinux_1_2_x86_64", "linux_riscv64"])
+def test_other_platforms_have_none(target: str, tmp_path: Path) -> None:
+    _, problem, _ = hatch_build._built(tmp_path, target)
+    assert problem == "they are for x86-64 (Linux, Windows) and ARM64 (Linux, macOS)"

@@ -3,12 +3,12 @@
 The tails of every tile, heads of every size, sizes that fill no panel, one token and 8,192, and weights that overflow
 where pairs are added in 16 bits.
 
-What this CPU does not run is skipped by name. Each generation has a process of its own that computes all cases.
+What this CPU does not run is skipped by name, but for ARM64's, which may be emulated. Each generation has a process of
+its own that computes all cases.
 """
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import os
 import subprocess
@@ -20,11 +20,17 @@ import numpy.typing as npt
 import pytest
 
 from stcompile.kernels import native
+from tests.kernels import emulation, run_cases
 from tests.kernels.layers import BFLOAT16, FLOAT32, INT8, OPERATORS, Array, Exact, Feeds, Layer, Linear, error
 
 pytestmark = pytest.mark.skipif(bool(native.refusals()), reason="; ".join(native.refusals()) or "they run here")
 
-GENERATIONS = ("avx2", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx")
+ARM64 = ("neon",)
+EMULATED = ARM64 if emulation.NEEDED else ()
+GENERATIONS = (
+    *("avx2", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx"),
+    *(pytest.param(name, marks=pytest.mark.cross) if name in EMULATED else name for name in ARM64),
+)
 
 # Generations whose attention is in bfloat16, in 8 bits too.
 IN_BFLOAT16 = ("avx512_bf16", "amx")
@@ -85,6 +91,25 @@ def feeds_of(name: str) -> list[Feeds]:
     return [layer.feeds(lengths, holes=holes, bias=bias) for lengths, holes, bias in batches]
 
 
+# Rows that are rounded to levels, by their width and the level of zero.
+LEVELS = [(width, zero_point) for width in (16, 24, 64, 312, 1536) for zero_point in (128, 16)]
+
+
+def rows_of(width: int, zero_point: int) -> list[tuple[Linear, Array]]:
+    """Rows of every size, and one whose numbers lie between two levels each."""
+    random = np.random.default_rng(width)
+    smallest = 1e-12 if zero_point == 128 else 0.17 / 16
+    none = np.empty(0, dtype=np.float32)
+    smoothing = np.linspace(0.5, 2, width, dtype=np.float32)
+    layer = Linear(none, none, none.astype(np.int8), none, smoothing, zero_point, smallest)
+    rows = (random.standard_normal((40, width)) * 10.0 ** random.integers(-14, 6, (40, 1))).astype(np.float32)
+    rows[0] = 0
+    # The scale is a power of two, and so is the smoothing.
+    ties = np.clip(np.arange(width) - width // 2 + 0.5, -128, 255 - zero_point).astype(np.float32)
+    ties[0] = 255 - zero_point
+    return [(layer, rows), (dataclasses.replace(layer, smooth=np.full(width, 0.5, dtype=np.float32)), ties[None] * 2)]
+
+
 Found = dict[str, npt.NDArray[np.float32]]
 
 
@@ -100,6 +125,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (made / f"{operator}_{name}.onnx").write_bytes(model.SerializeToString())
             for index, feeds in enumerate(batches):
                 np.savez(made / f"{operator}_{name}.{index:02}.npz", **feeds)  # type: ignore[arg-type]
+    for width, zero_point in LEVELS:
+        for index, (linear, rows) in enumerate(rows_of(width, zero_point)):
+            path = made / f"levels.{width}_{zero_point}_{index}.npz"
+            np.savez(path, rows=rows, smooth=linear.smooth, zero_point=linear.zero_point, smallest=linear.smallest)
     return made
 
 
@@ -119,6 +148,10 @@ def references() -> dict[tuple[str, str], list[Exact]]:
 @pytest.fixture(scope="module", params=GENERATIONS)
 def generation(request: pytest.FixtureRequest) -> str:
     name = str(request.param)
+    if name in EMULATED:
+        if emulation.missing():
+            pytest.skip(emulation.missing())
+        return name
     if name not in native.kernels().compiled:
         pytest.skip(f"the {name} kernels were not compiled")
     if name not in native.kernels().here:
@@ -130,17 +163,18 @@ def generation(request: pytest.FixtureRequest) -> str:
 def found(generation: str, folder: Path) -> Found:
     """What comes out, by operator, case and number of its batch."""
     output = folder / f"{generation}.found.npz"
-    done = with_kernels(generation, "-m", "tests.kernels.run_cases", str(folder), str(output))
+    done = with_kernels(generation, run_cases.__file__, str(folder), str(output))
     assert done.returncode == 0, done.stderr
     with np.load(output) as arrays:
         return dict(arrays)
 
 
 def with_kernels(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    if name in EMULATED:
+        return emulation.run(*arguments, **{native.VARIABLE: name})
     environment = {**os.environ, native.VARIABLE: name}
-    root = Path(__file__).parents[2]
     return subprocess.run(
-        [sys.executable, *arguments], env=environment, cwd=root, capture_output=True, text=True, check=False
+        [sys.executable, *arguments], env=environment, cwd=emulation.ROOT, capture_output=True, text=True, check=False
     )
 
 
@@ -184,45 +218,14 @@ def test_a_text_comes_out_the_same_bit_by_bit_whatever_stands_beside_it(operator
         assert np.array_equal(found[f"{operator}_{TOGETHER}.{index + 1:02}"][0], made[index, kept])
 
 
-def rounded(generation: str, row: Array, smooth: Array, zero_point: int, smallest: float) -> tuple[bytes, float]:
-    """A row's levels as a generation's kernels round it, and their scale."""
-    ask = ctypes.CDLL(str(native.library())).stcompile_levels
-    ask.restype = ctypes.c_float
-    to = np.full(len(row) + 1, 77, dtype=np.uint8)
-    pointers = [array.ctypes.data_as(ctypes.c_void_p) for array in (row, smooth)]
-    scale = ask(
-        generation.encode(),
-        *pointers,
-        ctypes.c_size_t(len(row)),
-        zero_point,
-        ctypes.c_float(smallest),
-        to.ctypes.data_as(ctypes.c_void_p),
-    )
-    assert to[-1] == 77
-    return to[:-1].tobytes(), float(scale)
-
-
-@pytest.mark.parametrize("zero_point", [128, 16])
-@pytest.mark.parametrize("width", [16, 24, 64, 312, 1536])
-def test_levels_are_the_same_everywhere(generation: str, width: int, zero_point: int) -> None:
-    random = np.random.default_rng(width)
-    smallest = 1e-12 if zero_point == 128 else 0.17 / 16
-    none = np.empty(0, dtype=np.float32)
-    smoothing = np.linspace(0.5, 2, width, dtype=np.float32)
-    layer = Linear(none, none, none.astype(np.int8), none, smoothing, zero_point, smallest)
-    rows = (random.standard_normal((40, width)) * 10.0 ** random.integers(-14, 6, (40, 1))).astype(np.float32)
-    rows[0] = 0
-    # Halves lie between two levels: the scale is a power of two, and so is the smoothing.
-    ties = np.clip(np.arange(width) - width // 2 + 0.5, -128, 255 - zero_point).astype(np.float32)
-    ties[0] = 255 - zero_point
-    for smooth, of in ((layer.smooth, rows), (np.full(width, 0.5, dtype=np.float32), ties[None] * 2)):
-        expected, scales = dataclasses.replace(layer, smooth=smooth).rounded(of)
-        for row, levels, scale in zip(of, expected, scales, strict=True):
-            made, by = rounded(generation, row, smooth, zero_point, smallest)
-            assert by == scale
-            assert made == (levels + zero_point).astype(np.uint8).tobytes()
-    away = np.floor(ties + 0.5)
-    assert (np.rint(ties) != away).any()  # half away from zero would be told apart
+@pytest.mark.parametrize(("width", "zero_point"), LEVELS)
+def test_levels_are_the_same_everywhere(width: int, zero_point: int, found: Found) -> None:
+    for index, (layer, rows) in enumerate(rows_of(width, zero_point)):
+        levels, scales = layer.rounded(rows)
+        assert np.array_equal(found[f"levels.{width}_{zero_point}_{index}"], levels + zero_point)
+        assert np.array_equal(found[f"levels.{width}_{zero_point}_{index}.scales"], scales)
+    scaled = rows * layer.smooth
+    assert (np.rint(scaled) != np.floor(scaled + 0.5)).any()  # half away from zero would be told apart
 
 
 def test_narrower_kernels_are_taken_when_they_are_named(generation: str) -> None:
@@ -241,9 +244,9 @@ onnxruntime.SessionOptions().register_custom_ops_library(sys.argv[1])
 """
 
 
-@pytest.mark.parametrize("name", ["neon", "avx", "avx2 "])
+@pytest.mark.parametrize("name", ["altivec", "avx", "avx2 "])
 def test_an_unknown_name_is_an_error_at_registration(name: str) -> None:
-    sentence = f"STCOMPILE_KERNELS names {name}, which is none of the kernels compiled: avx2"
+    sentence = f"STCOMPILE_KERNELS names {name}, which is none of the kernels compiled: {native.kernels().compiled[0]}"
     done = with_kernels(name, "-c", REGISTER, str(native.library()))
     assert done.returncode != 0
     assert sentence in done.stderr

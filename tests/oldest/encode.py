@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ def main(folder: Path) -> int:
         wrong += not right
         print(f"{'right' if right else 'WRONG'} {name}: cosine {cosine:.7f} {'' if right else needed}")  # noqa: T201
     loaded = [name for name in FORBIDDEN if name in sys.modules]
-    print(", ".join(f"{name} {version(name)}" for name in ("numpy", "tokenizers", "onnxruntime", "openvino")))  # noqa: T201
+    used = filter(find_spec, ("stcompile", "numpy", "tokenizers", "onnxruntime", "openvino"))
+    print(", ".join(f"{name} {version(name)}" for name in used))  # noqa: T201
     return wrong + len(loaded)
 
 

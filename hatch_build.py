@@ -35,7 +35,7 @@ X86_64: dict[str, tuple[str, ...]] = {
     "avx512_bf16": (*_AVX512, "-mavx512bf16"),
     "amx": (*_AVX512, "-mavx512bf16", "-mamx-tile", "-mamx-int8", "-mamx-bf16"),
 }
-ARM64: dict[str, tuple[str, ...]] = {"neon": ()}
+ARM64: dict[str, tuple[str, ...]] = {"neon": (), "neon_i8mm": ()}
 
 
 class System(NamedTuple):
@@ -52,7 +52,7 @@ _LINKED = ("-shared", "-s", "-static-libstdc++", "-static-libgcc", f"-Wl,--versi
 SYSTEMS = {
     "linux": System("_native.so", ("-fPIC",), _LINKED, {"x86_64": X86_64, "aarch64": ARM64}),
     "macosx": System("_native.dylib", ("-fPIC",), ("-dynamiclib",), {"arm64": ARM64}),
-    "win": System("_native.dll", (), ("-shared", "-s", "-static"), {"amd64": X86_64}),
+    "win": System("_native.dll", (), ("-shared", "-s", "-static-libstdc++", "-static-libgcc"), {"amd64": X86_64}),
 }
 
 # What wheels for this machine are called.

@@ -93,7 +93,8 @@ struct Steps {
 
 // What kernels need of a CPU, beside what every x86-64 or ARM64 has; kAvx512 is F, BW, DQ and VL.
 enum Feature : uint32_t {
-    kAvx2 = 1, kFma = 2, kAvxVnni = 4, kAvx512 = 8, kAvx512Vnni = 16, kAvx512Bf16 = 32, kAmx = 64, kDotProduct = 128
+    kAvx2 = 1, kFma = 2, kAvxVnni = 4, kAvx512 = 8, kAvx512Vnni = 16, kAvx512Bf16 = 32, kAmx = 64,
+    kDotProduct = 128, kInt8Matrix = 256
 };
 constexpr uint32_t kNeedsAvx2 = kAvx2 | kFma, kNeedsAvx512 = kNeedsAvx2 | kAvx512 | kAvx512Vnni;
 

@@ -4,6 +4,8 @@
 
 #ifdef __linux__
 #include <sys/auxv.h>
+#else
+#include <sys/sysctl.h>
 #endif
 
 #include "../contract.h"
@@ -14,10 +16,14 @@ constexpr const char* kLeast = "the dot product of ARMv8.2 (Graviton 2, Ampere A
 
 inline uint32_t features_found() {
 #ifdef __linux__
-    constexpr unsigned long kHasDotProduct = 1 << 20;
-    return (getauxval(AT_HWCAP) & kHasDotProduct) != 0 ? kDotProduct : 0;
+    constexpr unsigned long kHasDotProduct = 1 << 20, kHasInt8Matrix = 1 << 13;  // of the first and second word
+    return ((getauxval(AT_HWCAP) & kHasDotProduct) != 0 ? kDotProduct : 0u) |
+           ((getauxval(AT_HWCAP2) & kHasInt8Matrix) != 0 ? kInt8Matrix : 0u);
 #else
-    return kDotProduct;  // every Mac with an ARM64 CPU
+    int has_matrix = 0;  // the dot product every Mac with an ARM64 CPU has
+    size_t size = sizeof has_matrix;
+    sysctlbyname("hw.optional.arm.FEAT_I8MM", &has_matrix, &size, nullptr, 0);
+    return kDotProduct | (has_matrix != 0 ? kInt8Matrix : 0u);
 #endif
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -47,8 +48,9 @@ def test_it_says_why_no_kernel_runs(run: Run, monkeypatch: pytest.MonkeyPatch) -
     assert "none: STCOMPILE_KERNELS=none" in run("doctor").out
 
 
-def test_a_system_that_tells_nothing_is_examined_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_that_tells_nothing_is_examined_too(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(cpu_features.platform, "system", lambda: "Plan9")
+    monkeypatch.setattr(native, "_LIBRARY", tmp_path / "none.so")
     cpu_features._flags.cache_clear()
 
     def broken(*_: object) -> None:

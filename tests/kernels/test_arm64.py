@@ -30,8 +30,8 @@ print(encoder.kernels)
 """
 
 
-# As QEMU calls them: a CPU with all that it knows, and one of ARMv8.0.
-@pytest.mark.parametrize(("cpu", "kernels"), [("max", "neon"), ("cortex-a72", "body")])
+# As QEMU calls them: a CPU with all that it knows, one of ARMv8.2, and one of ARMv8.0.
+@pytest.mark.parametrize(("cpu", "kernels"), [("max", "neon_i8mm"), ("neoverse-n1", "neon"), ("cortex-a72", "body")])
 @pytest.mark.parametrize("target", ["onnx-int8", "onnx-bf16", "onnx-fp32"])
 def test_it_encodes_as_this_machine_does(target: str, cpu: str, kernels: str, quick: Quick, tmp_path: Path) -> None:
     artifact, texts = quick("wide_bert", target).folder, [str(text) for text in load_case("wide_bert").texts]

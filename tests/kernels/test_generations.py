@@ -25,7 +25,7 @@ from tests.kernels.layers import BFLOAT16, FLOAT32, INT8, OPERATORS, Array, Exac
 
 pytestmark = pytest.mark.skipif(bool(native.refusals()), reason="; ".join(native.refusals()) or "they run here")
 
-ARM64 = ("neon",)
+ARM64 = ("neon", "neon_i8mm")
 EMULATED = ARM64 if emulation.NEEDED else ()
 GENERATIONS = (
     *("avx2", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx"),

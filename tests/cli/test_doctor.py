@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from importlib.metadata import version
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def test_it_says_why_no_kernel_runs(run: Run, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_system_that_tells_nothing_is_examined_too(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(cpu_features.platform, "system", lambda: "Plan9")
+    monkeypatch.setattr(platform, "system", lambda: "Plan9")
     monkeypatch.setattr(native, "_LIBRARY", tmp_path / "none.so")
     cpu_features._flags.cache_clear()
 

@@ -1,4 +1,4 @@
-"""Why kernels do not run: no library, one for another machine, a CPU that it has nothing for. The bodies are taken then."""
+"""Why kernels do not run: no library, one for another machine, a CPU it has nothing for. The bodies are taken then."""
 
 from __future__ import annotations
 

@@ -21,8 +21,6 @@ VARIABLE, NONE = "STCOMPILE_KERNELS", "none"
 _SUFFIXES = {"Darwin": ".dylib", "Windows": ".dll"}
 _LIBRARY = Path(__file__).with_name(f"_native{_SUFFIXES.get(platform.system(), '.so')}")
 
-_INSTEAD = "use onnx-int8 or onnx-fp32"
-
 
 class Kernels(NamedTuple):
     """What a library says of itself: generations of CPUs that it has kernels for, from narrow to wide.
@@ -46,13 +44,10 @@ def refusals() -> tuple[str, ...]:
         return (f"{VARIABLE}={NONE}",)
     if not _LIBRARY.is_file():
         return (
-            "this installation has no fused operators: wheels for x86-64 (Linux, Windows) and ARM64 (Linux, macOS) "
-            "have them; there, install stcompile again where there is a C++ compiler (g++ 12 or later); or "
-            f"{_INSTEAD}",
+            "this installation has no kernels: wheels for x86-64 (Linux, Windows) and ARM64 (Linux, macOS) have them; "
+            "elsewhere install stcompile again where there is a C++ compiler (g++ 12 or later)",
         )
     refusal = kernels().refusal
-    if not kernels().here:
-        return (f"{refusal}: {_INSTEAD}",)
     return (refusal,) if refusal else ()
 
 

@@ -26,7 +26,7 @@ def test_a_library_for_another_machine_is_one_sentence(monkeypatch: pytest.Monke
     other.write_bytes(b"of another machine")
     monkeypatch.setattr(native, "_LIBRARY", other)
     assert refusal().startswith("the fused operators cannot be loaded (")
-    assert refusal().endswith("): use onnx-int8 or onnx-fp32")
+    assert refusal().endswith(")")
 
 
 def test_a_cpu_without_any_kernel_is_told_what_they_need(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -35,4 +35,4 @@ def test_a_cpu_without_any_kernel_is_told_what_they_need(monkeypatch: pytest.Mon
     monkeypatch.setattr(native, "_LIBRARY", library)
     nothing = Kernels(("avx2",), (), "", "the fused operators need AVX2 and FMA")
     monkeypatch.setattr(native, "_kernels", lambda path: nothing)
-    assert refusal() == "the fused operators need AVX2 and FMA: use onnx-int8 or onnx-fp32"
+    assert refusal() == "the fused operators need AVX2 and FMA"

@@ -73,7 +73,7 @@ def library() -> Path | None:
         ProviderError: `STCOMPILE_KERNELS` names kernels that there are not, or not for this CPU.
     """
     reasons = refusals()
-    if reasons and _LIBRARY.is_file() and kernels().refusal in reasons:
+    if reasons and _LIBRARY.is_file() and kernels().here and kernels().refusal in reasons:
         raise ProviderError(kernels().refusal)
     return None if reasons else _LIBRARY
 

@@ -26,6 +26,8 @@ TARGETS = ["onnx-fp32", "openvino-fp32"]
 class Watched:
     """An engine that knows who ran it."""
 
+    kernels = ""
+
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.callers: list[str] = []

@@ -43,8 +43,9 @@ def main(folder: Path) -> int:
         wrong += not right
         print(f"{'right' if right else 'WRONG'} {name}: cosine {cosine:.7f} {'' if right else needed}")  # noqa: T201
     loaded = [name for name in FORBIDDEN if name in sys.modules]
-    used = filter(find_spec, ("stcompile", "numpy", "tokenizers", "onnxruntime", "openvino"))
-    print(", ".join(f"{name} {version(name)}" for name in used))  # noqa: T201
+    used = filter(find_spec, ("numpy", "tokenizers", "onnxruntime", "openvino"))
+    versions = [f"stcompile {stcompile.__version__}", *(f"{name} {version(name)}" for name in used)]
+    print(", ".join(versions))  # noqa: T201
     return wrong + len(loaded)
 
 

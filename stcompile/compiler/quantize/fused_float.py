@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -51,12 +53,15 @@ def _fused(model: ir.Model, job: QuantizationJob, op_type: str, pack: Pack) -> t
 
 
 def _as_they_are(linears: Sequence[Linear], factors: NDArray[np.float32]) -> Packed:
-    return Packed(_side_by_side(linears, factors), 1, {"bias": biases(linears, factors)})
+    weights = partial(_side_by_side, linears, factors)
+    return Packed(weights, ir.DataType.FLOAT, 1, {"bias": biases(linears, factors)})
 
 
 def _in_bfloat16(linears: Sequence[Linear], factors: NDArray[np.float32]) -> Packed:
-    rounded = _side_by_side(linears, factors).astype(ml_dtypes.bfloat16)
-    return Packed(rounded, 2, {"bias": biases(linears, factors)})
+    def weights() -> NDArray[Any]:
+        return _side_by_side(linears, factors).astype(ml_dtypes.bfloat16)
+
+    return Packed(weights, ir.DataType.BFLOAT16, 2, {"bias": biases(linears, factors)})
 
 
 def _side_by_side(linears: Sequence[Linear], factors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -66,7 +66,8 @@ def _in_8_bits(plans: dict[ir.Node, LayerPlan], linears: Sequence[Linear], facto
     width = linears[0].weight.shape[0]
     smoothing = np.ones(width, dtype=np.float32) if plan.smoothing is None else plan.smoothing
     return Packed(
-        np.concatenate(levels, axis=1),
+        partial(np.concatenate, levels, axis=1),
+        ir.DataType.INT8,
         _WORD,
         {"bias": biases(linears, factors), "scale": np.concatenate(scales) * factors},
         {"smoothed_by": (1 / smoothing).astype(np.float32)},

@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,14 +33,17 @@ class Packed:
     """One linear layer for an operator.
 
     Attributes:
-        weights: `(in, out)`, in the operator's numbers.
+        weights: makes them, `(in, out)`, in the operator's numbers: where they are written, and only then, so that no
+            copy of a network's weights is in memory beside it.
+        dtype: of these numbers.
         word: neighbours of a column that its kernels take at once.
         columns: one number a column, `(out,)`: the bias first.
         rows: one number an input, `(in,)`.
         attributes: of the operator, without the layer's name in front.
     """
 
-    weights: NDArray[np.generic]
+    weights: Callable[[], NDArray[Any]]
+    dtype: ir.DataType
     word: int
     columns: Mapping[str, NDArray[np.float32]]
     rows: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
@@ -124,8 +128,17 @@ def _write_layer(model: ir.Model, layer: EncoderLayer, op_type: str, pack: Pack)
             packed = _rows_by_heads(packed, layer)
         attributes |= {f"{name}_{attribute}": value for attribute, value in packed.attributes.items()}
         label = f"{weight_of(linears[0].node).name}_{name}"
-        arrays = {"panels": panels(packed.weights, packed.word), **packed.columns, **packed.rows}
-        inputs += [_initializer(graph, f"{label}_{part}", arrays[part], layer) for part in PARTS[op_type]]
+        ins, outs = (
+            (layer.heads * _head_size(layer) if name == "output" else len(linears[0].weight)),
+            len(packed.columns["bias"]),
+        )
+        tensors: dict[str, ir.TensorProtocol] = {
+            "panels": ir.LazyTensor(
+                partial(_panels_of, packed), packed.dtype, ir.Shape(panels_shape(ins, outs, packed.word))
+            ),
+            **{part: ir.tensor(array) for part, array in (*packed.columns.items(), *packed.rows.items())},
+        }
+        inputs += [_initializer(graph, f"{label}_{part}", tensors[part], layer) for part in PARTS[op_type]]
     for norm in (layer.norm_1, layer.norm_2):
         inputs += [norm.gain, norm.bias]
     inputs += [] if layer.bias is None else [layer.bias]
@@ -145,7 +158,7 @@ def _columns_by_heads(packed: Packed, layer: EncoderLayer, count: int) -> Packed
 
     return dataclasses.replace(
         packed,
-        weights=spread(packed.weights),
+        weights=lambda: spread(packed.weights()),
         columns={name: spread(array, name == "scale") for name, array in packed.columns.items()},
     )
 
@@ -156,7 +169,7 @@ def _rows_by_heads(packed: Packed, layer: EncoderLayer) -> Packed:
 
     return dataclasses.replace(
         packed,
-        weights=spread(packed.weights),
+        weights=lambda: spread(packed.weights()),
         rows={name: spread(array, 1) for name, array in packed.rows.items()},
     )
 
@@ -177,10 +190,19 @@ def panels(weight: NDArray[np.generic], word: int) -> NDArray[np.generic]:
     The last panel is filled up with columns of zeros.
     """
     rows, columns = weight.shape
-    count = -(-columns // PANEL)
+    count, *_ = panels_shape(rows, columns, word)
     filled = np.zeros((rows, count * PANEL), dtype=weight.dtype)
     filled[:, :columns] = weight
     return np.ascontiguousarray(filled.reshape(rows // word, word, count, PANEL).transpose(2, 0, 3, 1))
+
+
+def panels_shape(rows: int, columns: int, word: int) -> tuple[int, int, int, int]:
+    """Of `panels`."""
+    return -(-columns // PANEL), rows // word, PANEL, word
+
+
+def _panels_of(packed: Packed) -> ir.Tensor:
+    return ir.Tensor(panels(packed.weights(), packed.word), dtype=packed.dtype)
 
 
 def biases(linears: Sequence[Linear], factors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -189,11 +211,8 @@ def biases(linears: Sequence[Linear], factors: NDArray[np.float32]) -> NDArray[n
     return joined
 
 
-def _initializer(
-    graph: ir.Graph, name: str, array: NDArray[np.generic] | ir.TensorProtocol, layer: EncoderLayer
-) -> ir.Value:
+def _initializer(graph: ir.Graph, name: str, tensor: ir.TensorProtocol, layer: EncoderLayer) -> ir.Value:
     """The initializer of that name where it is the same, as in networks whose layers are one; otherwise a new one."""
-    tensor = ir.tensor(array) if isinstance(array, np.ndarray) else array
     known = graph.initializers.get(name)
     if known is not None and known.const_value is not None:
         if np.array_equal(known.const_value.numpy(), tensor.numpy()):

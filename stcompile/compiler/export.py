@@ -156,7 +156,7 @@ def compiled_route(stack: ModuleStack, name: str, request: ExportRequest, step: 
             budget = request.budget.on(route, calibration, stack.default_prompt, options.texts)
         # Operators make no rows of padding; on the left they are rows of token embeddings.
         fuses = request.fuses and not (TOKENS in request.outputs and route.front.pads_left)
-        job = QuantizationJob(name, calibration, budget, tell, fuses)
+        job = QuantizationJob(name, calibration, budget, tell, fuses, route.front.max_seq_length)
         with about(stack.name):
             summary = RECIPES[target.recipe](graph, job)
         finals = final_passes(options.provider, route.front.max_seq_length, openvino=target.is_openvino)

@@ -57,7 +57,7 @@ class Calibrated:
         assert job.calibration is not None  # of every target that calibrates
         split_token_gemms(model)
         layers = find_layers(model.graph)
-        operated = in_encoder_layers(model) if job.fuses and self.fused is not None else set()
+        operated = in_encoder_layers(model, job) if job.fuses and self.fused is not None else set()
         options: list[tuple[Candidate, ...]] = []
         seen: list[Recording] = []
         texts = job.calibration

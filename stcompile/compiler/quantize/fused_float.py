@@ -46,7 +46,7 @@ def convert_to_bfloat16(model: ir.Model, job: QuantizationJob) -> QuantizationSu
 
 def _fused(model: ir.Model, job: QuantizationJob, op_type: str, pack: Pack) -> tuple[int, tuple[str, ...]]:
     split_token_gemms(model)
-    layers, refusals = fusable_layers(model)
+    layers, refusals = fusable_layers(model, job.longest)
     write_layers(model, layers, op_type, [pack] * len(layers))
     job.records.append(summary(model, len(layers), refusals))
     return len(layers), refusals

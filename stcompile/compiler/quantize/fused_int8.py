@@ -27,7 +27,7 @@ def write_operators(model: ir.Model, plans: Sequence[LayerPlan], job: Quantizati
         the plans of what is not in them.
     """
     by_node = {node: plan for plan in plans for node in plan.layer.nodes}
-    layers, refusals = fusable_layers(model)
+    layers, refusals = fusable_layers(model, job.longest)
     planned = [(layer, own) for layer in layers if (own := _plans_of(layer, by_node)) is not None]
     write_layers(model, [layer for layer, _ in planned], INT8, [partial(_in_8_bits, own) for _, own in planned])
     job.records[:] = [summary(model, len(planned), refusals)]
@@ -35,9 +35,9 @@ def write_operators(model: ir.Model, plans: Sequence[LayerPlan], job: Quantizati
     return [plan for plan in plans if plan not in fused]
 
 
-def in_encoder_layers(model: ir.Model) -> set[ir.Node]:
+def in_encoder_layers(model: ir.Model, job: QuantizationJob) -> set[ir.Node]:
     """The matrix multiplications of a float32 graph that an operator may compute."""
-    return {linear.node for layer in fusable_layers(model)[0] for linear in _linears(layer)}
+    return {linear.node for layer in fusable_layers(model, job.longest)[0] for linear in _linears(layer)}
 
 
 def _linears(layer: EncoderLayer) -> list[Linear]:

@@ -54,15 +54,17 @@ class Packed:
 Pack = Callable[[Sequence[Linear], NDArray[np.float32]], Packed]
 
 
-def fusable_layers(model: ir.Model) -> tuple[list[EncoderLayer], tuple[str, ...]]:
+def fusable_layers(model: ir.Model, longest: int | None) -> tuple[list[EncoderLayer], tuple[str, ...]]:
     """The encoder layers of a float32 graph that one operator can compute, and why others are none.
+
+    No text has more positions than `longest`, None for no limit.
 
     Returns:
         the layers in order, and one sentence for each reason that something nearly was one.
     """
     refusals: list[str] = []
     found = list(find_encoder_layers(model.graph, refusals))
-    proved = proofs(model, [layer.mask for layer in found])
+    proved = proofs(model, [layer.mask for layer in found], longest)
     if not all(proof.hides_padding for proof in proved.values()):
         refusals.append("more than padding and relative positions is added to the scores (a window, for one)")
     if not found and not refusals:
@@ -201,7 +203,7 @@ def panels_shape(rows: int, columns: int, word: int) -> tuple[int, int, int, int
     return -(-columns // PANEL), rows // word, PANEL, word
 
 
-def _panels_of(packed: Packed) -> ir.Tensor:
+def _panels_of(packed: Packed) -> ir.TensorProtocol:
     return ir.Tensor(panels(packed.weights(), packed.word), dtype=packed.dtype)
 
 

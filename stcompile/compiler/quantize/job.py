@@ -20,6 +20,7 @@ class QuantizationJob:
         budget: the accuracy to keep; None takes the recipe's own.
         tell: told of progress within the step.
         fuses: whether encoder layers may become operators of the package's own.
+        longest: most positions of a text; None where there is no limit.
         records: what recipes did that is no precision, one for each route alike.
     """
 
@@ -28,4 +29,5 @@ class QuantizationJob:
     budget: Budget | None = None
     tell: Tell = silent
     fuses: bool = False
+    longest: int | None = None
     records: list[PassSummary] = field(default_factory=list)

@@ -15,6 +15,7 @@ import pytest
 
 import stcompile
 from stcompile.errors import ArtifactError
+from stcompile.kernels import native
 from stcompile.runtime import engines
 from stcompile.runtime.cpus import available_cpus
 from stcompile.runtime.engines.onnxruntime import OnnxRuntimeEngine
@@ -54,8 +55,20 @@ def test_the_engine_runs_what_the_passes_chose(
     stcompile.load(folder)
     assert _heavy(tmp_path / "run.onnx") == shaped
     # two layers; on CPU SkipLayerNormalization is slower than what it replaces
-    attention, norms = "Attention" if provider == "cpu" else "MultiHeadAttention", "SkipLayerNormalization"
+    attention, norms = "EncoderLayerFloat32" if provider == "cpu" else "MultiHeadAttention", "SkipLayerNormalization"
     assert (shaped[attention], shaped[norms] > 0) == (2, provider == "cuda")
+
+
+def test_what_stands_in_an_operators_place_is_not_rewritten(
+    compiled: Compiled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(native.VARIABLE, native.NONE)
+    _spy(monkeypatch, tmp_path / "run.onnx")
+    stcompile.load(compiled(_CASE))
+    ran = _heavy(tmp_path / "run.onnx")
+    assert (ran["Attention"], ran["EncoderLayerFloat32"], ran["SkipLayerNormalization"]) == (2, 0, 0)
+    turned = sum(node.op_type == "Transpose" for node in onnx.load(tmp_path / "run.onnx").graph.node)
+    assert turned == 0, "weights are turned when the graph is loaded"
 
 
 @pytest.mark.parametrize(
@@ -109,10 +122,13 @@ def _spy(monkeypatch: pytest.MonkeyPatch, written: Path | None = None) -> list[A
     return seen
 
 
+_ENDS = ("Attention", "Normalization", "Gelu")
+
+
 def _heavy(graph: Path) -> Counter[str]:
     """How many of each of the operators that an engine likes to fuse."""
     names = (node.op_type for node in onnx.load(graph).graph.node)
-    return Counter(name for name in names if name.endswith(("Attention", "Normalization", "Gelu")) or "Fused" in name)
+    return Counter(name for name in names if name.endswith(_ENDS) or name.startswith(("Fused", "EncoderLayer")))
 
 
 def test_the_engine_reports_nothing_to_anybody(compiled: Compiled, tmp_path: Path) -> None:

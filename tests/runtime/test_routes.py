@@ -126,8 +126,9 @@ def test_what_routes_share_is_stored_once(compiled: Compiled) -> None:
     assert sorted(graph.route for graph in artifact.manifest.graphs) == ["document", "query"]
     assert {graph.external_data for graph in artifact.manifest.graphs} == {"weights.data"}
     encoder = (MODELS / SHARED / "query_0_Transformer/model.safetensors").stat().st_size
-    assert (artifact.folder / "weights.data").stat().st_size < 1.1 * encoder
     first, second = (stored(artifact.folder / graph.file) for graph in artifact.manifest.graphs)
+    # Of a network this narrow, panels of 64 columns are half empty: more than the encoder's own size.
+    assert (artifact.folder / "weights.data").stat().st_size < 1.1 * sum(first.values()) < 2 * encoder
     both = first.keys() & second.keys()
     assert sum(first[place] for place in both) > 0.8 * encoder
     assert [path.name for path in artifact.folder.glob("tokenizer*")] == ["tokenizer.json"]

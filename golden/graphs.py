@@ -39,6 +39,7 @@ from stcompile.compiler import export
 from stcompile.compiler.parity.verify import tolerance_for
 from stcompile.compiler.passes import pipeline_for
 from stcompile.compiler.quantize.calibration import CalibrationSet
+from stcompile.compiler.quantize.layer_bodies import TYPES
 from stcompile.compiler.request import ExportOptions, ExportRequest
 from stcompile.compiler.stack.load import load_stack
 from stcompile.compiler.steps import silent_step
@@ -103,7 +104,7 @@ def text_of(model: ir.Model) -> str:
     writer = _Writer()
     lines = [domains, *writer.graph(model.graph, "")]
     for function in sorted(model.functions.values(), key=lambda item: item.name):
-        lines += [f"function {function.name}", *writer.graph(function.graph, "  ")]
+        lines += [f"function {function.name}", *writer.graph(function.graph, "  ", TYPES)]
     return "\n".join(lines) + "\n"
 
 
@@ -115,11 +116,13 @@ class _Writer:
         self._nodes = 0
         self._weights = 0
 
-    def graph(self, graph: ir.Graph, indent: str) -> Iterator[str]:
+    def graph(self, graph: ir.Graph, indent: str, types: Mapping[str, ir.DataType] | None = None) -> Iterator[str]:
+        # A file does not say what the inputs of a function are.
         for number, value in enumerate(graph.inputs):
             # of the graph itself: a part of its contract
             self._names[value] = value.name or f"input {number}" if not indent else f"input {number}"
-            yield f"{indent}{self._names[value]}: {value.dtype}"
+            dtype = value.dtype if types is None else types.get(str(value.name))
+            yield f"{indent}{self._names[value]}: {dtype}"
         for node in graph:
             yield from self._node(node, indent)
         for value in graph.outputs:

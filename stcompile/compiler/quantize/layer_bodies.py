@@ -30,6 +30,15 @@ PARTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 _OF_LINEAR: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {INT8: ("zero_point", "smallest_scale"), BFLOAT16: (), FLOAT32: ()}
 )
+# What the inputs of a body are, as far as passes ask.
+TYPES: Mapping[str, ir.DataType] = MappingProxyType(
+    {
+        "hidden_states": ir.DataType.FLOAT,
+        "attention_mask": ir.DataType.INT64,
+        "score_bias": ir.DataType.FLOAT,
+    }
+)
+
 _NORMS = ("gain_1", "shift_1", "gain_2", "shift_2")
 _NUMBERS = ("hidden", "intermediate", "head_size")
 
@@ -186,4 +195,4 @@ def _annotate(function: ir.Function, biased: bool) -> None:
     }
     for name, shape in shapes.items():
         values[name].shape = ir.Shape(shape)
-        values[name].dtype = ir.DataType.INT64 if name == "attention_mask" else ir.DataType.FLOAT
+        values[name].dtype = TYPES.get(name, ir.DataType.FLOAT)

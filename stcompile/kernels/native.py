@@ -17,6 +17,9 @@ DOMAIN = "stcompile"
 # What chooses kernels other than the fastest, or none.
 VARIABLE, NONE = "STCOMPILE_KERNELS", "none"
 
+# What computes an operator where no kernel does.
+BODY = "body"
+
 # As hatch_build.py calls it.
 _SUFFIXES = {"Darwin": ".dylib", "Windows": ".dll"}
 _LIBRARY = Path(__file__).with_name(f"_native{_SUFFIXES.get(platform.system(), '.so')}")

@@ -17,7 +17,7 @@ from stcompile.compiler.parity.reference import Reference
 from stcompile.compiler.parity.runner import Run
 from stcompile.compiler.stack.route import Route
 from stcompile.errors import InputError
-from stcompile.kernels.native import library
+from stcompile.kernels.native import BODY, library
 from stcompile.runtime.route import FRONT_ENDS
 
 _BATCH = 32
@@ -37,7 +37,7 @@ _REGROUPED = 5
 _BESIDE = 128
 
 # Runs without kernels, of an artifact that has operators with a body, and the same with them.
-BODY, _LONG_BODY = "body", "long-body"
+_LONG_BODY = "long-body"
 _WITH_KERNELS = {BODY: "alone", _LONG_BODY: "long"}
 
 # Runs that are only compared with the one of each text alone, and that one.

@@ -19,7 +19,7 @@ from stcompile.artifact.target import Target, Tolerance
 from stcompile.artifact.writing import in_scratch
 from stcompile.compiler.metrics import Distance, neighbour_overlap, rounded
 from stcompile.compiler.parity.padding import REFERENCE_INVARIANT
-from stcompile.compiler.parity.plan import BODY, Answers, Plan
+from stcompile.compiler.parity.plan import Answers, Plan
 from stcompile.compiler.parity.probes import probe_texts, shortened, texts_sha256
 from stcompile.compiler.parity.reference import check_installed, open_reference
 from stcompile.compiler.parity.runner import run_shipped
@@ -29,8 +29,9 @@ from stcompile.compiler.stack.module_stack import ModuleStack
 from stcompile.compiler.stack.save import save_stack
 from stcompile.compiler.stack.source import ModelSource, SourceOptions
 from stcompile.errors import InputError, ModelFolderError
-from stcompile.kernels.native import generation
+from stcompile.kernels.native import BODY, generation
 from stcompile.runtime.arguments import checked_texts, is_number, local_path
+from stcompile.runtime.device import CPU
 from stcompile.runtime.encoder import Encoder
 
 # Two computations of one model in float32 differ by 1.5e-6 at most, on rows scaled to the length of the row; a module,
@@ -209,7 +210,7 @@ class Proof:
             failures=(),
             texts_sha256=texts_sha256([text for plan in self._plans for text in plan.texts]),
         )
-        paths = _paths(manifest, pairs)
+        paths = _paths(manifest, pairs, device)
         misread = self._misread(references, about)
         failures = (*_failures(report, manifest.padding), *_failures_of_paths(paths, tolerance, manifest.target))
         return dataclasses.replace(report, misread=bool(misread), failures=(*failures, *misread), paths=paths)
@@ -266,20 +267,22 @@ def _shipped(artifact: Artifact, plans: Sequence[Plan], device: str) -> list[Ans
     return [{name: found[f"{plan.label}-{name}"] for name in plan.runs} for plan in plans]
 
 
-def _paths(manifest: Manifest, pairs: Sequence[tuple[Plan, Answers, Answers]]) -> tuple[PathReport, ...]:
-    """Each way in which this machine computes an artifact's own operators."""
+def _paths(manifest: Manifest, pairs: Sequence[tuple[Plan, Answers, Answers]], device: str) -> tuple[PathReport, ...]:
+    """Each way in which a device of this machine computes an artifact's own operators."""
     if not manifest.engine.native:
         return ()
     found = [plan.paths(reference, rows) for plan, reference, rows in pairs]
+    # No GPU has a kernel: there all runs are of the body.
+    kernel, ways = (generation() or BODY, [*found[0]]) if device == CPU else (BODY, ["alone"])
     return tuple(
         PathReport(
-            (generation() or BODY) if name == "alone" else name,
+            kernel if name == "alone" else name,
             sum(len(away.cosine) for away, _ in parts),
             rounded(max(away.abs_error.max() for away, _ in parts)),
             rounded(min(away.cosine.min() for away, _ in parts)),
             rounded(min(same.cosine.min() for _, same in parts)),
         )
-        for name, parts in ((name, [apart[name] for apart in found]) for name in found[0])
+        for name, parts in ((name, [apart[name] for apart in found]) for name in ways)
     )
 
 

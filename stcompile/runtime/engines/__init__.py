@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +13,12 @@ from numpy.typing import NDArray
 from stcompile.artifact.manifest import OPENVINO, SENTENCE, GraphSpec, Manifest
 from stcompile.errors import ArtifactError, ProviderError
 from stcompile.kernels.cpu_features import adds_int8_products
-from stcompile.kernels.native import generation, library, refusals
+from stcompile.kernels.native import BODY, generation, library, refusals
 from stcompile.runtime.device import CUDA, Device
 from stcompile.runtime.engines.onnxruntime import UNSATURATED, OnnxRuntimeEngine
 from stcompile.runtime.engines.onnxruntime_cuda import CudaEngine
 from stcompile.runtime.engines.openvino import OpenVinoEngine
 from stcompile.runtime.text.base import Feeds
-
-# What computes an operator of the package's own where no kernel does.
-BODY: Final = "body"
 
 _LOGGER = logging.getLogger("stcompile")
 

@@ -14,7 +14,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,8 +27,9 @@ from stcompile import __version__
 from stcompile.artifact import Artifact, open_artifact
 from stcompile.artifact.report import read_report
 from stcompile.cli.textfiles import read_texts
-from stcompile.compiler.tune.bench import processor
 from stcompile.errors import InputError, MissingExtraError, StcompileError
+from stcompile.extras import versions
+from stcompile.kernels.cpu_features import processor
 from stcompile.runtime.cpus import available_cpus
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -226,7 +226,7 @@ def machine_facts() -> dict[str, Any]:
         "memory_gb": _memory_gb(),
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
-        "packages": _versions(),
+        "packages": {"stcompile": __version__, **versions(_PACKAGES)},
         "commit": _commit(),
         "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
@@ -301,14 +301,6 @@ def _memory_gb() -> float | None:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
     except (AttributeError, OSError, ValueError):
         return None
-
-
-def _versions() -> dict[str, str]:
-    found = {"stcompile": __version__}
-    for package in _PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
 
 
 def _commit() -> str | None:

@@ -1,8 +1,11 @@
-"""Which pip extra brings which import, so that a missing one is a single sentence."""
+"""Which pip extra brings which import, so that a missing one is a single sentence; and what is installed."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
 from stcompile.errors import MissingExtraError
@@ -23,6 +26,15 @@ _EXTRA_OF = {
     "skeletoken": "static",
     "matplotlib": "plot",
 }
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Name to version of those packages that are installed; none is imported."""
+    found = {}
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def require(module: str, purpose: str, extra: str | None = None) -> ModuleType:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ from stcompile import __version__
 from stcompile.artifact.target import TARGETS
 from stcompile.cli import options, render
 from stcompile.cli.console import out, print_json
-from stcompile.extras import require
-from stcompile.kernels import cpu_features, native
+from stcompile.extras import require, versions
+from stcompile.kernels import native
+from stcompile.kernels.cpu_features import processor
 from stcompile.runtime.cpus import available_cpus
 
 _PACKAGES = (
@@ -46,14 +46,15 @@ def doctor(as_json: options.JsonOption = False) -> None:
 
 def examined() -> dict[str, Any]:
     """What there is to tell, as JSON carries it."""
+    title, features = processor()
     return {
         "stcompile": __version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}, {_libc()}",
-        "packages": _versions(),
+        "packages": versions(_PACKAGES),
         "cpu": {
-            "model": cpu_features.model(),
-            "features": list(cpu_features.known()),
+            "model": title,
+            "features": features,
             "logical": os.cpu_count(),
             "usable": available_cpus(),
         },
@@ -70,14 +71,6 @@ def examined() -> dict[str, Any]:
         },
         "environment": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
     }
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
 
 
 def _libc() -> str:

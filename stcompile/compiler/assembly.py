@@ -6,7 +6,6 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
 import onnx_ir as ir
 
@@ -34,6 +33,7 @@ from stcompile.artifact.target import Target
 from stcompile.compiler.parity.padding import REFERENCE_INVARIANT
 from stcompile.compiler.passes import packs
 from stcompile.compiler.stack.module_stack import ModuleStack
+from stcompile.extras import versions
 from stcompile.kernels.native import DOMAIN
 
 _UNPADDED = (
@@ -111,7 +111,7 @@ def assembled(
             *((_UNPADDED,) if padding == NO_PADDING else ()),
             *(note for item in compiled for note in item.notes),
         ),
-        versions=_versions(),
+        versions={"stcompile": __version__, **versions(_VERSIONS)},
     )
     return manifest, done
 
@@ -153,13 +153,3 @@ def judged(manifest: Manifest, done: Compilation, parity: ParityReport) -> tuple
     tables_only = done.quantization is not None and not done.quantization.matmuls
     invariant = manifest.batch_invariant or (tables_only and parity.batch_invariance >= REFERENCE_INVARIANT)
     return dataclasses.replace(manifest, batch_invariant=invariant), Report(**vars(done), parity=parity)
-
-
-def _versions() -> dict[str, str]:
-    found = {"stcompile": __version__}
-    for package in _VERSIONS:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

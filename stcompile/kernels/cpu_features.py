@@ -12,9 +12,10 @@ _CPUINFO = Path("/proc/cpuinfo")
 _BFLOAT16 = frozenset(("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"))
 _INT8_DOT = frozenset(("avx512_vnni", "avx_vnni", "amx_int8", "asimddp"))
 
-# Wider vectors, and other products.
-_WIDER = frozenset(
-    ("avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_fp16", "amx_tile", "i8mm", "sve")
+# What decides how fast int8, bf16 and fp16 arithmetic is; nothing else of the flags is worth a record.
+_TOLD = (
+    *("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("amx_tile", "amx_int8", "amx_bf16", "asimddp", "i8mm", "bf16"),
 )
 
 
@@ -28,15 +29,17 @@ def adds_int8_products() -> bool | None:
     return _has(_INT8_DOT)
 
 
-def known() -> tuple[str, ...]:
-    """What the CPU has of all that changes how a matrix is multiplied; empty where it is not known."""
-    return tuple(sorted(_flags(_CPUINFO) & (_BFLOAT16 | _INT8_DOT | _WIDER)))
-
-
-def model() -> str:
-    """What the CPU is called; empty where it is not known."""
-    lines = _lines(_CPUINFO)
-    return next((line.partition(":")[2].strip() for line in lines if line.lower().startswith("model name")), "")
+def processor() -> tuple[str, list[str]]:
+    """The CPU's name, and which of the instruction sets that decide about speed it has."""
+    found: dict[str, str] = {}
+    for line in _lines(_CPUINFO):
+        name, _, value = line.partition(":")
+        found.setdefault(name.strip(), value.strip())
+    title = found.get("model name") or platform.processor() or platform.machine()
+    if "cpu family" in found:
+        # Virtual machines often hide the product name; these three still identify it.
+        title += f" (family {found['cpu family']}, model {found.get('model')}, stepping {found.get('stepping')})"
+    return title, [flag for flag in _TOLD if flag in _flags(_CPUINFO)]
 
 
 def _has(wanted: frozenset[str]) -> bool | None:

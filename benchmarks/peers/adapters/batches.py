@@ -1,6 +1,10 @@
-"""The batches of every contender, and the order in which the user of a bare engine makes them."""
+"""What the user of a bare engine writes around it: token ids, the batches and their order, and the mean of a text."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 BATCH_SIZE = 32
 
@@ -23,3 +27,20 @@ def by_tokens(lengths: Sequence[int], tokens: int, texts: int) -> Iterator[list[
         total += lengths[place]
     if batch:
         yield batch
+
+
+def unpadded_tokenizer(folder: str, longest: int) -> Any:
+    """The original tokenizer, as `tokenizer.json` of a folder holds it, that cuts and never pads."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(longest)
+    return tokenizer
+
+
+def unit_means(states: Any, lengths: Any) -> Any:
+    """Each text's mean over its own tokens, at length 1: `(batch, sequence, hidden)` to `(batch, hidden)`."""
+    kept = np.arange(states.shape[1]) < lengths[:, None]
+    means = (states * kept[:, :, None]).sum(1) / lengths[:, None]
+    return means / np.linalg.norm(means, axis=1, keepdims=True)

@@ -4,12 +4,11 @@ Options: `compute_type`.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .batches import by_length
+from .batches import by_length, unit_means, unpadded_tokenizer
 
 
 def prepare(source: str, destination: str, options: dict[str, Any]) -> None:
@@ -21,12 +20,9 @@ def prepare(source: str, destination: str, options: dict[str, Any]) -> None:
 
 def load(model: str, threads: int, options: dict[str, Any]) -> Callable[[list[str]], Any]:
     import ctranslate2
-    from tokenizers import Tokenizer
 
     encoder = ctranslate2.Encoder(model, device="cpu", compute_type=options["compute_type"], intra_threads=threads)
-    tokenizer = Tokenizer.from_file(str(Path(model) / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(options["max_seq_length"])
+    tokenizer = unpadded_tokenizer(model, options["max_seq_length"])
 
     def encode(texts: list[str]) -> Any:
         rows = [encoding.ids for encoding in tokenizer.encode_batch_fast(texts)]
@@ -34,10 +30,7 @@ def load(model: str, threads: int, options: dict[str, Any]) -> Callable[[list[st
         for places in by_length([len(row) for row in rows]):
             batch = [rows[place] for place in places]
             states = np.array(encoder.forward_batch(batch).last_hidden_state)
-            lengths = np.array([len(row) for row in batch])[:, None]
-            kept = np.arange(states.shape[1]) < lengths
-            means = (states * kept[:, :, None]).sum(1) / lengths
-            found[places] = means / np.linalg.norm(means, axis=1, keepdims=True)
+            found[places] = unit_means(states, np.array([len(row) for row in batch]))
         return found
 
     return encode

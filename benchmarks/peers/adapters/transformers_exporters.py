@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .batches import by_length
+from .batches import by_length, unit_means, unpadded_tokenizer
 
 
 def prepare(source: str, destination: str, options: dict[str, Any]) -> None:
@@ -35,7 +35,6 @@ def prepare(source: str, destination: str, options: dict[str, Any]) -> None:
 
 def load(model: str, threads: int, options: dict[str, Any]) -> Callable[[list[str]], Any]:
     import onnxruntime
-    from tokenizers import Tokenizer
 
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads
@@ -43,9 +42,7 @@ def load(model: str, threads: int, options: dict[str, Any]) -> Callable[[list[st
         str(Path(model) / "model.onnx"), settings, providers=["CPUExecutionProvider"]
     )
     inputs = [taken.name for taken in session.get_inputs()]
-    tokenizer = Tokenizer.from_file(str(Path(model) / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(options["max_seq_length"])
+    tokenizer = unpadded_tokenizer(model, options["max_seq_length"])
 
     def encode(texts: list[str]) -> Any:
         rows = [encoding.ids for encoding in tokenizer.encode_batch_fast(texts)]
@@ -57,8 +54,7 @@ def load(model: str, threads: int, options: dict[str, Any]) -> Callable[[list[st
             ids[mask] = np.concatenate([rows[place] for place in places])
             given = {"input_ids": ids, "attention_mask": mask.astype(np.int64), "token_type_ids": np.zeros_like(ids)}
             states = session.run(["last_hidden_state"], {name: given[name] for name in inputs})[0]
-            means = (states * mask[:, :, None]).sum(1) / lengths[:, None]
-            found[places] = means / np.linalg.norm(means, axis=1, keepdims=True)
+            found[places] = unit_means(states, lengths)
         return found
 
     return encode

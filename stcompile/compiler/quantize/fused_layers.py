@@ -130,14 +130,10 @@ def _write_layer(model: ir.Model, layer: EncoderLayer, op_type: str, pack: Pack)
             packed = _rows_by_heads(packed, layer)
         attributes |= {f"{name}_{attribute}": value for attribute, value in packed.attributes.items()}
         label = f"{weight_of(linears[0].node).name}_{name}"
-        ins, outs = (
-            (layer.heads * _head_size(layer) if name == "output" else len(linears[0].weight)),
-            len(packed.columns["bias"]),
-        )
+        width = layer.heads * _head_size(layer) if name == "output" else len(linears[0].weight)
+        shape = ir.Shape(panels_shape(width, len(packed.columns["bias"]), packed.word))
         tensors: dict[str, ir.TensorProtocol] = {
-            "panels": ir.LazyTensor(
-                partial(_panels_of, packed), packed.dtype, ir.Shape(panels_shape(ins, outs, packed.word))
-            ),
+            "panels": ir.LazyTensor(partial(_panels_of, packed), packed.dtype, shape),
             **{part: ir.tensor(array) for part, array in (*packed.columns.items(), *packed.rows.items())},
         }
         inputs += [_initializer(graph, f"{label}_{part}", tensors[part], layer) for part in PARTS[op_type]]

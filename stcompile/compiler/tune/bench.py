@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
-
-_CPUINFO = Path("/proc/cpuinfo")
-
-# What decides how fast int8, bf16 and fp16 arithmetic is; nothing else of the flags is worth a record.
-_CPU_FLAGS = (
-    *("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
-    *("amx_tile", "amx_int8", "amx_bf16", "asimddp", "i8mm", "bf16"),
-)
 
 # Some systems count a process's time in steps of 16 ms: a shorter run would take none at all.
 _CPU_TICK = time.get_clock_info("process_time").resolution
@@ -95,18 +84,3 @@ def speedup(baseline: Sequence[float], contender: Sequence[float]) -> Spread:
         ValueError: they have not the same number of rounds.
     """
     return Spread.of([slow / fast for slow, fast in zip(baseline, contender, strict=True)])
-
-
-def processor() -> tuple[str, list[str]]:
-    """The CPU's name, and which of the instruction sets that decide about speed it has."""
-    found: dict[str, str] = {}
-    with contextlib.suppress(OSError):
-        for line in _CPUINFO.read_text(encoding="utf-8").splitlines():
-            name, _, value = line.partition(":")
-            found.setdefault(name.strip(), value.strip())
-    title = found.get("model name") or platform.processor() or platform.machine()
-    if "cpu family" in found:
-        # Virtual machines often hide the product name; these three still identify it.
-        title += f" (family {found['cpu family']}, model {found.get('model')}, stepping {found.get('stepping')})"
-    flags = (found.get("flags") or found.get("Features") or "").split()
-    return title, [flag for flag in _CPU_FLAGS if flag in flags]

@@ -10,17 +10,48 @@ from stcompile.compiler.passes.graph import Dim, NoMatch, dims, same
 
 
 @dataclass(frozen=True)
+class HeadNorm:
+    """RMS normalization of the numbers of each head: the gain `(size,)`."""
+
+    gain: ir.Value
+    epsilon: float
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """Rotary position embeddings (Su et al., 2021) in halves.
+
+    Of the first `2 * half` numbers of a head, the i-th turns with the one `half` behind it.
+
+    Attributes:
+        cos: `(batch or 1, 1, length, 2 * half)`, or with the axis of 1 third; both halves of the last axis are alike.
+        sin: likewise.
+        half: how many angles there are.
+    """
+
+    cos: ir.Value
+    sin: ir.Value
+    half: int
+
+
+@dataclass(frozen=True)
 class Attention:
     """One attention of a graph.
 
     Attributes:
         query: (batch, queries, heads * size), before it is split into heads.
-        key: (batch, keys, heads * size).
-        value: (batch, keys, heads * value size).
+        key: (batch, keys, key heads * size).
+        value: (batch, keys, key heads * value size).
         addends: what is added to the scaled scores, outermost last; together they broadcast to
             (batch or 1, heads or 1, queries or 1, keys), the type is the query's.
         scale: what the scores are multiplied by, positive.
-        heads: how many heads query, key and value have.
+        heads: how many heads the query has.
+        key_heads: how many key and value have, each for as many neighbouring heads of the query.
+        size: of a head of query and key.
+        value_size: of a head of the value.
+        query_norm: what is done to each head of the query first, if anything.
+        key_norm: to each head of the key.
+        rotary: what is then done to both, if anything.
         merge: the last node, a Reshape to (batch, queries, heads * value size).
     """
 
@@ -30,6 +61,12 @@ class Attention:
     addends: tuple[ir.Value, ...]
     scale: float
     heads: int
+    key_heads: int
+    size: int
+    value_size: int
+    query_norm: HeadNorm | None
+    key_norm: HeadNorm | None
+    rotary: Rotary | None
     merge: ir.Node
 
 

@@ -6,8 +6,9 @@ The pattern is scaled dot-product attention as `transformers` writes it with
     softmax(scale * split(q) @ split(k).T + mask [+ bias]) @ split(v)
 
 where `split` is Reshape from (batch, length, heads * size) to (batch, length, heads, size) and a
-Transpose that puts the heads second, and the result is merged back the same way. A match proves that
-nothing else happens to the scores or the heads: what cannot be proved is refused in a sentence.
+Transpose that puts the heads second, and the result is merged back the same way. Heads of query and key may
+be normalized and turned by their positions, those of key and value repeated for several heads of the query. A
+match proves that nothing else happens to the scores or the heads: what cannot be proved is refused in a sentence.
 """
 
 from __future__ import annotations
@@ -17,8 +18,20 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from stcompile.compiler.passes._attention import Attention, broadcast
-from stcompile.compiler.passes.graph import Dim, NoMatch, dims, is_op, matches, only_user, operand, same, scalar
+from stcompile.compiler.passes._attention import Attention, HeadNorm, Rotary, broadcast
+from stcompile.compiler.passes._rotary import rotary_of
+from stcompile.compiler.passes.graph import (
+    Dim,
+    NoMatch,
+    constant,
+    dims,
+    is_op,
+    matches,
+    only_user,
+    operand,
+    same,
+    scalar,
+)
 
 _HEADS_SECOND = (0, 2, 1, 3)
 _HEADS_SECOND_SIZE_THIRD = (0, 2, 3, 1)
@@ -32,6 +45,8 @@ class _Heads:
     heads: int
     size: int
     scale: float
+    norm: HeadNorm | None
+    rotary: Rotary | None
 
 
 def find_attention(graph: ir.Graph, refusals: list[str]) -> Iterator[Attention]:
@@ -64,18 +79,36 @@ def _match(softmax: ir.Node) -> Attention:
     scale *= query.scale * key.scale
     if value.scale != 1.0:
         raise NoMatch("the values are scaled between their heads and the product")
+    if value.norm is not None or value.rotary is not None:
+        raise NoMatch("the values are normalized or turned between their heads and the product")
+    if query.rotary != key.rotary:
+        raise NoMatch("query and key are turned by different rotary position embeddings")
     if not scale > 0:
         raise NoMatch("the scale of the scores is not positive")
-    if not query.heads == key.heads == value.heads:
-        raise NoMatch("query, key and value have different numbers of heads (grouped-query attention)")
+    if query.size != key.size or key.heads != value.heads or query.heads % key.heads:
+        raise NoMatch("heads of query, key and value do not go together")
     if not (same(query.batch, key.batch) and same(key.batch, value.batch) and same(key.length, value.length)):
         raise NoMatch("query, key and value are not known to share their batch and their length")
     merged = dims(merge.outputs[0])
-    expected = (query.batch, query.length, value.heads * value.size)
+    expected = (query.batch, query.length, query.heads * value.size)
     if merged is None or len(merged) != 3 or not all(map(same, merged, expected)):
         raise NoMatch("the heads are not merged back to (batch, length, hidden)")
     _check_addends(addends, query, key)
-    return Attention(query.source, key.source, value.source, addends, scale, query.heads, merge)
+    return Attention(
+        query.source,
+        key.source,
+        value.source,
+        addends,
+        scale,
+        query.heads,
+        key.heads,
+        query.size,
+        value.size,
+        query.norm,
+        key.norm,
+        query.rotary,
+        merge,
+    )
 
 
 def _score_path(softmax: ir.Node) -> tuple[ir.Node, float, tuple[ir.Value, ...]]:
@@ -126,40 +159,81 @@ def _unscale(node: ir.Node) -> tuple[ir.Value, float]:
 def _split(value: ir.Value, which: str, perm: tuple[int, ...]) -> _Heads:
     """Walk back from a 4-D operand of a product to the 3-D tensor whose heads it holds."""
     order: tuple[int, ...] = (0, 1, 2, 3)
+    numbers = perm.index(3)  # the axis of the product along which a head's numbers lie
     scale = 1.0
+    norm: HeadNorm | None = None
+    rotary: Rotary | None = None
+    turned: ir.Value | None = None  # read by what turns it, and nothing else
     while True:
         node = value.producer()
-        if node is None:
-            raise NoMatch(f"the {which} heads are fed from outside the graph")
-        if only_user(value) is None:
-            raise NoMatch(f"the {which} heads are used elsewhere too")
+        if node is None or (value is not turned and only_user(value) is None):
+            raise NoMatch(f"the {which} heads are used elsewhere too, or fed from outside the graph")
         if is_op(node, "Transpose") and len(node.attributes.get_ints("perm", ())) == 4:
             inner = node.attributes.get_ints("perm")
             order = tuple(inner[axis] for axis in order)
             value = _pair(node)[0]
-        elif is_op(node, "Mul", "Div"):
+        elif norm is None and is_op(node, "Mul", "Div") and any(scalar(entry) is not None for entry in node.inputs):
             value, factor = _unscale(node)
             scale *= factor
+        elif is_op(node, "Reshape") and is_op(_pair(node)[0].producer(), "Expand"):
+            value = _repeated(node, which, order, perm)
         elif is_op(node, "Reshape"):
             break
+        elif is_op(node, "RMSNormalization"):
+            norm, value = _normalized(node, which, norm, order[numbers] == 3)
+        elif rotary is None and norm is None and is_op(node, "Add", "Concat"):
+            value, rotary = rotary_of(node, which, _axis_of(order, perm, 2), _axis_of(order, perm, 1), order[numbers])
+            turned = value
         else:
-            raise NoMatch(_foreign(node, which))
+            turned_too = "" if rotary is None else ", which rotary position embeddings turn,"
+            raise NoMatch(f"{node.op_type} stands between the {which} heads{turned_too} and the product")
     source = _pair(node)[0]
-    if is_op(source.producer(), "Expand"):
-        raise NoMatch(f"the {which} heads are repeated (grouped-query attention)")
     flat, split = dims(source), dims(value)
     if order != perm or flat is None or split is None or len(flat) != 3 or len(split) != 4:
         raise NoMatch(f"the {which} heads are not split from (batch, length, hidden)")
     batch, length, heads, size = split
     if not (same(batch, flat[0]) and same(length, flat[1]) and isinstance(heads, int) and isinstance(size, int)):
         raise NoMatch(f"the shape of the {which} heads is not known")
-    return _Heads(source, batch, length, heads, size, scale)
+    return _Heads(source, batch, length, heads, size, scale, norm, rotary)
 
 
-def _foreign(node: ir.Node, which: str) -> str:
-    if is_op(node, "Add") and all(entry is not None and is_op(entry.producer(), "Mul") for entry in node.inputs):
-        return f"rotary position embeddings turn the {which} heads before the product"
-    return f"{node.op_type} stands between the {which} heads and the product"
+def _axis_of(order: tuple[int, ...], perm: tuple[int, ...], flat: int) -> int:
+    """Where the value that the walk has come to has the axis that is `flat` of (batch, length, heads, size)."""
+    return order[perm.index(flat)]
+
+
+def _repeated(reshape: ir.Node, which: str, order: tuple[int, ...], perm: tuple[int, ...]) -> ir.Value:
+    """What is repeated, each head for its neighbours: (batch, heads, length, size), a new third axis, both made one."""
+    expand = _pair(reshape)[0].producer()
+    unsqueeze = None if expand is None else _pair(expand)[0].producer()
+    if expand is None or unsqueeze is None or not is_op(unsqueeze, "Unsqueeze"):
+        raise NoMatch(f"the {which} heads are repeated in a way that is not known")
+    axes, inner = constant(operand(unsqueeze, 1)), _pair(unsqueeze)[0]
+    few, wide, many = dims(inner) or (), dims(expand.outputs[0]) or (), dims(reshape.outputs[0]) or ()
+    is_second = _axis_of(order, perm, 2) == 1
+    if (
+        not is_second
+        or axes is None
+        or axes.reshape(-1).tolist() != [2]
+        or (len(few), len(wide), len(many)) != (4, 5, 4)
+    ):
+        raise NoMatch(f"the {which} heads are repeated in a way that is not known")
+    groups, times = few[1], wide[2]
+    if not isinstance(groups, int) or not isinstance(times, int) or many[1] != groups * times or wide[1] != groups:
+        raise NoMatch(f"the {which} heads are repeated in a way that is not known")
+    if only_user(inner) is None or only_user(unsqueeze.outputs[0]) is None:
+        raise NoMatch(f"the {which} heads are used elsewhere too")
+    return inner
+
+
+def _normalized(node: ir.Node, which: str, norm: HeadNorm | None, is_last: bool) -> tuple[HeadNorm, ir.Value]:
+    x, gain = _pair(node)
+    width = constant(gain)
+    if norm is not None or not is_last or width is None or width.ndim != 1:
+        raise NoMatch(f"the {which} heads are normalized in a way that is not known")
+    if node.attributes.get_int("axis", -1) not in (-1, 3):
+        raise NoMatch(f"the {which} heads are normalized over more than their own numbers")
+    return HeadNorm(gain, node.attributes.get_float("epsilon", 1e-5)), x
 
 
 def _pair(node: ir.Node) -> tuple[ir.Value, ir.Value]:

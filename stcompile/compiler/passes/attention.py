@@ -7,11 +7,10 @@ import onnx_ir as ir
 
 from stcompile.compiler.passes._attention import bias
 from stcompile.compiler.passes._attention_pattern import find_attention
+from stcompile.compiler.passes._heads import heads_of
 from stcompile.compiler.passes.base import PassResult
 from stcompile.compiler.passes.graph import finish, swap
-
-_OPSET = 23
-_OLDEST = 20
+from stcompile.compiler.passes.opset import obstacle, raise_opset
 
 
 class FuseAttention:
@@ -28,6 +27,9 @@ class FuseAttention:
     zero, the lowest number becomes its neighbour, which masks as well, and a position bias moves by no
     more than a rounding.
 
+    What is done to heads stands in front, in the standard's operators too: RMSNormalization, RotaryEmbedding, and an
+    Expand where several heads of the query share one of key and value, for which ONNX Runtime 1.23 answers with NaN.
+
     The whole model moves to opset 23 or nothing is rewritten: it must be at opset 20 to 23, because from 20
     on ONNX's own version converter has one operator that does not mean the same at 23, GroupNormalization.
     A graph with functions is refused, as they carry opsets of their own: inline them first.
@@ -39,24 +41,26 @@ class FuseAttention:
         rewrites = 0
         refusals: list[str] = []
         absent = "no eager attention occurs"
-        obstacle = _obstacle(model)
+        barrier = obstacle(model)
         made: dict[tuple[object, ...], ir.Value] = {}
         raised: dict[ir.Value, ir.Value] = {}
+        angles: dict[ir.Value, ir.Value] = {}
         for match in find_attention(model.graph, refusals):
-            if obstacle is not None:
-                return finish(model, 0, [obstacle], absent)
+            if barrier is not None:
+                return finish(model, 0, [barrier], absent)
             mask = bias(model.graph, match, made)
             if mask is not None:
                 if mask not in raised:
                     raised[mask] = _above_lowest(model.graph, match.merge, mask)
                 mask = raised[mask]
+            parts = heads_of(model.graph, match, angles)
             fused = ir.node(
                 "Attention",
-                [match.query, match.key, match.value, *([] if mask is None else [mask])],
+                [*parts, *([] if mask is None else [mask])],
                 attributes={"q_num_heads": match.heads, "kv_num_heads": match.heads, "scale": match.scale},
             )
             swap(model.graph, match.merge, fused)
-            model.graph.opset_imports[""] = _OPSET
+            raise_opset(model)
             rewrites += 1
         return finish(model, rewrites, refusals, absent)
 
@@ -69,16 +73,3 @@ def _above_lowest(graph: ir.Graph, before: ir.Node, mask: ir.Value) -> ir.Value:
     product.outputs[0].type, product.outputs[0].shape = mask.type, mask.shape
     graph.insert_before(before, [below_one, product])
     return product.outputs[0]
-
-
-def _obstacle(model: ir.Model) -> str | None:
-    """Why the model cannot move to opset 23, or None."""
-    opset = model.graph.opset_imports.get("", 0)
-    if not _OLDEST <= opset <= _OPSET:
-        return f"the graph is at opset {opset}: only {_OLDEST} to {_OPSET} are known to move safely"
-    if model.functions:
-        return "the model has functions, whose opsets are their own"
-    changed = any(node.domain == "" and node.op_type == "GroupNormalization" for node in model.graph.all_nodes())
-    if changed and opset < 21:
-        return f"GroupNormalization changed its meaning between opset {opset} and {_OPSET}"
-    return None

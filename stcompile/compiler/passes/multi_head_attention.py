@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from stcompile.compiler.passes._attention import bias
+from stcompile.compiler.passes._attention import Attention, bias
 from stcompile.compiler.passes._attention_pattern import find_attention
 from stcompile.compiler.passes.base import PassResult
 from stcompile.compiler.passes.graph import MICROSOFT, finish, swap
@@ -28,6 +28,9 @@ class FuseMultiHeadAttention:
         refusals: list[str] = []
         made: dict[tuple[object, ...], ir.Value] = {}
         for match in find_attention(model.graph, refusals):
+            if reason := _beyond(match):
+                refusals.append(reason)
+                continue
             mask = bias(model.graph, match, made)
             fused = ir.node(
                 "MultiHeadAttention",
@@ -40,3 +43,14 @@ class FuseMultiHeadAttention:
             model.graph.opset_imports.setdefault(MICROSOFT, 1)
             rewrites += 1
         return finish(model, rewrites, refusals, self.absent)
+
+
+def _beyond(match: Attention) -> str | None:
+    """Why the operator does not compute an attention, or None."""
+    if match.rotary is not None:
+        return "rotary position embeddings turn the query heads before the product"
+    if match.query_norm is not None or match.key_norm is not None:
+        return "heads are normalized before the product"
+    if match.key_heads != match.heads:
+        return "query, key and value have different numbers of heads (grouped-query attention)"
+    return None

@@ -1,9 +1,9 @@
-"""Whether what a graph adds to its scores is the padding mask and nothing else, proved by running it."""
+"""What a graph's masks hide, proved by running them: padding, what is behind a token, what lies outside a window."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,8 +26,27 @@ _MOST_SCORES = 1 << 25
 # Queries that are compared at once.
 _ROWS = 256
 
+# Numbers of the exporter's own are larger: the end of a Slice, for one.
+_ENDLESS = 1 << 31
+_WHOLE_NUMBERS = (ir.DataType.INT64, ir.DataType.INT32)
+
 # What hides a key: exp(-1e4) is 0 in every precision.
 _HIDDEN = -1e4
+
+
+@dataclass(frozen=True)
+class Window:
+    """How many positions before and behind its own a token sees; None for all. A causal mask shows none behind."""
+
+    before: int | None = None
+    after: int | None = None
+
+    def shows(self, queries: slice, keys: int) -> NDArray[np.bool_]:
+        """Which of so many keys some queries see, `(queries, keys)`."""
+        away = np.arange(keys) - np.arange(keys)[queries, None]
+        least, most = (keys if limit is None else limit for limit in (self.before, self.after))
+        found: NDArray[np.bool_] = (away >= -least) & (away <= most)
+        return found
 
 
 @dataclass(frozen=True)
@@ -35,22 +54,37 @@ class MaskProof:
     """What a mask was proved to be.
 
     Attributes:
-        hides_padding: whether it hides padding, and nothing else, behind what it adds.
+        is_known: whether it hides padding and what lies outside a window, and nothing else, behind what it adds.
         bias: what it adds to every score of a token, `(batch or 1, heads, queries, keys)`; None where that is nothing.
+        window: how far a token sees.
     """
 
-    hides_padding: bool
+    is_known: bool
     bias: ir.Value | None
+    window: Window
+
+    @property
+    def hides_padding(self) -> bool:
+        """Whether padding is all that it hides."""
+        return self.is_known and self.window == Window()
 
 
 def proofs(model: ir.Model, masks: Iterable[ir.Value], longest: int | None = None) -> dict[ir.Value, MaskProof]:
     """Each mask and what it was proved to be, up to the longest text; one that layers share is proved once."""
     biases = {mask: position_bias(mask) for mask in masks}
-    return {mask: MaskProof(is_padding_mask(model, mask, bias, longest), bias) for mask, bias in biases.items()}
+    proved = {mask: window_of(model, mask, bias, longest) for mask, bias in biases.items()}
+    return {
+        mask: MaskProof(window is not None, biases[mask], Window() if window is None else window)
+        for mask, window in proved.items()
+    }
 
 
-def is_padding_mask(model: ir.Model, mask: ir.Value, bias: ir.Value | None = None, longest: int | None = None) -> bool:
-    """Whether `mask` is 0 for every key that `attention_mask` keeps and hides every other one, for every query alike.
+def window_of(
+    model: ir.Model, mask: ir.Value, bias: ir.Value | None = None, longest: int | None = None
+) -> Window | None:
+    """The window outside which `mask` hides keys, where it is 0 for every other key that `attention_mask` keeps.
+
+    It hides all keys that `attention_mask` does not keep. None where it is another mask.
 
     Args:
         model: a float32 graph; it is left as it was.
@@ -59,31 +93,60 @@ def is_padding_mask(model: ir.Model, mask: ir.Value, bias: ir.Value | None = Non
         longest: most positions of a text; None where there is no limit.
     """
     if mask.producer() is None:  # a constant knows of no padding
-        return False
+        return None
     values = [mask] if bias is None else [mask, bias]
     names = tuple(str(value.name) for value in values)
     part = _leading_to(model, names)
     if ATTENTION_MASK not in [item.name for item in part.graph.inputs]:
-        return False
+        return None
     seen = 0
+    window = Window()
     with opened(part) as engine:
         scores = 0.0
         for texts, length in _SHAPES:
-            if longest is not None and seen and length > longest:
+            if longest is not None and seen >= longest:
                 break
-            tried = length if not scores else min(length, math.isqrt(int(_MOST_SCORES / scores)))
+            most = length if longest is None else min(length, longest)
+            tried = most if not scores else min(most, math.isqrt(int(_MOST_SCORES / scores)))
             feeds = _trial(part, texts, tried)
             try:
                 found = engine.run(feeds, names)
             except Exception:  # the engine's own, for more positions than there are
                 break
-            if not _hides(
-                found[0], np.zeros(1, dtype=np.float32) if bias is None else found[1], feeds[ATTENTION_MASK] != 0
-            ):
-                return False
-            seen += 1
+            added = np.zeros(1, dtype=np.float32) if bias is None else found[1]
+            kept = feeds[ATTENTION_MASK] != 0
+            window = _narrowed(window, found[0], kept)
+            if not _hides(found[0], added, kept, window):
+                return None
+            seen = max(seen, tried)
             scores = max(value.size for value in found) / tried**2
-    return seen > 0
+    return window if seen and not _may_hide_more(part, seen, longest) else None
+
+
+def _narrowed(window: Window, found: NDArray[np.float32], kept: NDArray[np.bool_]) -> Window:
+    """The window with the limits that the first text shows: the furthest key a query sees, where it could see more."""
+    if found.ndim != 4 or found.shape[2:] != (kept.shape[1],) * 2:
+        return window
+    keys = np.flatnonzero(kept[0])
+    queries = np.arange(kept.shape[1])
+    sees = found[0, 0][:, keys] > _HIDDEN
+    some = sees.any(axis=1)
+    if not some.any():
+        return window
+    first, last = keys[sees.argmax(axis=1)], keys[len(keys) - 1 - sees[:, ::-1].argmax(axis=1)]
+    before, after = (queries - first)[some].max(), (last - queries)[some].max()
+    return Window(
+        window.before if (first[some] == keys[0]).all() else max(0, int(before)),
+        window.after if (last[some] == keys[-1]).all() else max(0, int(after)),
+    )
+
+
+def _may_hide_more(part: ir.Model, seen: int, longest: int | None) -> bool:
+    """Whether a number in a mask's making may be a limit that no trial was long enough to show."""
+    numbers = (value.const_value for value in part.graph.initializers.values())
+    whole = [tensor.numpy().reshape(-1) for tensor in numbers if tensor is not None and tensor.dtype in _WHOLE_NUMBERS]
+    most = _ENDLESS if longest is None else longest
+    return any(((array > seen) & (array < most)).any() for array in whole)
 
 
 def position_bias(mask: ir.Value) -> ir.Value | None:
@@ -114,12 +177,20 @@ def _depends_on_inputs(value: ir.Value) -> bool:
     )
 
 
-def _hides(found: NDArray[np.float32], bias: NDArray[np.float32], kept: NDArray[np.bool_]) -> bool:
+def _hides(found: NDArray[np.float32], bias: NDArray[np.float32], kept: NDArray[np.bool_], window: Window) -> bool:
     if found.ndim != 4 or found.shape[0] != len(kept) or found.shape[-1] != kept.shape[-1]:
         return False
     expected = np.broadcast_to(bias, found.shape)
     rows = (slice(start, start + _ROWS) for start in range(0, found.shape[2], _ROWS))
-    return all(_hides_in(found[:, :, part], expected[:, :, part], kept[:, None, None, :]) for part in rows)
+    keys = kept[:, None, None, :]
+    return all(
+        _hides_in(found[:, :, part], expected[:, :, part], keys & _shown(window, part, found.shape)) for part in rows
+    )
+
+
+def _shown(window: Window, queries: slice, shape: Sequence[int]) -> NDArray[np.bool_]:
+    """A mask of one row is the same for all queries: nothing but padding fits it."""
+    return window.shows(queries, shape[3]) if shape[2] == shape[3] else np.ones((1, 1), dtype=np.bool_)
 
 
 def _hides_in(found: NDArray[np.float32], expected: NDArray[np.float32], kept: NDArray[np.bool_]) -> bool:

@@ -12,15 +12,13 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from stcompile.artifact.report import QuantizationSummary
-from stcompile.compiler.passes.encoder_layers import Linear
+from stcompile.compiler.passes.encoder_layers import EncoderLayer, Linear
 from stcompile.compiler.quantize.fused_layers import Pack, Packed, biases, fusable_layers, summary, write_layers
 from stcompile.compiler.quantize.job import QuantizationJob
 from stcompile.compiler.quantize.layer_bodies import BFLOAT16, FLOAT32
 from stcompile.compiler.quantize.layers import split_token_gemms
 from stcompile.compiler.quantize.tables import halve_tables
 from stcompile.errors import UnsupportedError
-
-_MATMULS = 6  # of a layer
 
 
 def keep_float32(model: ir.Model, job: QuantizationJob) -> None:
@@ -38,18 +36,21 @@ def convert_to_bfloat16(model: ir.Model, job: QuantizationJob) -> QuantizationSu
     instead = "use openvino-bf16 or onnx-fp32"
     if not job.fuses:
         raise UnsupportedError("this model", f"only the package's own operators compute in bfloat16: {instead}")
-    written, refusals = _fused(model, job, BFLOAT16, _in_bfloat16)
-    if not written:
+    layers, refusals = _fused(model, job, BFLOAT16, _in_bfloat16)
+    if not layers:
         raise UnsupportedError("this model", *(f"no encoder layer can be fused ({why}): {instead}" for why in refusals))
-    return QuantizationSummary("bfloat16", _MATMULS * written, halve_tables(model))
+    matmuls = sum(len(linears) for layer in layers for linears in layer.linears)
+    return QuantizationSummary("bfloat16", matmuls, halve_tables(model))
 
 
-def _fused(model: ir.Model, job: QuantizationJob, op_type: str, pack: Pack) -> tuple[int, tuple[str, ...]]:
+def _fused(
+    model: ir.Model, job: QuantizationJob, op_type: str, pack: Pack
+) -> tuple[list[EncoderLayer], tuple[str, ...]]:
     split_token_gemms(model)
     layers, refusals = fusable_layers(model, job.longest)
     write_layers(model, layers, op_type, [pack] * len(layers))
     job.records.append(summary(model, len(layers), refusals))
-    return len(layers), refusals
+    return layers, refusals
 
 
 def _as_they_are(linears: Sequence[Linear], factors: NDArray[np.float32]) -> Packed:

@@ -37,18 +37,14 @@ def write_operators(model: ir.Model, plans: Sequence[LayerPlan], job: Quantizati
 
 def in_encoder_layers(model: ir.Model, job: QuantizationJob) -> set[ir.Node]:
     """The matrix multiplications of a float32 graph that an operator may compute."""
-    return {linear.node for layer in fusable_layers(model, job.longest)[0] for linear in _linears(layer)}
-
-
-def _linears(layer: EncoderLayer) -> list[Linear]:
-    return [layer.query, layer.key, layer.value, layer.output, layer.up, layer.down]
+    layers, _ = fusable_layers(model, job.longest)
+    return {linear.node for layer in layers for linears in layer.linears for linear in linears}
 
 
 def _plans_of(layer: EncoderLayer, by_node: dict[ir.Node, LayerPlan]) -> dict[ir.Node, LayerPlan] | None:
     """The plan of each linear layer; None unless all are in 8 bits and read by this layer alone."""
-    groups = ([layer.query, layer.key, layer.value], [layer.output], [layer.up], [layer.down])
     found: dict[ir.Node, LayerPlan] = {}
-    for group in groups:
+    for group in layer.linears:
         nodes = [linear.node for linear in group]
         plan = by_node.get(nodes[0])
         if plan is None or plan.chosen.scheme != PER_TOKEN or {*plan.layer.nodes} != {*nodes}:

@@ -19,13 +19,31 @@ from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from stcompile.artifact.report import PassSummary
-from stcompile.compiler.passes.encoder_layers import HEAD_STEP, PANEL, EncoderLayer, Linear, find_encoder_layers
+from stcompile.compiler.passes.constants import constant_named
+from stcompile.compiler.passes.encoder_layers import (
+    BEHIND,
+    HEAD_STEP,
+    PANEL,
+    EncoderLayer,
+    Linear,
+    Norm,
+    find_encoder_layers,
+)
 from stcompile.compiler.passes.graph import swap, weight_of
-from stcompile.compiler.passes.padding_mask import ATTENTION_MASK, proofs
-from stcompile.compiler.quantize.layer_bodies import PARTS, layer_body
+from stcompile.compiler.passes.padding_mask import ATTENTION_MASK, MaskProof, proofs
+from stcompile.compiler.quantize.layer_bodies import LINEARS, PARTS, Kind, layer_body, told
 from stcompile.kernels.native import DOMAIN
 
 _VERSION = 1
+
+# What an operator has where its node says nothing, and BERT's layers with it.
+_OF_BERT: Mapping[str, Any] = {
+    "normalization": "layer",
+    "activation": "gelu",
+    "gated": False,
+    "half": None,
+    "head_norms": False,
+}
 
 
 @dataclass(frozen=True)
@@ -65,22 +83,35 @@ def fusable_layers(model: ir.Model, longest: int | None) -> tuple[list[EncoderLa
     refusals: list[str] = []
     found = list(find_encoder_layers(model.graph, refusals))
     proved = proofs(model, [layer.mask for layer in found], longest)
-    if not all(proof.hides_padding for proof in proved.values()):
-        refusals.append("more than padding and relative positions is added to the scores (a window, for one)")
+    if not all(proof.is_known for proof in proved.values()):
+        refusals.append("more than padding, a window and relative positions is added to the scores")
     if not found and not refusals:
         refusals.append("it has no attention of the kind that is known")
-    layers = [
-        dataclasses.replace(layer, bias=proved[layer.mask].bias) for layer in found if proved[layer.mask].hides_padding
-    ]
-    alike = [layer for layer in layers if _kind(layer) == _kind(layers[0])]
+    layers = [_proved(layer, proved[layer.mask]) for layer in found if proved[layer.mask].is_known]
+    alike = [layer for layer in layers if kind_of(layer) == kind_of(layers[0])]
     if len(alike) < len(layers):
-        refusals.append("it has other heads or another kind of bias than the layers before it")
+        refusals.append("it is made of other parts than the layers before it")
     return alike, tuple(dict.fromkeys(refusals))
 
 
-def _kind(layer: EncoderLayer) -> tuple[int, bool]:
-    """What all layers of a graph have in common, whose operator has one body."""
-    return layer.heads, layer.bias is not None
+def _proved(layer: EncoderLayer, proof: MaskProof) -> EncoderLayer:
+    return dataclasses.replace(layer, bias=proof.bias, before=proof.window.before, after=proof.window.after)
+
+
+def kind_of(layer: EncoderLayer) -> Kind:
+    """What all layers of a graph must have in common with this one."""
+    return Kind(
+        heads=layer.heads,
+        key_heads=layer.key_heads,
+        head_size=_head_size(layer),
+        norms=layer.placement,
+        normalization=layer.normalization,
+        activation=layer.feed_forward.activation,
+        gated=layer.feed_forward.gate is not None,
+        half=None if layer.rotary is None else layer.rotary.half,
+        head_norms=layer.head_norms is not None,
+        biased=layer.bias is not None,
+    )
 
 
 def summary(model: ir.Model, written: int, refusals: Sequence[str]) -> PassSummary:
@@ -96,63 +127,121 @@ def write_layers(model: ir.Model, layers: Sequence[EncoderLayer], op_type: str, 
         _write_layer(model, layer, op_type, pack)
     RemoveUnusedNodesPass()(model)
     if layers:
-        first = layers[0]
-        body = layer_body(op_type, first.heads, model.graph.opset_imports[""], biased=first.bias is not None)
+        windows = any(layer.before is not None or layer.after is not None for layer in layers)
+        body = layer_body(
+            op_type,
+            kind_of(layers[0]),
+            model.graph.opset_imports[""],
+            windows=windows,
+            without_first_norm=any(layer.norms[0] is None for layer in layers),
+        )
         model.functions[body.identifier()] = body
 
 
 def _write_layer(model: ir.Model, layer: EncoderLayer, op_type: str, pack: Pack) -> None:
     graph = model.graph
-    ones = np.ones(layer.width, dtype=np.float32)
-    scores = np.float32(layer.scale * math.log2(math.e))
-    parts = {
-        "qkv": ([layer.query, layer.key, layer.value], np.concatenate([ones * scores, ones, ones])),
-        "output": ([layer.output], ones),
-        "up": ([layer.up], np.ones(len(layer.up.bias), dtype=np.float32)),
-        "down": ([layer.down], ones),
-    }
-    # Read from the node: the layer before may be another value than when this one was found.
-    hidden = layer.query.node.inputs[0]
-    inputs: list[ir.Value | None] = [hidden, _graph_input(graph, ATTENTION_MASK)]
-    attributes: dict[str, int | float] = {
-        "heads": layer.heads,
-        "head_size": _head_size(layer),
-        "hidden": layer.width,
-        "intermediate": len(layer.up.bias),
-        "epsilon_1": layer.norm_1.epsilon,
-        "epsilon_2": layer.norm_2.epsilon,
-    }
-    for name, (linears, factors) in parts.items():
+    kind = kind_of(layer)
+    inputs: list[ir.Value | None] = [layer.hidden, _graph_input(graph, ATTENTION_MASK)]
+    attributes = _attributes(layer, kind)
+    for name, linears in zip(LINEARS, layer.linears, strict=True):
+        widths = [len(linear.bias) for linear in linears]
+        factors = np.ones(sum(widths), dtype=np.float32)
+        if name == "qkv" and layer.head_norms is None:
+            factors[: widths[0]] = _score_scale(layer)
         packed = pack(linears, factors)
+        rows = len(linears[0].weight)
         if name == "qkv":
-            packed = _columns_by_heads(packed, layer, 3)
+            packed = _columns_by_heads(packed, layer)
         elif name == "output":
-            packed = _rows_by_heads(packed, layer)
+            packed, rows = _rows_by_heads(packed, layer), layer.heads * kind.head_size
         attributes |= {f"{name}_{attribute}": value for attribute, value in packed.attributes.items()}
         label = f"{weight_of(linears[0].node).name}_{name}"
-        width = layer.heads * _head_size(layer) if name == "output" else len(linears[0].weight)
-        shape = ir.Shape(panels_shape(width, len(packed.columns["bias"]), packed.word))
+        shape = ir.Shape(panels_shape(rows, len(packed.columns["bias"]), packed.word))
         tensors: dict[str, ir.TensorProtocol] = {
             "panels": ir.LazyTensor(partial(_panels_of, packed), packed.dtype, shape),
             **{part: ir.tensor(array) for part, array in (*packed.columns.items(), *packed.rows.items())},
         }
         inputs += [_initializer(graph, f"{label}_{part}", tensors[part], layer) for part in PARTS[op_type]]
-    for norm in (layer.norm_1, layer.norm_2):
-        inputs += [norm.gain, norm.bias]
-    inputs += [] if layer.bias is None else [layer.bias]
-    node = ir.node(op_type, inputs, attributes, domain=DOMAIN, name=f"{layer.norm_2.node.name}_layer")
+    first, second, *others = layer.norms
+    for norm in (first or second, second):
+        inputs += _norm_inputs(graph, norm, layer.width)
+    found = _optional_inputs(graph, layer, kind, others)
+    inputs += [found.get(name) for name in told(kind)]
+    node = ir.node(op_type, inputs, attributes, domain=DOMAIN, name=f"{layer.end.name}_layer")
     graph.opset_imports[DOMAIN] = _VERSION
-    swap(graph, layer.norm_2.node, node)
+    swap(graph, layer.end, node)
+
+
+def _attributes(layer: EncoderLayer, kind: Kind) -> dict[str, int | float | str]:
+    """What a layer is made of. BERT's parts are what a node without a word about them has."""
+    found: dict[str, int | float | str] = {
+        "heads": kind.heads,
+        "head_size": kind.head_size,
+        "hidden": layer.width,
+        "intermediate": len(layer.feed_forward.up.bias),
+    }
+    for number, norm in enumerate(layer.norms, start=1):
+        found[f"epsilon_{number}"] = 0.0 if norm is None else norm.epsilon
+    plain = dataclasses.replace(kind, **_OF_BERT, key_heads=kind.heads, norms=BEHIND)
+    if kind == plain and layer.before is None and layer.after is None:
+        return found
+    found |= {
+        "kv_heads": kind.key_heads,
+        "norms": kind.norms,
+        "normalization": kind.normalization,
+        "first_norm": int(layer.norms[0] is not None),
+        "activation": kind.activation,
+        "gated": int(kind.gated),
+        "before": -1 if layer.before is None else layer.before,
+        "after": -1 if layer.after is None else layer.after,
+    }
+    if layer.head_norms is not None:
+        found["head_epsilon"] = layer.head_norms.epsilon * layer.size / kind.head_size
+    return found
+
+
+def _optional_inputs(
+    graph: ir.Graph, layer: EncoderLayer, kind: Kind, others: Sequence[Norm | None]
+) -> dict[str, ir.Value]:
+    found: dict[str, ir.Value] = {}
+    if layer.bias is not None:
+        found["score_bias"] = layer.bias
+    if layer.rotary is not None:
+        found |= {"rotary_cos": layer.rotary.cos, "rotary_sin": layer.rotary.sin}
+    if layer.head_norms is not None:
+        # The mean is over the numbers that fill a head up, too, which are zeros.
+        share = np.float32(math.sqrt(layer.size / kind.head_size))
+        gains = {"query_gain": layer.head_norms.query * _score_scale(layer), "key_gain": layer.head_norms.key}
+        for name, gain in gains.items():
+            filled = _spread(gain * share, 1, kind.head_size, 0).astype(np.float32)
+            linear = layer.query if name == "query_gain" else layer.key
+            found[name] = _initializer(graph, f"{weight_of(linear.node).name}_{name}", ir.tensor(filled), layer)
+    for number, norm in enumerate(others, start=3):
+        names = f"gain_{number}", f"shift_{number}"
+        found |= dict(zip(names, _norm_inputs(graph, norm, layer.width), strict=True))
+    return found
+
+
+def _norm_inputs(graph: ir.Graph, norm: Norm | None, width: int) -> list[ir.Value]:
+    """Gain and shift, which is zeros where there is none."""
+    assert norm is not None  # only a layer's first may be absent, and then the second stands for it
+    nothing = constant_named(graph, f"no_shift_{width}", np.zeros(width, dtype=np.float32))
+    return [norm.gain, nothing if norm.shift is None else norm.shift]
+
+
+def _score_scale(layer: EncoderLayer) -> np.float32:
+    """Of queries: the scale of the scores, and the base 2 of the kernels' exponentials."""
+    return np.float32(layer.scale * math.log2(math.e))
 
 
 def _head_size(layer: EncoderLayer) -> int:
     """Of a head as the kernels take it: filled up with zeros where it has another size."""
-    return -(-layer.width // layer.heads // HEAD_STEP) * HEAD_STEP
+    return -(-layer.size // HEAD_STEP) * HEAD_STEP
 
 
-def _columns_by_heads(packed: Packed, layer: EncoderLayer, count: int) -> Packed:
+def _columns_by_heads(packed: Packed, layer: EncoderLayer) -> Packed:
     def spread(array: NDArray[Any], fill: float = 0) -> NDArray[Any]:
-        return _spread(array, count * layer.heads, _head_size(layer), fill)
+        return _spread(array, layer.heads + 2 * layer.key_heads, _head_size(layer), fill)
 
     return dataclasses.replace(
         packed,
@@ -215,7 +304,7 @@ def _initializer(graph: ir.Graph, name: str, tensor: ir.TensorProtocol, layer: E
     if known is not None and known.const_value is not None:
         if np.array_equal(known.const_value.numpy(), tensor.numpy()):
             return known
-        name = f"{name}_of_{layer.norm_2.node.name}"
+        name = f"{name}_of_{layer.end.name}"
     value = ir.val(name, const_value=tensor)
     graph.register_initializer(value)
     return value

@@ -195,11 +195,11 @@ def test_a_mask_without_queries_is_repeated(
             [
                 (
                     "product = MatMul (q_heads, k_heads)",
-                    "cos = Mul (q_heads, q_heads)\n sin = Mul (q_heads, half)\n"
+                    "cos = Mul (q_heads, half)\n sin = Mul (q_heads, half)\n"
                     "turned = Add (cos, sin)\n product = MatMul (turned, k_heads)",
                 ),
             ],
-            "rotary position embeddings turn the query heads",
+            "rotary position embeddings turn the query heads in a way that is not known",
         ),
         (
             [
@@ -218,7 +218,7 @@ def test_a_mask_without_queries_is_repeated(
                     "v_heads = Transpose <perm = [0, 2, 1, 3]> (v_again)",
                 ),
             ],
-            "value heads are repeated (grouped-query attention)",
+            "value heads are repeated in a way that is not known",
         ),
         ([("MatMul (weights, v_heads)", "MatMul (v_heads, weights)")], "softmax is multiplied from the left"),
         (

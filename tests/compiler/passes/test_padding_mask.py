@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from stcompile.compiler.passes.constants import added, constant_named, integers
-from stcompile.compiler.passes.padding_mask import is_padding_mask, position_bias
+from stcompile.compiler.passes.padding_mask import Window, position_bias, proofs, window_of
 
 Build = Callable[[ir.Graph, ir.Node], ir.Value]
 
@@ -60,6 +60,47 @@ def by_position(graph: ir.Graph, end: ir.Node, limit: int = 128) -> ir.Value:
     return added(graph, end, "Add", [mask, window], "windowed")
 
 
+def window(graph: ir.Graph, end: ir.Node, before: int = 3, after: int = 128) -> ir.Value:
+    """Shows so many keys before a query and behind it."""
+    mask = padding(graph, end)
+    places = positions(graph, end, mask)
+    row = added(graph, end, "Unsqueeze", [places, integers(graph, "row", [0])], "as_row")
+    column = added(graph, end, "Unsqueeze", [places, integers(graph, "column", [1])], "as_column")
+    distance = added(graph, end, "Sub", [row, column], "distance")
+    limits = [constant_named(graph, name, np.array(value)) for name, value in (("first", -before), ("last", after))]
+    early = added(graph, end, "Less", [distance, limits[0]], "early")
+    late = added(graph, end, "Greater", [distance, limits[1]], "late")
+    outside = added(graph, end, "Or", [early, late], "outside")
+    hidden = added(graph, end, "Where", [outside, number(graph, "hidden", -3e38), number(graph, "zero", 0)], "out")
+    # In halves: twice the lowest number is no number.
+    halves = [
+        added(graph, end, "Mul", [part, number(graph, "half", 0.5)], f"{part.name}_half") for part in (mask, hidden)
+    ]
+    return added(graph, end, "Add", halves, "both")
+
+
+def causal(graph: ir.Graph, end: ir.Node) -> ir.Value:
+    return window(graph, end, before=1 << 40, after=0)
+
+
+def wide_window(graph: ir.Graph, end: ir.Node) -> ir.Value:
+    return window(graph, end, before=700, after=700)
+
+
+def only_itself(graph: ir.Graph, end: ir.Node) -> ir.Value:
+    return window(graph, end, before=0, after=0)
+
+
+def every_other(graph: ir.Graph, end: ir.Node) -> ir.Value:
+    """Hides each second key within reach: no window."""
+    mask = padding(graph, end)
+    places = positions(graph, end, mask)
+    two = constant_named(graph, "int_2", np.array(2, dtype=np.int64))
+    odd = added(graph, end, "Cast", [added(graph, end, "Mod", [places, two], "odd")], "odds", {"to": ir.DataType.FLOAT})
+    hidden = added(graph, end, "Mul", [odd, number(graph, "far", -1e9)], "hidden_odds")
+    return added(graph, end, "Add", [mask, hidden], "every_other")
+
+
 def by_far_position(graph: ir.Graph, end: ir.Node) -> ir.Value:
     """A window that only texts of more than 4000 tokens reach."""
     return by_position(graph, end, limit=4000)
@@ -91,13 +132,42 @@ def model(build: Build) -> tuple[ir.Model, ir.Value]:
 
 def test_the_padding_mask_is_one() -> None:
     made, mask = model(padding)
-    assert is_padding_mask(made, mask)
+    assert window_of(made, mask) == Window()
+    assert proofs(made, [mask])[mask].hides_padding
     assert [value.name for value in made.graph.outputs] == ["out"]
 
 
-@pytest.mark.parametrize("build", [weak, shifted, by_id, by_position, by_far_position])
+@pytest.mark.parametrize("build", [weak, shifted, by_id, by_position, by_far_position, every_other])
 def test_anything_more_or_less_is_not(build: Build) -> None:
-    assert not is_padding_mask(*model(build))
+    assert window_of(*model(build)) is None
+
+
+@pytest.mark.parametrize(
+    ("build", "found"),
+    [
+        (window, Window(3, 128)),
+        (causal, Window(None, 0)),
+        (wide_window, Window(700, 700)),
+        (only_itself, Window(0, 0)),
+    ],
+)
+def test_a_window_is_known_by_its_limits(build: Build, found: Window) -> None:
+    made, mask = model(build)
+    proof = proofs(made, [mask])[mask]
+    assert (proof.is_known, proof.window, proof.hides_padding) == (True, found, False)
+
+
+def test_a_window_that_no_text_is_longer_than_is_none() -> None:
+    made, mask = model(wide_window)
+    assert window_of(made, mask, longest=512) == Window()
+
+
+def test_a_limit_that_no_trial_reaches_is_not_overlooked() -> None:
+    """Trials end at 4,096 positions."""
+    made, mask = model(lambda graph, end: window(graph, end, before=5000, after=5000))
+    assert window_of(made, mask) is None
+    assert window_of(made, mask, longest=8192) is None
+    assert window_of(made, mask, longest=4000) == Window()
 
 
 def test_what_only_positions_make_is_told_from_the_mask() -> None:
@@ -105,8 +175,8 @@ def test_what_only_positions_make_is_told_from_the_mask() -> None:
     bias = position_bias(mask)
     assert bias is not None
     assert bias.name == "bias_output"
-    assert is_padding_mask(made, mask, bias)
-    assert not is_padding_mask(made, mask)
+    assert window_of(made, mask, bias) == Window()
+    assert window_of(made, mask) is None
 
 
 @pytest.mark.parametrize("build", [padding, by_id, shifted])

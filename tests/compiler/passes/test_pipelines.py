@@ -20,21 +20,24 @@ from stcompile.compiler.passes import (
 )
 from stcompile.errors import ProviderError
 
-_ROTARY = "rotary position embeddings turn the query heads before the product"
+_ROTARY = "Squeeze stands between the query heads, which rotary position embeddings turn, and the product"
 _DISENTANGLED = "Where stands between the scores and the softmax"
 
-# architecture -> attentions, LayerNormalizations, Gelus, packed projections, why attention was refused
-_EXPECTED: dict[str, tuple[int, int, int, int, tuple[str, ...]]] = {
-    "bert": (2, 4, 2, 2, ()),
-    "distilbert": (1, 2, 1, 1, ()),
-    "mpnet": (1, 3, 1, 1, ()),
-    "roberta": (1, 3, 1, 1, ()),
-    "albert": (2, 4, 0, 2, ()),
-    "electra": (1, 2, 1, 1, ()),
-    "t5": (1, 0, 0, 1, ()),
-    "modernbert": (0, 4, 0, 0, (_ROTARY,)),
-    "qwen3": (0, 0, 0, 2, (_ROTARY,)),
-    "deberta": (0, 2, 1, 1, (_DISENTANGLED,)),
+_NORMALIZED = "Mul stands between the query heads, which rotary position embeddings turn, and the product"
+
+# architecture -> attentions on CPU and CUDA, RMSNormalizations, LayerNormalizations, Gelus, packed projections, split
+# ones, why attention was refused on CUDA
+_EXPECTED: dict[str, tuple[int, int, int, int, int, int, int, tuple[str, ...]]] = {
+    "bert": (2, 2, 0, 4, 2, 2, 0, ()),
+    "distilbert": (1, 1, 0, 2, 1, 1, 0, ()),
+    "mpnet": (1, 1, 0, 3, 1, 1, 0, ()),
+    "roberta": (1, 1, 0, 3, 1, 1, 0, ()),
+    "albert": (2, 2, 0, 4, 0, 2, 0, ()),
+    "electra": (1, 1, 0, 2, 1, 1, 0, ()),
+    "t5": (1, 1, 3, 0, 0, 1, 0, ()),
+    "modernbert": (2, 0, 0, 4, 0, 0, 4, (_ROTARY,)),
+    "qwen3": (1, 0, 5, 0, 0, 2, 0, (_NORMALIZED,)),
+    "deberta": (0, 0, 0, 2, 1, 1, 0, (_DISENTANGLED,)),
 }
 
 
@@ -47,18 +50,19 @@ def test_a_pipeline_keeps_the_numbers(
     token_feeds: list[dict[str, object]],
     assert_same: Callable[..., None],
 ) -> None:
-    attentions, norms, gelus, packs, refusals = _EXPECTED[architecture]
+    fused, on_cuda, rms, norms, gelus, packs, split, refusals = _EXPECTED[architecture]
 
     model, records = run_pipeline(trace(architecture), PIPELINES[provider])
 
     rewrites = {record.name: record.rewrites for record in records[1:-1]}
+    said = {record.name: record.refusals for record in records}
     if provider == "openvino":
         assert [record.name for record in records] == ["clean-graph"]
     elif provider == "cpu":
-        assert rewrites == {"fuse-attention": attentions, "pool-early": 0}
-        assert records[1].refusals == refusals
+        assert rewrites == {"split-projections": split, "fuse-rms-norm": rms, "fuse-attention": fused, "pool-early": 0}
+        assert said["fuse-attention"] == (() if fused else refusals)
     else:
-        assert list(rewrites.values()) == [attentions, 0, norms, gelus, packs, 0]
+        assert list(rewrites.values()) == [on_cuda, 0, norms, gelus, packs, 0]
         assert records[1].refusals == refusals
     assert_same(trace(architecture), model, token_feeds)
 

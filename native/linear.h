@@ -70,6 +70,19 @@ inline void tile_of(size_t left, More&&... more) {
     tile<Number, rows>(more...);
 }
 
+// Where the rows of a product go, and what each is added to: null where to nothing.
+template <typename Stored, size_t rows>
+struct Rows {
+    Stored* to[rows];
+    const float* onto[rows];
+
+    template <typename Lanes>
+    void put(size_t row, size_t at, Floats value, Lanes lanes) const {
+        const float* added = onto[row];
+        store(to[row] + at, added == nullptr ? value : value + load(added + at, lanes), lanes);
+    }
+};
+
 // Sums of some rows, from `row` on, with `columns` columns become what the layer puts out.
 template <typename Number, size_t columns, typename Output>
 inline void put_out(
@@ -79,9 +92,7 @@ inline void put_out(
         const size_t at = column + i;
         for (size_t r = 0; r < rows; ++r) {
             const auto sum = sums[(r * columns + i) / kLanes];
-            const Floats value = Number::finish(sum, scales[row + r], layer, at, lanes);
-            const float* onto = output.onto[row + r];
-            store(output.to[row + r] + at, onto == nullptr ? value : value + load(onto + at, lanes), lanes);
+            output.put(row + r, at, Number::finish(sum, scales[row + r], layer, at, lanes), lanes);
         }
     });
 }

@@ -145,58 +145,64 @@ struct TileProduct {
 };
 
 // Attention with tiles of 16 queries; a head is a multiple of a tile's 32 numbers.
-inline void attend_with_tiles(const Head<Bfloat16>& head, const Bias& bias, Scratch& memory) {
+inline void attend_with_tiles(const Heads<Bfloat16>& heads, const Text& text, Scratch& memory) {
     constexpr size_t numbers = kTile * Bfloat16::kWord;
-    const size_t width = rounded_up(head.tokens, numbers), size = head.size;
+    static_assert(kShare % kTile == 0, "tiles of queries are the same in every share");
+    const Packed packed = pack(heads, text, numbers, memory);
+    const size_t width = packed.width, size = heads.size;
     const size_t widest = width < size ? size : width;
-    int32_t* keys = memory_of<int32_t>(memory, kKeys, size / Bfloat16::kWord * width);
-    int32_t* values = memory_of<int32_t>(memory, kValues, width / Bfloat16::kWord * size);
-    float* mask = memory_of<float>(memory, kMask, width);
     float* scores = memory_of<float>(memory, kScores, kTile * widest);
     auto* chances = memory_of<uint16_t>(memory, kChances, kTile * width);
-    float* strip = bias.rows == nullptr ? nullptr : memory_of<float>(memory, kBias, kTile * width);
-    pack(head, width, keys, values, mask);
+    Sight sight(text, packed.first, width, numbers, kTile, memory);
     const Tiles tiles;
-    const size_t query_step = head.stride * sizeof *head.query, key_step = width * sizeof *keys;
-    for (size_t q = 0; q < head.tokens; q += kTile) {
-        const size_t queries = smaller(kTile, head.tokens - q);
-        if (strip != nullptr) bias_rows(bias, q, queries, head.tokens, width, strip);
-        for (size_t start = 0; start < width; start += 2 * kTile) {
-            const float* on = (strip == nullptr ? mask : strip) + start;
-            const size_t on_step = strip == nullptr ? 0 : width * sizeof *on;
-            Tiles::load<0>(on, on_step);
-            Tiles::load<1>(on + kTile, on_step);
-            for (size_t i = 0; i < size; i += numbers) {
-                const int32_t* key = keys + i / Bfloat16::kWord * width + start;
-                Tiles::load<4>(head.query + q * head.stride + i, query_step);
-                Tiles::load<5>(key, key_step);
-                Tiles::load<6>(key + kTile, key_step);
-                Tiles::add<0, 4, 5>(head.query);
-                Tiles::add<1, 4, 6>(head.query);
+    const size_t query_step = heads.stride * sizeof *heads.query, key_step = width * sizeof *packed.keys;
+    for (size_t q = heads.first; q < heads.end; q += kTile) {
+        const size_t queries = smaller(kTile, heads.end - q);
+        sight.move(q, queries);
+        const int32_t* seen_keys = packed.keys + (sight.first() - packed.first);
+        const int32_t* seen_values = packed.values + (sight.first() - packed.first) / Bfloat16::kWord * size;
+        const size_t seen = sight.width();
+        for (size_t head = 0; head < heads.count; ++head) {
+            const MaskRows mask = sight.rows(head);
+            const uint16_t* query = heads.query + q * heads.stride + head * size;
+            for (size_t start = 0; start < seen; start += 2 * kTile) {
+                const size_t mask_step = static_cast<size_t>(mask.step) * sizeof(float);
+                Tiles::load<0>(mask.first + start, mask_step);
+                Tiles::load<1>(mask.first + start + kTile, mask_step);
+                for (size_t i = 0; i < size; i += numbers) {
+                    const int32_t* key = seen_keys + i / Bfloat16::kWord * width + start;
+                    Tiles::load<4>(query + i, query_step);
+                    Tiles::load<5>(key, key_step);
+                    Tiles::load<6>(key + kTile, key_step);
+                    Tiles::add<0, 4, 5>(query);
+                    Tiles::add<1, 4, 6>(query);
+                }
+                Tiles::store<0>(scores + start, width * sizeof *scores);
+                Tiles::store<1>(scores + start + kTile, width * sizeof *scores);
             }
-            Tiles::store<0>(scores + start, width * sizeof *scores);
-            Tiles::store<1>(scores + start + kTile, width * sizeof *scores);
-        }
-        float sums[kTile];
-        for (size_t r = 0; r < queries; ++r) sums[r] = soften<Bfloat16>(scores + r * width, width, chances + r * width);
-        for (size_t column = 0; column < size; column += 2 * kTile) {
-            Tiles::clear<0>();
-            Tiles::clear<1>();
-            for (size_t k = 0; k < width; k += numbers) {
-                const int32_t* value = values + k / Bfloat16::kWord * size + column;
-                Tiles::load<4>(chances + k, width * sizeof *chances);
-                Tiles::load<5>(value, size * sizeof *value);
-                Tiles::load<6>(value + kTile, size * sizeof *value);
-                Tiles::add<0, 4, 5>(chances);
-                Tiles::add<1, 4, 6>(chances);
+            float sums[kTile];
+            for (size_t r = 0; r < queries; ++r) {
+                sums[r] = soften<Bfloat16>(scores + r * width, seen, chances + r * width);
             }
-            Tiles::store<0>(scores + column, size * sizeof *scores);
-            Tiles::store<1>(scores + column + kTile, size * sizeof *scores);
-        }
-        for (size_t r = 0; r < queries; ++r) {
-            const Floats inverse = all(1.0f / sums[r]);
-            float* to = head.to + (q + r) * head.to_stride;
-            for (size_t i = 0; i < size; i += kLanes) store(to + i, load(scores + r * size + i) * inverse);
+            for (size_t column = 0; column < size; column += 2 * kTile) {
+                Tiles::clear<0>();
+                Tiles::clear<1>();
+                for (size_t k = 0; k < seen; k += numbers) {
+                    const int32_t* value = seen_values + k / Bfloat16::kWord * size + column;
+                    Tiles::load<4>(chances + k, width * sizeof *chances);
+                    Tiles::load<5>(value, size * sizeof *value);
+                    Tiles::load<6>(value + kTile, size * sizeof *value);
+                    Tiles::add<0, 4, 5>(chances);
+                    Tiles::add<1, 4, 6>(chances);
+                }
+                Tiles::store<0>(scores + column, size * sizeof *scores);
+                Tiles::store<1>(scores + column + kTile, size * sizeof *scores);
+            }
+            for (size_t r = 0; r < queries; ++r) {
+                const Floats inverse = all(1.0f / sums[r]);
+                float* to = heads.to + (q + r) * heads.to_stride + head * size;
+                for (size_t i = 0; i < size; i += kLanes) store(to + i, load(scores + r * size + i) * inverse);
+            }
         }
     }
 }

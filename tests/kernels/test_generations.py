@@ -44,25 +44,25 @@ TAILS = range(1, 20)
 LONGER = (23, 24, 25, 31, 32, 33, 47, 48, 49, 63, 64, 65, 70, 97)
 SHORT = [[length] for length in (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 15, 16, 17, 18, 20, 33)]
 
-# Layers and batches: lengths of texts, whether padding stands between tokens, what is added to the scores.
-Batch = tuple[list[int], bool, int]
+# Layers and batches: lengths of texts, where padding stands, what is added to the scores.
+Batch = tuple[list[int], Padding, int]
 CASES: dict[str, tuple[Layer, list[Batch]]] = {
-    "heads_of_32": (Layer(64, 128, 2), [([*TAILS], True, 0), ([*LONGER], False, 0), *((s, False, 0) for s in SHORT)]),
-    "any_pairs": (Layer(64, 128, 2, pair_safe=False), [([*TAILS], True, 0), *((s, False, 0) for s in SHORT)]),
-    "heads_of_16": (Layer(48, 80, 3), [([*TAILS], True, 0), ([33, 65], False, 0), ([4], False, 0)]),
-    "heads_of_48": (Layer(96, 112, 2), [([1, 16, 17, 33], True, 0)]),
-    "heads_of_64": (Layer(128, 64, 2), [([1, 16, 17, 33, 65], True, 0)]),
-    "heads_of_80": (Layer(160, 240, 2), [([1, 16, 17, 33], True, 0)]),
-    "heads_of_96": (Layer(192, 256, 2), [([1, 16, 17, 33], True, 0)]),
-    "heads_of_128": (Layer(256, 128, 2), [([1, 16, 17, 33], True, 0)]),
-    "heads_of_256": (Layer(256, 144, 1), [([1, 16, 17, 33], True, 0)]),
-    "padded_heads": (Layer(312, 1200, 12, head_size=32), [([1, 7, 17, 40], True, 0), ([3], False, 0)]),
-    "padded_any_pairs": (Layer(312, 1200, 12, head_size=32, pair_safe=False), [([1, 7, 17, 40], True, 0)]),
-    "wider_heads": (Layer(768, 1152, 3, head_size=256), [([1, 30], False, 0)]),
-    "narrower_heads": (Layer(144, 64, 2, head_size=16), [([1, 5, 30], False, 0)]),
-    "mini": (Layer(384, 1536, 12), [([1, 16, 70], False, 0)]),
-    "one_number": (Layer(16, 16, 1), [([1], False, 0), ([2, 1], False, 0), ([0, 3, 0], True, 0)]),
-    "biased": (Layer(128, 64, 2), [([1, 7, 16, 17, 40], True, 1), ([1, 7, 16, 17, 40], False, 2), ([33], True, 2)]),
+    "heads_of_32": (Layer(64, 128, 2), [([*TAILS], "holes", 0), ([*LONGER], "right", 0), *((s, "right", 0) for s in SHORT)]),
+    "any_pairs": (Layer(64, 128, 2, pair_safe=False), [([*TAILS], "holes", 0), *((s, "right", 0) for s in SHORT)]),
+    "heads_of_16": (Layer(48, 80, 3), [([*TAILS], "holes", 0), ([33, 65], "right", 0), ([4], "right", 0)]),
+    "heads_of_48": (Layer(96, 112, 2), [([1, 16, 17, 33], "holes", 0)]),
+    "heads_of_64": (Layer(128, 64, 2), [([1, 16, 17, 33, 65], "holes", 0)]),
+    "heads_of_80": (Layer(160, 240, 2), [([1, 16, 17, 33], "holes", 0)]),
+    "heads_of_96": (Layer(192, 256, 2), [([1, 16, 17, 33], "holes", 0)]),
+    "heads_of_128": (Layer(256, 128, 2), [([1, 16, 17, 33], "holes", 0)]),
+    "heads_of_256": (Layer(256, 144, 1), [([1, 16, 17, 33], "holes", 0)]),
+    "padded_heads": (Layer(312, 1200, 12, head_size=32), [([1, 7, 17, 40], "holes", 0), ([3], "right", 0)]),
+    "padded_any_pairs": (Layer(312, 1200, 12, head_size=32, pair_safe=False), [([1, 7, 17, 40], "holes", 0)]),
+    "wider_heads": (Layer(768, 1152, 3, head_size=256), [([1, 30], "right", 0)]),
+    "narrower_heads": (Layer(144, 64, 2, head_size=16), [([1, 5, 30], "right", 0)]),
+    "mini": (Layer(384, 1536, 12), [([1, 16, 70], "right", 0)]),
+    "one_number": (Layer(16, 16, 1), [([1], "right", 0), ([2, 1], "right", 0), ([0, 3, 0], "holes", 0)]),
+    "biased": (Layer(128, 64, 2), [([1, 7, 16, 17, 40], "holes", 1), ([1, 7, 16, 17, 40], "right", 2), ([33], "holes", 2)]),
 }
 LONG = "8192_tokens"
 LONG_LAYER = Layer(32, 48, 1)
@@ -74,7 +74,7 @@ TOGETHER_LAYER = Layer(192, 256, 2)
 
 
 def long_feeds() -> Feeds:
-    return LONG_LAYER.feeds([8192], holes=False)
+    return LONG_LAYER.feeds([8192], "right")
 
 
 def together_feeds() -> list[Feeds]:
@@ -88,7 +88,7 @@ def together_feeds() -> list[Feeds]:
 
 def feeds_of(name: str) -> list[Feeds]:
     layer, batches = CASES[name]
-    return [layer.feeds(lengths, holes=holes, bias=bias) for lengths, holes, bias in batches]
+    return [layer.feeds(lengths, padding, bias=bias) for lengths, padding, bias in batches]
 
 
 # Rows that are rounded to levels, by their width and the level of zero.
@@ -204,7 +204,7 @@ def test_the_bound_can_fail(generation: str, operator: str, found: Found) -> Non
     """One key fewer is another layer."""
     for name in ("mini", "padded_heads", "heads_of_32"):
         layer = CASES[name][0]
-        feeds = layer.feeds([12], holes=False)
+        feeds = layer.feeds([12], "right")
         other = layer.expected(feeds, operator, without=1)
         assert error(layer.expected(feeds, operator), other) > 3 * bound(generation, operator)
 

@@ -39,24 +39,24 @@ inline __attribute__((always_inline)) void across(size_t width, size_t start, co
     }
 }
 
-// Scores of a few queries and some vectors of keys, on top of `mask`, whose rows are `mask_step` apart.
+// Scores of a few queries and some vectors of keys, whose rows are `stride` apart, on top of `mask`.
 template <typename Number, int queries, int vectors>
 inline __attribute__((always_inline)) void score_tile(
-    const typename Number::Element* query, size_t stride, const int32_t* keys, size_t width, size_t words,
-    const float* mask, ptrdiff_t mask_step, float* to) {
+    const typename Number::Element* query, size_t query_stride, const int32_t* keys, size_t words, MaskRows mask,
+    float* to, size_t stride) {
     Floats sum[queries][vectors];
 #pragma GCC unroll 6
     for (int q = 0; q < queries; ++q) {
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; ++v) sum[q][v] = load(mask + q * mask_step + v * kLanes);
+        for (int v = 0; v < vectors; ++v) sum[q][v] = load(mask.first + q * mask.step + v * kLanes);
     }
-    for (size_t k = 0; k < words; ++k, keys += width) {
+    for (size_t k = 0; k < words; ++k, keys += kLanes) {
         typename Number::Column key[vectors];
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; ++v) key[v] = Number::column(keys + v * kLanes);
+        for (int v = 0; v < vectors; ++v) key[v] = Number::column(keys + v * words * kLanes);
 #pragma GCC unroll 6
         for (int q = 0; q < queries; ++q) {
-            const auto word = Number::word(query + q * stride + Number::kWord * k);
+            const auto word = Number::word(query + q * query_stride + Number::kWord * k);
 #pragma GCC unroll 4
             for (int v = 0; v < vectors; ++v) sum[q][v] = Number::add(sum[q][v], word, key[v]);
         }
@@ -64,27 +64,27 @@ inline __attribute__((always_inline)) void score_tile(
 #pragma GCC unroll 6
     for (int q = 0; q < queries; ++q) {
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; ++v) store(to + q * width + v * kLanes, sum[q][v]);
+        for (int v = 0; v < vectors; ++v) store(to + q * stride + v * kLanes, sum[q][v]);
     }
 }
 
-// Values weighed by the chances of a few queries, some vectors of their columns.
+// Values weighed by the chances of a few queries, some vectors of their columns, which are `step` words apart.
 template <typename Number, int queries, int vectors>
 inline __attribute__((always_inline)) void value_tile(
-    const typename Number::Element* chances, size_t width, size_t keys, const int32_t* values, size_t size,
-    const float* sums, float* to, size_t stride) {
+    const typename Number::Element* chances, size_t stride, size_t keys, const int32_t* values, size_t step,
+    const float* sums, float* to, size_t to_stride) {
     Floats sum[queries][vectors];
 #pragma GCC unroll 6
     for (int q = 0; q < queries; ++q) {
         for (int v = 0; v < vectors; ++v) sum[q][v] = all(0.0f);
     }
-    for (size_t k = 0; k < keys; k += Number::kWord, values += size) {
+    for (size_t k = 0; k < keys; k += Number::kWord, values += kLanes) {
         typename Number::Column value[vectors];
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; ++v) value[v] = Number::column(values + v * kLanes);
+        for (int v = 0; v < vectors; ++v) value[v] = Number::column(values + v * step);
 #pragma GCC unroll 6
         for (int q = 0; q < queries; ++q) {
-            const auto word = Number::word(chances + q * width + k);
+            const auto word = Number::word(chances + q * stride + k);
 #pragma GCC unroll 4
             for (int v = 0; v < vectors; ++v) sum[q][v] = Number::add(sum[q][v], word, value[v]);
         }
@@ -93,7 +93,7 @@ inline __attribute__((always_inline)) void value_tile(
     for (int q = 0; q < queries; ++q) {
         const Floats inverse = all(1.0f / sums[q]);
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; ++v) store(to + q * stride + v * kLanes, sum[q][v] * inverse);
+        for (int v = 0; v < vectors; ++v) store(to + q * to_stride + v * kLanes, sum[q][v] * inverse);
     }
 }
 
@@ -112,11 +112,15 @@ inline float soften(const float* scores, size_t width, typename Number::Element*
     return sum_of(sum);
 }
 
-// Keys and values as products read them, of the tokens from `first` on: keys in columns, values in words of neighbouring
-// tokens.
+// Keys and values as products read them, of `width` tokens from `first` on, in panels that lie in memory as they are
+// read: of a vector's keys the words of each beside each other, word by word; of a vector of columns the words of
+// neighbouring tokens.
 struct Packed {
     int32_t *keys, *values;
     size_t first, width;
+    size_t key_panel, value_panel;  // words in one
+    // Between rows of scores: no power of two, whose rows would fall out of the cache together.
+    size_t stride() const { return width + 2 * kLanes; }
 };
 
 template <typename Number>
@@ -126,21 +130,28 @@ inline Packed pack(const Heads<Number>& heads, const Text& text, size_t multiple
     const size_t words = heads.size / Number::kWord;
     const Packed packed{
         memory_of<int32_t>(memory, kKeys, words * width),
-        memory_of<int32_t>(memory, kValues, width / Number::kWord * heads.size), first, width};
+        memory_of<int32_t>(memory, kValues, width / Number::kWord * heads.size), first, width, words * kLanes,
+        width / Number::kWord * kLanes};
     const auto* key = heads.key + first * heads.stride;
-    for (size_t start = 0; start < width; start += kLanes, key += kLanes * heads.stride) {
+    int32_t* to = packed.keys;
+    for (size_t start = 0; start < width; start += kLanes, key += kLanes * heads.stride, to += packed.key_panel) {
         const size_t left = first + start < text.tokens ? text.tokens - first - start : 0;
-        for (size_t k = 0; k < words; ++k) {
-            store_words(
-                packed.keys + k * width + start, gather(key + Number::kWord * k, heads.stride * sizeof *key, left));
-        }
+        each_vector(words, [&](size_t k, auto lanes) {
+            Ints rows[kLanes];
+            for (size_t r = 0; r < kLanes; ++r) {
+                rows[r] = r < left ? load_words(key + r * heads.stride + Number::kWord * k, lanes) : Ints{};
+            }
+            transpose(rows);
+            const size_t here = smaller(kLanes, words - k);
+            for (size_t r = 0; r < here; ++r) store_words(to + (k + r) * kLanes, rows[r]);
+        });
     }
     const auto* value = heads.value + first * heads.stride;
-    int32_t* to = packed.values;
-    for (size_t token = 0; token < width; token += Number::kWord, to += heads.size) {
+    for (size_t token = 0; token < width; token += Number::kWord) {
         const size_t left = first + token < text.tokens ? text.tokens - first - token : 0;
-        for (size_t i = 0; i < heads.size; i += kLanes) {
-            store_words(to + i, Number::beside(value + token * heads.stride + i, heads.stride, left));
+        to = packed.values + token / Number::kWord * kLanes;
+        for (size_t i = 0; i < heads.size; i += kLanes, to += packed.value_panel) {
+            store_words(to, Number::beside(value + token * heads.stride + i, heads.stride, left));
         }
     }
     return packed;
@@ -149,9 +160,9 @@ inline Packed pack(const Heads<Number>& heads, const Text& text, size_t multiple
 template <typename Number, int queries>
 inline void attend_queries(
     const Heads<Number>& heads, size_t first, const Packed& packed, Sight& sight, Scratch& memory) {
-    const size_t width = packed.width, size = heads.size;
-    float* scores = memory_of<float>(memory, kScores, kQueries * width);
-    auto* chances = memory_of<typename Number::Element>(memory, kChances, kQueries * width);
+    const size_t stride = packed.stride(), size = heads.size, words = size / Number::kWord;
+    float* scores = memory_of<float>(memory, kScores, kQueries * stride);
+    auto* chances = memory_of<typename Number::Element>(memory, kChances, kQueries * stride);
     sight.move(first, queries);
     const size_t start = sight.first() - packed.first, keys = sight.width();
     const auto* query = heads.query + first * heads.stride;
@@ -160,15 +171,16 @@ inline void attend_queries(
         const MaskRows mask = sight.rows(head);
         across(keys, 0, [&](auto vectors, size_t at) {
             score_tile<Number, queries, decltype(vectors)::value>(
-                query, heads.stride, packed.keys + start + at, width, size / Number::kWord, mask.first + at, mask.step,
-                scores + at);
+                query, heads.stride, packed.keys + (start + at) * words, words, {mask.first + at, mask.step},
+                scores + at, stride);
         });
         float sums[kQueries];
-        for (int q = 0; q < queries; ++q) sums[q] = soften<Number>(scores + q * width, keys, chances + q * width);
-        const int32_t* values = packed.values + start / Number::kWord * size;
+        for (int q = 0; q < queries; ++q) sums[q] = soften<Number>(scores + q * stride, keys, chances + q * stride);
+        const int32_t* values = packed.values + start / Number::kWord * kLanes;
         across(size, 0, [&](auto vectors, size_t column) {
             value_tile<Number, queries, decltype(vectors)::value>(
-                chances, width, keys, values + column, size, sums, to + column, heads.to_stride);
+                chances, stride, keys, values + column / kLanes * packed.value_panel, packed.value_panel, sums,
+                to + column, heads.to_stride);
         });
     }
 }

@@ -91,13 +91,15 @@ struct Batch {
     size_t rotary;
     // Attention's shares: the queries of a text, so many in each, with all query heads of one key head.
     size_t queries, shares;
+    // Rows are a cache line longer than what is in them: those of a power of two would fall out of the cache together.
     void* qkv;       // (tokens, (heads + 2 * key_heads) * head), in the numbers of attention
     float* context;  // (tokens, heads * head)
+    size_t qkv_stride, context_stride;
     float* to;
 };
 
 // Queries in a share are a multiple of this, which is one of every tile's queries.
-constexpr size_t kShare = 48;
+constexpr size_t kShare = 96;
 
 // Memory of one thread by purpose; it grows to the longest text.
 enum Slot {

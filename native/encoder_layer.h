@@ -55,7 +55,7 @@ class EncoderLayer {
         if (w.query_gain != nullptr || batch.cosines != nullptr) return turned(batch, first, rows, x, scales, memory);
         Rows<Attended, kRows> output;
         for (size_t r = 0; r < rows; ++r) {
-            output.to[r] = static_cast<Attended*>(batch.qkv) + (first + r) * w.qkv.out;
+            output.to[r] = static_cast<Attended*>(batch.qkv) + (first + r) * batch.qkv_stride;
             output.onto[r] = nullptr;
         }
         Product<Number>::run(x, scales, rows, w.qkv, output, memory);
@@ -68,12 +68,12 @@ class EncoderLayer {
         const size_t first = batch.start[text], tokens = batch.start[text + 1] - first;
         const size_t from = part * batch.queries, to = smaller(from + batch.queries, tokens);
         if (from >= to) return;
-        const auto* rows = static_cast<const Attended*>(batch.qkv) + first * w.qkv.out;
+        const auto* rows = static_cast<const Attended*>(batch.qkv) + first * batch.qkv_stride;
         const auto* key = rows + (w.heads + index) * w.head;
-        float* context = batch.context + first * w.out.in + index * group * w.head;
+        float* context = batch.context + first * batch.context_stride + index * group * w.head;
         const Heads<Attending> heads{
-            rows + index * group * w.head, key, key + w.key_heads * w.head, w.qkv.out, w.head, group,
-            context, w.out.in, from, to};
+            rows + index * group * w.head, key, key + w.key_heads * w.head, batch.qkv_stride, w.head, group,
+            context, batch.context_stride, from, to};
         const size_t matrix = batch.sequence * batch.sequence;
         const float* bias = batch.bias;
         if (bias != nullptr) bias += ((batch.biases > 1 ? text * w.heads : 0) + index * group) * matrix;
@@ -97,7 +97,7 @@ class EncoderLayer {
         const auto row_of = [&](size_t r) { return batch.place[first + r] * width; };
 
         for (size_t r = 0; r < rows; ++r) {
-            scales[r] = take<Number>(batch.context + (first + r) * w.out.in, w.out, x + r * stride[0]);
+            scales[r] = take<Number>(batch.context + (first + r) * batch.context_stride, w.out, x + r * stride[0]);
             output.to[r] = middle + r * width;
             output.onto[r] = around ? nullptr : batch.hidden + row_of(r);
         }
@@ -167,7 +167,7 @@ class EncoderLayer {
         output.columns = columns;
         for (size_t r = 0; r < rows; ++r) {
             output.queries_keys[r] = turning + r * columns;
-            output.all[r] = static_cast<Attended*>(batch.qkv) + (first + r) * w.qkv.out;
+            output.all[r] = static_cast<Attended*>(batch.qkv) + (first + r) * batch.qkv_stride;
         }
         Product<Number>::run(x, scales, rows, w.qkv, output, memory);
         for (size_t r = 0; r < rows; ++r) {

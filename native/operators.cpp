@@ -81,7 +81,8 @@ struct ThreadMemory : Scratch {
 constexpr size_t kKeptBytes = 16 << 20;
 
 // Rows behind the last one that kernels may read, and drop.
-constexpr size_t kReadBehind = 16;
+constexpr size_t kReadBehind = 32;
+constexpr size_t kLine = 64;  // bytes
 
 ThreadMemory& thread_memory() {
     static thread_local ThreadMemory memory;
@@ -345,7 +346,7 @@ class Kernel {
         float* to = data_of<float>(made);
         ThreadMemory& memory = thread_memory();
         memory.read(data_of<const int64_t>(mask), texts, width);
-        const size_t tokens = memory.place.size(), attended = weights_.out.in;
+        const size_t tokens = memory.place.size();
         if (tokens < texts * width) std::fill_n(to, texts * width * weights_.hidden, 0.0f);
         Batch batch{};
         batch.weights = &weights_;
@@ -358,8 +359,10 @@ class Kernel {
         batch.sequence = width;
         read_bias(context, dims[0], dims[1], batch);
         read_rotary(context, dims[0], dims[1], batch);
-        batch.qkv = memory.of(kQkv, (tokens + kReadBehind) * weights_.qkv.out * steps_.attended);
-        batch.context = static_cast<float*>(memory.of(kContext, tokens * attended * sizeof(float)));
+        batch.qkv_stride = weights_.qkv.out + kLine / steps_.attended;
+        batch.context_stride = weights_.out.in + kLine / sizeof(float);
+        batch.qkv = memory.of(kQkv, (tokens + kReadBehind) * batch.qkv_stride * steps_.attended);
+        batch.context = static_cast<float*>(memory.of(kContext, tokens * batch.context_stride * sizeof(float)));
         const size_t blocks = (tokens + steps_.block - 1) / steps_.block;
         const bool alone = blocks == 1;  // to wake other threads would take longer
         for_each(context, steps_.project, batch, blocks, alone);
@@ -438,7 +441,7 @@ class Kernel {
     // What attention's work falls into: each share packs the keys that its queries see. Where they see a window, so many
     // queries that their keys stay in the cache; and fewer where key heads alone would leave threads without any.
     void share_attention(const ThreadMemory& memory, size_t texts, bool alone, Batch& batch) const {
-        constexpr size_t kInWindow = 6 * kShare, kLeast = 2 * kShare, kEnough = 8;
+        constexpr size_t kInWindow = 3 * kShare, kLeast = kShare, kEnough = 8;
         size_t longest = 1;
         for (size_t text = 0; text < texts; ++text) {
             longest = std::max(longest, memory.start[text + 1] - memory.start[text]);

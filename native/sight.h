@@ -45,6 +45,13 @@ inline Span seen_by(const Text& text, size_t first, size_t end) {
     return span;
 }
 
+// What one query sees, of what a tile that it belongs to sees.
+inline Span seen_by(const Text& text, Span tile, size_t query) {
+    Span span{tile.first, tile.first};
+    advance(span, text, query, query + 1);
+    return span;
+}
+
 // Rows of a tile of queries, `step` numbers apart.
 struct MaskRows {
     const float* first;
@@ -73,6 +80,9 @@ class Sight {
         advance(seen_, text_, first, first + queries);
         first_ = seen_.first / multiple_ * multiple_;
         width_ = rounded_up(seen_.end - first_, multiple_);
+        if (text_.bias == nullptr) {
+            common_ = {seen_by(text_, seen_, first + queries - 1).first, seen_by(text_, seen_, first).end};
+        }
         // Behind the last token a band would let keys take part that there are not.
         banded_ = row_ != nullptr && text_.limited() && first_ + width_ <= text_.tokens;
         if (text_.bias == nullptr && text_.limited() && !banded_) write(nullptr);
@@ -80,6 +90,12 @@ class Sight {
 
     size_t first() const { return first_; }
     size_t width() const { return width_; }
+
+    // Whether all queries see all of so many keys from `start` on, and nothing is added to their scores: their rows hold
+    // zeros then.
+    bool all_seen(size_t start, size_t keys) const {
+        return first_ + start >= common_.first && first_ + start + keys <= common_.end;
+    }
 
     // The rows of one head, which all have in common where nothing is added.
     MaskRows rows(size_t head) {
@@ -131,7 +147,7 @@ class Sight {
     const Text& text_;
     size_t multiple_, packed_, most_;
     Scratch& memory_;
-    Span seen_;
+    Span seen_, common_{0, 0};  // by any query of the tile, and by all
     float *row_ = nullptr, *strip_ = nullptr;
     size_t query_ = 0, queries_ = 0, first_ = 0, width_ = 0, middle_ = 0;
     bool banded_ = false;

@@ -1,11 +1,11 @@
-"""Layers of other kinds than BERT's: those of three models in small, and every part of theirs with others' parts."""
+"""Layers of other kinds than BERT's: those of three models in small, and every part of theirs beside others' parts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from tests.kernels.layers import Layer
+from tests.kernels.layers import Layer, Padding
 
 MODERN_BERT = Layer(128, 96, 2, norms="before", activation="gelu", gated=True, before=64, after=64, rotary=32)
 QWEN_3 = Layer(
@@ -92,3 +92,37 @@ KINDS: Mapping[str, Layer] = MappingProxyType(
         "before_64": Layer(64, 64, 2, before=64),
     }
 )
+
+# Those with something added to their scores besides.
+BIASED: Mapping[str, Layer] = MappingProxyType(
+    {
+        "biased_window": Layer(64, 64, 4, head_size=32, kv_heads=2, before=5, after=3),
+        "biased_causal": Layer(128, 64, 2, after=0, rotary=32),
+        "biased_before": Layer(64, 64, 4, head_size=16, kv_heads=1, norms="before", gated=True, head_norms=True),
+    }
+)
+
+# Texts that reach far beyond their windows, in several shares.
+LONG = ("modern_bert", "qwen_3", "embedding_gemma", "causal_wide", "window_5_64", "before_64", "itself_alone")
+
+Batch = tuple[list[int], Padding, int]
+BATCHES: tuple[Batch, ...] = (
+    ([1, 2, 12, 13, 17, 40, 5], "holes", 0),
+    ([70, 6, 33], "left", 0),
+    ([16, 48, 100, 1], "right", 0),
+    ([1], "right", 0),
+    ([0, 3, 0], "holes", 0),
+    ([], "right", 0),
+)
+BIASED_BATCHES: tuple[Batch, ...] = (
+    ([1, 7, 16, 17, 40], "holes", 1),
+    ([7, 64, 33], "left", 2),
+    ([100, 16], "right", 2),
+)
+LONG_BATCHES: tuple[Batch, ...] = (([600, 20], "right", 0), ([333], "holes", 0))
+
+
+def cases() -> dict[str, tuple[Layer, list[Batch]]]:
+    """Every kind with its batches: lengths of texts, where padding stands, what is added to the scores."""
+    found = {name: (layer, [*BATCHES, *(LONG_BATCHES if name in LONG else ())]) for name, layer in KINDS.items()}
+    return found | {name: (layer, list(BIASED_BATCHES)) for name, layer in BIASED.items()}

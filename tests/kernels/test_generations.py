@@ -42,10 +42,10 @@ IN_BFLOAT16 = ("avx512_bf16", "amx")
 LARGEST_ERROR = {INT8: 0.0025, BFLOAT16: 8e-4, FLOAT32: 8e-7}  # 0.0018, 5.9e-4, 5.5e-7
 LARGEST_ERROR_IN_BFLOAT16 = {INT8: 0.011, BFLOAT16: 0.0045, FLOAT32: 8e-7}  # 0.0090, 0.0033, 5.5e-7
 
-# The same of layers of other kinds: what a norm makes of a feed-forward network alone, without what it is added to, has
-# all of its error.
-LARGEST_ERROR_OF_KINDS = {INT8: 0.004, BFLOAT16: 0.0012, FLOAT32: 8e-7}
-LARGEST_ERROR_OF_KINDS_IN_BFLOAT16 = {INT8: 0.018, BFLOAT16: 0.005, FLOAT32: 8e-7}
+# The same of layers of other kinds. Where norms stand around, what attention gives is made as large as what it is added
+# to, and so is its error; the largest are those of one text of 600 tokens.
+LARGEST_ERROR_OF_KINDS = {INT8: 0.006, BFLOAT16: 0.0016, FLOAT32: 8e-7}  # 0.0050, 0.0013, 6.5e-7
+LARGEST_ERROR_OF_KINDS_IN_BFLOAT16 = {INT8: 0.019, BFLOAT16: 0.0045, FLOAT32: 8e-7}  # 0.0159, 0.0036, 6.4e-7
 
 TAILS = range(1, 20)
 LONGER = (23, 24, 25, 31, 32, 33, 47, 48, 49, 63, 64, 65, 70, 97)

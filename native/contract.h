@@ -82,6 +82,7 @@ struct Batch {
     const size_t *place, *start;
     const int32_t* position;
     size_t tokens;
+    size_t block;  // tokens in one; the last may have fewer
     // What is added to the scores: (biases, heads, sequence, sequence), biases 1 or one a text; null where nothing is.
     const float* bias;
     size_t biases, sequence;
@@ -118,10 +119,15 @@ struct Scratch {
     void let_go(Slot slot);
 };
 
-// The three steps of a layer in one number format: of each block of `block` tokens, of each share of each key head of
-// each text, and of each block again.
+// How many tokens may be taken at once, all multiples of `multiple`.
+struct Block {
+    size_t least, most, multiple;
+};
+
+// The three steps of a layer in one number format: of each block of tokens, of each share of each key head of each
+// text, and of each block again.
 struct Steps {
-    size_t block;
+    Block block;
     size_t attended;  // bytes of one number of queries, keys and values
     void (*project)(const Batch&, size_t block, Scratch&);
     void (*attend)(const Batch&, size_t share, Scratch&);

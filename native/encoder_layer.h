@@ -20,7 +20,7 @@ namespace stcompile::STCOMPILE_GENERATION {
 // How a format multiplies a block of rows. A generation that has another way says so for its format.
 template <typename Number>
 struct Product {
-    static constexpr size_t kRows = kBlock<Number>;
+    static constexpr Block kRows = kBlock<Number>;
     static size_t stride(size_t in) { return in; }
 
     template <typename Output>
@@ -42,18 +42,19 @@ class EncoderLayer {
   public:
     static void project(const Batch& batch, size_t block, Scratch& memory) {
         const LayerWeights& w = *batch.weights;
-        const size_t first = block * kRows, rows = smaller(kRows, batch.tokens - first), stride = stride_of(w.qkv.in);
-        auto* x = memory_of<Element>(memory, kLevels, kRows * stride);
+        const size_t first = block * batch.block, rows = smaller(batch.block, batch.tokens - first);
+        const size_t stride = stride_of(w.qkv.in);
+        auto* x = memory_of<Element>(memory, kLevels, batch.block * stride);
         float* normal = memory_of<float>(memory, kRow, w.hidden);
         const bool normed = w.norms != Norms::kAfter && w.first_norm;
-        float scales[kRows];
+        float scales[kRows.most];
         for (size_t r = 0; r < rows; ++r) {
             const float* row = batch.hidden + batch.place[first + r] * w.hidden;
             scales[r] = normed ? take_normal(row, w, w.norm[0], normal, w.qkv, x + r * stride)
                                : take<Number>(row, w.qkv, x + r * stride);
         }
         if (w.query_gain != nullptr || batch.cosines != nullptr) return turned(batch, first, rows, x, scales, memory);
-        Rows<Attended, kRows> output;
+        Rows<Attended, kRows.most> output;
         for (size_t r = 0; r < rows; ++r) {
             output.to[r] = static_cast<Attended*>(batch.qkv) + (first + r) * batch.qkv_stride;
             output.onto[r] = nullptr;
@@ -83,17 +84,17 @@ class EncoderLayer {
 
     static void finish(const Batch& batch, size_t block, Scratch& memory) {
         const LayerWeights& w = *batch.weights;
-        const size_t first = block * kRows, rows = smaller(kRows, batch.tokens - first);
+        const size_t first = block * batch.block, rows = smaller(batch.block, batch.tokens - first);
         const size_t width = w.hidden, wide = w.up.out;
         const size_t stride[] = {stride_of(w.out.in), stride_of(width), stride_of(w.down.in)};
         const size_t widest = stride[0] < stride[1] ? stride[1] : stride[0];
-        auto* x = memory_of<Element>(memory, kLevels, kRows * (widest < stride[2] ? stride[2] : widest));
-        float* middle = memory_of<float>(memory, kMiddleRows, kRows * width);
-        float* grown = memory_of<float>(memory, kWide, kRows * wide);
+        auto* x = memory_of<Element>(memory, kLevels, batch.block * (widest < stride[2] ? stride[2] : widest));
+        float* middle = memory_of<float>(memory, kMiddleRows, batch.block * width);
+        float* grown = memory_of<float>(memory, kWide, batch.block * wide);
         float* normal = memory_of<float>(memory, kRow, width);
         const bool around = w.norms == Norms::kAround;
-        float scales[kRows];
-        Rows<float, kRows> output;
+        float scales[kRows.most];
+        Rows<float, kRows.most> output;
         const auto row_of = [&](size_t r) { return batch.place[first + r] * width; };
 
         for (size_t r = 0; r < rows; ++r) {
@@ -134,7 +135,7 @@ class EncoderLayer {
     using Element = typename Number::Element;
     using Attending = typename Number::InAttention;
     using Attended = typename Attending::Element;
-    static constexpr size_t kRows = Product<Number>::kRows;
+    static constexpr Block kRows = Product<Number>::kRows;
 
     static size_t stride_of(size_t in) { return Product<Number>::stride(in); }
 
@@ -162,8 +163,8 @@ class EncoderLayer {
         const Batch& batch, size_t first, size_t rows, Element* x, const float* scales, Scratch& memory) {
         const LayerWeights& w = *batch.weights;
         const size_t heads = w.heads + w.key_heads, columns = heads * w.head;
-        float* turning = memory_of<float>(memory, kTurned, kRows * columns);
-        QueriesKeysValues<Attended, kRows> output;
+        float* turning = memory_of<float>(memory, kTurned, batch.block * columns);
+        QueriesKeysValues<Attended, kRows.most> output;
         output.columns = columns;
         for (size_t r = 0; r < rows; ++r) {
             output.queries_keys[r] = turning + r * columns;

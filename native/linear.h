@@ -6,11 +6,13 @@
 
 namespace stcompile::STCOMPILE_GENERATION {
 
-// Tokens that one thread takes through the layer at once: enough tiles for a panel of weights to come from memory while
-// the one before it is multiplied, and no more, so that a few tokens are shares for several threads. In 8 bits 24 and
-// 96 are equally fast on one; float32, four times as large, gains from 48 where the last cache is slow.
+// Tokens that one thread takes through the layer at once: at least enough tiles for a panel of weights to come from
+// memory while the one before it is multiplied, and no more, so that a few tokens are shares for several threads. In 8
+// bits 24 and 96 are equally fast on one where the weights stay in its cache; float32, four times as large, gains from
+// 48 where the last cache is slow. At most four times as many: weights that come from the last cache are read that often
+// less.
 template <typename Number>
-constexpr size_t kBlock = (Number::kWord == 1 ? 8 : 4) * kTileRows;
+constexpr Block kBlock{(Number::kWord == 1 ? 8 : 4) * kTileRows, 16 * kTileRows, 2 * kTileRows};
 
 constexpr size_t kTileColumns = kVectors * kLanes;
 static_assert(kPanel % kTileColumns == 0, "a tile is a whole part of a panel");

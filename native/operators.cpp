@@ -19,6 +19,7 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "dispatch.h"
@@ -205,8 +206,10 @@ size_t checked(int64_t value, size_t multiple, const char* what) {
     return static_cast<size_t>(value);
 }
 
+size_t rounded_up(size_t x, size_t multiple) { return (x + multiple - 1) / multiple * multiple; }
+
 // Columns of weights in the file, the last panel filled up.
-size_t in_panels(size_t columns) { return (columns + kPanel - 1) / kPanel * kPanel; }
+size_t in_panels(size_t columns) { return rounded_up(columns, kPanel); }
 
 // 255 times so many levels fit in 16 bits.
 constexpr int kLargestPair = 128;
@@ -221,7 +224,7 @@ struct Int8Reader {
     static constexpr size_t kPerLinear = 4;
     static constexpr size_t kBias = bias_after(kPerLinear);
     static constexpr ort::ElementType kWeights = ort::kInt8;
-    static constexpr size_t kWord = 4;
+    static constexpr size_t kWord = 4, kBytes = 1;
 
     std::vector<std::vector<int32_t>> offsets;
 
@@ -256,6 +259,7 @@ struct Int8Reader {
 
 template <typename Stored>
 struct FloatReader {
+    static constexpr size_t kBytes = sizeof(Stored);
     static constexpr size_t kPerLinear = 2;
     static constexpr size_t kBias = bias_after(kPerLinear);
 
@@ -328,6 +332,9 @@ class Kernel {
         }
         weights_.norm[0].epsilon = attribute<float>(info, "epsilon_1");
         weights_.norm[1].epsilon = attribute<float>(info, "epsilon_2");
+        for (const Linear* linear : {&weights_.qkv, &weights_.out, &weights_.up, &weights_.down}) {
+            weights_bytes_ += linear->in * in_panels(linear->out) * Reader::kBytes;
+        }
         read_optional(info);
     }
 
@@ -363,7 +370,8 @@ class Kernel {
         batch.context_stride = weights_.out.in + kLine / sizeof(float);
         batch.qkv = memory.of(kQkv, (tokens + kReadBehind) * batch.qkv_stride * steps_.attended);
         batch.context = static_cast<float*>(memory.of(kContext, tokens * batch.context_stride * sizeof(float)));
-        const size_t blocks = (tokens + steps_.block - 1) / steps_.block;
+        batch.block = block_of(tokens);
+        const size_t blocks = (tokens + batch.block - 1) / batch.block;
         const bool alone = blocks == 1;  // to wake other threads would take longer
         for_each(context, steps_.project, batch, blocks, alone);
         share_attention(memory, texts, alone, batch);
@@ -374,6 +382,17 @@ class Kernel {
     }
 
   private:
+    // Tokens that are taken at once. Weights that do not stay in a core's cache are read from the last one for every
+    // block: as few blocks as may be then, and as many for every core.
+    size_t block_of(size_t tokens) const {
+        constexpr size_t kCached = 2 << 20;
+        static const size_t cores = std::max(1u, std::thread::hardware_concurrency());
+        const Block& block = steps_.block;
+        if (weights_bytes_ <= kCached) return block.least;
+        const size_t blocks = rounded_up((tokens + block.most - 1) / block.most, cores);
+        return std::max(block.least, rounded_up((tokens + blocks - 1) / std::max<size_t>(blocks, 1), block.multiple));
+    }
+
     void read_optional(const ort::KernelInfo* info) {
         rotates_ = has_input(info, Reader::kBias + kCosines);
         if (rotates_ != has_input(info, Reader::kBias + kSines)) {
@@ -452,7 +471,7 @@ class Kernel {
         }
         const size_t heads = texts * weights_.key_heads;
         if (!alone && heads < kEnough) queries = std::min(queries, std::max(kLeast, longest * heads / kEnough));
-        batch.queries = (queries + kShare - 1) / kShare * kShare;
+        batch.queries = rounded_up(queries, kShare);
         batch.shares = (longest + batch.queries - 1) / batch.queries;
     }
 
@@ -486,6 +505,7 @@ class Kernel {
     const Steps& steps_;
     Reader reader_;
     LayerWeights weights_;
+    size_t weights_bytes_ = 0;
     bool rotates_ = false;
 };
 

@@ -56,7 +56,7 @@ template <typename Number, size_t fewest>
 struct TileProduct {
     using Element = typename Number::Element;
     using Sum = typename Number::Sum;
-    static constexpr size_t kRows = 64;
+    static constexpr Block kRows{4 * kTile, 8 * kTile, kTile};
 
     // Rows are filled up with zeros to whole tiles.
     static size_t stride(size_t in) { return rounded_up(in, kTile * Number::kWord); }

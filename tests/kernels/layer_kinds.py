@@ -69,6 +69,7 @@ KINDS: Mapping[str, Layer] = MappingProxyType(
         "gated_relu": Layer(64, 88, 2, activation="relu", gated=True),
         "gated_after": Layer(312, 264, 4, head_size=80, gated=True),
         "any_pairs": Layer(64, 128, 2, pair_safe=False, norms="before", activation="silu", gated=True, rotary=16),
+        "wide_gated": Layer(520, 1032, 8, head_size=64, norms="before", gated=True),
         # Heads of every size, turned in part, in pairs that fill no vectors, by whole vectors and a half.
         "rotary_4": Layer(64, 48, 2, head_size=16, rotary=4),
         "rotary_8": Layer(48, 64, 3, head_size=16, rotary=8, kv_heads=1),

@@ -77,6 +77,9 @@ CASES: dict[str, tuple[Layer, list[Batch]]] = {
         Layer(128, 64, 2),
         [([1, 7, 16, 17, 40], "holes", 1), ([1, 7, 16, 17, 40], "right", 2), ([33], "holes", 2)],
     ),
+    # Weights that no core's cache holds: as many tokens at once as there are for each core.
+    "wide": (Layer(768, 808, 12), [([97, 40, 101, 3], "holes", 0), ([65], "right", 0), ([130], "right", 0)]),
+    "wide_any_pairs": (Layer(768, 800, 12, pair_safe=False), [([97, 40, 101, 3], "holes", 0)]),
     **KINDS,
 }
 LONG = "8192_tokens"

@@ -76,6 +76,18 @@ def test_several_threads_take_many_tokens_through_a_narrow_network(operator: str
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
+def test_weights_that_no_cache_holds_give_the_same_bits_whatever_stands_beside_a_text(operator: str) -> None:
+    """More tokens at once, by how many there are."""
+    layer = Layer(768, 800, 12)
+    feeds = layer.feeds([170, 1, 66, 300], "right")
+    (together,) = layer.session(operator, 3).run(None, feeds)
+    alone = layer.session(operator)
+    for index, text in enumerate(layer.alone(feeds)):
+        (row,) = alone.run(None, text)
+        assert np.array_equal(row[0], together[index, feeds["mask"][index] != 0])
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
 def test_nothing_but_padding_is_zeros(operator: str) -> None:
     layer = Layer(64, 128, 2)
     session = layer.session(operator)

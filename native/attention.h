@@ -1,32 +1,25 @@
-// Scaled dot-product attention of one head over the tokens of one text, with float32 sums.
+// Scaled dot-product attention of the heads that share keys over the tokens of one text, with float32 sums.
+//
+// Where a token sees only some others, a tile of queries is multiplied with the keys from the first to the last that any
+// of them sees, rounded out to whole vectors: a window costs what it keeps, a causal mask half.
 
 #pragma once
 
-#include "linear.h"
+#include "sight.h"
 
 namespace stcompile::STCOMPILE_GENERATION {
 
-template <typename T>
-inline T* memory_of(Scratch& memory, Slot slot, size_t count) {
-    return static_cast<T*>(memory.of(slot, count * sizeof(T)));
-}
-
-// Where the rows of queries, keys and values of one head and text lie, queries scaled by log2(e) / sqrt(size).
+// Where the rows of one key head of a text lie, and of the query heads that read it, queries scaled by
+// log2(e) / sqrt(size).
 template <typename Number>
-struct Head {
+struct Heads {
     const typename Number::Element *query, *key, *value;
     size_t stride;  // between tokens
-    size_t tokens;
-    size_t size;  // a multiple of 16
+    size_t size;    // a multiple of 16
+    size_t count;   // of query heads, beside each other
     float* to;
     size_t to_stride;
-};
-
-// What is added to the scores of one head: a row of `width` numbers for each position. Null where nothing is.
-struct Bias {
-    const float* rows;
-    size_t width;
-    const int32_t* positions;  // of the text's tokens
+    size_t first, end;  // the queries that are wanted: first is a multiple of kShare
 };
 
 template <int number>
@@ -34,7 +27,6 @@ struct Count {
     static constexpr int value = number;
 };
 
-constexpr float kMasked = -1e30f;
 constexpr int kQueries = kTileRows;
 constexpr int kMostVectors = kVectors;
 
@@ -47,24 +39,24 @@ inline __attribute__((always_inline)) void across(size_t width, size_t start, co
     }
 }
 
-// Scores of a few queries and some vectors of keys, on top of `mask`, whose rows are `mask_step` apart.
+// Scores of a few queries and some vectors of keys, whose rows are `stride` apart, on top of `mask`.
 template <typename Number, int queries, int vectors>
 inline __attribute__((always_inline)) void score_tile(
-    const typename Number::Element* query, size_t stride, const int32_t* keys, size_t width, size_t words,
-    const float* mask, size_t mask_step, float* to) {
+    const typename Number::Element* query, size_t query_stride, const int32_t* keys, size_t words, MaskRows mask,
+    float* to, size_t stride) {
     Floats sum[queries][vectors];
 #pragma GCC unroll 6
     for (int q = 0; q < queries; ++q) {
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; ++v) sum[q][v] = load(mask + q * mask_step + v * kLanes);
+        for (int v = 0; v < vectors; ++v) sum[q][v] = load(mask.first + q * mask.step + v * kLanes);
     }
-    for (size_t k = 0; k < words; ++k, keys += width) {
+    for (size_t k = 0; k < words; ++k, keys += kLanes) {
         typename Number::Column key[vectors];
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; ++v) key[v] = Number::column(keys + v * kLanes);
+        for (int v = 0; v < vectors; ++v) key[v] = Number::column(keys + v * words * kLanes);
 #pragma GCC unroll 6
         for (int q = 0; q < queries; ++q) {
-            const auto word = Number::word(query + q * stride + Number::kWord * k);
+            const auto word = Number::word(query + q * query_stride + Number::kWord * k);
 #pragma GCC unroll 4
             for (int v = 0; v < vectors; ++v) sum[q][v] = Number::add(sum[q][v], word, key[v]);
         }
@@ -72,27 +64,27 @@ inline __attribute__((always_inline)) void score_tile(
 #pragma GCC unroll 6
     for (int q = 0; q < queries; ++q) {
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; ++v) store(to + q * width + v * kLanes, sum[q][v]);
+        for (int v = 0; v < vectors; ++v) store(to + q * stride + v * kLanes, sum[q][v]);
     }
 }
 
-// Values weighed by the chances of a few queries, some vectors of their columns.
+// Values weighed by the chances of a few queries, some vectors of their columns, which are `step` words apart.
 template <typename Number, int queries, int vectors>
 inline __attribute__((always_inline)) void value_tile(
-    const typename Number::Element* chances, size_t width, const int32_t* values, size_t size, const float* sums,
-    float* to, size_t stride) {
+    const typename Number::Element* chances, size_t stride, size_t keys, const int32_t* values, size_t step,
+    const float* sums, float* to, size_t to_stride) {
     Floats sum[queries][vectors];
 #pragma GCC unroll 6
     for (int q = 0; q < queries; ++q) {
         for (int v = 0; v < vectors; ++v) sum[q][v] = all(0.0f);
     }
-    for (size_t k = 0; k < width; k += Number::kWord, values += size) {
+    for (size_t k = 0; k < keys; k += Number::kWord, values += kLanes) {
         typename Number::Column value[vectors];
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; ++v) value[v] = Number::column(values + v * kLanes);
+        for (int v = 0; v < vectors; ++v) value[v] = Number::column(values + v * step);
 #pragma GCC unroll 6
         for (int q = 0; q < queries; ++q) {
-            const auto word = Number::word(chances + q * width + k);
+            const auto word = Number::word(chances + q * stride + k);
 #pragma GCC unroll 4
             for (int v = 0; v < vectors; ++v) sum[q][v] = Number::add(sum[q][v], word, value[v]);
         }
@@ -101,7 +93,7 @@ inline __attribute__((always_inline)) void value_tile(
     for (int q = 0; q < queries; ++q) {
         const Floats inverse = all(1.0f / sums[q]);
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; ++v) store(to + q * stride + v * kLanes, sum[q][v] * inverse);
+        for (int v = 0; v < vectors; ++v) store(to + q * to_stride + v * kLanes, sum[q][v] * inverse);
     }
 }
 
@@ -120,68 +112,77 @@ inline float soften(const float* scores, size_t width, typename Number::Element*
     return sum_of(sum);
 }
 
-// The bias of a few queries from the `first` on, in base 2, and the mask where there is no key. Tokens are mostly
-// neighbours; where padding stands between them, their columns are gathered.
-inline const float* bias_rows(
-    const Bias& bias, size_t first, size_t queries, size_t tokens, size_t width, float* to) {
-    const bool neighbours = bias.positions[tokens - 1] - bias.positions[0] == static_cast<int32_t>(tokens) - 1;
-    for (size_t q = 0; q < queries; ++q, to += width) {
-        const float* row = bias.rows + bias.positions[first + q] * bias.width;
-        size_t i = 0;
-        if (neighbours) {
-            row += bias.positions[0];
-            for (; i + kLanes <= tokens; i += kLanes) store(to + i, load(row + i) * all(kLog2E));
-        }
-        for (; i < tokens; ++i) to[i] = (neighbours ? row[i] : row[bias.positions[i]]) * kLog2E;
-        for (; i < width; ++i) to[i] = kMasked;
-    }
-    return to - queries * width;
-}
+// Keys and values as products read them, of `width` tokens from `first` on, in panels that lie in memory as they are
+// read: of a vector's keys the words of each beside each other, word by word; of a vector of columns the words of
+// neighbouring tokens.
+struct Packed {
+    int32_t *keys, *values;
+    size_t first, width;
+    size_t key_panel, value_panel;  // words in one
+    // Between rows of scores: no power of two, whose rows would fall out of the cache together.
+    size_t stride() const { return width + 2 * kLanes; }
+};
 
-// Keys and values of a text as the products read them: keys in columns, values in words of neighbouring tokens.
 template <typename Number>
-inline void pack(const Head<Number>& head, size_t width, int32_t* keys, int32_t* values, float* mask) {
-    for (size_t i = 0; i < width; ++i) mask[i] = i < head.tokens ? 0.0f : kMasked;
-    for (size_t start = 0; start < width; start += kLanes) {
-        const size_t left = start < head.tokens ? head.tokens - start : 0;
-        const auto* from = head.key + start * head.stride;
-        for (size_t k = 0; k < head.size / Number::kWord; ++k) {
-            store_words(
-                keys + k * width + start, gather(from + Number::kWord * k, head.stride * sizeof *from, left));
+inline Packed pack(const Heads<Number>& heads, const Text& text, size_t multiple, Scratch& memory) {
+    const Span seen = seen_by(text, heads.first, heads.end);
+    const size_t first = seen.first / multiple * multiple, width = rounded_up(seen.end - first, multiple);
+    const size_t words = heads.size / Number::kWord;
+    const Packed packed{
+        memory_of<int32_t>(memory, kKeys, words * width),
+        memory_of<int32_t>(memory, kValues, width / Number::kWord * heads.size), first, width, words * kLanes,
+        width / Number::kWord * kLanes};
+    const auto* key = heads.key + first * heads.stride;
+    int32_t* to = packed.keys;
+    for (size_t start = 0; start < width; start += kLanes, key += kLanes * heads.stride, to += packed.key_panel) {
+        const size_t left = first + start < text.tokens ? text.tokens - first - start : 0;
+        each_vector(words, [&](size_t k, auto lanes) {
+            Ints rows[kLanes];
+            for (size_t r = 0; r < kLanes; ++r) {
+                rows[r] = r < left ? load_words(key + r * heads.stride + Number::kWord * k, lanes) : Ints{};
+            }
+            transpose(rows);
+            const size_t here = smaller(kLanes, words - k);
+            for (size_t r = 0; r < here; ++r) store_words(to + (k + r) * kLanes, rows[r]);
+        });
+    }
+    const auto* value = heads.value + first * heads.stride;
+    for (size_t token = 0; token < width; token += Number::kWord) {
+        const size_t left = first + token < text.tokens ? text.tokens - first - token : 0;
+        to = packed.values + token / Number::kWord * kLanes;
+        for (size_t i = 0; i < heads.size; i += kLanes, to += packed.value_panel) {
+            store_words(to, Number::beside(value + token * heads.stride + i, heads.stride, left));
         }
     }
-    for (size_t token = 0; token < width; token += Number::kWord, values += head.size) {
-        const size_t left = token < head.tokens ? head.tokens - token : 0;
-        for (size_t i = 0; i < head.size; i += kLanes) {
-            store_words(values + i, Number::beside(head.value + token * head.stride + i, head.stride, left));
-        }
-    }
+    return packed;
 }
 
 template <typename Number, int queries>
 inline void attend_queries(
-    const Head<Number>& head, size_t first, const int32_t* keys, const int32_t* values, const float* mask,
-    const Bias& bias, size_t width, Scratch& memory) {
-    float* scores = memory_of<float>(memory, kScores, kQueries * width);
-    auto* chances = memory_of<typename Number::Element>(memory, kChances, kQueries * width);
-    size_t mask_step = 0;
-    if (bias.rows != nullptr) {
-        mask = bias_rows(
-            bias, first, queries, head.tokens, width, memory_of<float>(memory, kBias, kQueries * width));
-        mask_step = width;
+    const Heads<Number>& heads, size_t first, const Packed& packed, Sight& sight, Scratch& memory) {
+    const size_t stride = packed.stride(), size = heads.size, words = size / Number::kWord;
+    float* scores = memory_of<float>(memory, kScores, kQueries * stride);
+    auto* chances = memory_of<typename Number::Element>(memory, kChances, kQueries * stride);
+    sight.move(first, queries);
+    const size_t start = sight.first() - packed.first, keys = sight.width();
+    const auto* query = heads.query + first * heads.stride;
+    float* to = heads.to + first * heads.to_stride;
+    for (size_t head = 0; head < heads.count; ++head, query += size, to += size) {
+        const MaskRows mask = sight.rows(head);
+        across(keys, 0, [&](auto vectors, size_t at) {
+            score_tile<Number, queries, decltype(vectors)::value>(
+                query, heads.stride, packed.keys + (start + at) * words, words, {mask.first + at, mask.step},
+                scores + at, stride);
+        });
+        float sums[kQueries];
+        for (int q = 0; q < queries; ++q) sums[q] = soften<Number>(scores + q * stride, keys, chances + q * stride);
+        const int32_t* values = packed.values + start / Number::kWord * kLanes;
+        across(size, 0, [&](auto vectors, size_t column) {
+            value_tile<Number, queries, decltype(vectors)::value>(
+                chances, stride, keys, values + column / kLanes * packed.value_panel, packed.value_panel, sums,
+                to + column, heads.to_stride);
+        });
     }
-    across(width, 0, [&](auto vectors, size_t start) {
-        score_tile<Number, queries, decltype(vectors)::value>(
-            head.query + first * head.stride, head.stride, keys + start, width, head.size / Number::kWord,
-            mask + start, mask_step, scores + start);
-    });
-    float sums[kQueries];
-    for (int q = 0; q < queries; ++q) sums[q] = soften<Number>(scores + q * width, width, chances + q * width);
-    float* to = head.to + first * head.to_stride;
-    across(head.size, 0, [&](auto vectors, size_t column) {
-        value_tile<Number, queries, decltype(vectors)::value>(
-            chances, width, values + column, head.size, sums, to + column, head.to_stride);
-    });
 }
 
 template <typename Number, int queries, typename... More>
@@ -192,16 +193,14 @@ inline void attend_some(size_t left, More&&... more) {
     attend_queries<Number, queries>(more...);
 }
 
-// softmax(Q K^T) V of one head.
+// softmax(Q K^T) V of the wanted queries of each head.
 template <typename Number>
-inline void attend(const Head<Number>& head, const Bias& bias, Scratch& memory) {
-    const size_t width = rounded_up(head.tokens, kLanes), words = head.size / Number::kWord;
-    int32_t* keys = memory_of<int32_t>(memory, kKeys, words * width);
-    int32_t* values = memory_of<int32_t>(memory, kValues, width / Number::kWord * head.size);
-    float* mask = memory_of<float>(memory, kMask, width);
-    pack(head, width, keys, values, mask);
-    for (size_t q = 0; q < head.tokens; q += kQueries) {
-        attend_some<Number, kQueries>(head.tokens - q, head, q, keys, values, mask, bias, width, memory);
+inline void attend(const Heads<Number>& heads, const Text& text, Scratch& memory) {
+    static_assert(kShare % kQueries == 0, "tiles of queries are the same in every share");
+    const Packed packed = pack(heads, text, kLanes, memory);
+    Sight sight(text, packed.first, packed.width, kLanes, kQueries, memory);
+    for (size_t q = heads.first; q < heads.end; q += kQueries) {
+        attend_some<Number, kQueries>(heads.end - q, heads, q, packed, sight, memory);
     }
 }
 

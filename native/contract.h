@@ -41,11 +41,37 @@ struct Linear {
     bool pair_safe = false;           // 255 times any two neighbours of a column fit in 16 bits together
 };
 
+// Parts that layers are put together of; the first of each is BERT's.
+
+// Where normalizations stand, a a layer's middle and y what it gives:
+//   after   a = N1(h + attention(h)),       y = N2(a + feed_forward(a))
+//   before  a = h + attention(N1(h)),       y = a + feed_forward(N2(a))
+//   around  a = h + N3(attention(N1(h))),   y = a + N4(feed_forward(N2(a)))
+enum class Norms { kAfter, kBefore, kAround };
+enum class Normalization { kLayer, kRms };
+enum class Activation { kGelu, kTanhGelu, kSilu, kRelu };
+
+struct Norm {
+    const float *gain = nullptr, *shift = nullptr;
+    float epsilon = 0;
+};
+
+// How far a token sees, in positions of its text; a number that no text reaches where there is no limit.
+constexpr int64_t kUnlimited = int64_t{1} << 40;
+
 struct LayerWeights {
-    Linear qkv, out, up, down;
-    const float *gain_1 = nullptr, *bias_1 = nullptr, *gain_2 = nullptr, *bias_2 = nullptr;
-    float epsilon_1 = 0, epsilon_2 = 0;
-    size_t hidden = 0, heads = 0, head = 0;  // head: numbers of one; heads * head may differ from hidden
+    Linear qkv, out, up, down;  // up: of a gated layer the gate's columns and behind them as many factors
+    Norm norm[4];
+    Norms norms = Norms::kAfter;
+    Normalization normalization = Normalization::kLayer;
+    Activation activation = Activation::kGelu;
+    bool first_norm = true;  // whether what attention reads is normalized, where norms stand before it
+    bool gated = false;
+    const float *query_gain = nullptr, *key_gain = nullptr;  // (head): of each query's and key's RMSNorm; null where none is
+    float head_epsilon = 0;
+    int64_t before = kUnlimited, after = kUnlimited;
+    // head: numbers of one; heads * head may differ from hidden. Each key head serves heads / key_heads query heads.
+    size_t hidden = 0, heads = 0, key_heads = 0, head = 0;
 };
 
 // One call of a layer. Tokens are those that the mask keeps, behind each other: `place[i]` is the row of the i-th in
@@ -56,19 +82,31 @@ struct Batch {
     const size_t *place, *start;
     const int32_t* position;
     size_t tokens;
+    size_t block;  // tokens in one; the last may have fewer
     // What is added to the scores: (biases, heads, sequence, sequence), biases 1 or one a text; null where nothing is.
     const float* bias;
     size_t biases, sequence;
-    void* qkv;       // (tokens, 3 * heads * head), in the numbers of attention
+    // Cosines and sines of the angles that pairs of each query's and key's numbers are turned by, (batch, sequence,
+    // rotary) as the padded tensor; null where they stay.
+    const float *cosines, *sines;
+    size_t rotary;
+    // Attention's shares: the queries of a text, so many in each, with all query heads of one key head.
+    size_t queries, shares;
+    // Rows are a cache line longer than what is in them: those of a power of two would fall out of the cache together.
+    void* qkv;       // (tokens, (heads + 2 * key_heads) * head), in the numbers of attention
     float* context;  // (tokens, heads * head)
+    size_t qkv_stride, context_stride;
     float* to;
 };
 
+// Queries in a share are a multiple of this, which is one of every tile's queries.
+constexpr size_t kShare = 96;
+
 // Memory of one thread by purpose; it grows to the longest text.
 enum Slot {
-    kLevels, kWideLevels, kWide, kMiddleRows,         // of a block of tokens
-    kKeys, kValues, kScores, kChances, kMask, kBias,  // of one head of a text
-    kQkv, kContext,                                   // of the whole batch
+    kLevels, kWideLevels, kWide, kMiddleRows, kTurned, kRow,  // of a block of tokens
+    kKeys, kValues, kScores, kChances, kMask, kBias,          // of one share of attention
+    kQkv, kContext,                                           // of the whole batch
     kSlots
 };
 
@@ -81,13 +119,18 @@ struct Scratch {
     void let_go(Slot slot);
 };
 
-// The three steps of a layer in one number format: of each block of `block` tokens, of each head of each text, and of
-// each block again.
+// How many tokens may be taken at once, all multiples of `multiple`.
+struct Block {
+    size_t least, most, multiple;
+};
+
+// The three steps of a layer in one number format: of each block of tokens, of each share of each key head of each
+// text, and of each block again.
 struct Steps {
-    size_t block;
+    Block block;
     size_t attended;  // bytes of one number of queries, keys and values
     void (*project)(const Batch&, size_t block, Scratch&);
-    void (*attend)(const Batch&, size_t text_and_head, Scratch&);
+    void (*attend)(const Batch&, size_t share, Scratch&);
     void (*finish)(const Batch&, size_t block, Scratch&);
 };
 

@@ -6,11 +6,13 @@
 
 namespace stcompile::STCOMPILE_GENERATION {
 
-// Tokens that one thread takes through the layer at once: enough tiles for a panel of weights to come from memory while
-// the one before it is multiplied, and no more, so that a few tokens are shares for several threads. In 8 bits 24 and
-// 96 are equally fast on one; float32, four times as large, gains from 48 where the last cache is slow.
+// Tokens that one thread takes through the layer at once: at least enough tiles for a panel of weights to come from
+// memory while the one before it is multiplied, and no more, so that a few tokens are shares for several threads. In 8
+// bits 24 and 96 are equally fast on one where the weights stay in its cache; float32, four times as large, gains from
+// 48 where the last cache is slow. At most four times as many: weights that come from the last cache are read that often
+// less.
 template <typename Number>
-constexpr size_t kBlock = (Number::kWord == 1 ? 8 : 4) * kTileRows;
+constexpr Block kBlock{(Number::kWord == 1 ? 8 : 4) * kTileRows, 16 * kTileRows, 2 * kTileRows};
 
 constexpr size_t kTileColumns = kVectors * kLanes;
 static_assert(kPanel % kTileColumns == 0, "a tile is a whole part of a panel");
@@ -70,6 +72,19 @@ inline void tile_of(size_t left, More&&... more) {
     tile<Number, rows>(more...);
 }
 
+// Where the rows of a product go, and what each is added to: null where to nothing.
+template <typename Stored, size_t rows>
+struct Rows {
+    Stored* to[rows];
+    const float* onto[rows];
+
+    template <typename Lanes>
+    void put(size_t row, size_t at, Floats value, Lanes lanes) const {
+        const float* added = onto[row];
+        store(to[row] + at, added == nullptr ? value : value + load(added + at, lanes), lanes);
+    }
+};
+
 // Sums of some rows, from `row` on, with `columns` columns become what the layer puts out.
 template <typename Number, size_t columns, typename Output>
 inline void put_out(
@@ -79,9 +94,7 @@ inline void put_out(
         const size_t at = column + i;
         for (size_t r = 0; r < rows; ++r) {
             const auto sum = sums[(r * columns + i) / kLanes];
-            const Floats value = Number::finish(sum, scales[row + r], layer, at, lanes);
-            const float* onto = output.onto[row + r];
-            store(output.to[row + r] + at, onto == nullptr ? value : value + load(onto + at, lanes), lanes);
+            output.put(row + r, at, Number::finish(sum, scales[row + r], layer, at, lanes), lanes);
         }
     });
 }

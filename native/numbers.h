@@ -2,18 +2,11 @@
 
 #pragma once
 
-#include "mathematics.h"
+#include "activations.h"
 
 namespace stcompile::STCOMPILE_GENERATION {
 
 constexpr float kLog2E = 1.44269504f;
-
-// Where the rows of a product go, and what each is added to: null where to nothing.
-template <typename Stored, size_t rows>
-struct Rows {
-    Stored* to[rows];
-    const float* onto[rows];
-};
 
 // Attention in float32, and the GELU and exponential that go with it: to float32's own precision, or to what is lost
 // below the rounding to 8 bits or bfloat16.
@@ -40,6 +33,7 @@ template <typename Attention>
 struct Floating {
     using Sum = Floats;
     using InAttention = Attention;
+    static constexpr bool kReadsTwice = false;
 
     template <typename Lanes>
     static Sum start(const Linear& layer, size_t column, Lanes lanes) {
@@ -117,6 +111,7 @@ struct Int8 {
     using Column = Ints;
     using InAttention = Attention;
     static constexpr size_t kWord = 4;
+    static constexpr bool kReadsTwice = true;  // for the largest number, and to round
 
     // Rounds one row; `prepare(i, lanes)` gives its numbers from i on and leaves them in `from`. Returns the row's scale.
     template <typename Prepare>
@@ -157,15 +152,34 @@ inline float take(const float* row, const Linear& layer, typename Number::Elemen
     return Number::take(row, layer.in, layer, to, [&](size_t i, auto lanes) { return load(row + i, lanes); });
 }
 
-// The GELU of a row as the input of a layer, and in the row's own place. Not where the row is multiplied: its constants
-// would push the sums out of the registers.
-template <typename Number>
-inline float take_gelu(float* row, const Linear& layer, typename Number::Element* to) {
+// A row that is made piece by piece as the input of a layer: `value(i, lanes)` gives its numbers from i on. It stands in
+// `row` then, where the format reads it twice.
+template <typename Number, typename Value>
+inline float take_made(float* row, const Linear& layer, typename Number::Element* to, const Value& value) {
     return Number::take(row, layer.in, layer, to, [&](size_t i, auto lanes) {
-        const Floats value = Number::InAttention::gelu(load(row + i, lanes));
-        store(row + i, value, lanes);
-        return value;
+        const Floats made = value(i, lanes);
+        if constexpr (Number::kReadsTwice) store(row + i, made, lanes);
+        return made;
     });
+}
+
+// A row of `up` through the activation, and times its factors where the layer is gated, as the input of `down`. Not where
+// the row is multiplied: its constants would push the sums out of the registers.
+template <typename Number>
+inline float take_activated(
+    float* row, Activation activation, bool gated, const Linear& layer, typename Number::Element* to) {
+    float scale = 1.0f;
+    with_function(activation, [&](auto function) {
+        const auto value = [&](size_t i, auto lanes) {
+            return decltype(function)::template of<typename Number::InAttention>(load(row + i, lanes));
+        };
+        const float* factor = row + layer.in;
+        scale = gated ? take_made<Number>(
+                            row, layer, to,
+                            [&](size_t i, auto lanes) { return value(i, lanes) * load(factor + i, lanes); })
+                      : take_made<Number>(row, layer, to, value);
+    });
+    return scale;
 }
 
 }  // namespace stcompile::STCOMPILE_GENERATION

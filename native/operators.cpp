@@ -2,9 +2,14 @@
 //
 // Inputs: hidden float32 (batch, sequence, hidden); attention mask int64 (batch, sequence); then constants: of each of
 // the linear layers [query | key | value], output, up, down its packed weights, bias and, in 8 bits, scales and
-// smoothing; gain and bias of both layer normalizations; and where there is one, what is added to the scores, float32
-// (batch or 1, heads, sequence, sequence). Output: float32 (batch, sequence, hidden). Where the node has an attribute
-// `head_size`, a head has that many numbers, and queries, keys and values are heads * head_size wide; otherwise hidden.
+// smoothing; gain and shift of the first two normalizations. All others are optional, any of them: what is added to the
+// scores, float32 (batch or 1, heads, sequence, sequence); cosines and sines of rotary positions, float32 (batch,
+// sequence, at most half a head); and constants: gains of each query's and key's norm, (head); gain and shift of the
+// third and fourth normalization. Output: float32 (batch, sequence, hidden).
+//
+// Attributes: heads, hidden, intermediate, epsilon_1, epsilon_2; optional ones, which say what a layer has that BERT's
+// has not, are read in `parts_of`. Where there is a `head_size`, a head has that many numbers; otherwise heads are as
+// wide as `hidden` together.
 
 #include <algorithm>
 #include <atomic>
@@ -14,6 +19,7 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "dispatch.h"
@@ -76,7 +82,8 @@ struct ThreadMemory : Scratch {
 constexpr size_t kKeptBytes = 16 << 20;
 
 // Rows behind the last one that kernels may read, and drop.
-constexpr size_t kReadBehind = 16;
+constexpr size_t kReadBehind = 32;
+constexpr size_t kLine = 64;  // bytes
 
 ThreadMemory& thread_memory() {
     static thread_local ThreadMemory memory;
@@ -109,10 +116,27 @@ T* data_of(const ort::Value* value) {
     return static_cast<T*>(data);
 }
 
+// Whether a node has an input: its optional ones may be absent in between, and then have no name.
+bool has_input(const ort::KernelInfo* info, size_t index) {
+    size_t count = 0, size = 0;
+    check(api->input_count(info, &count));
+    if (index >= count) return false;
+    check(api->input_name(info, index, nullptr, &size));
+    return size > 1;
+}
+
 // Reads the constant inputs of a node one after the other.
 class Constants {
   public:
     Constants(const ort::KernelInfo* info, size_t first) : info_(info), next_(first) {}
+
+    // Null where the node has none.
+    template <typename T>
+    const T* optional(size_t elements) {
+        if (has_input(info_, next_)) return next<T>(elements);
+        ++next_;
+        return nullptr;
+    }
 
     template <typename T>
     const T* next(size_t elements) {
@@ -140,6 +164,41 @@ T attribute(const ort::KernelInfo* info, const char* name) {
     return value;
 }
 
+template <typename T>
+T attribute(const ort::KernelInfo* info, const char* name, T otherwise) {
+    T value = 0;
+    ort::Status* absent = api->attribute(info, name, &value);
+    if (absent == nullptr) return value;
+    api->release(absent);
+    return otherwise;
+}
+
+// The place of an attribute's word among those that it may be: the first where the node has none.
+template <typename Kind, size_t count>
+Kind one_of(const ort::KernelInfo* info, const char* name, const char* const (&words)[count]) {
+    size_t size = 0;
+    if (ort::Status* absent = api->attribute(info, name, nullptr, &size)) {
+        api->release(absent);
+        return Kind{};
+    }
+    std::string word(size, 0);
+    check(api->attribute(info, name, word.data(), &size));
+    word.resize(size - 1);
+    std::string known;
+    for (size_t i = 0; i < count; ++i) {
+        if (word == words[i]) return static_cast<Kind>(i);
+        known += (i == 0 ? "" : ", ") + std::string(words[i]);
+    }
+    throw std::runtime_error(std::string(name) + " is " + word + ", which is none of " + known);
+}
+
+// How far a token sees to one side.
+int64_t limit(const ort::KernelInfo* info, const char* name) {
+    const int64_t value = attribute<int64_t>(info, name, -1);
+    if (value < -1) throw std::runtime_error(std::string(name) + " is below -1, which is no limit");
+    return value == -1 ? kUnlimited : std::min(value, kUnlimited);
+}
+
 size_t checked(int64_t value, size_t multiple, const char* what) {
     if (value <= 0 || static_cast<size_t>(value) % multiple != 0) {
         throw std::runtime_error(std::string(what) + " is no multiple of " + std::to_string(multiple));
@@ -147,14 +206,17 @@ size_t checked(int64_t value, size_t multiple, const char* what) {
     return static_cast<size_t>(value);
 }
 
+size_t rounded_up(size_t x, size_t multiple) { return (x + multiple - 1) / multiple * multiple; }
+
 // Columns of weights in the file, the last panel filled up.
-size_t in_panels(size_t columns) { return (columns + kPanel - 1) / kPanel * kPanel; }
+size_t in_panels(size_t columns) { return rounded_up(columns, kPanel); }
 
 // 255 times so many levels fit in 16 bits.
 constexpr int kLargestPair = 128;
 
-// The place of the optional last input.
+// The place of the first optional input, and the others' behind it.
 constexpr size_t bias_after(size_t per_linear) { return 2 + 4 * per_linear + 4; }
+constexpr size_t kCosines = 1, kSines = 2, kGains = 3, kOptionals = 9;
 
 struct Int8Reader {
     static constexpr const char* kName = "EncoderLayerInt8";
@@ -162,7 +224,7 @@ struct Int8Reader {
     static constexpr size_t kPerLinear = 4;
     static constexpr size_t kBias = bias_after(kPerLinear);
     static constexpr ort::ElementType kWeights = ort::kInt8;
-    static constexpr size_t kWord = 4;
+    static constexpr size_t kWord = 4, kBytes = 1;
 
     std::vector<std::vector<int32_t>> offsets;
 
@@ -197,6 +259,7 @@ struct Int8Reader {
 
 template <typename Stored>
 struct FloatReader {
+    static constexpr size_t kBytes = sizeof(Stored);
     static constexpr size_t kPerLinear = 2;
     static constexpr size_t kBias = bias_after(kPerLinear);
 
@@ -220,34 +283,59 @@ struct Float32Reader : FloatReader<float> {
     static constexpr ort::ElementType kWeights = ort::kFloat;
 };
 
+// What a node says of its layer but for sizes and weights.
+LayerWeights parts_of(const ort::KernelInfo* info) {
+    LayerWeights parts;
+    parts.norms = one_of<Norms>(info, "norms", {"after", "before", "around"});
+    parts.normalization = one_of<Normalization>(info, "normalization", {"layer", "rms"});
+    parts.activation = one_of<Activation>(info, "activation", {"gelu", "gelu_tanh", "silu", "relu"});
+    parts.first_norm = attribute<int64_t>(info, "first_norm", 1) != 0;
+    parts.gated = attribute<int64_t>(info, "gated", 0) != 0;
+    parts.before = limit(info, "before");
+    parts.after = limit(info, "after");
+    if (!parts.first_norm && parts.norms == Norms::kAfter) {
+        throw std::runtime_error("first_norm is 0, but norms stand after");
+    }
+    return parts;
+}
+
 template <typename Reader>
 class Kernel {
   public:
-    explicit Kernel(const ort::KernelInfo* info) : steps_(steps_of(Reader::kFormat)) {
+    explicit Kernel(const ort::KernelInfo* info) : steps_(steps_of(Reader::kFormat)), weights_(parts_of(info)) {
         const size_t heads = checked(attribute<int64_t>(info, "heads"), 1, "the number of heads");
         const size_t hidden = checked(attribute<int64_t>(info, "hidden"), kSizes, "the hidden size");
         const size_t wide = checked(attribute<int64_t>(info, "intermediate"), kSizes, "the intermediate size");
-        int64_t head = 0;
-        if (ort::Status* absent = api->attribute(info, "head_size", &head)) {
-            api->release(absent);
+        const size_t key_heads = checked(
+            attribute<int64_t>(info, "kv_heads", static_cast<int64_t>(heads)), 1, "the number of key and value heads");
+        if (heads % key_heads != 0) {
+            throw std::runtime_error("the number of heads is no multiple of the number of key and value heads");
+        }
+        int64_t head = attribute<int64_t>(info, "head_size", -1);
+        if (head == -1) {
             if (hidden % heads != 0) throw std::runtime_error("the hidden size is no multiple of the number of heads");
             head = static_cast<int64_t>(hidden / heads);
         }
         weights_.hidden = hidden;
         weights_.heads = heads;
+        weights_.key_heads = key_heads;
         weights_.head = checked(head, kHeadSizes, "the size of a head");
         const size_t attended = heads * weights_.head;
         Constants constants(info, 2);
-        weights_.qkv = reader_.read(constants, info, hidden, 3 * attended, "qkv");
+        weights_.qkv = reader_.read(constants, info, hidden, attended + 2 * key_heads * weights_.head, "qkv");
         weights_.out = reader_.read(constants, info, attended, hidden, "output");
-        weights_.up = reader_.read(constants, info, hidden, wide, "up");
+        weights_.up = reader_.read(constants, info, hidden, weights_.gated ? 2 * wide : wide, "up");
         weights_.down = reader_.read(constants, info, wide, hidden, "down");
-        weights_.gain_1 = constants.next<float>(hidden);
-        weights_.bias_1 = constants.next<float>(hidden);
-        weights_.gain_2 = constants.next<float>(hidden);
-        weights_.bias_2 = constants.next<float>(hidden);
-        weights_.epsilon_1 = attribute<float>(info, "epsilon_1");
-        weights_.epsilon_2 = attribute<float>(info, "epsilon_2");
+        for (int i = 0; i < 2; ++i) {
+            weights_.norm[i].gain = constants.next<float>(hidden);
+            weights_.norm[i].shift = constants.next<float>(hidden);
+        }
+        weights_.norm[0].epsilon = attribute<float>(info, "epsilon_1");
+        weights_.norm[1].epsilon = attribute<float>(info, "epsilon_2");
+        for (const Linear* linear : {&weights_.qkv, &weights_.out, &weights_.up, &weights_.down}) {
+            weights_bytes_ += linear->in * in_panels(linear->out) * Reader::kBytes;
+        }
+        read_optional(info);
     }
 
     void compute(ort::KernelContext* context) const {
@@ -265,7 +353,7 @@ class Kernel {
         float* to = data_of<float>(made);
         ThreadMemory& memory = thread_memory();
         memory.read(data_of<const int64_t>(mask), texts, width);
-        const size_t tokens = memory.place.size(), attended = weights_.out.in;
+        const size_t tokens = memory.place.size();
         if (tokens < texts * width) std::fill_n(to, texts * width * weights_.hidden, 0.0f);
         Batch batch{};
         batch.weights = &weights_;
@@ -277,23 +365,71 @@ class Kernel {
         batch.to = to;
         batch.sequence = width;
         read_bias(context, dims[0], dims[1], batch);
-        batch.qkv = memory.of(kQkv, (tokens + kReadBehind) * 3 * attended * steps_.attended);
-        batch.context = static_cast<float*>(memory.of(kContext, tokens * attended * sizeof(float)));
-        const size_t blocks = (tokens + steps_.block - 1) / steps_.block;
+        read_rotary(context, dims[0], dims[1], batch);
+        batch.qkv_stride = weights_.qkv.out + kLine / steps_.attended;
+        batch.context_stride = weights_.out.in + kLine / sizeof(float);
+        batch.qkv = memory.of(kQkv, (tokens + kReadBehind) * batch.qkv_stride * steps_.attended);
+        batch.context = static_cast<float*>(memory.of(kContext, tokens * batch.context_stride * sizeof(float)));
+        batch.block = block_of(tokens);
+        const size_t blocks = (tokens + batch.block - 1) / batch.block;
         const bool alone = blocks == 1;  // to wake other threads would take longer
         for_each(context, steps_.project, batch, blocks, alone);
-        for_each(context, steps_.attend, batch, texts * weights_.heads, alone);
+        share_attention(memory, texts, alone, batch);
+        for_each(context, steps_.attend, batch, texts * weights_.key_heads * batch.shares, alone);
         for_each(context, steps_.finish, batch, blocks, alone);
         memory.let_go_above(kQkv, kKeptBytes);
         memory.let_go_above(kContext, kKeptBytes);
     }
 
   private:
-    void read_bias(const ort::KernelContext* context, int64_t texts, int64_t sequence, Batch& batch) const {
+    // Tokens that are taken at once. Weights that do not stay in a core's cache are read from the last one for every
+    // block: as few blocks as may be then, and as many for every core.
+    size_t block_of(size_t tokens) const {
+        constexpr size_t kCached = 2 << 20;
+        static const size_t cores = std::max(1u, std::thread::hardware_concurrency());
+        const Block& block = steps_.block;
+        if (weights_bytes_ <= kCached) return block.least;
+        const size_t blocks = rounded_up((tokens + block.most - 1) / block.most, cores);
+        return std::max(block.least, rounded_up((tokens + blocks - 1) / std::max<size_t>(blocks, 1), block.multiple));
+    }
+
+    void read_optional(const ort::KernelInfo* info) {
+        rotates_ = has_input(info, Reader::kBias + kCosines);
+        if (rotates_ != has_input(info, Reader::kBias + kSines)) {
+            throw std::runtime_error("there is one of rotary_cos and rotary_sin without the other");
+        }
+        Constants constants(info, Reader::kBias + kGains);
+        weights_.query_gain = constants.optional<float>(weights_.head);
+        weights_.key_gain = constants.optional<float>(weights_.head);
+        if ((weights_.query_gain == nullptr) != (weights_.key_gain == nullptr)) {
+            throw std::runtime_error("there is one of query_gain and key_gain without the other");
+        }
+        if (weights_.query_gain != nullptr) weights_.head_epsilon = attribute<float>(info, "head_epsilon");
+        const bool around = weights_.norms == Norms::kAround;
+        for (int i = 2; i < 4; ++i) {
+            Norm& norm = weights_.norm[i];
+            norm.gain = constants.optional<float>(weights_.hidden);
+            norm.shift = constants.optional<float>(weights_.hidden);
+            const std::string number = std::to_string(i + 1);
+            if (around != (norm.gain != nullptr) || around != (norm.shift != nullptr)) {
+                throw std::runtime_error(
+                    "gain_" + number + " and shift_" + number + " belong to norms around, and only to them");
+            }
+            if (around) norm.epsilon = attribute<float>(info, ("epsilon_" + number).c_str());
+        }
+    }
+
+    // An optional input of a call; null where there is none.
+    static const ort::Value* input(const ort::KernelContext* context, size_t index) {
         size_t count = 0;
         check(api->input_count(context, &count));
-        const ort::Value* bias = nullptr;
-        if (count > Reader::kBias) check(api->input(context, Reader::kBias, &bias));
+        const ort::Value* value = nullptr;
+        if (count > index) check(api->input(context, index, &value));
+        return value;
+    }
+
+    void read_bias(const ort::KernelContext* context, int64_t texts, int64_t sequence, Batch& batch) const {
+        const ort::Value* bias = input(context, Reader::kBias);
         if (bias == nullptr) return;
         const std::vector<int64_t> dims = shape_of(bias);
         const bool fits = dims.size() == 4 && (dims[0] == 1 || dims[0] == texts) &&
@@ -303,6 +439,40 @@ class Kernel {
         }
         batch.bias = data_of<const float>(bias);
         batch.biases = static_cast<size_t>(dims[0]);
+    }
+
+    void read_rotary(const ort::KernelContext* context, int64_t texts, int64_t sequence, Batch& batch) const {
+        if (!rotates_) return;
+        const ort::Value* cosines = input(context, Reader::kBias + kCosines);
+        const ort::Value* sines = input(context, Reader::kBias + kSines);
+        const std::vector<int64_t> dims = shape_of(cosines);
+        const bool fits = dims.size() == 3 && dims[0] == texts && dims[1] == sequence && dims[2] > 0 &&
+                          2 * dims[2] <= static_cast<int64_t>(weights_.head);
+        if (!fits || shape_of(sines) != dims) {
+            throw std::runtime_error(
+                "rotary_cos and rotary_sin are not both (batch, sequence, numbers), of at most half the size of a head");
+        }
+        batch.cosines = data_of<const float>(cosines);
+        batch.sines = data_of<const float>(sines);
+        batch.rotary = static_cast<size_t>(dims[2]);
+    }
+
+    // What attention's work falls into: each share packs the keys that its queries see. Where they see a window, so many
+    // queries that their keys stay in the cache; and fewer where key heads alone would leave threads without any.
+    void share_attention(const ThreadMemory& memory, size_t texts, bool alone, Batch& batch) const {
+        constexpr size_t kInWindow = 3 * kShare, kLeast = kShare, kEnough = 8;
+        size_t longest = 1;
+        for (size_t text = 0; text < texts; ++text) {
+            longest = std::max(longest, memory.start[text + 1] - memory.start[text]);
+        }
+        size_t queries = longest;
+        if (weights_.before != kUnlimited && weights_.after != kUnlimited) {
+            queries = std::min(queries, std::max(kInWindow, static_cast<size_t>(weights_.before + weights_.after)));
+        }
+        const size_t heads = texts * weights_.key_heads;
+        if (!alone && heads < kEnough) queries = std::min(queries, std::max(kLeast, longest * heads / kEnough));
+        batch.queries = rounded_up(queries, kShare);
+        batch.shares = (longest + batch.queries - 1) / batch.queries;
     }
 
     using Step = void (*)(const Batch&, size_t, Scratch&);
@@ -335,11 +505,13 @@ class Kernel {
     const Steps& steps_;
     Reader reader_;
     LayerWeights weights_;
+    size_t weights_bytes_ = 0;
+    bool rotates_ = false;
 };
 
 template <typename Reader>
 struct Operator : ort::CustomOp {
-    static constexpr size_t kInputs = Reader::kBias + 1;
+    static constexpr size_t kInputs = Reader::kBias + kOptionals;
 
     Operator() : ort::CustomOp{} {
         version = ort::kApiVersion;
@@ -356,7 +528,7 @@ struct Operator : ort::CustomOp {
             return is_weights ? Reader::kWeights : ort::kFloat;
         };
         input_characteristic = [](const ort::CustomOp*, size_t index) {
-            return index == Reader::kBias ? ort::kOptional : ort::kRequired;
+            return index >= Reader::kBias ? ort::kOptional : ort::kRequired;
         };
         output_characteristic = [](const ort::CustomOp*, size_t) { return ort::kRequired; };
         input_memory = [](const ort::CustomOp*, size_t) { return 0; };

@@ -49,6 +49,10 @@ struct Api {
     Status* attribute(const KernelInfo* info, const char* name, int64_t* out) const {
         return call<86, Status*>(info, name, out);
     }
+    // Without a place to write to, how many bytes it takes with the zero behind it.
+    Status* attribute(const KernelInfo* info, const char* name, char* out, size_t* size) const {
+        return call<87, Status*>(info, name, out, size);
+    }
     Status* input_count(const KernelContext* context, size_t* out) const { return call<88, Status*>(context, out); }
     Status* input(const KernelContext* context, size_t index, const Value** out) const {
         return call<90, Status*>(context, index, out);
@@ -58,6 +62,10 @@ struct Api {
     }
     void release(Status* status) const { call<93, void>(status); }
     void release(ShapeInfo* info) const { call<99, void>(info); }
+    Status* input_count(const KernelInfo* info, size_t* out) const { return call<230, Status*>(info, out); }
+    Status* input_name(const KernelInfo* info, size_t index, char* out, size_t* size) const {
+        return call<232, Status*>(info, index, out, size);
+    }
     Status* constant_input(const KernelInfo* info, size_t index, int* is_constant, const Value** out) const {
         return call<249, Status*>(info, index, is_constant, out);
     }

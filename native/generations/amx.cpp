@@ -15,10 +15,10 @@ struct Product<Bfloat16> : TileProduct<Bfloat16, 0> {};
 
 template <>
 struct Attention<Bfloat16> {
-    static void run(const Head<Bfloat16>& head, const Bias& bias, Scratch& memory) {
+    static void run(const Heads<Bfloat16>& heads, const Text& text, Scratch& memory) {
         // Of a text of up to 12 tokens more than half a tile would be dropped.
-        const bool fills_tiles = head.size % (kTile * Bfloat16::kWord) == 0 && head.tokens > 12;
-        fills_tiles ? attend_with_tiles(head, bias, memory) : attend(head, bias, memory);
+        const bool fills_tiles = heads.size % (kTile * Bfloat16::kWord) == 0 && text.tokens > 12;
+        fills_tiles ? attend_with_tiles(heads, text, memory) : attend(heads, text, memory);
     }
 };
 

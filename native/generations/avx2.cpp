@@ -21,7 +21,7 @@ struct Sixteen : Eight {
 
 template <>
 struct Product<Eight> {
-    static constexpr size_t kRows = kBlock<Eight>;
+    static constexpr Block kRows = kBlock<Eight>;
     static size_t stride(size_t in) { return in; }
 
     template <typename Output>

@@ -60,8 +60,8 @@ __attribute__((noinline)) void tile_of_pairs(
 
 template <>
 struct Product<Eight> {
-    static constexpr size_t kRows = kBlock<Eight>;
-    static_assert(kRows % kTileRows == 0, "a block holds every pair");
+    static constexpr Block kRows = kBlock<Eight>;
+    static_assert(kRows.multiple % kTileRows == 0, "a block holds every pair");
     static size_t stride(size_t in) { return in; }
 
     template <typename Output>

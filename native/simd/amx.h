@@ -56,7 +56,7 @@ template <typename Number, size_t fewest>
 struct TileProduct {
     using Element = typename Number::Element;
     using Sum = typename Number::Sum;
-    static constexpr size_t kRows = 64;
+    static constexpr Block kRows{4 * kTile, 8 * kTile, kTile};
 
     // Rows are filled up with zeros to whole tiles.
     static size_t stride(size_t in) { return rounded_up(in, kTile * Number::kWord); }
@@ -144,59 +144,112 @@ struct TileProduct {
     }
 };
 
+// One or two tiles of rows of bfloat16, `step` bytes apart, with two panels of columns: on top of tiles 0 to 3, of which
+// each row has two. With two rows four sums grow at a time, as many as the products' latency asks for.
+template <bool both>
+inline void add_products(
+    const uint16_t* rows, size_t step, size_t numbers, const int32_t* panel, const int32_t* next) {
+    constexpr size_t tile = kTile * kLanes, row = kLanes * sizeof(int32_t);
+    for (size_t i = 0; i < numbers; i += kTile * Bfloat16::kWord, panel += tile, next += tile) {
+        Tiles::load<4>(rows + i, step);
+        Tiles::load<6>(panel, row);
+        Tiles::load<7>(next, row);
+        Tiles::add<0, 4, 6>(rows);
+        Tiles::add<1, 4, 7>(rows);
+        if constexpr (both) {
+            Tiles::load<5>(rows + i + kTile * step / sizeof *rows, step);
+            Tiles::add<2, 5, 6>(rows);
+            Tiles::add<3, 5, 7>(rows);
+        }
+    }
+}
+
+template <bool both>
+inline void begin_with(MaskRows mask) {
+    const size_t step = static_cast<size_t>(mask.step) * sizeof(float);
+    Tiles::load<0>(mask.first, step);
+    Tiles::load<1>(mask.first + kTile, step);
+    if constexpr (both) {
+        const float* below = mask.first + static_cast<ptrdiff_t>(kTile) * mask.step;
+        Tiles::load<2>(below, step);
+        Tiles::load<3>(below + kTile, step);
+    }
+}
+
+template <bool both>
+inline void begin_with_zeros() {
+    Tiles::clear<0>();
+    Tiles::clear<1>();
+    if constexpr (both) {
+        Tiles::clear<2>();
+        Tiles::clear<3>();
+    }
+}
+
+template <bool both>
+inline void store_sums(float* to, size_t stride) {
+    Tiles::store<0>(to, stride * sizeof *to);
+    Tiles::store<1>(to + kTile, stride * sizeof *to);
+    if constexpr (both) {
+        Tiles::store<2>(to + kTile * stride, stride * sizeof *to);
+        Tiles::store<3>(to + kTile * stride + kTile, stride * sizeof *to);
+    }
+}
+
+constexpr size_t kTileQueries = 2 * kTile;
+
+// One head of up to 16 queries, or of up to 32: `sight` has gone to them.
+template <bool both>
+inline void attend_tiles(
+    const Heads<Bfloat16>& heads, size_t q, size_t queries, size_t head, const Packed& packed, Sight& sight,
+    float* scores, uint16_t* chances) {
+    const size_t stride = packed.stride(), size = heads.size, words = size / Bfloat16::kWord;
+    const size_t first = sight.first() - packed.first, seen = sight.width();
+    const uint16_t* query = heads.query + q * heads.stride + head * size;
+    const MaskRows mask = sight.rows(head);
+    for (size_t start = 0; start < seen; start += 2 * kTile) {
+        if (sight.all_seen(start, 2 * kTile)) {
+            begin_with_zeros<both>();
+        } else {
+            begin_with<both>({mask.first + start, mask.step});
+        }
+        const int32_t* keys = packed.keys + (first + start) * words;
+        add_products<both>(query, heads.stride * sizeof *query, size, keys, keys + packed.key_panel);
+        store_sums<both>(scores + start, stride);
+    }
+    float sums[kTileQueries];
+    for (size_t r = 0; r < queries; ++r) {
+        sums[r] = soften<Bfloat16>(scores + r * stride, seen, chances + r * stride);
+    }
+    const int32_t* values = packed.values + first / Bfloat16::kWord * kLanes;
+    for (size_t column = 0; column < size; column += 2 * kTile, values += 2 * packed.value_panel) {
+        begin_with_zeros<both>();
+        add_products<both>(chances, stride * sizeof *chances, seen, values, values + packed.value_panel);
+        store_sums<both>(scores + column, size);
+    }
+    for (size_t r = 0; r < queries; ++r) {
+        const Floats inverse = all(1.0f / sums[r]);
+        float* to = heads.to + (q + r) * heads.to_stride + head * size;
+        for (size_t i = 0; i < size; i += kLanes) store(to + i, load(scores + r * size + i) * inverse);
+    }
+}
+
 // Attention with tiles of 16 queries; a head is a multiple of a tile's 32 numbers.
-inline void attend_with_tiles(const Head<Bfloat16>& head, const Bias& bias, Scratch& memory) {
-    constexpr size_t numbers = kTile * Bfloat16::kWord;
-    const size_t width = rounded_up(head.tokens, numbers), size = head.size;
-    const size_t widest = width < size ? size : width;
-    int32_t* keys = memory_of<int32_t>(memory, kKeys, size / Bfloat16::kWord * width);
-    int32_t* values = memory_of<int32_t>(memory, kValues, width / Bfloat16::kWord * size);
-    float* mask = memory_of<float>(memory, kMask, width);
-    float* scores = memory_of<float>(memory, kScores, kTile * widest);
-    auto* chances = memory_of<uint16_t>(memory, kChances, kTile * width);
-    float* strip = bias.rows == nullptr ? nullptr : memory_of<float>(memory, kBias, kTile * width);
-    pack(head, width, keys, values, mask);
+inline void attend_with_tiles(const Heads<Bfloat16>& heads, const Text& text, Scratch& memory) {
+    static_assert(kShare % kTileQueries == 0, "tiles of queries are the same in every share");
+    static_assert(kTile == kLanes, "a panel is a tile of keys or of columns");
+    const Packed packed = pack(heads, text, 2 * kTile, memory);
+    const size_t widest = packed.stride() < heads.size ? heads.size : packed.stride();
+    float* scores = memory_of<float>(memory, kScores, kTileQueries * widest);
+    auto* chances = memory_of<uint16_t>(memory, kChances, kTileQueries * packed.stride());
+    Sight sight(text, packed.first, packed.width, 2 * kTile, kTileQueries, memory);
     const Tiles tiles;
-    const size_t query_step = head.stride * sizeof *head.query, key_step = width * sizeof *keys;
-    for (size_t q = 0; q < head.tokens; q += kTile) {
-        const size_t queries = smaller(kTile, head.tokens - q);
-        if (strip != nullptr) bias_rows(bias, q, queries, head.tokens, width, strip);
-        for (size_t start = 0; start < width; start += 2 * kTile) {
-            const float* on = (strip == nullptr ? mask : strip) + start;
-            const size_t on_step = strip == nullptr ? 0 : width * sizeof *on;
-            Tiles::load<0>(on, on_step);
-            Tiles::load<1>(on + kTile, on_step);
-            for (size_t i = 0; i < size; i += numbers) {
-                const int32_t* key = keys + i / Bfloat16::kWord * width + start;
-                Tiles::load<4>(head.query + q * head.stride + i, query_step);
-                Tiles::load<5>(key, key_step);
-                Tiles::load<6>(key + kTile, key_step);
-                Tiles::add<0, 4, 5>(head.query);
-                Tiles::add<1, 4, 6>(head.query);
-            }
-            Tiles::store<0>(scores + start, width * sizeof *scores);
-            Tiles::store<1>(scores + start + kTile, width * sizeof *scores);
-        }
-        float sums[kTile];
-        for (size_t r = 0; r < queries; ++r) sums[r] = soften<Bfloat16>(scores + r * width, width, chances + r * width);
-        for (size_t column = 0; column < size; column += 2 * kTile) {
-            Tiles::clear<0>();
-            Tiles::clear<1>();
-            for (size_t k = 0; k < width; k += numbers) {
-                const int32_t* value = values + k / Bfloat16::kWord * size + column;
-                Tiles::load<4>(chances + k, width * sizeof *chances);
-                Tiles::load<5>(value, size * sizeof *value);
-                Tiles::load<6>(value + kTile, size * sizeof *value);
-                Tiles::add<0, 4, 5>(chances);
-                Tiles::add<1, 4, 6>(chances);
-            }
-            Tiles::store<0>(scores + column, size * sizeof *scores);
-            Tiles::store<1>(scores + column + kTile, size * sizeof *scores);
-        }
-        for (size_t r = 0; r < queries; ++r) {
-            const Floats inverse = all(1.0f / sums[r]);
-            float* to = head.to + (q + r) * head.to_stride;
-            for (size_t i = 0; i < size; i += kLanes) store(to + i, load(scores + r * size + i) * inverse);
+    for (size_t q = heads.first; q < heads.end; q += kTileQueries) {
+        const size_t queries = smaller(kTileQueries, heads.end - q);
+        sight.move(q, queries);
+        const auto attend = queries > kTile ? attend_tiles<true> : attend_tiles<false>;
+        for (size_t head = 0; head < heads.count; ++head) {
+            attend(heads, q, queries, head, packed, sight, scores, chances);
         }
     }
 }

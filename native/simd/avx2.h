@@ -23,7 +23,7 @@ inline Floats all(float x) { return _mm256_set1_ps(x); }
 inline Floats load(const float* at, Whole = {}) { return _mm256_loadu_ps(at); }
 inline void store(float* at, Floats x, Whole = {}) { _mm256_storeu_ps(at, x); }
 inline Floats kept(Floats x, Whole) { return x; }
-inline Ints load_words(const void* at) { return _mm256_loadu_si256(static_cast<const __m256i*>(at)); }
+inline Ints load_words(const void* at, Whole = {}) { return _mm256_loadu_si256(static_cast<const __m256i*>(at)); }
 inline void store_words(void* at, Ints x) { _mm256_storeu_si256(static_cast<__m256i*>(at), x); }
 inline Floats as_floats(Ints x) { return _mm256_castsi256_ps(x); }
 inline Floats to_floats(Ints x) { return _mm256_cvtepi32_ps(x); }
@@ -68,12 +68,24 @@ inline Ints every_lane(const void* word) {
     return _mm256_set1_epi32(value);
 }
 
-// Words that lie `step` bytes apart; zeros from the `count`-th on.
-inline Ints gather(const void* from, size_t step, size_t count) {
-    const __m256i lanes = _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0);
-    const __m256i places = _mm256_mullo_epi32(lanes, _mm256_set1_epi32(static_cast<int>(step)));
-    const __m256i real = _mm256_cmpgt_epi32(_mm256_set1_epi32(count < kLanes ? static_cast<int>(count) : 8), lanes);
-    return _mm256_mask_i32gather_epi32(_mm256_setzero_si256(), static_cast<const int*>(from), places, real, 1);
+// Rows become columns: first within each half of a vector, and then the halves.
+inline void transpose(Ints (&rows)[kLanes]) {
+    Ints pairs[kLanes];
+    for (size_t i = 0; i < kLanes; i += 2) {
+        pairs[i] = _mm256_unpacklo_epi32(rows[i], rows[i + 1]);
+        pairs[i + 1] = _mm256_unpackhi_epi32(rows[i], rows[i + 1]);
+    }
+    for (size_t i = 0; i < kLanes; i += 4) {
+        rows[i] = _mm256_unpacklo_epi64(pairs[i], pairs[i + 2]);
+        rows[i + 1] = _mm256_unpackhi_epi64(pairs[i], pairs[i + 2]);
+        rows[i + 2] = _mm256_unpacklo_epi64(pairs[i + 1], pairs[i + 3]);
+        rows[i + 3] = _mm256_unpackhi_epi64(pairs[i + 1], pairs[i + 3]);
+    }
+    for (size_t i = 0; i < 4; ++i) {
+        const Ints above = rows[i], below = rows[i + 4];
+        rows[i] = _mm256_permute2x128_si256(above, below, 0x20);
+        rows[i + 4] = _mm256_permute2x128_si256(above, below, 0x31);
+    }
 }
 
 // Rounded to the nearest whole number, half to even, `zero` added, kept within a byte.

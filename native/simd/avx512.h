@@ -26,7 +26,8 @@ inline void store(float* at, Floats x, Whole = {}) { _mm512_storeu_ps(at, x); }
 inline void store(float* at, Floats x, Half) { _mm512_mask_storeu_ps(at, 0xff, x); }
 inline Floats kept(Floats x, Whole) { return x; }
 inline Floats kept(Floats x, Half) { return _mm512_maskz_mov_ps(0xff, x); }
-inline Ints load_words(const void* at) { return _mm512_loadu_si512(at); }
+inline Ints load_words(const void* at, Whole = {}) { return _mm512_loadu_si512(at); }
+inline Ints load_words(const void* at, Half) { return _mm512_maskz_loadu_epi32(0xff, at); }
 inline void store_words(void* at, Ints x) { _mm512_storeu_si512(at, x); }
 inline Floats as_floats(Ints x) { return _mm512_castsi512_ps(x); }
 inline Floats to_floats(Ints x) { return _mm512_cvtepi32_ps(x); }
@@ -55,12 +56,29 @@ inline Ints every_lane(const void* word) {
     return _mm512_set1_epi32(value);
 }
 
-// Words that lie `step` bytes apart; zeros from the `count`-th on.
-inline Ints gather(const void* from, size_t step, size_t count) {
-    const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    const __m512i places = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(static_cast<int>(step)));
-    const __mmask16 real = count >= kLanes ? 0xffff : static_cast<__mmask16>((1u << count) - 1);
-    return _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), real, places, from, 1);
+// Rows become columns: first within each quarter of a vector, and then the quarters.
+inline void transpose(Ints (&rows)[kLanes]) {
+    Ints pairs[kLanes];
+    for (size_t i = 0; i < kLanes; i += 2) {
+        pairs[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
+        pairs[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
+    }
+    for (size_t i = 0; i < kLanes; i += 4) {
+        rows[i] = _mm512_unpacklo_epi64(pairs[i], pairs[i + 2]);
+        rows[i + 1] = _mm512_unpackhi_epi64(pairs[i], pairs[i + 2]);
+        rows[i + 2] = _mm512_unpacklo_epi64(pairs[i + 1], pairs[i + 3]);
+        rows[i + 3] = _mm512_unpackhi_epi64(pairs[i + 1], pairs[i + 3]);
+    }
+    for (size_t i = 0; i < 4; ++i) {
+        const Ints even = _mm512_shuffle_i32x4(rows[i], rows[i + 4], 0x88);
+        const Ints odd = _mm512_shuffle_i32x4(rows[i], rows[i + 4], 0xdd);
+        const Ints even_below = _mm512_shuffle_i32x4(rows[i + 8], rows[i + 12], 0x88);
+        const Ints odd_below = _mm512_shuffle_i32x4(rows[i + 8], rows[i + 12], 0xdd);
+        rows[i] = _mm512_shuffle_i32x4(even, even_below, 0x88);
+        rows[i + 4] = _mm512_shuffle_i32x4(odd, odd_below, 0x88);
+        rows[i + 8] = _mm512_shuffle_i32x4(even, even_below, 0xdd);
+        rows[i + 12] = _mm512_shuffle_i32x4(odd, odd_below, 0xdd);
+    }
 }
 
 // Rounded to the nearest whole number, half to even, `zero` added, kept within a byte.

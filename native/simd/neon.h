@@ -23,7 +23,7 @@ inline Floats all(float x) { return vdupq_n_f32(x); }
 inline Floats load(const float* at, Whole = {}) { return vld1q_f32(at); }
 inline void store(float* at, Floats x, Whole = {}) { vst1q_f32(at, x); }
 inline Floats kept(Floats x, Whole) { return x; }
-inline Ints load_words(const void* at) { return vld1q_s32(static_cast<const int32_t*>(at)); }
+inline Ints load_words(const void* at, Whole = {}) { return vld1q_s32(static_cast<const int32_t*>(at)); }
 inline void store_words(void* at, Ints x) { vst1q_s32(static_cast<int32_t*>(at), x); }
 inline Floats as_floats(Ints x) { return vreinterpretq_f32_s32(x); }
 inline Floats to_floats(Ints x) { return vcvtq_f32_s32(x); }
@@ -47,13 +47,16 @@ inline float smallest_of(Floats x) { return vminvq_f32(x); }
 // The four bytes at `word` in every lane.
 inline Ints every_lane(const void* word) { return vld1q_dup_s32(static_cast<const int32_t*>(word)); }
 
-// Words that lie `step` bytes apart; zeros from the `count`-th on.
-inline Ints gather(const void* from, size_t step, size_t count) {
-    int32_t words[kLanes] = {};
-    for (size_t i = 0; i < kLanes && i < count; ++i) {
-        std::memcpy(words + i, static_cast<const char*>(from) + i * step, sizeof *words);
-    }
-    return load_words(words);
+// Rows become columns.
+inline void transpose(Ints (&rows)[kLanes]) {
+    const auto longs = [](Ints x) { return vreinterpretq_s64_s32(x); };
+    const auto words = [](int64x2_t x) { return vreinterpretq_s32_s64(x); };
+    const Ints even = vtrn1q_s32(rows[0], rows[1]), odd = vtrn2q_s32(rows[0], rows[1]);
+    const Ints even_below = vtrn1q_s32(rows[2], rows[3]), odd_below = vtrn2q_s32(rows[2], rows[3]);
+    rows[0] = words(vtrn1q_s64(longs(even), longs(even_below)));
+    rows[1] = words(vtrn1q_s64(longs(odd), longs(odd_below)));
+    rows[2] = words(vtrn2q_s64(longs(even), longs(even_below)));
+    rows[3] = words(vtrn2q_s64(longs(odd), longs(odd_below)));
 }
 
 // Rounded to the nearest whole number, half to even, `zero` added, kept within a byte; what is taken from it is.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from stcompile.artifact.target import OPENVINO_LENGTH_MULTIPLE, Target
 from stcompile.compiler.assembly import CompiledRoute, assembled, judged
 from stcompile.compiler.parity.front_ends import check_front_ends
 from stcompile.compiler.parity.half import judge_half
-from stcompile.compiler.parity.padding import padding_for
+from stcompile.compiler.parity.padding import ignores_side, padding_for
 from stcompile.compiler.parity.quality import Quality
 from stcompile.compiler.parity.reference import check_installed
 from stcompile.compiler.parity.verify import Proof
@@ -105,6 +106,8 @@ def _run_steps(source: ModelSource, place: Destination, request: ExportRequest, 
         multiple = OPENVINO_LENGTH_MULTIPLE if target.is_openvino and padding != NO_PADDING else 1
         specs, tokenizers = front_ends(stack.routes, length_multiple=multiple)
         check_front_ends(stack.routes, specs, tokenizers, stack.prompts)
+        if padding != NO_PADDING and TOKENS not in request.outputs:
+            specs = _on_the_right(stack, specs)
         _check_padding(stack, request, specs)
     compiled = [compiled_route(stack, name, request, step) for name in stack.routes]
     _check_gains(stack, target, compiled)
@@ -162,6 +165,16 @@ def compiled_route(stack: ModuleStack, name: str, request: ExportRequest, step: 
         finals = final_passes(options.provider, route.front.max_seq_length, openvino=target.is_openvino)
         graph, last = run_pipeline(graph, finals)
     return CompiledRoute(name, graph, [*records, *job.records, *last], positions, summary, notes)
+
+
+def _on_the_right(stack: ModuleStack, specs: Mapping[str, TextSpec]) -> dict[str, TextSpec]:
+    """Specs that pad on the right what its tokenizer pads on the left, where that is the same."""
+    return {
+        name: dataclasses.replace(spec, padding_side="right")
+        if spec.padding_side == "left" and ignores_side(stack.routes[name])
+        else spec
+        for name, spec in specs.items()
+    }
 
 
 def _check_padding(stack: ModuleStack, request: ExportRequest, specs: Mapping[str, TextSpec]) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stcompile.artifact.manifest import LONGEST, NO_PADDING
 from stcompile.compiler.metrics import distance
+from stcompile.compiler.modules import Transformer
 from stcompile.compiler.parity.probes import probe_texts
 from stcompile.compiler.stack.module_stack import ModuleStack
 from stcompile.compiler.stack.route import Route
+from stcompile.runtime.text.base import Text
 
 # Below this cosine between a text alone and in a batch, torch itself depends on padding: convolutions without a mask,
 # left-padded absolute positions.
@@ -15,6 +20,9 @@ REFERENCE_INVARIANT = 0.99999
 # Largest difference of a component that is rounding, on rows scaled to the length of the row. Measured: 8e-7 over all
 # golden stacks whose padding is masked, 1.5e-6 for a BERT of 24 layers x 1024.
 _ROUNDING = 1e-5
+
+# What a tokenizer makes. Others are told where something stands in a row: how long a prompt is, for one.
+_OF_TOKENS = {"input_ids", "attention_mask", "token_type_ids"}
 
 _TEXTS = 16
 _LONGEST_TEXT = 300
@@ -28,8 +36,35 @@ def padding_for(stack: ModuleStack) -> str:
 def _ignores_padding(route: Route) -> bool:
     if not route.front.has_masked_rows:
         return True
+    texts = _texts(route)
+    return _alike(route.encode(texts, batch_size=1), route.encode(texts, batch_size=len(texts)))
+
+
+def ignores_side(route: Route) -> bool:
+    """Whether torch makes the same vectors of texts that are padded on the left and on the right.
+
+    Where positions count by their differences alone, as rotary ones do, and pooling finds its token on either side. On
+    the right a text's tokens have the same positions in every batch, so that their numbers are the same, bit by bit.
+    """
+    front = route.front
+    if not isinstance(front, Transformer) or {*route.input_names} - _OF_TOKENS:
+        return False
+    texts = _texts(route)
+    own = route.encode(texts, batch_size=len(texts))
+    side = front.tokenizer.padding_side
+    try:
+        front.tokenizer.padding_side = "right"
+        return _alike(own, route.encode(texts, batch_size=len(texts)))
+    finally:
+        front.tokenizer.padding_side = side
+
+
+def _texts(route: Route) -> list[Text]:
+    """Of very different lengths, so that every text but one is padded."""
     known = [text for text in probe_texts() if len(text) <= _LONGEST_TEXT]
-    # Of very different lengths, so that every text but one is padded.
-    texts = [*route.front.probe_texts(), *sorted(known, key=len)[:: max(1, len(known) // _TEXTS)]]
-    found = distance(route.encode(texts, batch_size=1), route.encode(texts, batch_size=len(texts)))
+    return [*route.front.probe_texts(), *sorted(known, key=len)[:: max(1, len(known) // _TEXTS)]]
+
+
+def _alike(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
+    found = distance(one, other)
     return bool(found.cosine.min() >= REFERENCE_INVARIANT and found.abs_error.max() <= _ROUNDING)

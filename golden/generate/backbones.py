@@ -221,6 +221,76 @@ def gemma3_config(vocab: int, pad_id: int, positions: int) -> Any:
     return config
 
 
+def gemma3_windows_config(vocab: int, pad_id: int, positions: int) -> Any:
+    """EmbeddingGemma's kind: every other layer sees a window alone, and turns by another base."""
+    config = transformers.Gemma3TextConfig(
+        vocab_size=vocab,
+        **_SIZES,
+        num_key_value_heads=1,
+        head_dim=16,
+        max_position_embeddings=positions,
+        layer_types=["sliding_attention", "full_attention"],
+        sliding_window=6,
+        query_pre_attn_scalar=16,
+        pad_token_id=pad_id,
+        bos_token_id=None,
+        eos_token_id=None,
+        use_bidirectional_attention=True,
+    )
+    return config
+
+
+def qwen2_config(vocab: int, pad_id: int, positions: int) -> Any:
+    """gte-Qwen2's kind: biases on queries, keys and values."""
+    return transformers.Qwen2Config(
+        vocab_size=vocab,
+        **_SIZES,
+        num_key_value_heads=1,
+        max_position_embeddings=positions,
+        pad_token_id=pad_id,
+        tie_word_embeddings=True,
+    )
+
+
+def mistral_config(vocab: int, pad_id: int, positions: int) -> Any:
+    """E5-Mistral's kind, with a window behind a token that is shorter than the texts."""
+    return transformers.MistralConfig(
+        vocab_size=vocab,
+        **_SIZES,
+        num_key_value_heads=2,
+        max_position_embeddings=positions,
+        sliding_window=5,
+        pad_token_id=pad_id,
+    )
+
+
+def eurobert_config(vocab: int, pad_id: int, positions: int) -> Any:
+    """LLaMA's layers, looking both ways."""
+    return transformers.EuroBertConfig(
+        vocab_size=vocab,
+        **_SIZES,
+        num_key_value_heads=2,
+        max_position_embeddings=positions,
+        pad_token_id=pad_id,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+
+
+def nomic_bert_config(vocab: int, pad_id: int, positions: int) -> Any:
+    """Post-norm layers with rotary positions and a gated network."""
+    return transformers.NomicBertConfig(
+        vocab_size=vocab, **_SIZES, max_position_embeddings=positions, pad_token_id=pad_id, type_vocab_size=2
+    )
+
+
+def jina_v3_config(vocab: int, pad_id: int, positions: int) -> Any:
+    """XLM-R's layers with rotary positions."""
+    return transformers.JinaEmbeddingsV3Config(
+        vocab_size=vocab, **_SIZES, max_position_embeddings=positions, pad_token_id=pad_id, type_vocab_size=1
+    )
+
+
 def clip_config(vocab: int, start_id: int, end_id: int, pad_id: int, positions: int) -> Any:
     """Two small towers, one for text and one for images of 16 pixels."""
     text = {

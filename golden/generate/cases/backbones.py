@@ -11,7 +11,17 @@ import transformers
 from sentence_transformers.sentence_transformer import modules
 from torch import nn
 
-from golden.generate.backbones import HIDDEN, gemma3_config, gpt2_config
+from golden.generate.backbones import (
+    HIDDEN,
+    eurobert_config,
+    gemma3_config,
+    gemma3_windows_config,
+    gpt2_config,
+    jina_v3_config,
+    mistral_config,
+    nomic_bert_config,
+    qwen2_config,
+)
 from golden.generate.builder import POSITIONS, FolderBuilder
 from golden.generate.case import Case
 from golden.generate.tokenizers import FAMILIES, write_tokenizer
@@ -81,6 +91,13 @@ def gemma3(builder: FolderBuilder) -> None:
     )
 
 
+def modern(builder: FolderBuilder, config: Callable[[int, int, int], Any], pooling: str) -> None:
+    """Recorded with texts that are longer than the windows."""
+    side = "left" if pooling == "lasttoken" else "right"
+    checkpoint = _with_qwen_tokenizer(builder, config, padding_side=side)
+    builder.save([modules.Transformer(str(checkpoint)), builder.pooling(pooling), modules.Normalize()])
+
+
 CASES: dict[str, Case] = {
     **{
         f"backbone_{kind}": Case(f"{kind} encoder, mean pooling, Normalize", partial(encoder, kind=kind))
@@ -97,6 +114,30 @@ CASES: dict[str, Case] = {
     ),
     "backbone_gpt2_absolute_positions": Case(
         "GPT-2: learned absolute positions, left padding, lasttoken; recorded one by one", gpt2
+    ),
+    "backbone_gemma3_windows": Case(
+        "Gemma 3 as EmbeddingGemma has it: windows in every other layer, one head of keys for four, mean",
+        partial(modern, config=gemma3_windows_config, pooling="mean"),
+    ),
+    "backbone_qwen2_lasttoken": Case(
+        "Qwen2: biases on queries, keys and values, left padding, lasttoken",
+        partial(modern, config=qwen2_config, pooling="lasttoken"),
+    ),
+    "backbone_mistral_window": Case(
+        "Mistral: a token sees five positions up to its own, left padding, lasttoken",
+        partial(modern, config=mistral_config, pooling="lasttoken"),
+    ),
+    "backbone_eurobert": Case(
+        "EuroBERT: RMSNorm before, SiLU gate, shared keys, both ways, mean",
+        partial(modern, config=eurobert_config, pooling="mean"),
+    ),
+    "backbone_nomic_bert": Case(
+        "NomicBert: norms behind, rotary positions, SiLU gate, mean",
+        partial(modern, config=nomic_bert_config, pooling="mean"),
+    ),
+    "backbone_jina_v3": Case(
+        "jina-embeddings-v3: norms behind, rotary positions, mean",
+        partial(modern, config=jina_v3_config, pooling="mean"),
     ),
     "backbone_gemma3_text_bidirectional": Case(
         "Gemma 3 text model with attention both ways, mean, two Dense, Normalize", gemma3

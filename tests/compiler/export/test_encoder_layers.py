@@ -28,10 +28,13 @@ TARGETS = ("onnx-int8", "onnx-bf16", "onnx-fp32")
 
 # Heads of 32 and 64; layers that are one; relative positions; one row of the last layer; tokens; and sizes that are no
 # multiple of 64, whose heads of 8 are filled up.
-CASES = (
-    *("wide_bert", "wide_distilbert", "wide_electra", "wide_xlmr", "wide_mpnet", "wide_bert_cls", "wide_bert_tokens"),
-    "full_stack",
+WIDE = ("wide_bert", "wide_distilbert", "wide_electra", "wide_xlmr", "wide_mpnet", "wide_bert_cls", "wide_bert_tokens")
+# Rotary positions, gates, norms before, around and behind, windows, shared keys: the families of docs/architectures.md.
+MODERN = (
+    *("backbone_modernbert", "backbone_qwen3_lasttoken", "backbone_gemma3_windows", "backbone_qwen2_lasttoken"),
+    *("backbone_mistral_window", "backbone_eurobert", "backbone_nomic_bert", "backbone_jina_v3"),
 )
+CASES = (*WIDE, "full_stack", *MODERN)
 
 # Smallest cosine of any text with the vector of sentence-transformers; behind each, what was measured over all cases.
 LEAST = {"onnx-int8": 0.998, "onnx-bf16": 0.9998, "onnx-fp32": 0.9999999}
@@ -69,7 +72,7 @@ def test_it_is_near_sentence_transformers(target: str, case: str, path: str, qui
     assert artifact.manifest.engine.native
     assert artifact.manifest.engine.portable
     # Of the last layer of three, CLS pooling leaves one row: no operator computes it.
-    layers = 2 if case in ("wide_bert_cls", "full_stack") else 3
+    layers = 2 if case in ("wide_bert_cls", "full_stack", *MODERN) else 3
     assert operators_of(artifact.folder) == record_of(artifact).rewrites == layers
     assert bool(record_of(artifact).refusals) is (case == "wide_bert_cls")
 
@@ -152,7 +155,8 @@ def test_a_text_has_the_same_vector_in_every_batch(target: str, case: str, quick
 @pytest.mark.parametrize(
     ("case", "reason"),
     [
-        ("backbone_modernbert", "it has no attention of the kind that is known"),
+        ("backbone_deberta", "it has no attention of the kind that is known"),
+        ("backbone_t5", "the feed-forward network's activation is Mul, Pow, Add, Mul, not one that is known"),
         ("bow_dense_normalize", "it has no attention of the kind that is known"),
     ],
 )

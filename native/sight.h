@@ -57,7 +57,8 @@ class Sight {
   public:
     // Keys are seen in multiples of `multiple`, by tiles of `most` queries.
     Sight(const Text& text, size_t base, size_t packed, size_t multiple, size_t most, Scratch& memory)
-        : text_(text), multiple_(multiple), packed_(packed), most_(most), memory_(memory), seen_{base, base}, common_(seen_) {
+        : text_(text), multiple_(multiple), packed_(packed), most_(most), memory_(memory), seen_{base, base},
+          common_(seen_) {
         if (text.bias != nullptr) return;
         if (!text.limited()) {
             row_ = memory_of<float>(memory, kMask, packed);

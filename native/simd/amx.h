@@ -60,14 +60,13 @@ struct TileProduct {
 
     // Rows are filled up with zeros to whole tiles.
     static size_t stride(size_t in) { return rounded_up(in, kTile * Number::kWord); }
+    static void fill_up(Element* row, size_t in) { std::memset(row + in, 0, (stride(in) - in) * sizeof(Element)); }
 
     template <typename Output>
-    static void run(Element* x, const float* scales, size_t rows, const Linear& layer, const Output& output, Scratch&) {
+    static void run(
+        const Element* x, const float* scales, size_t rows, const Linear& layer, const Output& output, Scratch&) {
         const size_t step = stride(layer.in), words = layer.in / Number::kWord, whole = words / kTile * kTile;
         if (rows < fewest) return multiply<Number>(x, step, scales, rows, layer, output);
-        for (size_t r = 0; r < rows; ++r) {
-            std::memset(x + r * step + layer.in, 0, (step - layer.in) * sizeof(Element));
-        }
         alignas(64) int32_t last[kTile * kPanel] = {};  // the last words of a panel, filled up to a tile
         Sum sums[kPanel], starts[kPanel / kLanes];
         const Tiles tiles;

@@ -39,21 +39,21 @@ inline __attribute__((always_inline)) void across(size_t width, size_t start, co
     }
 }
 
-// Scores of a few queries and some vectors of keys, whose rows are `stride` apart, on top of `mask`.
+// Scores of a few queries and some vectors of keys, whose words are `step` apart, on top of `mask`.
 template <typename Number, int queries, int vectors>
 inline __attribute__((always_inline)) void score_tile(
-    const typename Number::Element* query, size_t query_stride, const int32_t* keys, size_t words, MaskRows mask,
-    float* to, size_t stride) {
+    const typename Number::Element* query, size_t query_stride, const int32_t* keys, size_t step, size_t words,
+    MaskRows mask, float* to, size_t stride) {
     Floats sum[queries][vectors];
 #pragma GCC unroll 6
     for (int q = 0; q < queries; ++q) {
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; ++v) sum[q][v] = load(mask.first + q * mask.step + v * kLanes);
     }
-    for (size_t k = 0; k < words; ++k, keys += kLanes) {
+    for (size_t k = 0; k < words; ++k, keys += step) {
         typename Number::Column key[vectors];
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; ++v) key[v] = Number::column(keys + v * words * kLanes);
+        for (int v = 0; v < vectors; ++v) key[v] = Number::column(keys + v * kLanes);
 #pragma GCC unroll 6
         for (int q = 0; q < queries; ++q) {
             const auto word = Number::word(query + q * query_stride + Number::kWord * k);
@@ -68,7 +68,7 @@ inline __attribute__((always_inline)) void score_tile(
     }
 }
 
-// Values weighed by the chances of a few queries, some vectors of their columns, which are `step` words apart.
+// Values weighed by the chances of a few queries, some vectors of their columns, whose rows are `step` words apart.
 template <typename Number, int queries, int vectors>
 inline __attribute__((always_inline)) void value_tile(
     const typename Number::Element* chances, size_t stride, size_t keys, const int32_t* values, size_t step,
@@ -78,10 +78,10 @@ inline __attribute__((always_inline)) void value_tile(
     for (int q = 0; q < queries; ++q) {
         for (int v = 0; v < vectors; ++v) sum[q][v] = all(0.0f);
     }
-    for (size_t k = 0; k < keys; k += Number::kWord, values += kLanes) {
+    for (size_t k = 0; k < keys; k += Number::kWord, values += step) {
         typename Number::Column value[vectors];
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; ++v) value[v] = Number::column(values + v * step);
+        for (int v = 0; v < vectors; ++v) value[v] = Number::column(values + v * kLanes);
 #pragma GCC unroll 6
         for (int q = 0; q < queries; ++q) {
             const auto word = Number::word(chances + q * stride + k);
@@ -112,46 +112,50 @@ inline float soften(const float* scores, size_t width, typename Number::Element*
     return sum_of(sum);
 }
 
-// Keys and values as products read them, of `width` tokens from `first` on, in panels that lie in memory as they are
-// read: of a vector's keys the words of each beside each other, word by word; of a vector of columns the words of
+// How keys and values are packed: words between vectors beside each other, and between what is multiplied one after the
+// other. `kPanels`: each vector's lie behind each other in memory, as tiles are read.
+enum class Packing { kRows, kPanels };
+
+// Keys and values as products read them, of `width` tokens from `first` on: keys in columns, values in words of
 // neighbouring tokens.
 struct Packed {
     int32_t *keys, *values;
     size_t first, width;
-    size_t key_panel, value_panel;  // words in one
+    size_t key_vector, key_step, value_vector, value_step;
     // Between rows of scores: no power of two, whose rows would fall out of the cache together.
     size_t stride() const { return width + 2 * kLanes; }
 };
 
-template <typename Number>
+template <Packing packing, typename Number>
 inline Packed pack(const Heads<Number>& heads, const Text& text, size_t multiple, Scratch& memory) {
-    const Span seen = seen_by(text, heads.first, heads.end);
+    Span seen{0, 0};
+    advance(seen, text, heads.first, heads.end - 1);
     const size_t first = seen.first / multiple * multiple, width = rounded_up(seen.end - first, multiple);
-    const size_t words = heads.size / Number::kWord;
-    const Packed packed{
-        memory_of<int32_t>(memory, kKeys, words * width),
-        memory_of<int32_t>(memory, kValues, width / Number::kWord * heads.size), first, width, words * kLanes,
-        width / Number::kWord * kLanes};
+    const size_t words = heads.size / Number::kWord, rows = width / Number::kWord, row = width + kLanes;
+    Packed packed{nullptr, nullptr, first, width, kLanes, row, kLanes, heads.size};
+    if (packing == Packing::kPanels) packed = {nullptr, nullptr, first, width, words * kLanes, kLanes, rows * kLanes, kLanes};
+    packed.keys = memory_of<int32_t>(memory, kKeys, words * row);
+    packed.values = memory_of<int32_t>(memory, kValues, rows * heads.size);
     const auto* key = heads.key + first * heads.stride;
     int32_t* to = packed.keys;
-    for (size_t start = 0; start < width; start += kLanes, key += kLanes * heads.stride, to += packed.key_panel) {
+    for (size_t start = 0; start < width; start += kLanes, key += kLanes * heads.stride, to += packed.key_vector) {
         const size_t left = first + start < text.tokens ? text.tokens - first - start : 0;
         each_vector(words, [&](size_t k, auto lanes) {
-            Ints rows[kLanes];
+            Ints block[kLanes];
             for (size_t r = 0; r < kLanes; ++r) {
-                rows[r] = r < left ? load_words(key + r * heads.stride + Number::kWord * k, lanes) : Ints{};
+                block[r] = r < left ? load_words(key + r * heads.stride + Number::kWord * k, lanes) : Ints{};
             }
-            transpose(rows);
+            transpose(block);
             const size_t here = smaller(kLanes, words - k);
-            for (size_t r = 0; r < here; ++r) store_words(to + (k + r) * kLanes, rows[r]);
+            for (size_t r = 0; r < here; ++r) store_words(to + (k + r) * packed.key_step, block[r]);
         });
     }
     const auto* value = heads.value + first * heads.stride;
-    for (size_t token = 0; token < width; token += Number::kWord) {
+    for (size_t token = 0; token < width; token += Number::kWord, value += Number::kWord * heads.stride) {
         const size_t left = first + token < text.tokens ? text.tokens - first - token : 0;
-        to = packed.values + token / Number::kWord * kLanes;
-        for (size_t i = 0; i < heads.size; i += kLanes, to += packed.value_panel) {
-            store_words(to, Number::beside(value + token * heads.stride + i, heads.stride, left));
+        to = packed.values + token / Number::kWord * packed.value_step;
+        for (size_t i = 0; i < heads.size; i += kLanes, to += packed.value_vector) {
+            store_words(to, Number::beside(value + i, heads.stride, left));
         }
     }
     return packed;
@@ -171,16 +175,15 @@ inline void attend_queries(
         const MaskRows mask = sight.rows(head);
         across(keys, 0, [&](auto vectors, size_t at) {
             score_tile<Number, queries, decltype(vectors)::value>(
-                query, heads.stride, packed.keys + (start + at) * words, words, {mask.first + at, mask.step},
+                query, heads.stride, packed.keys + start + at, packed.key_step, words, {mask.first + at, mask.step},
                 scores + at, stride);
         });
         float sums[kQueries];
         for (int q = 0; q < queries; ++q) sums[q] = soften<Number>(scores + q * stride, keys, chances + q * stride);
-        const int32_t* values = packed.values + start / Number::kWord * kLanes;
+        const int32_t* values = packed.values + start / Number::kWord * packed.value_step;
         across(size, 0, [&](auto vectors, size_t column) {
             value_tile<Number, queries, decltype(vectors)::value>(
-                chances, stride, keys, values + column / kLanes * packed.value_panel, packed.value_panel, sums,
-                to + column, heads.to_stride);
+                chances, stride, keys, values + column, packed.value_step, sums, to + column, heads.to_stride);
         });
     }
 }
@@ -197,7 +200,7 @@ inline void attend_some(size_t left, More&&... more) {
 template <typename Number>
 inline void attend(const Heads<Number>& heads, const Text& text, Scratch& memory) {
     static_assert(kShare % kQueries == 0, "tiles of queries are the same in every share");
-    const Packed packed = pack(heads, text, kLanes, memory);
+    const Packed packed = pack<Packing::kRows>(heads, text, kLanes, memory);
     Sight sight(text, packed.first, packed.width, kLanes, kQueries, memory);
     for (size_t q = heads.first; q < heads.end; q += kQueries) {
         attend_some<Number, kQueries>(heads.end - q, heads, q, packed, sight, memory);

@@ -97,6 +97,7 @@ struct Batch {
     float* context;  // (tokens, heads * head)
     size_t qkv_stride, context_stride;
     float* to;
+    struct Scratch* shared;  // where several threads work on the only block: its memory
 };
 
 // Queries in a share are a multiple of this, which is one of every tile's queries.
@@ -104,7 +105,7 @@ constexpr size_t kShare = 96;
 
 // Memory of one thread by purpose; it grows to the longest text.
 enum Slot {
-    kLevels, kWideLevels, kWide, kMiddleRows, kTurned, kRow,  // of a block of tokens
+    kLevels, kScales, kWideLevels, kWide, kMiddleRows, kTurned, kRow,  // of a block of tokens
     kKeys, kValues, kScores, kChances, kMask, kBias,          // of one share of attention
     kQkv, kContext,                                           // of the whole batch
     kSlots
@@ -124,6 +125,13 @@ struct Block {
     size_t least, most, multiple;
 };
 
+// A stage of one block's way: of each row that goes into or comes out of a layer, or of each panel of its columns.
+struct Stage {
+    Linear LayerWeights::*layer;
+    bool by_rows;
+    void (*run)(const Batch&, size_t row_or_panel, Scratch& own);
+};
+
 // The three steps of a layer in one number format: of each block of tokens, of each share of each key head of each
 // text, and of each block again.
 struct Steps {
@@ -132,6 +140,11 @@ struct Steps {
     void (*project)(const Batch&, size_t block, Scratch&);
     void (*attend)(const Batch&, size_t share, Scratch&);
     void (*finish)(const Batch&, size_t block, Scratch&);
+    // The same as `project` and `finish` of the only block, for several threads: one after the other, each for each row
+    // of what a product reads or makes, or each panel of its columns. `reserve` comes first: it
+    // makes the block's memory, which they share.
+    void (*reserve)(const Batch&);
+    Stage projecting[3], finishing[7];
 };
 
 // What kernels need of a CPU, beside what every x86-64 or ARM64 has; kAvx512 is F, BW, DQ and VL.

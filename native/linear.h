@@ -85,6 +85,18 @@ struct Rows {
     }
 };
 
+// The same of a product whose first column is a later one of its layer.
+template <typename Output>
+struct From {
+    const Output& output;
+    size_t column;
+
+    template <typename Lanes>
+    void put(size_t row, size_t at, Floats value, Lanes lanes) const {
+        output.put(row, column + at, value, lanes);
+    }
+};
+
 // Sums of some rows, from `row` on, with `columns` columns become what the layer puts out.
 template <typename Number, size_t columns, typename Output>
 inline void put_out(

@@ -372,25 +372,52 @@ class Kernel {
         batch.context = static_cast<float*>(memory.of(kContext, tokens * batch.context_stride * sizeof(float)));
         batch.block = block_of(tokens);
         const size_t blocks = (tokens + batch.block - 1) / batch.block;
-        const bool alone = blocks == 1;  // to wake other threads would take longer
-        for_each(context, steps_.project, batch, blocks, alone);
+        const bool by_columns = blocks == 1 && weights_bytes_ > kCached;
+        const bool alone = blocks == 1 && !by_columns;  // to wake other threads would take longer
         share_attention(memory, texts, alone, batch);
+        batch.shared = &memory;
+        if (by_columns) {
+            for_each_stage(context, steps_.projecting, batch);
+        } else {
+            for_each(context, steps_.project, batch, blocks, alone);
+        }
         for_each(context, steps_.attend, batch, texts * weights_.key_heads * batch.shares, alone);
-        for_each(context, steps_.finish, batch, blocks, alone);
+        if (by_columns) {
+            for_each_stage(context, steps_.finishing, batch);
+        } else {
+            for_each(context, steps_.finish, batch, blocks, alone);
+        }
         memory.let_go_above(kQkv, kKeptBytes);
         memory.let_go_above(kContext, kKeptBytes);
     }
 
   private:
+    static constexpr size_t kCached = 2 << 20;  // bytes of weights that stay in a core's cache
+
     // Tokens that are taken at once. Weights that do not stay in a core's cache are read from the last one for every
-    // block: as few blocks as may be then, and as many for every core.
+    // block: as few blocks as may be then, and as many for every core. Where one is enough, threads share its columns.
     size_t block_of(size_t tokens) const {
-        constexpr size_t kCached = 2 << 20;
         static const size_t cores = std::max(1u, std::thread::hardware_concurrency());
         const Block& block = steps_.block;
         if (weights_bytes_ <= kCached) return block.least;
+        if (tokens <= block.most) return rounded_up(std::max(tokens, block.least), block.multiple);
         const size_t blocks = rounded_up((tokens + block.most - 1) / block.most, cores);
-        return std::max(block.least, rounded_up((tokens + blocks - 1) / std::max<size_t>(blocks, 1), block.multiple));
+        return std::max(block.least, rounded_up((tokens + blocks - 1) / blocks, block.multiple));
+    }
+
+    template <size_t count>
+    void for_each_stage(ort::KernelContext* context, const Stage (&stages)[count], const Batch& batch) const {
+        constexpr size_t kEnough = 1 << 15;  // numbers that are worth other threads
+        steps_.reserve(batch);
+        for (const Stage& stage : stages) {
+            const Linear& layer = weights_.*stage.layer;
+            if (stage.by_rows) {
+                const bool alone = batch.tokens * std::max(layer.in, weights_.hidden) < kEnough;
+                for_each(context, stage.run, batch, batch.tokens, alone);
+            } else {
+                for_each(context, stage.run, batch, in_panels(layer.out) / kPanel, false);
+            }
+        }
     }
 
     void read_optional(const ort::KernelInfo* info) {

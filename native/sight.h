@@ -33,23 +33,17 @@ struct Span {
     size_t first, end;
 };
 
-// Positions increase, and so do both ends: from what earlier queries saw to what those from `first` up to `end` see.
-inline void advance(Span& span, const Text& text, size_t first, size_t end) {
-    while (text.positions[span.first] < text.positions[first] - text.before) ++span.first;
-    while (span.end < text.tokens && text.positions[span.end] <= text.positions[end - 1] + text.after) ++span.end;
-}
-
-inline Span seen_by(const Text& text, size_t first, size_t end) {
-    Span span{0, 0};
-    advance(span, text, first, end);
-    return span;
-}
-
-// What one query sees, of what a tile that it belongs to sees.
-inline Span seen_by(const Text& text, Span tile, size_t query) {
-    Span span{tile.first, tile.first};
-    advance(span, text, query, query + 1);
-    return span;
+// Positions increase, and so do both ends: `first` to what the query `from` sees first, `end` to behind what the query
+// `last` sees last.
+inline void advance(Span& span, const Text& text, size_t from, size_t last) {
+    if (text.before != kUnlimited) {
+        while (text.positions[span.first] < text.positions[from] - text.before) ++span.first;
+    }
+    if (text.after == kUnlimited) {
+        span.end = text.tokens;
+    } else {
+        while (span.end < text.tokens && text.positions[span.end] <= text.positions[last] + text.after) ++span.end;
+    }
 }
 
 // Rows of a tile of queries, `step` numbers apart.
@@ -63,7 +57,8 @@ class Sight {
   public:
     // Keys are seen in multiples of `multiple`, by tiles of `most` queries.
     Sight(const Text& text, size_t base, size_t packed, size_t multiple, size_t most, Scratch& memory)
-        : text_(text), multiple_(multiple), packed_(packed), most_(most), memory_(memory), seen_{base, base} {
+        : text_(text), multiple_(multiple), packed_(packed), most_(most), memory_(memory), seen_{base, base},
+          common_(seen_) {
         if (text.bias != nullptr) return;
         if (!text.limited()) {
             row_ = memory_of<float>(memory, kMask, packed);
@@ -77,12 +72,10 @@ class Sight {
     void move(size_t first, size_t queries) {
         query_ = first;
         queries_ = queries;
-        advance(seen_, text_, first, first + queries);
+        advance(seen_, text_, first, first + queries - 1);
+        advance(common_, text_, first + queries - 1, first);
         first_ = seen_.first / multiple_ * multiple_;
         width_ = rounded_up(seen_.end - first_, multiple_);
-        if (text_.bias == nullptr) {
-            common_ = {seen_by(text_, seen_, first + queries - 1).first, seen_by(text_, seen_, first).end};
-        }
         // Behind the last token a band would let keys take part that there are not.
         banded_ = row_ != nullptr && text_.limited() && first_ + width_ <= text_.tokens;
         if (text_.bias == nullptr && text_.limited() && !banded_) write(nullptr);
@@ -94,7 +87,7 @@ class Sight {
     // Whether all queries see all of so many keys from `start` on, and nothing is added to their scores: their rows hold
     // zeros then.
     bool all_seen(size_t start, size_t keys) const {
-        return first_ + start >= common_.first && first_ + start + keys <= common_.end;
+        return text_.bias == nullptr && first_ + start >= common_.first && first_ + start + keys <= common_.end;
     }
 
     // The rows of one head, which all have in common where nothing is added.
@@ -125,7 +118,7 @@ class Sight {
         const bool neighbours = bias != nullptr && text_.neighbours();
         Span span{seen_.first, seen_.first};
         for (size_t q = 0; q < queries_; ++q) {
-            advance(span, text_, query_ + q, query_ + q + 1);
+            advance(span, text_, query_ + q, query_ + q);
             float* to = strip_ + q * width_;
             const size_t from = span.first - first_, end = span.end - first_;
             size_t i = 0;
@@ -147,7 +140,7 @@ class Sight {
     const Text& text_;
     size_t multiple_, packed_, most_;
     Scratch& memory_;
-    Span seen_, common_{0, 0};  // by any query of the tile, and by all
+    Span seen_, common_;  // by any query of the tile, and by all
     float *row_ = nullptr, *strip_ = nullptr;
     size_t query_ = 0, queries_ = 0, first_ = 0, width_ = 0, middle_ = 0;
     bool banded_ = false;

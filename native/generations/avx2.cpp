@@ -23,6 +23,7 @@ template <>
 struct Product<Eight> {
     static constexpr Block kRows = kBlock<Eight>;
     static size_t stride(size_t in) { return in; }
+    static void fill_up(uint8_t*, size_t) {}
 
     template <typename Output>
     static void run(

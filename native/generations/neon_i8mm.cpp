@@ -63,6 +63,7 @@ struct Product<Eight> {
     static constexpr Block kRows = kBlock<Eight>;
     static_assert(kRows.multiple % kTileRows == 0, "a block holds every pair");
     static size_t stride(size_t in) { return in; }
+    static void fill_up(uint8_t*, size_t) {}
 
     template <typename Output>
     static void run(

@@ -60,14 +60,13 @@ struct TileProduct {
 
     // Rows are filled up with zeros to whole tiles.
     static size_t stride(size_t in) { return rounded_up(in, kTile * Number::kWord); }
+    static void fill_up(Element* row, size_t in) { std::memset(row + in, 0, (stride(in) - in) * sizeof(Element)); }
 
     template <typename Output>
-    static void run(Element* x, const float* scales, size_t rows, const Linear& layer, const Output& output, Scratch&) {
+    static void run(
+        const Element* x, const float* scales, size_t rows, const Linear& layer, const Output& output, Scratch&) {
         const size_t step = stride(layer.in), words = layer.in / Number::kWord, whole = words / kTile * kTile;
         if (rows < fewest) return multiply<Number>(x, step, scales, rows, layer, output);
-        for (size_t r = 0; r < rows; ++r) {
-            std::memset(x + r * step + layer.in, 0, (step - layer.in) * sizeof(Element));
-        }
         alignas(64) int32_t last[kTile * kPanel] = {};  // the last words of a panel, filled up to a tile
         Sum sums[kPanel], starts[kPanel / kLanes];
         const Tiles tiles;
@@ -214,7 +213,7 @@ inline void attend_tiles(
             begin_with<both>({mask.first + start, mask.step});
         }
         const int32_t* keys = packed.keys + (first + start) * words;
-        add_products<both>(query, heads.stride * sizeof *query, size, keys, keys + packed.key_panel);
+        add_products<both>(query, heads.stride * sizeof *query, size, keys, keys + packed.key_vector);
         store_sums<both>(scores + start, stride);
     }
     float sums[kTileQueries];
@@ -222,9 +221,9 @@ inline void attend_tiles(
         sums[r] = soften<Bfloat16>(scores + r * stride, seen, chances + r * stride);
     }
     const int32_t* values = packed.values + first / Bfloat16::kWord * kLanes;
-    for (size_t column = 0; column < size; column += 2 * kTile, values += 2 * packed.value_panel) {
+    for (size_t column = 0; column < size; column += 2 * kTile, values += 2 * packed.value_vector) {
         begin_with_zeros<both>();
-        add_products<both>(chances, stride * sizeof *chances, seen, values, values + packed.value_panel);
+        add_products<both>(chances, stride * sizeof *chances, seen, values, values + packed.value_vector);
         store_sums<both>(scores + column, size);
     }
     for (size_t r = 0; r < queries; ++r) {
@@ -238,7 +237,7 @@ inline void attend_tiles(
 inline void attend_with_tiles(const Heads<Bfloat16>& heads, const Text& text, Scratch& memory) {
     static_assert(kShare % kTileQueries == 0, "tiles of queries are the same in every share");
     static_assert(kTile == kLanes, "a panel is a tile of keys or of columns");
-    const Packed packed = pack(heads, text, 2 * kTile, memory);
+    const Packed packed = pack<Packing::kPanels>(heads, text, 2 * kTile, memory);
     const size_t widest = packed.stride() < heads.size ? heads.size : packed.stride();
     float* scores = memory_of<float>(memory, kScores, kTileQueries * widest);
     auto* chances = memory_of<uint16_t>(memory, kChances, kTileQueries * packed.stride());

@@ -88,6 +88,18 @@ def test_weights_that_no_cache_holds_give_the_same_bits_whatever_stands_beside_a
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("lengths", [[1], [7], [40], [13, 64, 15]])
+def test_threads_share_the_columns_of_few_tokens(operator: str, lengths: list[int]) -> None:
+    """Of weights that no cache holds, those of every kind of part."""
+    layer = dataclasses.replace(KINDS["embedding_gemma"], hidden=520, intermediate=1032, head_size=128, rotary=32)
+    feeds = layer.feeds(lengths)
+    (shared,) = layer.session(operator, 3).run(None, feeds)
+    (alone,) = layer.session(operator).run(None, feeds)
+    assert np.array_equal(shared, alone)
+    assert error(shared, layer.expected(feeds)) <= 2 * LARGEST_ERROR[operator]
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
 def test_nothing_but_padding_is_zeros(operator: str) -> None:
     layer = Layer(64, 128, 2)
     session = layer.session(operator)

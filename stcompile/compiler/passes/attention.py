@@ -28,7 +28,7 @@ class FuseAttention:
     more than a rounding.
 
     What is done to heads stands in front, in the standard's operators too: RMSNormalization, RotaryEmbedding, and an
-    Expand where several heads of the query share one of key and value, for which ONNX Runtime 1.23 answers with NaN.
+    Expand where several heads of the query share one of key and value, for which ONNX Runtime 1.23.0 answers with NaN.
 
     The whole model moves to opset 23 or nothing is rewritten: it must be at opset 20 to 23, because from 20
     on ONNX's own version converter has one operator that does not mean the same at 23, GroupNormalization.

@@ -350,7 +350,7 @@ def _heads(op_type: str, kind: Kind) -> str:
             lines += [f"{name}_short = Cast <to = 16> ({source})", f"{name}_3 = Cast <to = 1> ({name}_short)"]
         last = {name: f"{name}_3" for name in last}
     if few != heads:
-        # ONNX Runtime 1.23 answers with NaN where Attention has fewer heads of keys.
+        # ONNX Runtime 1.23.0 answers with NaN where Attention has fewer heads of keys.
         lines += [
             f"few_heads = Constant <value_ints: ints = [0, 0, {few}, 1, {size}]> ()",
             f"often = Constant <value_ints: ints = [1, 1, 1, {heads // few}, 1]> ()",

@@ -18,7 +18,7 @@ from stcompile.errors import ParityError, UnsupportedError
 from tests.conftest import Quick, load_case
 from tests.test_golden import assert_recorded_runs, outputs_of
 
-# BERT among them as `full_stack`; Qwen3 is padded on the left.
+# BERT among them as `full_stack`; Qwen3's tokenizer pads on the left.
 CASES = (
     "full_stack",
     "backbone_albert",
@@ -59,7 +59,7 @@ LEAST = {
 AT_THE_EDGE = {
     "backbone_t5": ("onnx-int8", "openvino-int8", "onnx-int4-weights", "openvino-int4-weights", "openvino-bf16"),
     # A level that tips over in a row of 32 is a thirty-second of it: a cosine of 0.9999 between batches.
-    "backbone_qwen3_lasttoken": ("onnx-int8", "onnx-int8-weights", "openvino-int8", "openvino-bf16"),
+    "backbone_qwen3_lasttoken": ("onnx-int8-weights", "openvino-int8", "openvino-bf16"),
 }
 
 

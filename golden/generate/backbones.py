@@ -223,7 +223,7 @@ def gemma3_config(vocab: int, pad_id: int, positions: int) -> Any:
 
 def gemma3_windows_config(vocab: int, pad_id: int, positions: int) -> Any:
     """EmbeddingGemma's kind: every other layer sees a window alone, and turns by another base."""
-    config = transformers.Gemma3TextConfig(
+    return transformers.Gemma3TextConfig(
         vocab_size=vocab,
         **_SIZES,
         num_key_value_heads=1,
@@ -237,7 +237,6 @@ def gemma3_windows_config(vocab: int, pad_id: int, positions: int) -> Any:
         eos_token_id=None,
         use_bidirectional_attention=True,
     )
-    return config
 
 
 def qwen2_config(vocab: int, pad_id: int, positions: int) -> Any:

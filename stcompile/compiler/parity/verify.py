@@ -39,8 +39,9 @@ from stcompile.runtime.encoder import Encoder
 _SAME_READING = 1e-4
 
 # Smallest cosine between a text's vectors by kernels and by the standard operators in their place. Measured on
-# all-MiniLM-L6-v2: 1 - 1e-7, 0.99998 and 0.9964; over tiny networks of random weights 0.99989 in bfloat16. In 8 bits what is rounded moves by 4e-5, as the kernels' attention in
-# bfloat16 and their GELU do: some levels tip over, and both are as far from each other as from the model.
+# all-MiniLM-L6-v2: 1 - 1e-7, 0.99998 and 0.9964; over tiny networks of random weights 0.99989 in bfloat16. In 8 bits
+# what is rounded moves by 4e-5, as the kernels' attention in bfloat16 and their GELU do: some levels tip over, and both
+# are as far from each other as from the model.
 AGREEMENT = {"onnx-fp32": 0.9999995, "onnx-bf16": 0.9998, "onnx-int8": 0.99}
 
 # A model distilled a second time: principal components move in the fourth decimal with the order of a sum.

@@ -276,6 +276,18 @@ def eurobert_config(vocab: int, pad_id: int, positions: int) -> Any:
     )
 
 
+def stablelm_config(vocab: int, pad_id: int, positions: int) -> Any:
+    """Rotary positions of half of each head's numbers, and LayerNorm before."""
+    return transformers.StableLmConfig(
+        vocab_size=vocab,
+        **_SIZES,
+        num_key_value_heads=2,
+        partial_rotary_factor=0.5,
+        max_position_embeddings=positions,
+        pad_token_id=pad_id,
+    )
+
+
 def nomic_bert_config(vocab: int, pad_id: int, positions: int) -> Any:
     """Post-norm layers with rotary positions and a gated network."""
     return transformers.NomicBertConfig(

@@ -21,6 +21,7 @@ from golden.generate.backbones import (
     mistral_config,
     nomic_bert_config,
     qwen2_config,
+    stablelm_config,
 )
 from golden.generate.builder import POSITIONS, FolderBuilder
 from golden.generate.case import Case
@@ -130,6 +131,10 @@ CASES: dict[str, Case] = {
     "backbone_eurobert": Case(
         "EuroBERT: RMSNorm before, SiLU gate, shared keys, both ways, mean",
         partial(modern, config=eurobert_config, pooling="mean"),
+    ),
+    "backbone_stablelm": Case(
+        "StableLM: half of each head's numbers turn, LayerNorm before, causal, mean",
+        partial(modern, config=stablelm_config, pooling="mean"),
     ),
     "backbone_nomic_bert": Case(
         "NomicBert: norms behind, rotary positions, SiLU gate, mean",

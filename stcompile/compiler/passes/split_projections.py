@@ -60,9 +60,9 @@ def _split(graph: ir.Graph, matmul: ir.Node) -> bool:
     if not parts:
         return False
     weight = weight_of(matmul)
-    for number, part in enumerate(parts):
+    for part in parts:
         columns = slice(part.start, part.stop)
-        name = _name(str(weight.name), number)
+        name = _name(str(weight.name), part)
         # A view: copied, a network's projections would be in memory twice.
         cut = ir.node("MatMul", [matmul.inputs[0], constant_named(graph, name, array[:, columns])])
         graph.insert_before(matmul, cut)
@@ -70,7 +70,7 @@ def _split(graph: ir.Graph, matmul: ir.Node) -> bool:
         if bias is not None:
             added = constant(bias)
             assert added is not None  # bias_add finds constants only
-            row = constant_named(graph, _name(str(bias.name), number), added[columns])
+            row = constant_named(graph, _name(str(bias.name), part), added[columns])
             last = ir.node("Add", [cut.outputs[0], row])
             graph.insert_before(matmul, last)
         shape = dims(made)
@@ -86,8 +86,10 @@ def _split(graph: ir.Graph, matmul: ir.Node) -> bool:
     return True
 
 
-def _name(whole: str, number: int) -> str:
-    return f"{whole.removesuffix(_WEIGHT)}.{number}{_WEIGHT if whole.endswith(_WEIGHT) else ''}"
+def _name(whole: str, part: _Part) -> str:
+    """By its columns: a weight that several products share may be cut in several ways."""
+    end = _WEIGHT if whole.endswith(_WEIGHT) else ""
+    return f"{whole.removesuffix(_WEIGHT)}.{part.start}_{part.stop}{end}"
 
 
 def _parts(made: ir.Value, width: int) -> list[_Part]:

@@ -32,7 +32,7 @@ WIDE = ("wide_bert", "wide_distilbert", "wide_electra", "wide_xlmr", "wide_mpnet
 # Rotary positions, gates, norms before, around and behind, windows, shared keys: the families of docs/architectures.md.
 MODERN = (
     *("backbone_modernbert", "backbone_qwen3_lasttoken", "backbone_gemma3_windows", "backbone_qwen2_lasttoken"),
-    *("backbone_mistral_window", "backbone_eurobert", "backbone_nomic_bert", "backbone_jina_v3"),
+    *("backbone_mistral_window", "backbone_eurobert", "backbone_nomic_bert", "backbone_jina_v3", "backbone_stablelm"),
 )
 CASES = (*WIDE, "full_stack", *MODERN)
 

@@ -47,6 +47,10 @@ _CONFIGS: dict[str, Callable[[], Any]] = {
         global_attn_every_n_layers=2,
     ),
     "qwen3": lambda: transformers.Qwen3Config(**_COMMON, num_key_value_heads=2, head_dim=8, use_cache=False),
+    # Half of each head's numbers turn.
+    "stablelm": lambda: transformers.StableLmConfig(
+        **_COMMON, num_key_value_heads=4, partial_rotary_factor=0.5, use_cache=False
+    ),
     "deberta": lambda: transformers.DebertaV2Config(
         **_COMMON, relative_attention=True, pos_att_type=["p2c", "c2p"], position_buckets=8
     ),

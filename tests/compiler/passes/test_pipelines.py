@@ -37,6 +37,7 @@ _EXPECTED: dict[str, tuple[int, int, int, int, int, int, int, tuple[str, ...]]] 
     "t5": (1, 1, 3, 0, 0, 1, 0, ()),
     "modernbert": (2, 0, 0, 4, 0, 0, 4, (_ROTARY,)),
     "qwen3": (1, 0, 5, 0, 0, 2, 0, (_NORMALIZED,)),
+    "stablelm": (1, 0, 0, 2, 0, 2, 0, ("rotary position embeddings turn the query heads before the product",)),
     "deberta": (0, 0, 0, 2, 1, 1, 0, (_DISENTANGLED,)),
 }
 

@@ -82,6 +82,21 @@ def test_each_part_has_a_product_of_its_own(
     assert SplitProjections()(model).rewrites == 0
 
 
+def test_a_weight_that_is_cut_twice_is_cut_in_both_ways(
+    from_text: Callable[..., ir.Model], assert_same: Callable[..., None]
+) -> None:
+    body = (
+        "(float[B,S,6] a, float[B,S,6] b, float[B,S,5] c, float[B,S,7] d)"
+        " { p = MatMul (x, w) a, b = Split <axis = 2, num_outputs = 2> (p)"
+        " y = Abs (x) q = MatMul (y, w) c = Slice (q, zero, five, last) d = Slice (q, five, end, last) }"
+    )
+    before, model = build(from_text, between(body)), build(from_text, between(body))
+
+    assert SplitProjections()(model).rewrites == 2
+
+    assert_same(before, model, feeds())
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -1,7 +1,7 @@
 // Scaled dot-product attention of the heads that share keys over the tokens of one text, with float32 sums.
 //
-// Where a token sees only some others, a tile of queries is multiplied with the keys from the first to the last that any
-// of them sees, rounded out to whole vectors: a window costs what it keeps, a causal mask half.
+// Where a token sees only some others, a tile of queries is multiplied with the keys from the first to the last that
+// any of them sees, rounded out to whole vectors: a window costs what it keeps, a causal mask half.
 
 #pragma once
 
@@ -133,7 +133,9 @@ inline Packed pack(const Heads<Number>& heads, const Text& text, size_t multiple
     const size_t first = seen.first / multiple * multiple, width = rounded_up(seen.end - first, multiple);
     const size_t words = heads.size / Number::kWord, rows = width / Number::kWord, row = width + kLanes;
     Packed packed{nullptr, nullptr, first, width, kLanes, row, kLanes, heads.size};
-    if (packing == Packing::kPanels) packed = {nullptr, nullptr, first, width, words * kLanes, kLanes, rows * kLanes, kLanes};
+    if (packing == Packing::kPanels) {
+        packed = {nullptr, nullptr, first, width, words * kLanes, kLanes, rows * kLanes, kLanes};
+    }
     packed.keys = memory_of<int32_t>(memory, kKeys, words * row);
     packed.values = memory_of<int32_t>(memory, kValues, rows * heads.size);
     const auto* key = heads.key + first * heads.stride;

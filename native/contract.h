@@ -67,7 +67,8 @@ struct LayerWeights {
     Activation activation = Activation::kGelu;
     bool first_norm = true;  // whether what attention reads is normalized, where norms stand before it
     bool gated = false;
-    const float *query_gain = nullptr, *key_gain = nullptr;  // (head): of each query's and key's RMSNorm; null where none is
+    // (head): of each query's and key's RMSNorm; null where there is none.
+    const float *query_gain = nullptr, *key_gain = nullptr;
     float head_epsilon = 0;
     int64_t before = kUnlimited, after = kUnlimited;
     // head: numbers of one; heads * head may differ from hidden. Each key head serves heads / key_heads query heads.

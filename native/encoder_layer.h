@@ -4,8 +4,8 @@
 //   2. c = softmax(q k^T) v, text by text and head by head
 //   3. a = h + c Wo + b;  y = a + f(a W1 + b) W2 + b
 //
-// BERT (Devlin et al., 2018) normalizes both sums of 3; other layers normalize what goes into 1 and W1, or that and what
-// comes out of Wo and W2, by their mean and variance or by their mean square alone (`Norms` and what stands beside it).
+// BERT (Devlin et al., 2018) normalizes both sums of 3; other layers normalize what goes into 1 and W1, or that and
+// what comes out of Wo and W2, by their mean and variance or by their mean square alone (`Norms` and what follows it).
 //
 // Tokens are those that the attention mask keeps; padding is neither multiplied nor attended to, and stays zero. Every
 // token's sums run in one order whatever stands beside it, so a text's rows are the same in every batch, bit by bit.
@@ -28,15 +28,25 @@ class EncoderLayer {
     using Attending = typename Number::InAttention;
     using Attended = typename Attending::Element;
 
-    // The only block.
-    static Tokens<Number> of(const Batch& batch) { return Tokens<Number>(batch, 0, *batch.shared); }
+    using Way = Tokens<Number>;
+
+    // A row or a panel of the only block, whose memory several threads share.
+    template <void (Way::*stage)(size_t, Scratch&) const>
+    static void row(const Batch& batch, size_t index, Scratch& own) {
+        (Way(batch, 0, *batch.shared).*stage)(index, own);
+    }
+    template <void (Way::*stage)(size_t, size_t, Scratch&) const>
+    static void panel(const Batch& batch, size_t index, Scratch& own) {
+        (Way(batch, 0, *batch.shared).*stage)(index * kPanel, kPanel, own);
+    }
+    static void reserve(const Batch& batch) { Way(batch, 0, *batch.shared); }
 
   public:
     static void project(const Batch& batch, size_t block, Scratch& memory) {
-        const Tokens<Number> tokens(batch, block, memory);
+        const Way tokens(batch, block, memory);
         for (size_t r = 0; r < tokens.rows; ++r) tokens.read_hidden(r, memory);
         tokens.make_qkv(0, batch.weights->qkv.out, memory);
-        for (size_t r = 0; r < tokens.rows; ++r) tokens.turn(r);
+        for (size_t r = 0; r < tokens.rows; ++r) tokens.turn(r, memory);
     }
 
     static void attend(const Batch& batch, size_t share, Scratch& memory) {
@@ -61,14 +71,14 @@ class EncoderLayer {
 
     static void finish(const Batch& batch, size_t block, Scratch& memory) {
         const LayerWeights& w = *batch.weights;
-        const Tokens<Number> tokens(batch, block, memory);
-        for (size_t r = 0; r < tokens.rows; ++r) tokens.read_context(r);
+        const Way tokens(batch, block, memory);
+        for (size_t r = 0; r < tokens.rows; ++r) tokens.read_context(r, memory);
         tokens.make_middle(0, w.out.out, memory);
         for (size_t r = 0; r < tokens.rows; ++r) tokens.read_middle(r, memory);
         tokens.grow(0, w.up.out, memory);
-        for (size_t r = 0; r < tokens.rows; ++r) tokens.read_grown(r);
+        for (size_t r = 0; r < tokens.rows; ++r) tokens.read_grown(r, memory);
         tokens.make_output(0, w.down.out, memory);
-        for (size_t r = 0; r < tokens.rows; ++r) tokens.end(r);
+        for (size_t r = 0; r < tokens.rows; ++r) tokens.end(r, memory);
     }
 
     static constexpr Steps kSteps{
@@ -77,20 +87,20 @@ class EncoderLayer {
         project,
         attend,
         finish,
-        [](const Batch& b) { of(b); },
+        reserve,
         {
-            {&LayerWeights::qkv, true, [](const Batch& b, size_t row, Scratch& own) { of(b).read_hidden(row, own); }},
-            {&LayerWeights::qkv, false, [](const Batch& b, size_t n, Scratch& own) { of(b).make_qkv(n * kPanel, kPanel, own); }},
-            {&LayerWeights::qkv, true, [](const Batch& b, size_t row, Scratch&) { of(b).turn(row); }},
+            {&LayerWeights::qkv, true, row<&Way::read_hidden>},
+            {&LayerWeights::qkv, false, panel<&Way::make_qkv>},
+            {&LayerWeights::qkv, true, row<&Way::turn>},
         },
         {
-            {&LayerWeights::out, true, [](const Batch& b, size_t row, Scratch&) { of(b).read_context(row); }},
-            {&LayerWeights::out, false, [](const Batch& b, size_t n, Scratch& own) { of(b).make_middle(n * kPanel, kPanel, own); }},
-            {&LayerWeights::up, true, [](const Batch& b, size_t row, Scratch& own) { of(b).read_middle(row, own); }},
-            {&LayerWeights::up, false, [](const Batch& b, size_t n, Scratch& own) { of(b).grow(n * kPanel, kPanel, own); }},
-            {&LayerWeights::down, true, [](const Batch& b, size_t row, Scratch&) { of(b).read_grown(row); }},
-            {&LayerWeights::down, false, [](const Batch& b, size_t n, Scratch& own) { of(b).make_output(n * kPanel, kPanel, own); }},
-            {&LayerWeights::up, true, [](const Batch& b, size_t row, Scratch&) { of(b).end(row); }},
+            {&LayerWeights::out, true, row<&Way::read_context>},
+            {&LayerWeights::out, false, panel<&Way::make_middle>},
+            {&LayerWeights::up, true, row<&Way::read_middle>},
+            {&LayerWeights::up, false, panel<&Way::grow>},
+            {&LayerWeights::down, true, row<&Way::read_grown>},
+            {&LayerWeights::down, false, panel<&Way::make_output>},
+            {&LayerWeights::up, true, row<&Way::end>},
         }};
 };
 

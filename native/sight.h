@@ -1,5 +1,5 @@
-// Which keys a tile of queries sees, and the rows that its scores begin with: 0 where a key takes part, or what is added
-// there, and a number whose exponential is zero where none does.
+// Which keys a tile of queries sees, and the rows that its scores begin with: 0 where a key takes part, or what is
+// added there, and a number whose exponential is zero where none does.
 
 #pragma once
 

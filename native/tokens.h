@@ -83,7 +83,7 @@ struct Tokens {
     }
 
     // Queries and keys, in float32 up to here, as attention reads them.
-    void turn(size_t r) const {
+    void turn(size_t r, Scratch&) const {
         if (!turns()) return;
         Turn turn{nullptr, nullptr, 0};
         const size_t angles = place(r) * batch.rotary;
@@ -95,7 +95,7 @@ struct Tokens {
         }
     }
 
-    void read_context(size_t r) const {
+    void read_context(size_t r, Scratch&) const {
         take_row(batch.context + (first + r) * batch.context_stride, w.out, r);
     }
 
@@ -125,7 +125,7 @@ struct Tokens {
         multiply_by(w.up, column, columns, output, own);
     }
 
-    void read_grown(size_t r) const {
+    void read_grown(size_t r, Scratch&) const {
         Element* made = row_of(w.down, r);
         scales[r] = take_activated<Number>(grown_row(r), w.activation, w.gated, w.down, made);
         Product<Number>::fill_up(made, w.down.in);
@@ -140,7 +140,7 @@ struct Tokens {
         multiply_by(w.down, column, columns, output, own);
     }
 
-    void end(size_t r) const {
+    void end(size_t r, Scratch&) const {
         if (w.norms == Norms::kAround) add_normal(middle_row(r), w.norm[3], to(r));
         if (w.norms == Norms::kAfter) normalize(w.norm[1], to(r));
     }

@@ -61,7 +61,7 @@ def main() -> int:
 
 def _measured(folder: Path, target: str, arguments: argparse.Namespace, sets: dict[str, list[str]]) -> dict[str, Any]:
     where = arguments.work / f"{folder.name}-{target}"
-    cost = where.with_suffix(".cost.json")
+    cost = where.parent / f"{where.name}.cost.json"
     if not where.exists():
         status(f"Exporting {folder.name} to {target} ...")
         cost.write_text(json.dumps(_exported(folder, target, where)), encoding="utf-8")

@@ -14,6 +14,7 @@ from stcompile.artifact.manifest import NO_PADDING, TOKENS, TextSpec
 from stcompile.artifact.report import ParityReport, write_report
 from stcompile.artifact.target import OPENVINO_LENGTH_MULTIPLE, Target
 from stcompile.compiler.assembly import CompiledRoute, assembled, judged
+from stcompile.compiler.modules import Pooling
 from stcompile.compiler.parity.front_ends import check_front_ends
 from stcompile.compiler.parity.half import judge_half
 from stcompile.compiler.parity.padding import ignores_side, padding_for
@@ -27,7 +28,7 @@ from stcompile.compiler.request import ExportKeywords, ExportOptions, ExportRequ
 from stcompile.compiler.stack.distill import distilled
 from stcompile.compiler.stack.load import load_stack
 from stcompile.compiler.stack.module_stack import ModuleStack
-from stcompile.compiler.stack.route import front_ends
+from stcompile.compiler.stack.route import Route, front_ends
 from stcompile.compiler.stack.source import ModelSource, SourceOptions
 from stcompile.compiler.steps import Step, silent_step
 from stcompile.compiler.token_budget import token_budget
@@ -157,14 +158,22 @@ def compiled_route(stack: ModuleStack, name: str, request: ExportRequest, step: 
         budget = None
         if request.budget is not None:
             budget = request.budget.on(route, calibration, stack.default_prompt, options.texts)
-        # Operators make no rows of padding; on the left they are rows of token embeddings.
-        fuses = request.fuses and not (TOKENS in request.outputs and route.front.pads_left)
+        fuses = request.fuses and not _reads_padding(route, request)
         job = QuantizationJob(name, calibration, budget, tell, fuses, route.front.max_seq_length)
         with about(stack.name):
             summary = RECIPES[target.recipe](graph, job)
         finals = final_passes(options.provider, route.front.max_seq_length, openvino=target.is_openvino)
         graph, last = run_pipeline(graph, finals)
     return CompiledRoute(name, graph, [*records, *job.records, *last], positions, summary, notes)
+
+
+def _reads_padding(route: Route, request: ExportRequest) -> bool:
+    """Whether rows of padding become part of an output, which operators make none of."""
+    if TOKENS in request.outputs and route.front.pads_left:
+        return True
+    takes_first = any(isinstance(block, Pooling) and "cls" in block.modes for block in route.blocks)
+    # A text without any token: its first row is padding.
+    return takes_first and "attention_mask" in route.input_names and not route.feeds([""], "")["attention_mask"].any()
 
 
 def _on_the_right(stack: ModuleStack, specs: Mapping[str, TextSpec]) -> dict[str, TextSpec]:

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 import stcompile
 from stcompile.artifact.report import read_report
+from stcompile.kernels import native
 from stcompile.runtime.engines.sizes import is_large
 from stcompile.runtime.text.base import Feeds
 from tests.conftest import MODELS, Compiled
@@ -54,24 +56,41 @@ def long_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
-def test_memory_follows_the_length_and_goes_back(long_model: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def expected(long_model: Path) -> npt.NDArray[np.float32]:
     from sentence_transformers import SentenceTransformer
 
+    reference = SentenceTransformer(str(long_model), device="cpu")
+    assert reference.max_seq_length == _POSITIONS
+    vectors: npt.NDArray[np.float32] = reference.encode(["hello world " * 5000, "short"])
+    return vectors
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
+@pytest.mark.parametrize("path", ["kernel", "body", "portable"])
+def test_memory_follows_the_length_and_goes_back(
+    path: str,
+    long_model: Path,
+    expected: npt.NDArray[np.float32],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from stcompile.compiler.export import export_model
 
-    artifact = export_model(long_model, tmp_path / "artifact", "onnx-fp32", texts=["hello", "hello world"])
+    if path == "body":
+        monkeypatch.setenv(native.VARIABLE, native.NONE)
+    artifact = export_model(
+        long_model, tmp_path / "artifact", "onnx-fp32", texts=["hello", "hello world"], portable=path == "portable"
+    )
     (summary,) = [item for item in read_report(artifact).passes if item.name == "block-attention"]
-    assert (summary.rewrites, summary.refusals) == (2, ())
+    # Both layers have one body.
+    assert (summary.rewrites, summary.refusals) == (2 if path == "portable" else 1, ())
     vectors = tmp_path / "vectors.npy"
     command = [sys.executable, "-c", _CHILD, str(artifact.folder), "hello world ", str(vectors)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     peak, kept = map(float, done.stdout.split())
     assert peak < _LIMIT_MB
     assert kept < _GIVEN_BACK_MB
-    reference = SentenceTransformer(str(long_model), device="cpu")
-    assert reference.max_seq_length == _POSITIONS
-    expected = reference.encode(["hello world " * 5000, "short"])
     np.testing.assert_allclose(np.load(vectors), expected, atol=2e-6)
 
 

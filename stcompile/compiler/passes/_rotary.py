@@ -10,8 +10,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from stcompile.compiler.passes._attention import Rotary
-from stcompile.compiler.passes.graph import NoMatch, dims, is_op, operand, scalar
-from stcompile.compiler.passes.split_projections import slice_of
+from stcompile.compiler.passes.graph import NoMatch, dims, is_op, operand, scalar, slice_of
 
 
 def rotary_of(node: ir.Node, which: str, heads: int, length: int, numbers: int) -> tuple[ir.Value, Rotary]:

@@ -87,6 +87,21 @@ def dims(value: ir.Value) -> tuple[Dim, ...] | None:
     return tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape)
 
 
+def slice_of(node: ir.Node) -> tuple[int, int, int] | None:
+    """Axis, counted from behind, start and stop of a Slice along one axis, forwards in steps of 1; None for others.
+
+    A stop behind the last one is as large as the exporter writes it.
+    """
+    rank = len(dims(node.outputs[0]) or ()) if is_op(node, "Slice") else 0
+    found = [constant(value) for value in node.inputs[1:]]
+    if not rank or any(array is None or array.size != 1 for array in found) or len(found) not in (3, 4):
+        return None
+    start, stop, axis, *step = (int(array.reshape(())) for array in found if array is not None)
+    if start < 0 or stop <= start or step not in ([], [1]):
+        return None
+    return (axis - rank if axis >= 0 else axis), start, stop
+
+
 def same(left: Dim, right: Dim) -> bool:
     """Whether two dimensions are known to be equal; an unknown one equals nothing, itself included."""
     return left is not None and left == right

@@ -17,6 +17,7 @@ from stcompile.compiler.passes.graph import (
     is_op,
     only_user,
     operand,
+    slice_of,
     weight_of,
 )
 
@@ -144,18 +145,3 @@ def _of_heads(split: ir.Value) -> list[_Part]:
         assert squeeze is not None
         parts.append(_Part(squeeze.outputs[0], cut[1] * heads * size, cut[2] * heads * size, (heads, size)))
     return parts
-
-
-def slice_of(node: ir.Node) -> tuple[int, int, int] | None:
-    """Axis, counted from behind, start and stop of a Slice along one axis, forwards in steps of 1; None for others.
-
-    A stop behind the last one is as large as the exporter writes it.
-    """
-    rank = len(dims(node.outputs[0]) or ()) if is_op(node, "Slice") else 0
-    found = [constant(value) for value in node.inputs[1:]]
-    if not rank or any(array is None or array.size != 1 for array in found) or len(found) not in (3, 4):
-        return None
-    start, stop, axis, *step = (int(array.reshape(())) for array in found if array is not None)
-    if start < 0 or stop <= start or step not in ([], [1]):
-        return None
-    return (axis - rank if axis >= 0 else axis), start, stop

@@ -17,7 +17,7 @@ EXACT = (
     *("static_normalize", "wordemb_mean", "wordemb_phrase_tokenizer", "bow_dense_normalize", "clip_text"),
     "router_two_encoders",
 )
-EIGHT_BITS = ("backbone_t5", "backbone_modernbert", "backbone_qwen3_lasttoken")
+EIGHT_BITS = ("backbone_t5", "backbone_modernbert", "backbone_qwen3_lasttoken", "backbone_gemma3_windows")
 
 
 def main(folder: Path) -> None:

@@ -99,6 +99,45 @@ def modern(builder: FolderBuilder, config: Callable[[int, int, int], Any], pooli
     builder.save([modules.Transformer(str(checkpoint)), builder.pooling(pooling), modules.Normalize()])
 
 
+# What each covers, its configuration and its pooling.
+MODERN: dict[str, tuple[str, Callable[[int, int, int], Any], str]] = {
+    "backbone_gemma3_windows": (
+        "Gemma 3 as EmbeddingGemma has it: windows in every other layer, one head of keys for four, mean",
+        gemma3_windows_config,
+        "mean",
+    ),
+    "backbone_qwen2_lasttoken": (
+        "Qwen2: biases on queries, keys and values, left padding, lasttoken",
+        qwen2_config,
+        "lasttoken",
+    ),
+    "backbone_mistral_window": (
+        "Mistral: a token sees five positions up to its own, left padding, lasttoken",
+        mistral_config,
+        "lasttoken",
+    ),
+    "backbone_eurobert": (
+        "EuroBERT: RMSNorm before, SiLU gate, shared keys, both ways, mean",
+        eurobert_config,
+        "mean",
+    ),
+    "backbone_stablelm": (
+        "StableLM: half of each head's numbers turn, LayerNorm before, causal, mean",
+        stablelm_config,
+        "mean",
+    ),
+    "backbone_nomic_bert": (
+        "NomicBert: norms behind, rotary positions, SiLU gate, mean",
+        nomic_bert_config,
+        "mean",
+    ),
+    "backbone_jina_v3": (
+        "jina-embeddings-v3: norms behind, rotary positions, mean",
+        jina_v3_config,
+        "mean",
+    ),
+}
+
 CASES: dict[str, Case] = {
     **{
         f"backbone_{kind}": Case(f"{kind} encoder, mean pooling, Normalize", partial(encoder, kind=kind))
@@ -116,34 +155,10 @@ CASES: dict[str, Case] = {
     "backbone_gpt2_absolute_positions": Case(
         "GPT-2: learned absolute positions, left padding, lasttoken; recorded one by one", gpt2
     ),
-    "backbone_gemma3_windows": Case(
-        "Gemma 3 as EmbeddingGemma has it: windows in every other layer, one head of keys for four, mean",
-        partial(modern, config=gemma3_windows_config, pooling="mean"),
-    ),
-    "backbone_qwen2_lasttoken": Case(
-        "Qwen2: biases on queries, keys and values, left padding, lasttoken",
-        partial(modern, config=qwen2_config, pooling="lasttoken"),
-    ),
-    "backbone_mistral_window": Case(
-        "Mistral: a token sees five positions up to its own, left padding, lasttoken",
-        partial(modern, config=mistral_config, pooling="lasttoken"),
-    ),
-    "backbone_eurobert": Case(
-        "EuroBERT: RMSNorm before, SiLU gate, shared keys, both ways, mean",
-        partial(modern, config=eurobert_config, pooling="mean"),
-    ),
-    "backbone_stablelm": Case(
-        "StableLM: half of each head's numbers turn, LayerNorm before, causal, mean",
-        partial(modern, config=stablelm_config, pooling="mean"),
-    ),
-    "backbone_nomic_bert": Case(
-        "NomicBert: norms behind, rotary positions, SiLU gate, mean",
-        partial(modern, config=nomic_bert_config, pooling="mean"),
-    ),
-    "backbone_jina_v3": Case(
-        "jina-embeddings-v3: norms behind, rotary positions, mean",
-        partial(modern, config=jina_v3_config, pooling="mean"),
-    ),
+    **{
+        name: Case(covers, partial(modern, config=config, pooling=pooling))
+        for name, (covers, config, pooling) in MODERN.items()
+    },
     "backbone_gemma3_text_bidirectional": Case(
         "Gemma 3 text model with attention both ways, mean, two Dense, Normalize", gemma3
     ),

@@ -29,6 +29,7 @@ from stcompile.compiler.passes.graph import (
     matches,
     only_user,
     operand,
+    reader_of,
     same,
     scalar,
 )
@@ -245,9 +246,7 @@ def _pair(node: ir.Node) -> tuple[ir.Value, ir.Value]:
 
 
 def _reader(value: ir.Value, op_type: str, what: str) -> ir.Node:
-    node = only_user(value)
-    if node is None:
-        raise NoMatch(f"the {what} is used elsewhere too")
+    node = reader_of(value, f"the {what}")
     if not is_op(node, op_type):
         raise NoMatch(f"{node.op_type} follows the {what} where {op_type} was expected")
     return node

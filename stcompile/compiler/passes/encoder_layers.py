@@ -23,7 +23,17 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from stcompile.compiler.passes.graph import NoMatch, bias_add, constant, dims, is_op, matches, only_user, operand
+from stcompile.compiler.passes.graph import (
+    NoMatch,
+    bias_add,
+    constant,
+    dims,
+    is_op,
+    matches,
+    only_user,
+    operand,
+    reader_of,
+)
 
 Array = NDArray[np.float32]
 
@@ -182,14 +192,17 @@ def _match(attention: ir.Node) -> EncoderLayer:
         raise NoMatch(f"the attention has {', '.join(sorted(set(attention.attributes) - _PLAIN))}")
     output = _linear_on(attention.outputs[0], "attention")
     third = _norm_on(output.result)
-    total = _sum_on(output.result if third is None else third.node.outputs[0], "attention")
-    residual = _other(total, output.result if third is None else third.node.outputs[0])
+    attended = output.result if third is None else third.node.outputs[0]
+    total = _sum_on(attended, "attention")
+    residual = _other(total, attended)
     behind = _norm_on(total.outputs[0]) if third is None and residual is read else None
+    first: Norm | None = behind
     if behind is not None:
-        placement, first = BEHIND, behind  # type: tuple[str, Norm | None]
+        placement = BEHIND
         middle = behind.node.outputs[0]
     else:
-        placement, first = BEFORE if third is None else AROUND, _norm_of(read, residual)
+        placement = BEFORE if third is None else AROUND
+        first = _norm_of(read, residual)
         middle = total.outputs[0]
     second: Norm | None = None if placement == BEHIND else _norm_beside(middle)
     feed = _feed_forward(middle if second is None else second.node.outputs[0], beside_sum=second is None)
@@ -206,7 +219,7 @@ def _match(attention: ir.Node) -> EncoderLayer:
         if second is None:
             raise NoMatch(f"no normalization follows the feed-forward network's sum ({_NO_POST_NORM})")
         end = second.node
-    if placement == AROUND and (third is None or fourth is None):
+    if placement == AROUND and fourth is None:
         raise NoMatch("a norm follows the attention and none the feed-forward network")
     norms = (first, second, third, fourth) if placement == AROUND else (first, second)
     layer = EncoderLayer(
@@ -372,7 +385,7 @@ def _linear_of(value: ir.Value) -> Linear:
 
 def _linear_on(value: ir.Value, what: str) -> Linear:
     """The linear layer that alone reads `value`."""
-    node = _only(value, what)
+    node = reader_of(value, f"what the {what} makes")
     if not is_op(node, "MatMul") or operand(node, 0) is not value:
         raise NoMatch(f"{node.op_type} follows the {what} where a linear layer was expected")
     return _linear(node)
@@ -430,7 +443,7 @@ def _norm(node: ir.Node) -> Norm | None:
 
 
 def _sum_on(value: ir.Value, what: str) -> ir.Node:
-    total = _only(value, what)
+    total = reader_of(value, f"what the {what} makes")
     if not is_op(total, "Add"):
         raise NoMatch(f"{total.op_type} follows the {what} where a sum was expected ({_NO_POST_NORM})")
     return total
@@ -477,10 +490,3 @@ def _activation(value: ir.Value) -> tuple[str, ir.Value] | None:
     if sigmoid is None or product is None or not is_op(product, "Mul") or {*users} != {sigmoid, product}:
         return None
     return "silu", product.outputs[0]
-
-
-def _only(value: ir.Value, what: str) -> ir.Node:
-    node = only_user(value)
-    if node is None:
-        raise NoMatch(f"what the {what} makes is used elsewhere too")
-    return node

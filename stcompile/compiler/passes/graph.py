@@ -52,6 +52,14 @@ def only_user(value: ir.Value) -> ir.Node | None:
     return uses[0].node if len(uses) == 1 and not value.is_graph_output() else None
 
 
+def reader_of(value: ir.Value, what: str) -> ir.Node:
+    """The one node that reads `value`, which `what` names. Raises `NoMatch` where there is another reader, or none."""
+    node = only_user(value)
+    if node is None:
+        raise NoMatch(f"{what} is used elsewhere too")
+    return node
+
+
 def constant(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
     """The tensor of an initializer that is no graph input; None for anything else.
 

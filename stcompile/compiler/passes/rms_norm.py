@@ -14,6 +14,7 @@ from stcompile.compiler.passes.graph import (
     matches,
     only_user,
     operand,
+    reader_of,
     scalar,
     swap,
 )
@@ -56,15 +57,15 @@ def _match(root: ir.Node) -> tuple[ir.Node, ir.Value, ir.Value, float]:
         raise NoMatch("a mean of squares is not over the last axis")
     x = _squared(squares)
     shape = dims(x)
-    inverse = _reader(root.outputs[0], "the root of a mean of squares")
+    inverse = reader_of(root.outputs[0], "the root of a mean of squares")
     if is_op(inverse, "Reciprocal"):
-        inverse = _reader(inverse.outputs[0], "the root of a mean of squares")
+        inverse = reader_of(inverse.outputs[0], "the root of a mean of squares")
         normal = inverse if is_op(inverse, "Mul") and x in inverse.inputs else None
     else:
         normal = inverse if is_op(inverse, "Div") and inverse.inputs[0] is x else None
     if normal is None:
         raise NoMatch("what is normalized by a root mean square is not what it is of")
-    end = _reader(normal.outputs[0], "what a root mean square normalizes")
+    end = reader_of(normal.outputs[0], "what a root mean square normalizes")
     gains = [value for value in end.inputs if value is not normal.outputs[0]]
     gain = constant(gains[0]) if is_op(end, "Mul") and len(gains) == 1 else None
     if gain is None or gains[0] is None or shape is None or gain.shape != shape[-1:]:
@@ -97,10 +98,3 @@ def _squared(value: ir.Value | None) -> ir.Value:
     if x is None or not power:
         raise NoMatch("a mean under a root is not of squares")
     return x
-
-
-def _reader(value: ir.Value, what: str) -> ir.Node:
-    node = only_user(value)
-    if node is None:
-        raise NoMatch(f"{what} is used elsewhere too")
-    return node

@@ -20,13 +20,19 @@ from tests.conftest import EXPECTED, MODELS, Case, Compiled, load_case
 
 CASES = sorted(folder.name for folder in EXPECTED.iterdir() if folder.is_dir())
 
-# Largest difference of a component, on rows scaled to the length of the expected row. Measured over all cases:
-# 5.2e-7 (two dozen float32 operations a layer, in another order).
+# Largest difference of a component, on rows scaled to the length of the expected row. Measured over all cases but
+# those below: 7.3e-7 (two dozen float32 operations a layer, in another order).
 FLOAT32_ROUNDING = 1e-6
 
-# sentence-transformers computes these folders in float16, as they say; onnx-fp32 computes the same
-# weights in float32, which is what is asked of it. Measured: 9.4e-4 and 2.4e-4, float16's own rounding.
-HALF_PRECISION = {"weights_float16": 2e-3, "static_float16": 5e-4}
+COARSER = {
+    # sentence-transformers computes these folders in float16, as they say; onnx-fp32 computes the same
+    # weights in float32, which is what is asked of it. Measured: 9.4e-4 and 2.4e-4, float16's own rounding.
+    "weights_float16": 2e-3,
+    "static_float16": 5e-4,
+    # T5 does not scale its scores, and softmax enlarges what they are rounded by: torch is 8.0e-7 from its own float64,
+    # kernels 4.8e-7, onnxruntime 7.4e-7, kernels and torch 1.06e-6 from each other.
+    "backbone_t5_full_checkpoint": 1.5e-6,
+}
 
 # Vectors of 8 bits are cut at float boundaries: a rounding error away from one, a level differs by one.
 LARGEST_SHARE_OF_OTHER_LEVELS = 0.002
@@ -115,7 +121,7 @@ def assert_close(case: Case, run: dict[str, Any], expected: npt.NDArray[Any], ve
         assert other.mean() <= LARGEST_SHARE_OF_OTHER_LEVELS
         return
     error = scaled_error(expected, vectors)
-    allowed = HALF_PRECISION.get(case.name, FLOAT32_ROUNDING)
+    allowed = COARSER.get(case.name, FLOAT32_ROUNDING)
     worst = int(error.argmax())
     assert error[worst] <= allowed, f"run {run['name']}: {error[worst]:.1e} in row {worst}"
 

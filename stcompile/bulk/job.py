@@ -246,6 +246,8 @@ class _Job:
         assert counts["written"] + counts["rejected"] == counts["rows"], "rows were lost"
         writer_of(self.plan.options.format, self.plan.options.into).finish(self.journal.store, entries)
         shards = zip(self.plan.shards(), entries, strict=True)
+        # Of workers that were killed since this run began: their shards were given to others.
+        self.journal.clear_partial()
         self.journal.note_rejects(self.plan, {shard.name for shard, entry in shards if entry["rejected"]})
         self.journal.note_summary(counts)
         return counts

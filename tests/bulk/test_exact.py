@@ -116,6 +116,22 @@ def test_a_worker_of_an_old_job_writes_no_entry(
         left_over.run(shard)
 
 
+@pytest.mark.parametrize("folder", ["", "_stcompile", "_stcompile/journal", "_stcompile/rejects"])
+def test_nothing_is_left_of_a_worker_killed_while_others_go_on(
+    folder: str, tmp_path: Path, job: Callable[..., Outcome]
+) -> None:
+    """Ray gives a dead actor's shard to another one, in the same run."""
+    job(watch=StopAfter(3))
+    half = tmp_path / "out" / folder / ".part-00000000.partial-0123456789abcdef"
+
+    def killed() -> None:
+        half.parent.mkdir(exist_ok=True)
+        half.write_bytes(b"PAR1")
+
+    assert job(watch=Then(6, killed)).summary is not None
+    assert not half.exists()
+
+
 def test_input_that_changes_while_it_is_read(tmp_path: Path, job: Callable[..., Outcome], source: Path) -> None:
     def change() -> None:
         jsonl(source, [{"text": text.upper()} for text in TEXTS])

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import threading
+import time
+from pathlib import Path
 from threading import Condition, get_ident
 from types import TracebackType
 
 # A fork goes ahead after so many seconds, whatever runs: it must never hang for a run that does.
 _LONGEST_WAIT = 60.0
 
+# And after so many where threads run that no call of ours keeps busy: they may be another library's.
+_LONGEST_UNREST = 0.5
+
 
 class _Gate:
     """Calls of engines in flight, which a fork of another thread waits for.
 
     What an engine's threads held at that moment, the child would wait for without end. One call is a batch, so a fork
-    waits for milliseconds; calls that come meanwhile wait for the fork. Never entered twice by one thread.
+    waits for milliseconds; calls that come meanwhile wait for the fork. Never entered twice by one thread. A pool's
+    threads look for more work for a moment after a call, and take its locks to lie down: a fork waits for that too.
     """
 
     def __init__(self) -> None:
@@ -40,6 +48,9 @@ class _Gate:
         with self._changed:
             self._forks += 1
             self._changed.wait_for(lambda: not self._inside - {get_ident()}, _LONGEST_WAIT)
+        until = time.monotonic() + _LONGEST_UNREST
+        while _pools_run() and time.monotonic() < until:
+            time.sleep(0.001)
 
     def after_fork(self) -> None:
         with self._changed:
@@ -49,6 +60,22 @@ class _Gate:
     def in_child(self) -> None:
         # Whoever held the lock is not here.
         self.__init__()  # type: ignore[misc] # as new, for those who have imported it
+
+
+def _pools_run() -> bool:
+    """Whether a thread that is not Python's is on a CPU or waits for one; where a system does not tell, no."""
+    ours = {str(thread.native_id) for thread in threading.enumerate()}
+    with contextlib.suppress(OSError):
+        for task in Path("/proc/self/task").iterdir():
+            with contextlib.suppress(OSError):  # it may have ended
+                if task.name not in ours and _state(task) == "R":
+                    return True
+    return False
+
+
+def _state(task: Path) -> str:
+    """Of a thread, one letter; its name, which stands before in brackets, may hold anything."""
+    return (task / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
 
 
 class _Process:

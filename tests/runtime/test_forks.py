@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import subprocess
 import sys
 import threading
+import time
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from stcompile.runtime.forks import _Gate
+from stcompile.runtime.forks import _LONGEST_UNREST, _Gate, _pools_run
 from tests.conftest import Quick, load_case
 
 CASE = "postprocessing"
@@ -291,3 +294,31 @@ def test_a_fork_waits_for_the_batch_that_runs() -> None:
         # a signal's handler, in the midst of the batch of its own thread
         gate.before_fork()
         gate.after_fork()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the system does not tell what its threads do")
+def test_a_fork_waits_until_an_engines_threads_lie_down() -> None:
+    """A thread that no Python started; one that never rests delays a fork, and does not stop it."""
+    gate, over = _Gate(), threading.Event()
+    library = ctypes.PyDLL(None)
+    work = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(lambda _: _spin(over))
+    thread = ctypes.c_ulong()
+    assert not _pools_run()
+    assert library.pthread_create(ctypes.byref(thread), None, work, None) == 0
+    try:
+        deadline = time.monotonic() + 10
+        while not _pools_run():
+            assert time.monotonic() < deadline
+        began = time.monotonic()
+        gate.before_fork()
+        assert time.monotonic() - began >= _LONGEST_UNREST
+    finally:
+        over.set()
+        ctypes.CDLL(None).pthread_join(thread, None)
+    gate.after_fork()
+    assert not _pools_run()
+
+
+def _spin(over: threading.Event) -> None:
+    while not over.is_set():
+        zlib.crc32(bytes(10_000_000))  # without Python's lock: nobody else is kept from running

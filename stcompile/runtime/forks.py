@@ -23,7 +23,8 @@ class _Gate:
 
     What an engine's threads held at that moment, the child would wait for without end. One call is a batch, so a fork
     waits for milliseconds; calls that come meanwhile wait for the fork. Never entered twice by one thread. A pool's
-    threads look for more work for a moment after a call, and take its locks to lie down: a fork waits for that too.
+    threads look for more work for a moment after a call, and take its locks to lie down: the next fork waits for that
+    too, and one that no call went before does not.
     """
 
     def __init__(self) -> None:
@@ -31,12 +32,14 @@ class _Gate:
         self._changed = Condition()
         self._inside: set[int] = set()
         self._forks = 0
+        self._called = False
 
     def __enter__(self) -> None:
         with self._changed:
             while self._forks:
                 self._changed.wait(_LONGEST_WAIT)
             self._inside.add(get_ident())
+            self._called = True
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         with self._changed:
@@ -48,8 +51,9 @@ class _Gate:
         with self._changed:
             self._forks += 1
             self._changed.wait_for(lambda: not self._inside - {get_ident()}, _LONGEST_WAIT)
+            called, self._called = self._called, False
         until = time.monotonic() + _LONGEST_UNREST
-        while _pools_run() and time.monotonic() < until:
+        while called and _pools_run() and time.monotonic() < until:
             time.sleep(0.001)
 
     def after_fork(self) -> None:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -303,20 +304,28 @@ def test_a_fork_waits_until_an_engines_threads_lie_down() -> None:
     library = ctypes.PyDLL(None)
     work = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(lambda _: _spin(over))
     thread = ctypes.c_ulong()
-    assert not _pools_run()
+    _until(lambda: not _pools_run())  # other tests' engines have lain down
     assert library.pthread_create(ctypes.byref(thread), None, work, None) == 0
     try:
-        deadline = time.monotonic() + 10
-        while not _pools_run():
-            assert time.monotonic() < deadline
+        _until(_pools_run)
+        with gate:
+            pass
         began = time.monotonic()
         gate.before_fork()
         assert time.monotonic() - began >= _LONGEST_UNREST
+        began = time.monotonic()
+        gate.before_fork()
+        assert time.monotonic() - began < _LONGEST_UNREST  # no call went before
     finally:
         over.set()
         ctypes.CDLL(None).pthread_join(thread, None)
-    gate.after_fork()
-    assert not _pools_run()
+    _until(lambda: not _pools_run())
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
 
 
 def _spin(over: threading.Event) -> None:

@@ -48,7 +48,7 @@ from stcompile.compiler.stack.module_stack import ModuleStack
 from stcompile.compiler.stack.save import save_stack
 from stcompile.errors import InputError
 from tests.conftest import MODELS, Case, load_case, transformer_of
-from tests.test_golden import COARSER, scaled_error
+from tests.test_golden import HALF_PRECISION, scaled_error
 
 HIDDEN = 32
 TEXTS = ["", "hello", "The quick brown fox jumps over the lazy dog.", "new york city " * 40]
@@ -345,7 +345,7 @@ def test_a_golden_model_goes_through_us_and_back(name: str, golden: str, tmp_pat
     save_stack(stack, tmp_path)
     returned = SentenceTransformer(str(tmp_path), device="cpu")
     again = load_stack(tmp_path)
-    allowed = COARSER.get(golden, ROUNDING)
+    allowed = HALF_PRECISION.get(golden, ROUNDING)
     for run in case.runs.values():
         expected = case.expected(run["name"])
         texts = [{run["key"]: text} for text in case.texts] if "key" in run else case.texts

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stcompile.artifact.manifest import EngineSpec
 from stcompile.errors import ArtifactError, MissingExtraError, ProviderError
 from stcompile.extras import require
+from stcompile.runtime.engines.mapped import let_go
 from stcompile.runtime.engines.sizes import is_large, trim
 
 # What the manifest calls a number type to what OpenVINO calls it.
@@ -76,6 +77,9 @@ class OpenVinoEngine:
                 f"the artifact computes in {spec.precision}, which this CPU does not have (OpenVINO would take "
                 f"{effective} instead): export target openvino-fp32 or openvino-int8-weights for it"
             )
+        # Read whole to be compiled; what multiplies is then copied in the engine's own order as it is first used.
+        self._weights = graph.with_suffix(".bin")
+        let_go(self._weights)
         self._positions = {name: position for position, name in enumerate(outputs)}
         if len(self._model.outputs) != len(outputs):
             raise ArtifactError(
@@ -121,6 +125,7 @@ class OpenVinoEngine:
                 if self._holds_much and not self._running:
                     self._holds_much = False
                     self._model.release_memory()
+                    let_go(self._weights)
                     trim()
 
     @contextmanager

@@ -38,22 +38,34 @@ LARGEST_SHARE_OF_OTHER_LEVELS = 0.002
 REFUSED = {"dense_untrusted_activation": "some_package.activations.Custom"}
 
 
-DENSE = (
-    *("dense_residual", "dense_separate_output", "dense_token_level", "dense_two", "dense_softmax", "dense_logsigmoid"),
-    "dense_untrusted_activation",
+# Compiled in every run of the tests, of families whose members differ in one step of the graph: what has all of the
+# steps at once, and what stands at their edges.
+POOLED = (
+    *("pool_concat_all", "pool_mean", "pool_max_all_masked", "pool_weightedmean_exclude_prompt"),
+    *("pool_lasttoken_exclude_prompt", "pool_weightedmean_leftpad", "pool_lasttoken_leftpad"),
+)
+DENSE = ("dense_residual", "dense_token_level", "dense_two", "dense_untrusted_activation")
+WORDS = (
+    *("wordemb_mean", "wordemb_cnn_max_nonzero_pad", "wordemb_cnn_even_kernel", "wordemb_cnn_stride"),
+    *("wordemb_lstm_weighted_modes", "wordemb_lstm_two_layer_bi", "wordemb_wordweights_lstm", "wordemb_exclude_prompt"),
+    *("wordemb_phrase_tokenizer", "wordemb_transformers_tokenizer", "wordemb_lower_nostop_max"),
 )
 
 # Folders that differ from others in what is read alone, and combinations of what others have one by one: what is made
 # of them in torch is compared in every run of the tests, what is compiled of them in `make test-all`.
 COMBINED = (
     *(name for name in CASES if name.startswith("legacy_")),
-    *(name for name in CASES if name.startswith("pool_") and "_exclude_prompt_" in name),
-    *("pool_concat_custom_order", "pool_mean_sqrt_len_tokens_exclude_prompt", "pool_prompt_longer_than_max"),
+    *(name for name in CASES if name.startswith("pool_") and name not in POOLED),
     # Activations are compiled all in one by tests/compiler/trace/test_activations.py; one is kept of each shape.
     *(name for name in CASES if name.startswith("dense_") and name not in DENSE),
-    *("plain_bert_mlm_arch", "sharded_weights"),
-    *("chat_template_legacy_folder", "clip_legacy_text", "static_legacy_subfolder", "wordemb_cnn_legacy"),
-    *("wordemb_legacy_folder", "wordemb_lstm_legacy", "backbone_t5_full_checkpoint", "truncate_dim_in_config"),
+    *(name for name in CASES if name.startswith(("wordemb_", "wordweights_")) and name not in WORDS),
+    # Networks that tests/compiler/export/test_encoder_layers.py compiles in sizes of its own.
+    *("backbone_distilbert", "backbone_electra", "backbone_xlmr", "backbone_mpnet", "plain_roberta"),
+    *("backbone_qwen3_right_padding", "backbone_t5_full_checkpoint", "plain_bert_mlm_arch", "sharded_weights"),
+    *("chat_template_generation_prompt", "chat_template_legacy_folder", "plain_chat_template", "clip_legacy_text"),
+    *("modality_output_hidden_state", "weighted_layer_pooling_no_hidden_states", "weighted_layer_pooling_from_zero"),
+    *("model2vec_folder_float16", "model2vec_folder_quantized_vocab", "static_legacy_subfolder"),
+    *("dropout", "truncate_dim_in_config"),
 )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy.typing as npt
 import pytest
 
 import stcompile
+from stcompile.artifact import Artifact
 from stcompile.artifact.report import read_report
 from stcompile.kernels import native
 from stcompile.runtime.engines.sizes import is_large
@@ -57,6 +60,19 @@ def long_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def long_artifact(long_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Artifact]:
+    """One with the kernels' operators, which also have a body, and one without."""
+    from stcompile.compiler.export import export_model
+
+    @functools.cache
+    def made(*, portable: bool) -> Artifact:
+        folder = tmp_path_factory.mktemp("long") / "artifact"
+        return export_model(long_model, folder, "onnx-fp32", texts=["hello", "hello world"], portable=portable)
+
+    return made
+
+
+@pytest.fixture(scope="module")
 def expected(long_model: Path) -> npt.NDArray[np.float32]:
     from sentence_transformers import SentenceTransformer
 
@@ -70,18 +86,14 @@ def expected(long_model: Path) -> npt.NDArray[np.float32]:
 @pytest.mark.parametrize("path", ["kernel", "body", "portable"])
 def test_memory_follows_the_length_and_goes_back(
     path: str,
-    long_model: Path,
+    long_artifact: Callable[..., Artifact],
     expected: npt.NDArray[np.float32],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from stcompile.compiler.export import export_model
-
+    artifact = long_artifact(portable=path == "portable")
     if path == "body":
         monkeypatch.setenv(native.VARIABLE, native.NONE)
-    artifact = export_model(
-        long_model, tmp_path / "artifact", "onnx-fp32", texts=["hello", "hello world"], portable=path == "portable"
-    )
     (summary,) = [item for item in read_report(artifact).passes if item.name == "block-attention"]
     # Both layers have one body.
     assert (summary.rewrites, summary.refusals) == (2 if path == "portable" else 1, ())

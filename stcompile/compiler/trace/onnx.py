@@ -26,6 +26,8 @@ logger = logging.getLogger("stcompile")
 # rotary models at batch > 1 (design/measurements).
 OPSET = 20
 
+_LOUD = ("torch", "onnxscript", "onnx_ir", "transformers")
+
 
 class _Graph(nn.Module):
     """A route with positional inputs and outputs, which is what the exporter numbers."""
@@ -117,8 +119,12 @@ def _quiet() -> Iterator[None]:
     if logger.isEnabledFor(logging.DEBUG):
         yield
         return
-    # Those of the exporter and of what it stands on: torch gives many of its own a level and an output.
-    known = {"torch", "torch.onnx", *logging.root.manager.loggerDict}
-    loud = [name for name in known if name.partition(".")[0] in ("torch", "onnxscript", "onnx_ir", "transformers")]
-    with silenced(loud), contextlib.redirect_stderr(io.StringIO()):
+    with silenced(_loud()), contextlib.redirect_stderr(io.StringIO()):
         yield
+
+
+def _loud() -> list[str]:
+    """The exporter's loggers, and those of what it stands on, that do not take their level from one above them."""
+    known = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] in _LOUD]
+    # To set a level clears what every logger remembers: the several hundred that have none are left alone.
+    return [*_LOUD, *(name for name in known if "." in name and logging.getLogger(name).level)]

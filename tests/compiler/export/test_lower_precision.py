@@ -76,9 +76,9 @@ REFUSED = {
 
 
 # Compiled for every target in each run of the tests: one of each front end, and what has layers of every kind. The
-# others for a few, and for all in the slow tiers.
+# others for one that says what was kept, and for all in the slow tiers.
 OFTEN = ("static_dense", "cnn_over_transformer", "wordemb_lstm_bi", "bow_binary")
-FEW = ("onnx-fp16", "onnx-int8", "openvino-int4-weights")
+FEW = ("onnx-int8",)
 
 
 def marked(name: str, target: str) -> Any:

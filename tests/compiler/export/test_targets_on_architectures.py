@@ -73,10 +73,10 @@ def cosines(left: npt.NDArray[np.float32], right: npt.NDArray[np.float32]) -> np
 
 def pairs() -> list[Any]:
     """Case by case, for a case is traced once. Every target on BERT, and on each other two: the one that is recommended
-    and one in turn; the rest is of the slow tiers."""
+    and one in turn; the rest is of the slow tiers, with networks that test_encoder_layers.py has in other sizes."""
     found = []
     for number, case in enumerate(CASES):
-        often = HERE if case == CASES[0] else ("onnx-int8", HERE[number % len(HERE)])
+        often = HERE if case == CASES[0] else () if case in CASES[-3:] else ("onnx-int8", HERE[number % len(HERE)])
         found += [
             pytest.param(case, target, marks=() if target in often else pytest.mark.more_models) for target in HERE
         ]

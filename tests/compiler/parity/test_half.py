@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
@@ -28,34 +29,36 @@ LARGEST = float(np.finfo(np.float16).max)
 FAMILIES = ("backbone_gemma3_text_bidirectional", "backbone_t5", "backbone_deberta")
 
 
-def route_of(name: str, scale: float = 1.0) -> Route:
+@functools.cache
+def traced(name: str, scale: float) -> tuple[ir.Model, Route]:
+    """A network whose embeddings are scaled, and its graph, which is cloned where it is changed."""
     route = load_stack(MODELS / name).routes[""]
     with torch.no_grad():
         route.front.network.get_input_embeddings().weight.mul_(scale)  # type: ignore[union-attr, operator]
-    return route
+    return trace(route, ("sentence_embedding",), "model"), route
 
 
-def judged(route: Route) -> str:
-    return judge_half(trace(route, ("sentence_embedding",), "model"), route, FLOAT16, "model")
+def judged(name: str, scale: float = 1.0) -> str:
+    graph, route = traced(name, scale)
+    return judge_half(graph.clone(), route, FLOAT16, "model")
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_network_is_right_in_float16(name: str) -> None:
-    assert re.search(r"9 texts, min cosine (0\.9999|1)", judged(route_of(name)))
+    assert re.search(r"9 texts, min cosine (0\.9999|1)", judged(name))
 
 
 def test_a_root_mean_square_above_256_is_no_infinity() -> None:
     # Squares of more than 65,504: a norm cast to float16 before its root is infinite here.
-    route = route_of("backbone_gemma3_text_bidirectional", 2000.0)
+    _, route = traced("backbone_gemma3_text_bidirectional", 2000.0)
     embedded: Any = route.front.network.get_input_embeddings()  # type: ignore[union-attr, operator]
     assert 256 < float(embedded(torch.tensor([[5]])).detach().pow(2).mean().sqrt()) < LARGEST / 8
-    assert re.search(r"9 texts, min cosine (0\.9999|1)", judged(route))
+    assert re.search(r"9 texts, min cosine (0\.9999|1)", judged("backbone_gemma3_text_bidirectional", 2000.0))
 
 
 def test_a_value_beyond_float16_is_refused() -> None:
-    route = route_of("backbone_gemma3_text_bidirectional", 1e6)
     with pytest.raises(ParityError, match=r"a value of the network is \d+, and float16 ends at 65504.*Nothing was"):
-        judged(route)
+        judged("backbone_gemma3_text_bidirectional", 1e6)
 
 
 def test_the_judge_sees_norms_in_float16(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,12 +67,12 @@ def test_the_judge_sees_norms_in_float16(monkeypatch: pytest.MonkeyPatch) -> Non
     real = _Converter.computes_in_half
     monkeypatch.setattr(_Converter, "computes_in_half", lambda self, node: node.op_type == "Add" or real(self, node))
     with pytest.raises(ParityError, match="cannot be computed in float16"):
-        judged(route_of("backbone_gemma3_text_bidirectional", 2000.0))
+        judged("backbone_gemma3_text_bidirectional", 2000.0)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_weights_are_halved_and_norms_and_angles_are_not(name: str) -> None:
-    graph, _ = run_pipeline(trace(route_of(name), ("sentence_embedding",), "model"), (CleanGraph(),))
+    graph, _ = run_pipeline(traced(name, 1.0)[0].clone(), (CleanGraph(),))
     matmuls = sum(node.op_type in ("MatMul", "Gemm") for node in graph.graph)
     summary = convert_to_half(graph, QuantizationJob(""))
     assert summary.matmuls == matmuls

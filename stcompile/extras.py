@@ -24,6 +24,7 @@ _EXTRA_OF = {
     "nltk": "phrases",
     "model2vec": "static",
     "skeletoken": "static",
+    "peft": "peft",
     "matplotlib": "plot",
 }
 

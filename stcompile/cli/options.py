@@ -78,7 +78,8 @@ VerboseOption = Annotated[
     ),
 ]
 FollowOption = Annotated[
-    bool, typer.Option("--follow-links", help="Take a model folder whose links lead out of it, e.g. to a DVC store.")
+    bool,
+    typer.Option("--follow-links", help="Take a model folder whose links, or an adapter whose base, lie elsewhere."),
 ]
 DeviceOption = Annotated[str, typer.Option(help="Where it runs: cpu, cuda or cuda:1. Never falls back.")]
 

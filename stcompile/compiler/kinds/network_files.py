@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from stcompile.compiler.kinds.adapter import adapter_problems, is_adapter
 from stcompile.compiler.kinds.folder import Folder, join
 from stcompile.errors import ModelFolderError
 
@@ -31,8 +32,8 @@ def network_problems(folder: Folder, path: str) -> Iterator[str]:
         ModelFolderError: files are missing.
     """
     home = folder.inside(path)
-    if folder.json(join(path, "adapter_config.json")) is not None:
-        yield "the Transformer is an adapter: merge it into its base model (merge_and_unload) and save that"
+    if is_adapter(folder, path):
+        yield from adapter_problems(folder, path)
         return
     if not (home / "config.json").is_file():
         raise ModelFolderError(f"{home} has no config.json: the model is incomplete, copy it again")

@@ -34,6 +34,9 @@ _ENCODERS = {
     "marian": ("transformers.models.marian.modeling_marian", "MarianEncoder"),
 }
 
+# What transformers calls the side that reads text, of a network that reads images or sound too.
+_TEXT_SIDES = ("text_model", "language_model")
+
 _POSITION_TABLES = ("position_embeddings", "position_embedding", "wpe", "embed_positions")
 
 # Arguments a folder may ask for that would change what is loaded, or how: stcompile decides these.
@@ -143,13 +146,18 @@ def usable_positions(network: nn.Module) -> int | None:
     RoBERTa-like networks number positions from `padding_idx + 1`, so they have two fewer than
     `max_position_embeddings` says (module-stack spec, section 5.2).
     """
-    # Of a network with several towers only the one that reads text counts.
-    for name, module in getattr(network, "text_model", network).named_modules():
+    for name, module in text_side(network).named_modules():
         if name.rpartition(".")[2] in _POSITION_TABLES and isinstance(module, nn.Embedding):
             # BART-like tables say how many rows they reserve.
             reserved = getattr(module, "offset", 0 if module.padding_idx is None else module.padding_idx + 1)
             return int(module.num_embeddings) - int(reserved)
     return None
+
+
+def text_side(network: nn.Module) -> Any:
+    """What reads text, of a network with several sides; of others the network itself."""
+    sides = (getattr(network, name, None) for name in _TEXT_SIDES)
+    return next((side for side in sides if isinstance(side, nn.Module)), network)
 
 
 def _network_class(config: PretrainedConfig) -> Any:

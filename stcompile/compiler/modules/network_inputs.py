@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from stcompile.compiler.modules.backbone import text_side
 from stcompile.errors import UnsupportedError, one_line
 
 IDS, MASK, TYPES = "input_ids", "attention_mask", "token_type_ids"
@@ -216,8 +217,7 @@ def _same(left: Any, right: Any) -> bool:
 
 
 def _input_embeddings(network: PreTrainedModel) -> Any:
-    text = getattr(network, "text_model", network)
     try:
-        return text.get_input_embeddings()
+        return text_side(network).get_input_embeddings()
     except (AttributeError, NotImplementedError):
         return None

@@ -14,6 +14,7 @@ from typing_extensions import Self
 
 from stcompile.artifact.manifest import TOKENS, TextSpec
 from stcompile.compiler.kinds.transformer import KIND, TEXT_ONLY
+from stcompile.compiler.modules.adapter import base_of, merged
 from stcompile.compiler.modules.backbone import load_config, load_network, quiet_transformers, usable_positions
 from stcompile.compiler.modules.base import Example, Features, InputModule, SavedModule, named_tasks
 from stcompile.compiler.modules.chat import ChatRenderer, guess_format
@@ -55,7 +56,8 @@ class Transformer(InputModule):
     a tuple of as many as the network has layers and one more, where its configuration asks for hidden states.
 
     Args:
-        model_name_or_path: folder or hub id of the network.
+        model_name_or_path: folder or hub id of the network, or folder of an adapter that PEFT trained, whose base is
+            loaded and changed by it.
         max_seq_length: most tokens of a row, special tokens included; None takes the smaller of the
             tokenizer's and the network's own limit.
         model_args: further arguments for loading the network.
@@ -104,10 +106,12 @@ class Transformer(InputModule):
         self.writes = module_output_name
         self.processing_kwargs = processing_kwargs or {}
         with quiet_transformers():
-            config = load_config(source, **shared, **(config_args or {}))
+            base = base_of(source)
+            config = load_config(base or source, **shared, **(config_args or {}))
             text = (modality_config or TEXT_ONLY)["text"]
             needs_pooler = text["method"] == "forward" and "pooler_output" in str(text["method_output_name"])
-            self.network = load_network(source, config, needs_pooler=needs_pooler, **shared, **(model_args or {}))
+            network = load_network(base or source, config, needs_pooler=needs_pooler, **shared, **(model_args or {}))
+            self.network = merged(network, source) if base else network
             self.tokenizer = load_tokenizer(
                 str(tokenizer_name_or_path or source), max_seq_length, dict(tokenizer_args or {}), shared
             )
@@ -155,10 +159,11 @@ class Transformer(InputModule):
     def hidden_size(self) -> int:
         """Width of the embeddings it makes."""
         config = self.network.config
+        text = getattr(config, "text_config", None)
         if self._method_name == "forward":
-            widths = [getattr(config, name, None) for name in _HIDDEN_SIZE_KEYS]
+            # Of a network with several sides what reads text says it.
+            widths = [getattr(side, name, None) for side in (config, text) for name in _HIDDEN_SIZE_KEYS]
         else:
-            text = getattr(config, "text_config", None)
             # SigLIP's text side projects by itself.
             widths = [getattr(config, "projection_dim", None), getattr(text, "projection_size", None)]
         width = next((width for width in widths if isinstance(width, int)), None)
@@ -201,7 +206,7 @@ class Transformer(InputModule):
         return self._inputs.wanting(error)
 
     def notes(self, front: InputModule) -> list[str]:
-        if "image" not in self.modality_config:
+        if "image" not in self.modality_config and not self._processor:
             return []
         return ["only the text side of this model is compiled: keep images on sentence-transformers"]
 
@@ -334,6 +339,9 @@ class Transformer(InputModule):
         declared = getattr(self.network.config, "max_position_embeddings", -1)
         if max_seq_length is None and "model_max_length" not in tokenizer_args and declared not in (-1, None):
             own = min(own, int(declared))
+        if self._processor:
+            # A processor calls its tokenizer with the `max_length` that is stored with it, before any other.
+            own = int(self.tokenizer.init_kwargs.get("max_length") or own)
         override = (self.processing_kwargs.get("text") or {}).get("max_length")
         limit = int(override) if override is not None else own
         if positions is not None and limit > positions:

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from stcompile.compiler.kinds import clip_model, custom, normalize, pooling, registry, static_embedding, transformer
+from stcompile.compiler.kinds.adapter import is_adapter
 from stcompile.compiler.kinds.base import ModuleEntry
 from stcompile.compiler.kinds.folder import Folder, join
 from stcompile.compiler.kinds.network_files import network_problems, tokenizer_problems
@@ -69,6 +70,12 @@ class EntryReader:
         Raises:
             ModelFolderError: it is none, or files are missing.
         """
+        if is_adapter(self._folder, ""):
+            self.reasons.append(
+                "it is an adapter alone, and how its vectors are pooled stands with its base: load it with "
+                "SentenceTransformer and save that"
+            )
+            return []
         config = self._folder.json("config.json")
         if not isinstance(config, dict) or "model_type" not in config:
             raise ModelFolderError(

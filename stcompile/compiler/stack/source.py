@@ -41,7 +41,8 @@ class ModelSource:
         revision: hub revision.
         cache_dir: where the hub's files are kept.
         trust_remote_code: run code that comes with the model: its network's, and modules of its own.
-        follow_links: take a folder whose links lead out of it: to a store of DVC, git-annex or a mounted one.
+        follow_links: take a folder whose links lead out of it, to a store of DVC, git-annex or a mounted one, and an
+            adapter whose base is another folder.
     """
 
     model: Any

@@ -54,12 +54,14 @@ struct ThreadMemory : Scratch {
     ThreadMemory() : Scratch{} {}
     ThreadMemory(const ThreadMemory&) = delete;
     ThreadMemory& operator=(const ThreadMemory&) = delete;
-    ~ThreadMemory() {
-        for (int slot = 0; slot < kSlots; ++slot) let_go(static_cast<Slot>(slot));
+    ~ThreadMemory() { let_go_of_all(); }
+
+    void let_go_above(size_t most) {
+        if (bytes[kQkv] > most || bytes[kContext] > most) let_go_of_all();
     }
 
-    void let_go_above(Slot slot, size_t most) {
-        if (bytes[slot] > most) let_go(slot);
+    void let_go_of_all() {
+        for (int slot = 0; slot < kSlots; ++slot) let_go(static_cast<Slot>(slot));
     }
 
     void read(const int64_t* mask, size_t texts, size_t width) {
@@ -387,8 +389,7 @@ class Kernel {
         } else {
             for_each(context, steps_.finish, batch, blocks, alone);
         }
-        memory.let_go_above(kQkv, kKeptBytes);
-        memory.let_go_above(kContext, kKeptBytes);
+        memory.let_go_above(kKeptBytes);
     }
 
   private:

@@ -11,7 +11,7 @@ from stcompile.errors import ModelFolderError
 FILE = "adapter_config.json"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
-# What is added to weights of the base, and can be added to them once: prompts and gates of activations cannot.
+# What is added to weights of the base, and can be added to them once: prompts cannot.
 _MERGED = ("LORA", "LOHA", "LOKR", "OFT", "BOFT", "VERA", "FOURIERFT", "HRA")
 
 
@@ -39,8 +39,8 @@ def adapter_problems(folder: Folder, path: str) -> Iterator[str]:
         raise ModelFolderError(f"{home / FILE} does not name its base in base_model_name_or_path: write it there")
     if kind not in _MERGED:
         yield (
-            f"its adapter is of type {kind}, which cannot be added to the weights of its base: train one of "
-            f"{', '.join(_MERGED)}"
+            f"its adapter is of type {kind}, which is not one of those that stcompile adds to the weights of "
+            f"their base ({', '.join(_MERGED)}): merge it yourself (merge_and_unload) and save that"
         )
     elif not any((home / name).is_file() for name in WEIGHTS):
         raise ModelFolderError(f"{home} has no weights ({WEIGHTS[0]}): copy the adapter again")

@@ -14,9 +14,18 @@ from stcompile.extras import require
 
 
 def base_of(source: str) -> str | None:
-    """The folder or hub id of the network that the adapter in a folder belongs to; None where there is no adapter."""
+    """The folder or hub id of the network that the adapter in a folder belongs to; None where there is no adapter.
+
+    Raises:
+        ModelFolderError: the adapter does not say.
+    """
     file = Path(source, FILE)
-    return str(json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]) if file.is_file() else None
+    if not file.is_file():
+        return None
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ModelFolderError(f"{file} does not name its base in base_model_name_or_path: write it there") from error
 
 
 def merged(network: PreTrainedModel, source: str) -> PreTrainedModel:
@@ -51,6 +60,4 @@ def merged(network: PreTrainedModel, source: str) -> PreTrainedModel:
             result: PreTrainedModel = wrapped.merge_and_unload(safe_merge=True)
     except Exception as error:  # as above; numbers that are not finite among them
         raise UnsupportedError(source, f"its adapter cannot be added to its base: {one_line(error)}") from error
-    for parameter in result.parameters():
-        parameter.requires_grad_(True)
     return result.to(torch.float32).eval()

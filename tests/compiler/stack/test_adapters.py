@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 import stcompile
 from stcompile.compiler.inspection import inspect
+from stcompile.compiler.modules import Transformer
 from stcompile.errors import MissingExtraError, ModelFolderError, StcompileError, UnsupportedError
 from tests.conftest import MODELS
 
@@ -118,7 +119,11 @@ def with_a_head(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "error", "reason"),
     [
-        (lambda folder: edited(folder, peft_type="PROMPT_TUNING"), UnsupportedError, "of type PROMPT_TUNING, which"),
+        (
+            lambda folder: edited(folder, peft_type="PROMPT_TUNING"),
+            UnsupportedError,
+            "type PROMPT_TUNING, .*merge_and_unload",
+        ),
         (lambda folder: edited(folder, base_model_name_or_path=None), ModelFolderError, "does not name its base"),
         (lambda folder: edited(folder, base_model_name_or_path="/nowhere"), ModelFolderError, "nowhere"),
         (lambda folder: edited(folder, r=5), ModelFolderError, "does not fit its base"),
@@ -140,6 +145,13 @@ def test_what_is_no_adapter_of_its_base_is_one_sentence(
     with pytest.raises(error, match=reason) as raised:
         stcompile.load_stack(folder, follow_links=True)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "{"])
+def test_a_network_by_itself_whose_adapter_names_no_base(text: str, tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ModelFolderError, match="does not name its base"):
+        Transformer(tmp_path)
 
 
 def test_without_peft(adapted: Adapted, monkeypatch: pytest.MonkeyPatch) -> None:

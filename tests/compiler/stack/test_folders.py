@@ -250,11 +250,6 @@ def test_a_plain_cross_encoder_is_refused(tmp_path: Path) -> None:
     assert "not an embedding model" in describe(folder).unsupported[0]
 
 
-def test_an_adapter_is_refused(folder: Path) -> None:
-    (folder / "adapter_config.json").write_text("{}")
-    assert "merge it into its base model" in describe(folder).unsupported[0]
-
-
 def test_code_of_the_folder_does_not_run_by_default(folder: Path) -> None:
     edit(folder / "config.json", lambda config: {**config, "model_type": "unheard", "auto_map": {"AutoConfig": "x.X"}})
     (folder / "x.py").write_text("raise SystemExit('ran')")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from stcompile.compiler.kinds.folder import Folder, join
 from stcompile.errors import ModelFolderError
@@ -20,6 +21,14 @@ def is_adapter(folder: Folder, path: str) -> bool:
     return folder.json(join(path, FILE)) is not None
 
 
+def base_named(config: Any, file: Path) -> str:
+    """The hub id or path of the base, out of what a file holds. Raises `ModelFolderError` where it does not say."""
+    base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
+    if not isinstance(base, str) or not base:
+        raise ModelFolderError(f"{file} does not name its base in base_model_name_or_path: write it there")
+    return base
+
+
 def adapter_problems(folder: Folder, path: str) -> Iterator[str]:
     """What cannot be compiled of an adapter, by its files.
 
@@ -34,9 +43,7 @@ def adapter_problems(folder: Folder, path: str) -> Iterator[str]:
     """
     home = folder.inside(path)
     config = folder.json_object(join(path, FILE))
-    kind, base = config.get("peft_type"), config.get("base_model_name_or_path")
-    if not isinstance(base, str) or not base:
-        raise ModelFolderError(f"{home / FILE} does not name its base in base_model_name_or_path: write it there")
+    kind, base = config.get("peft_type"), base_named(config, home / FILE)
     if kind not in _MERGED:
         yield (
             f"its adapter is of type {kind}, which is not one of those that stcompile adds to the weights of "

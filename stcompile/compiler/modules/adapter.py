@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
 
-from stcompile.compiler.kinds.adapter import FILE
+from stcompile.compiler.kinds.adapter import FILE, base_named
 from stcompile.errors import ModelFolderError, UnsupportedError, one_line
 from stcompile.extras import require
 
@@ -22,10 +23,10 @@ def base_of(source: str) -> str | None:
     file = Path(source, FILE)
     if not file.is_file():
         return None
-    try:
-        return str(json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise ModelFolderError(f"{file} does not name its base in base_model_name_or_path: write it there") from error
+    config = None
+    with suppress(OSError, ValueError):
+        config = json.loads(file.read_text(encoding="utf-8"))
+    return base_named(config, file)
 
 
 def merged(network: PreTrainedModel, source: str) -> PreTrainedModel:

@@ -8,7 +8,7 @@ import onnx_ir as ir
 from stcompile.compiler.passes.base import PassResult
 from stcompile.compiler.passes.constants import added, constant_named, integers
 from stcompile.compiler.passes.graph import dims, finish, is_op
-from stcompile.compiler.passes.padding_mask import ATTENTION_MASK, MaskProof, proofs
+from stcompile.compiler.passes.padding_mask import ATTENTION_MASK, proofs
 
 # What a score of padding becomes: softmax gives it no weight, and a text of nothing but padding stays a number.
 _LOWEST = np.finfo(np.float32).min
@@ -28,21 +28,18 @@ class NarrowMask:
     def __call__(self, model: ir.Model) -> PassResult:
         graph = model.graph
         found = [place for node in graph if (place := _place_of(node)) is not None]
-        proved = proofs(model, {_mask_at(place) for place in found})
-        fitting = [place for place in found if _is_padding(proved[_mask_at(place)])]
+        proved = proofs(model, dict.fromkeys(mask for _, _, mask in found))
+        fitting = [place for place in found if (proof := proved[place[2]]).hides_padding and proof.bias is None]
         refusals = ["the mask hides more than padding, or adds something"] if len(fitting) < len(found) else []
         if fitting:
             row = _row(graph)
-            for add, index in fitting:
+            for add, index, _ in fitting:
                 add.replace_input_with(index, row)
         return finish(model, len(fitting), refusals, "no mask has a row for each query")
 
 
-_Place = tuple[ir.Node, int]
-
-
-def _place_of(softmax: ir.Node) -> _Place | None:
-    """The Add before a softmax, and which of its inputs is a mask with a row for each query."""
+def _place_of(softmax: ir.Node) -> tuple[ir.Node, int, ir.Value] | None:
+    """The Add before a softmax, which of its inputs is a mask with a row for each query, and the mask."""
     scores = softmax.inputs[0] if is_op(softmax, "Softmax") else None
     add = scores.producer() if scores is not None else None
     if add is None or not is_op(add, "Add"):
@@ -54,19 +51,8 @@ def _place_of(softmax: ir.Node) -> _Place | None:
             continue
         axes = dims(value)
         if axes is not None and len(axes) == len(dims(other) or ()) == 4 and axes[1] == 1 and axes[2] != 1:
-            return add, index
+            return add, index, value
     return None
-
-
-def _mask_at(place: _Place) -> ir.Value:
-    add, index = place
-    mask = add.inputs[index]
-    assert mask is not None  # _place_of read it
-    return mask
-
-
-def _is_padding(proof: MaskProof) -> bool:
-    return proof.hides_padding and proof.bias is None
 
 
 def _row(graph: ir.Graph) -> ir.Value:

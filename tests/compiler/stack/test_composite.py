@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -99,14 +98,12 @@ def test_qwen_with_images_without_a_processor(tmp_path: Path) -> None:
     artifact = stcompile.export_model(folder, tmp_path / "artifact", "onnx-fp32", texts=TEXTS)
     assert "cannot load the model" in read_report(artifact).parity.reference
     # The text side by itself is Qwen 3, whose three position ids are one where nothing is an image.
-    torch.manual_seed(0)
     network = transformers.AutoModel.from_pretrained(folder, attn_implementation="eager").language_model
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     for sentence, found in zip(TEXTS, stcompile.load(artifact.folder, threads=1).encode(TEXTS), strict=True):
         with torch.no_grad():
             rows = network(**tokenizer(sentence, return_tensors="pt", truncation=True, max_length=64)).last_hidden_state
         assert np.abs(rows[0].mean(dim=0).numpy() - found).max() <= ROUNDING
-    shutil.rmtree(folder)
 
 
 def test_a_network_without_a_width_is_still_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

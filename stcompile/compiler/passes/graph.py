@@ -60,6 +60,11 @@ def reader_of(value: ir.Value, what: str) -> ir.Node:
     return node
 
 
+def input_named(graph: ir.Graph, name: str) -> ir.Value:
+    """The graph's input of that name, which it has."""
+    return next(value for value in graph.inputs if value.name == name)
+
+
 def constant(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
     """The tensor of an initializer that is no graph input; None for anything else.
 

@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from stcompile.compiler.passes.base import PassResult
 from stcompile.compiler.passes.constants import added, constant_named, integers
-from stcompile.compiler.passes.graph import dims, finish, is_op
+from stcompile.compiler.passes.graph import dims, finish, input_named, is_op
 from stcompile.compiler.passes.padding_mask import ATTENTION_MASK, proofs
 
 # What a score of padding becomes: softmax gives it no weight, and a text of nothing but padding stays a number.
@@ -57,7 +57,7 @@ def _place_of(softmax: ir.Node) -> tuple[ir.Node, int, ir.Value] | None:
 
 def _row(graph: ir.Graph) -> ir.Value:
     """`(batch, 1, 1, keys)`: 0 for tokens, the lowest number for padding."""
-    kept = next(value for value in graph.inputs if value.name == ATTENTION_MASK)
+    kept = input_named(graph, ATTENTION_MASK)
     first = graph[0]
     shown = added(graph, first, "Cast", [kept], "mask_shown", {"to": ir.DataType.BOOL})
     row = added(graph, first, "Unsqueeze", [shown, integers(graph, "mask_axes", [1, 2])], "mask_row")

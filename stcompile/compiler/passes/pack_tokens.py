@@ -9,7 +9,17 @@ import onnx_ir as ir
 
 from stcompile.compiler.passes.base import PassResult
 from stcompile.compiler.passes.constants import added, constant_named, integers
-from stcompile.compiler.passes.graph import MICROSOFT, Dim, NoMatch, dims, finish, is_contributed, operand, swap
+from stcompile.compiler.passes.graph import (
+    MICROSOFT,
+    Dim,
+    NoMatch,
+    dims,
+    finish,
+    input_named,
+    is_contributed,
+    operand,
+    swap,
+)
 from stcompile.compiler.passes.padding_mask import ATTENTION_MASK, MaskProof, proofs
 from stcompile.compiler.passes.token_wise import is_token_wise, over_last_axis
 
@@ -165,7 +175,7 @@ def _leave_padding_out(graph: ir.Graph, root: ir.Value, inner: set[ir.Node], bia
 
 
 def _without_padding(graph: ir.Graph, root: ir.Value, before: ir.Node) -> _Packed:
-    mask = next(value for value in graph.inputs if value.name == ATTENTION_MASK)
+    mask = input_named(graph, ATTENTION_MASK)
     one = constant_named(graph, "int32_1", np.array(1, dtype=np.int32))
     kept = added(graph, before, "Cast", [mask], "kept_tokens", {"to": ir.DataType.INT32})
     counted = added(graph, before, "ReduceSum", [kept, integers(graph, "axes_1", [1])], "tokens", {"keepdims": 0})

@@ -29,7 +29,7 @@ from stcompile.compiler.passes.encoder_layers import (
     Norm,
     find_encoder_layers,
 )
-from stcompile.compiler.passes.graph import swap, weight_of
+from stcompile.compiler.passes.graph import input_named, swap, weight_of
 from stcompile.compiler.passes.padding_mask import ATTENTION_MASK, MaskProof, proofs
 from stcompile.compiler.quantize.layer_bodies import LINEARS, PARTS, Kind, layer_body, told
 from stcompile.kernels.native import DOMAIN
@@ -141,7 +141,7 @@ def write_layers(model: ir.Model, layers: Sequence[EncoderLayer], op_type: str, 
 def _write_layer(model: ir.Model, layer: EncoderLayer, op_type: str, pack: Pack) -> None:
     graph = model.graph
     kind = kind_of(layer)
-    inputs: list[ir.Value | None] = [layer.hidden, _graph_input(graph, ATTENTION_MASK)]
+    inputs: list[ir.Value | None] = [layer.hidden, input_named(graph, ATTENTION_MASK)]
     attributes = _attributes(layer, kind)
     for name, linears in zip(LINEARS, layer.linears, strict=True):
         widths = [len(linear.bias) for linear in linears]
@@ -308,7 +308,3 @@ def _initializer(graph: ir.Graph, name: str, tensor: ir.TensorProtocol, layer: E
     value = ir.val(name, const_value=tensor)
     graph.register_initializer(value)
     return value
-
-
-def _graph_input(graph: ir.Graph, name: str) -> ir.Value:
-    return next(value for value in graph.inputs if value.name == name)

@@ -126,7 +126,10 @@ class _Quick:
                 return open_artifact(folder, check_integrity=False)
             if folder.name not in self._refused:
                 try:
-                    return self._export(case, target, folder, options)
+                    # For all tests: not as the first that asks has set its own process.
+                    with pytest.MonkeyPatch.context() as patch:
+                        _as_started(patch)
+                        return self._export(case, target, folder, options)
                 except StcompileError as error:
                     self._refused[folder.name] = error
         raise self._refused[folder.name]
@@ -159,6 +162,16 @@ class _Quick:
             del self._cases[next(iter(self._cases))]
         return once
 
+
+def _as_started(patch: pytest.MonkeyPatch) -> None:
+    if _KERNELS is None:
+        patch.delenv(native.VARIABLE, raising=False)
+    else:
+        patch.setenv(native.VARIABLE, _KERNELS)
+
+
+# What the tests were started with.
+_KERNELS = os.environ.get(native.VARIABLE)
 
 _INDEPENDENT = ("load_stack", "padding_for", "Calibration", "trace")
 _CASES_KEPT = 16

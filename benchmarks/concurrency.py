@@ -27,7 +27,7 @@ from benchmarks._common import (
 from benchmarks._speeds import latency
 from stcompile.compiler.tune.bench import Spread, interleave, speedup
 from stcompile.runtime.async_encoder import AsyncEncoder
-from stcompile.runtime.encoder import Encoder, load
+from stcompile.runtime.encoder import Encoder
 
 ALONE, TOGETHER = "one at a time", "AsyncEncoder"
 
@@ -36,7 +36,7 @@ def main() -> int:
     arguments = _arguments()
     texts = some_texts(arguments.texts, arguments.limit)
     machine = machine_facts()
-    encoder = load(arguments.artifact, threads=arguments.threads)
+    encoder = Encoder.load(arguments.artifact, threads=arguments.threads)
     waited: dict[str, list[float]] = {ALONE: [], TOGETHER: []}
     status(f"Timing {len(texts)} texts, {arguments.callers} callers, {arguments.rounds} rounds")
     timings = interleave(

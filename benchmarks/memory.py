@@ -81,10 +81,10 @@ def _arguments() -> argparse.Namespace:
 
 def _measured(arguments: argparse.Namespace) -> dict[str, Any]:
     """In the fresh process: what was resident before, during and after."""
-    from stcompile.runtime.encoder import load  # noqa: PLC0415 - what is measured
+    from stcompile.runtime.encoder import Encoder  # noqa: PLC0415 - what is measured
 
     texts = read_texts(str(require_file(arguments.texts, "the text file")))
-    encoder = load(arguments.artifact, threads=arguments.threads)
+    encoder = Encoder.load(arguments.artifact, threads=arguments.threads)
     encoder.encode(texts[: 64 * encoder.threads])  # every engine is open and has run
     wanted = list(_numbered(texts, arguments.count)) if arguments.keep else None
     samples: list[tuple[float, float]] = []

@@ -149,9 +149,9 @@ def _measured(name: str, place: str, lengths: list[int], threads: int) -> list[d
         torch.set_num_threads(threads)
         encoder = sentence_transformer(Path(place))
     else:
-        from stcompile.runtime.encoder import load  # noqa: PLC0415 - what is measured
+        from stcompile.runtime.encoder import Encoder  # noqa: PLC0415 - what is measured
 
-        encoder = load(place, threads=threads)
+        encoder = Encoder.load(place, threads=threads)
     encoder.encode(["a short text"])
     idle = _memory("VmRSS")
     rows = []

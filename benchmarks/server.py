@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks._common import at_least_one, machine_facts, parser, print_table, run, some_texts, status, write_json
 from benchmarks._speeds import latency
-from stcompile.runtime.encoder import load
+from stcompile.runtime.encoder import Encoder
 
 # Float32 rounding in batches of other sizes; unit vectors.
 MAX_ABS_ERROR = 1e-5
@@ -78,7 +78,7 @@ def serve(
         workers: processes.
         callers: connections.
     """
-    with load(artifact, threads=1) as encoder:
+    with Encoder.load(artifact, threads=1) as encoder:
         expected = encoder.encode(texts)
     answers = Answers()
     root = str(Path(__file__).parents[1])

@@ -16,7 +16,8 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "AsyncEncoder": "stcompile.runtime.async_encoder",
     "Encoder": "stcompile.runtime.encoder",
-    "load": "stcompile.runtime.encoder",
+    "Reranker": "stcompile.runtime.reranker",
+    "load": "stcompile.runtime.loading",
     "ModuleStack": "stcompile.compiler.stack.module_stack",
     "load_stack": "stcompile.compiler.stack.load",
     "export_model": "stcompile.compiler.export",
@@ -40,6 +41,7 @@ __all__ = [
     "ModuleStack",
     "ParityError",
     "ProviderError",
+    "Reranker",
     "StcompileError",
     "Target",
     "TargetError",
@@ -70,7 +72,9 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from stcompile.runtime.async_encoder import AsyncEncoder
-    from stcompile.runtime.encoder import Encoder, load
+    from stcompile.runtime.encoder import Encoder
+    from stcompile.runtime.loading import load
+    from stcompile.runtime.reranker import Reranker
 
 
 def __getattr__(name: str) -> object:

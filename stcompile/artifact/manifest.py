@@ -30,12 +30,20 @@ from stcompile.artifact.fields import (
 )
 from stcompile.errors import ArtifactError
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 MANIFEST_NAME = "manifest.json"
 
 # The graph's outputs, and the features of the stack they are: what is compiled and what is asked for.
 SENTENCE: Final = "sentence_embedding"
 TOKENS: Final = "token_embeddings"
+
+# Of a pair of texts: its scores as the model gives them, and before its activation, where that changes them.
+SCORES: Final = "scores"
+LOGITS: Final = "logits"
+
+# What an artifact is, and what its graphs end in.
+ENCODER, RERANKER = "encoder", "reranker"
+ANSWERS = {ENCODER: SENTENCE, RERANKER: SCORES}
 
 # How texts share a run: padded to the longest, or only with texts of their own length.
 LONGEST, NO_PADDING = "longest", "none"
@@ -144,8 +152,8 @@ class GraphSpec:
         file: the graph's file, relative to the artifact.
         external_data: the file of weights outside the graph, above 2 GB or shared with other routes; None without.
         inputs: in the graph's order.
-        outputs: `sentence_embedding` first, then what `--outputs` asked for.
-        dim: width of its sentence embedding before `truncate_dim`; None means the manifest's.
+        outputs: what `ANSWERS` says first, then `logits` of a reranker, or what `--outputs` asked for.
+        dim: width of its first output, before `truncate_dim`; None means the manifest's.
         text: its text front end; None means the manifest's.
         token_budget: token positions of a run on a CPU, padding included; None takes the runtime's own.
     """
@@ -215,7 +223,7 @@ class Manifest:
         target: name of the target, e.g. `onnx-int8`.
         batch_invariant: whether a text's vector is independent of its batch mates.
         optimization_level: what the engine may still rewrite at load; more would undo the passes.
-        dim: width of a sentence embedding before `truncate_dim`.
+        dim: width of a sentence embedding before `truncate_dim`; of a reranker, how many labels it scores.
         truncate_dim: the model's own default of `truncate_dim`, or None.
         similarity: `cosine`, `dot`, `euclidean` or `manhattan`.
         prompts: prompt name to text.
@@ -227,6 +235,7 @@ class Manifest:
             share a batch.
         routing: which graph answers which task; None where there is one graph for all.
         engine: what runs the graphs.
+        kind: `encoder`, or `reranker`, which scores pairs of texts.
     """
 
     schema_version: Annotated[int, whole(1, SCHEMA_VERSION)]
@@ -244,9 +253,10 @@ class Manifest:
     padding: Annotated[str, one_of(*PADDINGS)] = LONGEST
     routing: RoutingSpec | None = None
     engine: EngineSpec = EngineSpec()
+    kind: Annotated[str, one_of(*ANSWERS)] = ENCODER
 
     def dim_of(self, graph: GraphSpec) -> int:
-        """Width of a graph's sentence embedding before `truncate_dim`."""
+        """Width of a graph's first output, before `truncate_dim`."""
         return self.dim if graph.dim is None else graph.dim
 
     def text_of(self, graph: GraphSpec) -> TextSpec:
@@ -308,14 +318,15 @@ def _contradictions(manifest: Manifest) -> Iterator[str]:
     if len(set(paths)) < len(paths) or MANIFEST_NAME in paths:
         yield "it lists itself" if MANIFEST_NAME in paths else "it lists a file twice"
     for graph in manifest.graphs:
-        yield from _contradictions_of(graph, manifest.text_of(graph), manifest.dim_of(graph))
+        yield from _contradictions_of(manifest, graph)
 
 
-def _contradictions_of(graph: GraphSpec, text: TextSpec, dim: int) -> Iterator[str]:
+def _contradictions_of(manifest: Manifest, graph: GraphSpec) -> Iterator[str]:
+    text, dim = manifest.text_of(graph), manifest.dim_of(graph)
     inputs, outputs = ([item.name for item in side] for side in (graph.inputs, graph.outputs))
     if "input_ids" not in inputs or len(set(inputs)) < len(inputs):
         yield f"a graph takes {', '.join(inputs) or 'nothing'}"
-    if outputs[:1] != [SENTENCE] or len(set(outputs)) < len(outputs):
+    if outputs[:1] != [ANSWERS[manifest.kind]] or len(set(outputs)) < len(outputs):
         yield f"a graph makes {', '.join(outputs) or 'nothing'}"
     is_flat = "offsets" in inputs
     if text.kind in (PADDED_KINDS if is_flat else FLAT_KINDS):

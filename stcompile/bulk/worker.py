@@ -20,7 +20,7 @@ from stcompile.bulk.store import Store
 from stcompile.bulk.vectors import as_column
 from stcompile.bulk.writers import writer_of
 from stcompile.errors import ArtifactError, InputError
-from stcompile.runtime.encoder import Encoder, load
+from stcompile.runtime.encoder import Encoder
 
 # Rows of each shard that are looked at for the ranges of 8 bits.
 _SAMPLED = 64
@@ -80,7 +80,7 @@ class Worker:
         self._options = plan.options
         self._writer = writer_of(plan.options.format, plan.options.into)
         self._writer.check(self.journal.store, plan.schema)
-        self.encoder: Encoder = load(local_artifact(opening.artifact), device=opening.device, threads=opening.threads)
+        self.encoder = Encoder.load(local_artifact(opening.artifact), device=opening.device, threads=opening.threads)
         if digest_of(opening.artifact) != plan.artifact_digest:
             raise ArtifactError(
                 f"{opening.artifact} is another artifact than the job was begun with: bring that one back"

@@ -163,7 +163,7 @@ def _stream(
     artifact: str, texts: str, output: str, field: str, options: EncodeOptions, device: str, threads: int | None
 ) -> None:
     """From one source into one file or standard output, in one go."""
-    from stcompile.runtime.encoder import load  # noqa: PLC0415 - imports numpy and the engine
+    from stcompile.runtime.encoder import Encoder  # noqa: PLC0415 - imports numpy and the engine
 
     if output != STDIN and not output.endswith((".npy", ".jsonl")):
         raise InputError(f"cannot tell the format of {output}: name it .npy or .jsonl, or name files with --input")
@@ -172,7 +172,7 @@ def _stream(
     found = texts_of(texts, field)
     # What cannot be read is noticed before an engine is started.
     first = list(islice(found, _NO_BAR_UP_TO + 1))
-    encoder = load(artifact, device=device, threads=threads)
+    encoder = Encoder.load(artifact, device=device, threads=threads)
     waiting: deque[str] = deque()
     asked: dict[str, Any] = {
         **vars(options),

@@ -97,6 +97,7 @@ def assembled(
         padding=padding,
         routing=stack.routing,
         engine=EngineSpec(OPENVINO if target.is_openvino else ONNXRUNTIME, target.computes_in, native, native, packed),
+        kind=stack.kind,
     )
     done = Compilation(
         source=Source(stack.name, stack.fingerprint(), stack.summaries()),

@@ -20,7 +20,7 @@ from stcompile.compiler.parity.half import judge_half
 from stcompile.compiler.parity.padding import ignores_side, padding_for
 from stcompile.compiler.parity.quality import Quality
 from stcompile.compiler.parity.reference import check_installed
-from stcompile.compiler.parity.verify import Proof
+from stcompile.compiler.parity.verify import PROOFS
 from stcompile.compiler.passes import final_passes, packs, run_pipeline, why_not_packed
 from stcompile.compiler.quantize import RECIPES, QuantizationJob
 from stcompile.compiler.quantize.calibration import Calibration
@@ -94,6 +94,7 @@ def _run_steps(source: ModelSource, place: Destination, request: ExportRequest, 
     target, options = request.target, request.options
     with step("Reading the module stack"):
         stack = load_stack(source)
+        request = request.fitting(stack)
         _check_makes(stack, request.outputs)
     distillation = None
     if target.distills:
@@ -126,7 +127,7 @@ def _run_steps(source: ModelSource, place: Destination, request: ExportRequest, 
             manifest, done = assembled(stack, target, options.provider, specs, graphs, compiled, padding, distillation)
             write_manifest(folder, manifest)
         with step("Proving it against sentence-transformers"):
-            proof = Proof(open_artifact(folder), stack, source, texts=options.texts)
+            proof = PROOFS[stack.kind](open_artifact(folder), stack, source, texts=options.texts)
             name = stack.name
             # They would lie in memory beside the reference's own network.
             del stack, compiled, models

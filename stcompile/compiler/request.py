@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from stcompile.artifact.manifest import SENTENCE, TOKENS
+from stcompile.artifact.manifest import ENCODER, SENTENCE, TOKENS
 from stcompile.artifact.target import PCA_DIMS, Target, Tolerance
 from stcompile.compiler.budgets import AskedBudget, asked_budget
+from stcompile.compiler.parity.scores import score_tolerance
 from stcompile.compiler.parity.verify import tolerance_for
 from stcompile.compiler.passes import GraphPass, pipeline_for
 from stcompile.compiler.quantize.calibration import CalibrationSet, calibration_set
 from stcompile.compiler.scored_pairs import ScoredPair
+from stcompile.compiler.stack.module_stack import ModuleStack
 from stcompile.compiler.stack.source import SourceOptions
 from stcompile.compiler.trace.running import why_no_gpu
-from stcompile.errors import InputError, ProviderError, TargetError
+from stcompile.errors import InputError, ProviderError, TargetError, UnsupportedError
 from stcompile.runtime.device import CPU, CUDA
 
 OUTPUTS = (SENTENCE, TOKENS)
@@ -123,6 +125,28 @@ class ExportRequest:
     tolerance: Tolerance
     budget: AskedBudget | None
     calibration: CalibrationSet | None
+
+    def fitting(self, stack: ModuleStack) -> ExportRequest:
+        """The same for what the model turned out to be.
+
+        Raises:
+            UnsupportedError: it was asked for what such a model does not have.
+        """
+        if stack.kind == ENCODER:
+            return self
+        reasons = []
+        if TOKENS in self.outputs:
+            reasons.append(f"it scores pairs and makes no {TOKENS}: leave them out of --outputs")
+        if self.target.distills:
+            reasons.append("it scores pairs, and static embeddings cannot: choose another target")
+        if self.options.max_drop is not None:
+            reasons.append("max_drop is measured on embeddings, and it scores pairs: leave it out, or pass min_cosine")
+        if self.options.packed:
+            reasons.append("packed graphs end in embeddings, and it scores pairs: leave packed out")
+        if reasons:
+            raise UnsupportedError(stack.name, *reasons)
+        tolerance = score_tolerance(self.target, self.options.min_cosine)
+        return replace(self, outputs=stack.route(None).answers, tolerance=tolerance, budget=None)
 
     @property
     def fuses(self) -> bool:

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stcompile.artifact import Artifact, open_artifact
-from stcompile.artifact.manifest import SENTENCE, TOKENS
-from stcompile.errors import InputError, StcompileError, one_line
+from stcompile.artifact.manifest import ENCODER, SENTENCE, TOKENS
+from stcompile.errors import InputError, one_line
 from stcompile.runtime import batching, postprocess
-from stcompile.runtime.arguments import check_threads, local_path
-from stcompile.runtime.cpus import available_cpus
-from stcompile.runtime.device import CPU, Device
 from stcompile.runtime.distinct import Distinct
 from stcompile.runtime.inputs import Reading, Sentences, check_many, listed, windows
-from stcompile.runtime.opened import Opened, Origin
+from stcompile.runtime.loaded import Loaded
 from stcompile.runtime.options import DOCUMENT, QUERY, EncodeOptions
 from stcompile.runtime.progress import progress
-from stcompile.runtime.route import Counted, OpenRoute, route_of
+from stcompile.runtime.route import OpenRoute, route_of
 from stcompile.runtime.signatures import encode_iter_method, encode_method
 from stcompile.runtime.text.base import Text
 
@@ -32,45 +27,12 @@ _TOKEN_ROWS_BATCH = 32
 Vectors = ArrayLike | Sequence[ArrayLike]
 
 
-def load(
-    folder: str | Path,
-    *,
-    device: str = CPU,
-    threads: int | None = None,
-    cuda_graphs: bool = False,
-    check_integrity: bool = True,
-) -> Encoder:
-    """Opens an artifact for encoding.
-
-    Args:
-        folder: what `stcompile export` wrote; `~` is the home folder.
-        device: `cpu`, `cuda` or `cuda:1`. Asking for a GPU and not getting it is an error, never a CPU run.
-        threads: engine threads; None takes the CPUs this process may use (affinity and container quota).
-        cuda_graphs: capture small runs on a GPU as CUDA graphs, one for each length and power of two of texts: fewer
-            launches, more memory. Not measured yet.
-        check_integrity: compare every file with its sha256 first (about 1 s per GB).
-
-    Raises:
-        ArtifactError: the folder is missing, corrupt, tampered with or of a newer schema.
-        ProviderError: the device is not available.
-        MissingExtraError: the engine is not installed.
-        InputError: a number is out of range, or graphs are asked for on a CPU.
-    """
-    check_threads(threads)
-    return Encoder(
-        open_artifact(local_path(folder), check_integrity=check_integrity),
-        device=device,
-        threads=threads,
-        cuda_graphs=cuda_graphs,
-        check_integrity=check_integrity,
-    )
-
-
-class Encoder:
+class Encoder(Loaded):
     """Turns text into embeddings. One encoder may be used from several threads at once.
 
-    Made by `stcompile.load`. It may be pickled: by its folder and options, and opened again where it is unpickled. A
-    forked child opens the folder again when it first encodes. As a context it is closed at the end.
+    Made by `stcompile.load`, or `Encoder.load`, which opens nothing else. It may be pickled: by its folder and options,
+    and opened again where it is unpickled. A forked child opens the folder again when it first encodes. As a context it
+    is closed at the end.
 
     Attributes:
         artifact: what it was made from.
@@ -78,101 +40,16 @@ class Encoder:
         threads: threads that it computes on.
     """
 
-    def __init__(
-        self,
-        artifact: Artifact,
-        *,
-        device: str = CPU,
-        threads: int | None = None,
-        cuda_graphs: bool = False,
-        check_integrity: bool = True,
-    ) -> None:
-        self.artifact = artifact
-        self._manifest = artifact.manifest
-        self.device = Device.parse(device, graphs=cuda_graphs)
-        self.threads = available_cpus() if threads is None else threads
-        # What is unpickled asks anew: another machine may have more CPUs or fewer.
-        self._asked = {"device": device, "threads": threads, "cuda_graphs": cuda_graphs}
-        self._is_single_threaded = False
-        self._origin = Origin.of(artifact.folder, check_integrity=check_integrity)
-        self._opened = Opened(artifact, self._origin, self.device, self.threads)
-
-    def single_threaded(self) -> Encoder:
-        """The same encoder for callers that bring threads of their own: every call computes on its caller's thread.
-
-        For a pool of as many threads as `threads`; one engine serves them all, until either encoder is closed.
-        """
-        other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__, _is_single_threaded=True)
-        # Opened here, not in the first call.
-        _ = other._routes
-        return other
-
-    def close(self) -> None:
-        """Lets go of the engine and its memory. May be called more than once; calls that began before end well."""
-        self._opened.close()
-
-    def __enter__(self) -> Encoder:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        if self._opened.is_closed:
-            raise StcompileError("the encoder is closed and cannot be copied or pickled: load the artifact again")
-        return _opened_again, (type(self), self._origin, self._asked, self._is_single_threaded)
-
-    def __repr__(self) -> str:
-        state = ", closed" if self._opened.is_closed else ""
-        return (
-            f"{type(self).__name__}({self._origin.folder.name!r}, target={self._manifest.target!r}, "
-            f"dim={self.get_embedding_dimension()}, device={str(self.device)!r}, threads={self.threads}{state})"
-        )
+    kind = ENCODER
 
     @property
-    def _routes(self) -> dict[str, OpenRoute]:
-        return self._opened.routes(single_threaded=self._is_single_threaded)
-
-    @property
-    def kernels(self) -> str:
-        """What computes the encoder layers that are operators of the package's own.
-
-        The CPU generation whose kernels do, e.g. `avx512_bf16`; `body` where there is no kernel for this CPU or device
-        and standard operators do; empty where the artifact has no such operators.
-        """
-        return next((route.kernels for route in self._routes.values() if route.kernels), "")
-
-    @property
-    def counted(self) -> Counted:
-        """Texts and tokens that were run since it was opened in this process; of equal texts of a call, one."""
-        found = [route.counted for route in self._routes.values()]
-        return Counted(sum(item.texts for item in found), sum(item.tokens for item in found))
-
-    @property
-    def max_seq_length(self) -> int | None:
-        """Most tokens of a text, special tokens included; longer ones are cut. None when unlimited.
-
-        Of several routes, that of the longest.
-        """
-        limits = [self._manifest.text_of(graph).max_seq_length for graph in self._manifest.graphs]
-        known = [limit for limit in limits if limit is not None]
-        return max(known) if len(known) == len(limits) else None
+    def _width(self) -> str:
+        return f"dim={self.get_embedding_dimension()}"
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """What `task` may be; empty where the model has one route for everything."""
         return () if self._manifest.routing is None else tuple(self._manifest.routing.tasks)
-
-    @property
-    def prompts(self) -> dict[str, str]:
-        """Prompt name to the text that is put in front."""
-        return dict(self._manifest.prompts)
-
-    @property
-    def default_prompt_name(self) -> str | None:
-        """The prompt that `encode` uses when none is asked for."""
-        return self._manifest.default_prompt_name
 
     @property
     def similarity_fn_name(self) -> str:
@@ -331,12 +208,6 @@ class Encoder:
     def _reading(self, options: EncodeOptions) -> Reading[OpenRoute]:
         routing = self._manifest.routing
         return Reading(routing is not None, options.task, lambda task: self._routes[route_of(routing, task)])
-
-
-def _opened_again(kind: type[Encoder], origin: Origin, asked: dict[str, Any], is_single_threaded: bool) -> Encoder:
-    """The encoder that was pickled."""
-    encoder = kind(origin.open(), **asked, check_integrity=origin.check_integrity)
-    return encoder.single_threaded() if is_single_threaded else encoder
 
 
 def _check_makes(output_value: str, route: OpenRoute) -> None:

@@ -73,7 +73,7 @@ class Reading(Generic[Route]):
             self._begin(key)
         elif key != self._key:
             raise _mixed_keys()
-        text = _checked(item, place)
+        text = checked(item, place)
         if not isinstance(text, str) and not self.route.takes_pairs:
             raise InputError(f"this model cannot take pairs of texts, and item {place} is one: join it into one text")
         return text
@@ -136,7 +136,7 @@ def listed(inputs: Any) -> tuple[list[Any], bool]:
     return (inputs.tolist() if isinstance(inputs, np.ndarray) else list(inputs)), False
 
 
-def check_many(inputs: Any) -> None:
+def check_many(inputs: Any, verb: str = "encode") -> None:
     """Whether to go through it gives one text after the other, in an order that its vectors can have too.
 
     Raises:
@@ -144,21 +144,21 @@ def check_many(inputs: Any) -> None:
     """
     kind = type(inputs).__name__
     if isinstance(inputs, Mapping):
-        raise InputError(f"encode takes a text or a list of texts, got {kind}: pass a list of its texts")
+        raise InputError(f"{verb} takes a text or a list of texts, got {kind}: pass a list of its texts")
     if isinstance(inputs, (set, frozenset)):
-        raise InputError(f"encode takes texts in an order, which a {kind} has none of: pass a list of them")
+        raise InputError(f"{verb} takes texts in an order, which a {kind} has none of: pass a list of them")
     # To go through a table of pandas, polars, pyarrow or datasets gives the names of its columns, or whole columns.
     if any(hasattr(type(inputs), name) for name in ("columns", "column_names")):
-        raise InputError(f"encode takes a text or a list of texts, got a {kind}: pass one column of it, table['text']")
+        raise InputError(f"{verb} takes a text or a list of texts, got a {kind}: pass one column of it, table['text']")
     if isinstance(inputs, np.ndarray) and (
         inputs.ndim == 0 or inputs.shape[1:] not in ((), (2,)) or inputs.dtype.names
     ):
         raise InputError(
-            f"encode takes arrays of texts (n,) or of pairs (n, 2), got shape {inputs.shape} of {inputs.dtype}: pass "
+            f"{verb} takes arrays of texts (n,) or of pairs (n, 2), got shape {inputs.shape} of {inputs.dtype}: pass "
             "one column of it"
         )
     if isinstance(inputs, (bytes, bytearray, memoryview)) or not _is_iterable(inputs):
-        raise InputError(f"encode takes a text or a list of texts, got {kind}")
+        raise InputError(f"{verb} takes a text or a list of texts, got {kind}")
 
 
 def _is_iterable(value: Any) -> bool:
@@ -169,7 +169,12 @@ def _is_iterable(value: Any) -> bool:
     return True
 
 
-def _checked(item: Any, place: int) -> Text:
+def checked(item: Any, place: int) -> Text:
+    """The text or pair of texts that an item is, at its place among all.
+
+    Raises:
+        InputError: it is something else, or not Unicode.
+    """
     if isinstance(item, str):
         _check_unicode(item, f"item {place}")
         return item
@@ -177,7 +182,7 @@ def _checked(item: Any, place: int) -> Text:
         item = item.tolist()
     # A scalar of pyarrow.
     if hasattr(item, "as_py"):
-        return _checked(item.as_py(), place)
+        return checked(item.as_py(), place)
     if isinstance(item, (list, tuple)) and len(item) == 2 and all(isinstance(part, str) for part in item):
         for part in item:
             _check_unicode(part, f"item {place}")

@@ -55,14 +55,7 @@ class EncodeOptions:
         if self.precision is not None and self.precision not in postprocess.PRECISIONS:
             known = ", ".join(postprocess.PRECISIONS)
             raise InputError(f"unknown precision {self.precision!r}: choose one of {known}")
-        if self.pool is not None or self.chunk_size is not None:
-            raise InputError(
-                "pool and chunk_size are about processes, and an encoder computes on the threads of one: leave them "
-                "out, and pass load(threads=) where all CPUs are too many"
-            )
-        _check_device(self.device, here)
-        if self.convert_to_tensor:
-            _torch()
+        check_call(self.pool, self.chunk_size, self.device, here, tensor=self.convert_to_tensor)
         keep = self.truncate_dim
         return replace(
             self,
@@ -77,36 +70,69 @@ class EncodeOptions:
 
     def shaped(self, result: Any, single: bool) -> Any:
         """What the caller gets of the rows of all texts: of a single text its own, as an array, tensor or list."""
-        if self.convert_to_tensor:
-            torch = _torch()
-            rows = [torch.from_numpy(row) for row in result] if isinstance(result, list) else None
-            result = torch.from_numpy(result) if rows is None else rows
-        if single:
-            return result[0]
-        return result if self.convert_to_numpy or self.convert_to_tensor else list(result)
+        return shaped(result, single, array=self.convert_to_numpy, tensor=self.convert_to_tensor)
 
     def _prompt(self, manifest: Manifest, role: str | None) -> str:
         """The text in front of each text; empty for none."""
-        if self.prompt is not None:
-            check_prompt(self.prompt)
-            return self.prompt
-        name, prompts = self.prompt_name, manifest.prompts
-        if name is None:
-            # The default prompt belongs to plain `encode`.
-            name = manifest.default_prompt_name if role is None else _first(_PROMPTS_OF[role], prompts)
-        if name is None:
-            return ""
-        if not isinstance(name, str) or name not in prompts:
-            known = ", ".join(map(repr, prompts)) or "none"
-            raise InputError(f"unknown prompt {name!r}: this model has {known}; pass prompt= for a text of your own")
-        return prompts[name]
+        # The default prompt belongs to plain `encode`.
+        default = manifest.default_prompt_name if role is None else _first(_PROMPTS_OF[role], manifest.prompts)
+        return prompt_text(self.prompt, self.prompt_name, manifest, default)
+
+
+def prompt_text(prompt: str | None, name: str | None, manifest: Manifest, default: str | None) -> str:
+    """The text in front of each text; empty for none.
+
+    Args:
+        prompt: that was asked for; wins over its name.
+        name: of a prompt of the model, or None.
+        manifest: the artifact's.
+        default: the name where none is asked for.
+
+    Raises:
+        InputError: the prompt is no text, or there is none of that name.
+    """
+    if prompt is not None:
+        check_prompt(prompt)
+        return prompt
+    name, prompts = default if name is None else name, manifest.prompts
+    if name is None:
+        return ""
+    if not isinstance(name, str) or name not in prompts:
+        known = ", ".join(map(repr, prompts)) or "none"
+        raise InputError(f"unknown prompt {name!r}: this model has {known}; pass prompt= for a text of your own")
+    return prompts[name]
+
+
+def shaped(result: Any, single: bool, *, array: bool, tensor: bool) -> Any:
+    """Rows of all texts as a caller wants them: of a single text its own, as an array, tensor or list."""
+    if tensor:
+        torch = imported_torch()
+        rows = [torch.from_numpy(row) for row in result] if isinstance(result, list) else None
+        result = torch.from_numpy(result) if rows is None else rows
+    if single:
+        return result[0]
+    return result if array or tensor else list(result)
 
 
 def _first(names: Sequence[str], among: Any) -> str | None:
     return next((name for name in names if name in among), None)
 
 
-def _check_device(device: object, here: Device) -> None:
+def check_call(pool: object, chunk_size: object, device: object, here: Device, *, tensor: bool) -> None:
+    """Whether a call asks for nothing that a compiled model does not do; `here` is where it computes.
+
+    Raises:
+        InputError: for processes, or another device.
+        ProviderError: there is no device of that name.
+        MissingExtraError: tensors are asked for, and torch is not installed.
+    """
+    if pool is not None or chunk_size is not None:
+        raise InputError(
+            "pool and chunk_size are about processes, and an artifact computes on the threads of one: leave them "
+            "out, and pass load(threads=) where all CPUs are too many"
+        )
+    if tensor:
+        imported_torch()
     if device is None:
         return
     if not isinstance(device, (list, tuple)):
@@ -114,12 +140,17 @@ def _check_device(device: object, here: Device) -> None:
         if (asked.kind, asked.index) == (here.kind, here.index):
             return
     raise InputError(
-        f"this encoder computes on {here}, not on {device}: leave device out, or load one there with "
+        f"this artifact computes on {here}, not on {device}: leave device out, or load one there with "
         "stcompile.load(folder, device=...)"
     )
 
 
-def _torch() -> Any:
+def imported_torch() -> Any:
+    """torch, for who asks for tensors.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
         # By its name, because the runtime imports torch for nobody who does not ask for tensors.
         return importlib.import_module("torch")

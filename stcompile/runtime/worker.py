@@ -1,8 +1,8 @@
 """Encodes texts in a process of its own, for parity: proves that no torch is needed to get the vectors.
 
-`python -m stcompile.runtime.worker JOB` reads a JSON job (`artifact`, `device`, `threads`, `texts`, and
-`runs`: name to `options`, the keyword arguments of `encode`, `order`, a list of positions, and whether with `kernels`)
-and writes one `.npy` per run beside it. It exits with 3 when a module that must stay out of the runtime was imported.
+`python -m stcompile.runtime.worker JOB` reads a JSON job (`artifact`, `device`, `threads`, `texts`, and `runs`: name to
+`options`, the keyword arguments of `encode` or `predict`, `order`, a list of positions, and whether with `kernels`) and
+writes one `.npy` per run beside it. It exits with 3 when a module that must stay out of the runtime was imported.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ import numpy as np
 from stcompile.artifact.writing import in_scratch
 from stcompile.errors import StcompileError
 from stcompile.kernels.native import NONE, VARIABLE
-from stcompile.runtime.encoder import Encoder, load
+from stcompile.runtime.encoder import Encoder
+from stcompile.runtime.loading import load
+from stcompile.runtime.reranker import Reranker
 
 FORBIDDEN = ("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "nncf", "sentence_transformers")
 
@@ -32,9 +34,10 @@ def main(job_path: str) -> int:
     job_file = Path(job_path)
     job = json.loads(job_file.read_text(encoding="utf-8"))
     try:
-        for name, run, encoder in _runs(job):
+        for name, run, loaded in _runs(job):
             texts = [job["texts"][index] for index in run["order"]]
-            vectors = encoder.encode(texts, **run["options"])
+            ask = loaded.predict if isinstance(loaded, Reranker) else loaded.encode
+            vectors = ask(texts, **run["options"])
             joined = np.concatenate(vectors) if isinstance(vectors, list) else vectors
             with in_scratch(job_file.parent):
                 np.save(job_file.with_name(f"{name}.npy"), joined)
@@ -48,17 +51,17 @@ def main(job_path: str) -> int:
     return 0
 
 
-def _runs(job: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], Encoder]]:
-    """Each run with the encoder it is for, those without kernels last."""
+def _runs(job: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], Encoder | Reranker]]:
+    """Each run with the artifact it is for, loaded, those without kernels last."""
     for kernels in (True, False):
         runs = {name: run for name, run in job["runs"].items() if run["kernels"] is kernels}
         if not runs:
             continue
         if not kernels:
             os.environ[VARIABLE] = NONE
-        with load(job["artifact"], device=job["device"], threads=job["threads"]) as encoder:
+        with load(job["artifact"], device=job["device"], threads=job["threads"]) as loaded:
             for name, run in runs.items():
-                yield name, run, encoder
+                yield name, run, loaded
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def test_a_copy_has_the_same_options(options: dict[str, Any], folder: Path, monk
     encoder = stcompile.load(folder, **options)
     pickled = pickle.dumps((encoder, encoder.single_threaded()))
     # another machine has another number of CPUs, and what was not asked for is taken there
-    monkeypatch.setattr("stcompile.runtime.encoder.available_cpus", lambda: 3)
+    monkeypatch.setattr("stcompile.runtime.loaded.available_cpus", lambda: 3)
     for other, is_single in zip(pickle.loads(pickled), (False, True), strict=True):
         assert other.threads == options.get("threads", 3)
         assert other.device == encoder.device

@@ -15,12 +15,17 @@ ACTIVATION_NAMES = (
 )
 
 
+def is_activation(path: object) -> bool:
+    """Whether it is the dotted path of an activation of torch.nn."""
+    home, _, name = str(path).rpartition(".")
+    return home in _ACTIVATION_HOMES and name in ACTIVATION_NAMES
+
+
 def _problems(config: Config) -> Iterator[str]:
     yield from not_feature_names(config)
     yield from not_positive(config, "in_features", "out_features")
     path = config.get("activation_function", "torch.nn.modules.activation.Tanh")
-    home, _, name = str(path).rpartition(".")
-    if home not in _ACTIVATION_HOMES or name not in ACTIVATION_NAMES:
+    if not is_activation(path):
         yield (
             f"its activation {path!r} is not one of torch.nn's ({', '.join(ACTIVATION_NAMES)}); "
             "sentence-transformers would silently use Tanh: name the activation the model was trained with"

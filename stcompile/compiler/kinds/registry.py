@@ -10,6 +10,7 @@ from stcompile.compiler.kinds import (
     dense,
     dropout,
     layer_norm,
+    logit_score,
     lstm,
     normalize,
     pooling,
@@ -24,7 +25,7 @@ from stcompile.compiler.kinds.base import ModuleType
 
 _MODULES = (
     *(transformer, clip_model, static_embedding, word_embeddings, bow, router, weighted_layer_pooling, word_weights),
-    *(cnn, lstm, pooling, dense, layer_norm, dropout, normalize, custom),
+    *(cnn, lstm, pooling, dense, layer_norm, dropout, normalize, logit_score, custom),
 )
 
 KINDS: dict[str, ModuleType] = {module.KIND.name: module.KIND for module in _MODULES}
@@ -37,7 +38,6 @@ REFUSED = {
     "SpladePooling": _SPARSE,
     "SparseStaticEmbedding": _SPARSE,
     "SparseAutoEncoder": _SPARSE,
-    "LogitScore": "belongs to cross-encoders: stcompile compiles sentence embeddings",
     "MultiVectorMask": _MULTI_VECTOR,
     "HierarchicalTokenPooling": _MULTI_VECTOR,
     "T5": "prepended a fixed task text and was removed from sentence-transformers: save it again with Transformer",

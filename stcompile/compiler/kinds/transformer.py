@@ -6,12 +6,22 @@ from collections.abc import Iterator
 from typing import Any
 
 from stcompile.compiler.kinds.base import OLD_PACKAGE, Config, ModuleType
-from stcompile.compiler.kinds.folder import Folder
+from stcompile.compiler.kinds.folder import Folder, join
 from stcompile.compiler.kinds.network_files import network_problems, tokenizer_problems
 from stcompile.compiler.kinds.values import is_positive
 
 # Text goes through the network's forward, and its last hidden state is what is made of it.
 TEXT_ONLY: dict[str, dict[str, Any]] = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
+
+# What a network is loaded for, and of each what is made of its text and under which name: as sentence-transformers has
+# them (TRANSFORMER_TASK_DEFAULTS).
+FEATURES, CLASSIFIES, GENERATES = "feature-extraction", "sequence-classification", "text-generation"
+LOGITS_ONLY: dict[str, dict[str, Any]] = {"text": {"method": "forward", "method_output_name": "logits"}}
+TASKS = {
+    FEATURES: (TEXT_ONLY, "token_embeddings"),
+    CLASSIFIES: (LOGITS_ONLY, "scores"),
+    GENERATES: (LOGITS_ONLY, "causal_logits"),
+}
 
 # The methods of a network that read text: its own, and that of CLIP.
 _TEXT_METHODS = ("forward", "get_text_features")
@@ -52,14 +62,15 @@ def with_new_names(config: Config) -> Config:
 
 
 def _normalized(config: Config) -> Config:
-    # A saved folder without the key predates modalities: plain text, whatever the tokenizer's template.
-    return with_new_names({"modality_config": TEXT_ONLY, **config})
+    # A saved folder without the keys predates modalities: plain text, whatever the tokenizer's template.
+    modalities, name = TASKS.get(str(config.get("transformer_task", FEATURES)), TASKS[FEATURES])
+    return with_new_names({"modality_config": modalities, "module_output_name": name, **config})
 
 
 def _problems(config: Config) -> Iterator[str]:
-    task = config.get("transformer_task", "feature-extraction")
-    if task != "feature-extraction":
-        yield f"its transformer_task is {task}, not feature-extraction: stcompile compiles sentence embeddings"
+    task = config.get("transformer_task", FEATURES)
+    if task not in TASKS:
+        yield f"its transformer_task is {task}: stcompile compiles {', '.join(TASKS)}"
     if config.get("query_expansion") is not None:
         yield "query_expansion belongs to multi-vector encoders, which score the tokens it adds: set it to null"
     limit = config.get("max_seq_length")
@@ -119,7 +130,18 @@ def _processing_problems(processing: Any) -> Iterator[str]:
 
 def _file_problems(folder: Folder, path: str, config: Config) -> Iterator[str]:
     yield from network_problems(folder, path)
+    if config.get("transformer_task") == CLASSIFIES and not classifies(folder.json_object(join(path, "config.json"))):
+        yield (
+            "its network has no head that was trained to classify (config.json names no ...ForSequenceClassification), "
+            "and sentence-transformers would begin with a random one: train it, or load it with SentenceTransformer"
+        )
     yield from tokenizer_problems(folder, str(config.get("tokenizer_name_or_path") or path))
+
+
+def classifies(network: Config) -> bool:
+    """Whether a network's config.json says that it has a head that classifies."""
+    names = network.get("architectures")
+    return isinstance(names, list) and any(str(name).endswith("ForSequenceClassification") for name in names)
 
 
 KIND = ModuleType(

@@ -11,10 +11,12 @@ from stcompile.compiler.modules.custom import CustomModule
 from stcompile.compiler.modules.dense import Dense
 from stcompile.compiler.modules.dropout import Dropout
 from stcompile.compiler.modules.layer_norm import LayerNorm
+from stcompile.compiler.modules.logit_score import LogitScore
 from stcompile.compiler.modules.lstm import LSTM
 from stcompile.compiler.modules.normalize import Normalize
 from stcompile.compiler.modules.pooling import Pooling
 from stcompile.compiler.modules.router import Router
+from stcompile.compiler.modules.scores import Scores
 from stcompile.compiler.modules.static_embedding import StaticEmbedding
 from stcompile.compiler.modules.transformer import Transformer
 from stcompile.compiler.modules.weighted_layer_pooling import WeightedLayerPooling
@@ -39,11 +41,13 @@ __all__ = [
     "Dropout",
     "InputModule",
     "LayerNorm",
+    "LogitScore",
     "Module",
     "Normalize",
     "PhraseTokenizer",
     "Pooling",
     "Router",
+    "Scores",
     "StaticEmbedding",
     "Transformer",
     "TransformersTokenizerWrapper",

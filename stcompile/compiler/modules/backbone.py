@@ -11,9 +11,17 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 from transformers.utils import logging as transformers_logging
 
+from stcompile.compiler.kinds.transformer import CLASSIFIES, GENERATES
 from stcompile.errors import ModelFolderError, UnsupportedError, one_line
 
 # model_type -> where the encoder-only class lives: of these encoder-decoder families sentence-transformers
@@ -33,6 +41,9 @@ _ENCODERS = {
     "pegasus_x": ("transformers.models.pegasus_x.modeling_pegasus_x", "PegasusXEncoder"),
     "marian": ("transformers.models.marian.modeling_marian", "MarianEncoder"),
 }
+
+# What a network with a head is loaded as, by its task; any other as its base.
+_WITH_HEAD = {CLASSIFIES: AutoModelForSequenceClassification, GENERATES: AutoModelForCausalLM}
 
 # What transformers calls the side that reads text, of a network that reads images or sound too.
 _TEXT_SIDES = ("text_model", "language_model")
@@ -95,23 +106,26 @@ def load_config(source: str, *, trust_remote_code: bool, **options: Any) -> Pret
 
 
 def load_network(
-    source: str, config: PretrainedConfig, *, needs_pooler: bool, trust_remote_code: bool, **options: Any
+    source: str, config: PretrainedConfig, *, task: str, needs_pooler: bool, trust_remote_code: bool, **options: Any
 ) -> PreTrainedModel:
     """The network in float32, in evaluation mode, with eager attention (the one path that traces everywhere).
+
+    With the head of its task, one of `kinds.transformer.TASKS`.
 
     A pooler is the one part that base checkpoints may lack: where it is not needed, it is zero instead of random.
 
     Raises:
         ModelFolderError: the weights are missing, truncated or of another shape.
     """
-    kind = _network_class(config)
+    kind = _WITH_HEAD.get(task) or _network_class(config)
+    is_auto = kind.__module__.startswith("transformers.models.auto")
     try:
         loaded = kind.from_pretrained(
             source,
             config=config,
             attn_implementation="eager",
             output_loading_info=True,
-            **({"trust_remote_code": trust_remote_code} if kind is AutoModel else {}),
+            **({"trust_remote_code": trust_remote_code} if is_auto else {}),
             **_without_ours(options),
         )
     except UnsupportedError:
@@ -124,7 +138,7 @@ def load_network(
     network, report = loaded if isinstance(loaded, tuple) else (loaded, {"missing_keys": []})
     missing = sorted(name for name in report["missing_keys"] if needs_pooler or "pooler" not in name)
     there = report.get("unexpected_keys", ())
-    if kind is not AutoModel and any(name.endswith(f"encoder.{lacking}") for name in there for lacking in missing):
+    if not is_auto and any(name.endswith(f"encoder.{lacking}") for name in there for lacking in missing):
         raise UnsupportedError(
             source,
             f"of a {config.model_type} sentence-transformers loads the encoder alone, and does not find its "

@@ -12,8 +12,8 @@ from tokenizers import Tokenizer
 from torch.nn import functional
 from typing_extensions import Self
 
-from stcompile.artifact.manifest import TOKENS, TextSpec
-from stcompile.compiler.kinds.transformer import KIND, TEXT_ONLY
+from stcompile.artifact.manifest import TextSpec
+from stcompile.compiler.kinds.transformer import CLASSIFIES, FEATURES, GENERATES, KIND, TASKS
 from stcompile.compiler.modules.adapter import base_of, merged
 from stcompile.compiler.modules.backbone import load_config, load_network, quiet_transformers, usable_positions
 from stcompile.compiler.modules.base import Example, Features, InputModule, SavedModule, named_tasks
@@ -26,7 +26,7 @@ from stcompile.runtime.text.base import Text
 
 # What a folder stores of the constructor's arguments.
 _STORED = (
-    *("max_seq_length", "model_args", "tokenizer_args", "config_args", "do_lower_case"),
+    *("transformer_task", "max_seq_length", "model_args", "tokenizer_args", "config_args", "do_lower_case"),
     *("modality_config", "module_output_name", "processing_kwargs"),
 )
 
@@ -70,6 +70,8 @@ class Transformer(InputModule):
         modality_config: what to call and which of its outputs to take, per modality; `message` puts every
             text in the tokenizer's chat template. None infers it like sentence-transformers.
         module_output_name: feature to write.
+        transformer_task: what the network is loaded for: `feature-extraction`, or with the head of
+            `sequence-classification`, or that of `text-generation`, whose rows are padded on the left.
         processing_kwargs: `text.max_length` and the `chat_template` options are understood.
         revision: the hub revision.
         trust_remote_code: run code that comes with the model.
@@ -94,7 +96,8 @@ class Transformer(InputModule):
         tokenizer_name_or_path: str | Path | None = None,
         *,
         modality_config: dict[str, dict[str, Any]] | None = None,
-        module_output_name: str = "token_embeddings",
+        module_output_name: str | None = None,
+        transformer_task: str = FEATURES,
         processing_kwargs: dict[str, Any] | None = None,
         revision: str | None = None,
         trust_remote_code: bool = False,
@@ -103,18 +106,30 @@ class Transformer(InputModule):
         source = str(model_name_or_path)
         shared: dict[str, Any] = {"trust_remote_code": trust_remote_code, "cache_dir": cache_dir, "revision": revision}
         self.do_lower_case = do_lower_case
-        self.writes = module_output_name
+        self.transformer_task = transformer_task
+        modalities, output = TASKS[transformer_task]
+        self.writes = module_output_name or output
         self.processing_kwargs = processing_kwargs or {}
         with quiet_transformers():
             base = base_of(source)
             config = load_config(base or source, **shared, **(config_args or {}))
-            text = (modality_config or TEXT_ONLY)["text"]
-            needs_pooler = text["method"] == "forward" and "pooler_output" in str(text["method_output_name"])
-            network = load_network(base or source, config, needs_pooler=needs_pooler, **shared, **(model_args or {}))
+            text = (modality_config or modalities)["text"]
+            reads_pooler = text["method"] == "forward" and "pooler_output" in str(text["method_output_name"])
+            network = load_network(
+                base or source,
+                config,
+                task=transformer_task,
+                needs_pooler=reads_pooler or transformer_task != FEATURES,
+                **shared,
+                **(model_args or {}),
+            )
             self.network = merged(network, source) if base else network
             self.tokenizer = load_tokenizer(
                 str(tokenizer_name_or_path or source), max_seq_length, dict(tokenizer_args or {}), shared
             )
+        if transformer_task == GENERATES:
+            # So that the last position is a token of the text.
+            self.tokenizer.padding_side = "left"
         home = Path(source, (config_args or {}).get("subfolder", ""))
         self._processor = {name: (home / name).read_bytes() for name in _PROCESSOR_FILES if (home / name).is_file()}
         self.max_seq_length = self._limit(max_seq_length, dict(tokenizer_args or {}))
@@ -157,8 +172,12 @@ class Transformer(InputModule):
 
     @property
     def hidden_size(self) -> int:
-        """Width of the embeddings it makes."""
+        """Width of the embeddings it makes; with a head, how many logits."""
         config = self.network.config
+        if self.transformer_task == CLASSIFIES:
+            return int(config.num_labels)
+        if self.transformer_task == GENERATES:
+            return int(self.network.get_output_embeddings().weight.shape[0])
         text = getattr(config, "text_config", None)
         if self._method_name == "forward":
             # Of a network with several sides what reads text says it.
@@ -305,7 +324,9 @@ class Transformer(InputModule):
 
     def get_config(self) -> dict[str, Any]:
         config: dict[str, Any] = {"max_seq_length": self.max_seq_length, "do_lower_case": self.do_lower_case}
-        if self.modality_config != TEXT_ONLY or self.writes != TOKENS:
+        if self.transformer_task != FEATURES:
+            config["transformer_task"] = self.transformer_task
+        if (self.modality_config, self.writes) != TASKS[self.transformer_task]:
             config |= {"modality_config": self.modality_config, "module_output_name": self.writes}
         return {**config, "processing_kwargs": self.processing_kwargs} if self.processing_kwargs else config
 
@@ -356,10 +377,11 @@ class Transformer(InputModule):
         return limit if limit <= _UNLIMITED else None
 
     def _infer_modalities(self) -> dict[str, dict[str, Any]]:
+        plain = TASKS[self.transformer_task][0]
         if getattr(self.tokenizer, "chat_template", None) is None:
-            return TEXT_ONLY
+            return plain
         form = guess_format(self.tokenizer, self.network.config.model_type)
-        return {**TEXT_ONLY, "message": {**TEXT_ONLY["text"], "format": form}}
+        return {**plain, "message": {**plain["text"], "format": form}}
 
     def _restore_tail(self, batch: dict[str, Any], tail: tuple[int, ...]) -> None:
         for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True):

@@ -20,6 +20,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops import load_op
 
+from stcompile.artifact.manifest import RERANKER
 from stcompile.artifact.target import Tolerance
 from stcompile.compiler.metrics import distance
 from stcompile.compiler.parity.probes import probe_texts
@@ -54,7 +55,7 @@ def judge_half(graph: ir.Model, route: Route, tolerance: Tolerance, name: str) -
     graph, _ = run_pipeline(graph, (CleanGraph(),))
     weights = sum(value.const_value.size for value in graph.graph.initializers.values() if value.const_value)
     convert_to_half(graph, QuantizationJob(route.name))
-    batches = _batches(route, weights)
+    batches = [route.examples_of(batch) for batch in _batches(route, weights)]
     feeds = [route.feeds(batch) for batch in batches]
     try:
         evaluator = _Evaluator(ir.to_proto(graph))
@@ -68,7 +69,9 @@ def judge_half(graph: ir.Model, route: Route, tolerance: Tolerance, name: str) -
             "computes it in float32, which is all that parity compared"
         )
     expected = [route.encode(batch, batch_size=len(batch)) for batch in batches]
-    worst = float(distance(np.concatenate(expected), np.concatenate(found)).cosine.min())
+    right, wrong = np.concatenate(expected), np.concatenate(found)
+    shape = (1, -1) if route.kind == RERANKER else right.shape
+    worst = float(distance(right.reshape(shape), wrong.reshape(shape)).cosine.min())
     texts = sum(map(len, batches))
     if worst >= tolerance.min_cosine:
         return (

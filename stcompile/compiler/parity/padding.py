@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stcompile.artifact.manifest import LONGEST, NO_PADDING
+from stcompile.artifact.manifest import LONGEST, NO_PADDING, RERANKER
 from stcompile.compiler.metrics import distance
 from stcompile.compiler.modules import Transformer
 from stcompile.compiler.parity.probes import probe_texts
@@ -37,7 +37,7 @@ def _ignores_padding(route: Route) -> bool:
     if not route.front.has_masked_rows:
         return True
     texts = _texts(route)
-    return _alike(route.encode(texts, batch_size=1), route.encode(texts, batch_size=len(texts)))
+    return _alike(route, route.encode(texts, batch_size=1), route.encode(texts, batch_size=len(texts)))
 
 
 def ignores_side(route: Route) -> bool:
@@ -54,7 +54,7 @@ def ignores_side(route: Route) -> bool:
     side = front.tokenizer.padding_side
     try:
         front.tokenizer.padding_side = "right"
-        return _alike(own, route.encode(texts, batch_size=len(texts)))
+        return _alike(route, own, route.encode(texts, batch_size=len(texts)))
     finally:
         front.tokenizer.padding_side = side
 
@@ -62,9 +62,12 @@ def ignores_side(route: Route) -> bool:
 def _texts(route: Route) -> list[Text]:
     """Of very different lengths, so that every text but one is padded."""
     known = [text for text in probe_texts() if len(text) <= _LONGEST_TEXT]
-    return [*route.front.probe_texts(), *sorted(known, key=len)[:: max(1, len(known) // _TEXTS)]]
+    chosen = [*route.front.probe_texts(), *sorted(known, key=len)[:: max(1, len(known) // _TEXTS)]]
+    return route.examples_of(chosen)
 
 
-def _alike(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
-    found = distance(one, other)
+def _alike(route: Route, one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
+    # All scores together are one row: alone each would be compared with its own size.
+    shape = (1, -1) if route.kind == RERANKER else one.shape
+    found = distance(one.reshape(shape), other.reshape(shape))
     return bool(found.cosine.min() >= REFERENCE_INVARIANT and found.abs_error.max() <= _ROUNDING)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import transformers
 
-from stcompile.artifact.manifest import SENTENCE, TOKENS
+from stcompile.artifact.manifest import ENCODER, LOGITS, RERANKER, SENTENCE, TOKENS
 from stcompile.compiler.metrics import Matrix
 from stcompile.compiler.modules.backbone import quiet_transformers, silenced
 from stcompile.compiler.stack.load import load_stack
@@ -22,9 +22,13 @@ from stcompile.compiler.stack.source import ModelSource
 from stcompile.errors import MissingExtraError, one_line
 from stcompile.extras import require
 from stcompile.runtime.arguments import local_path
+from stcompile.runtime.text.base import Text
 
 # How a report calls the judge where sentence-transformers cannot be one.
 OWN = "stcompile's own modules"
+
+# What sentence-transformers calls the class of each kind.
+_CLASSES = {ENCODER: "SentenceTransformer", RERANKER: "CrossEncoder"}
 
 _PURPOSE = "Proving a compiled model"
 
@@ -43,7 +47,7 @@ class Reference:
         self._name = name
         self._open_own = own
         self._own: Judge | None = None
-        self._unanswered: dict[tuple[str, str], str] = {}
+        self._unanswered: dict[tuple[Text, str], str] = {}
 
     @property
     def about(self) -> str:
@@ -74,7 +78,15 @@ class Reference:
         """Token embeddings of each text alone, one text's after the other's: float32 `(tokens, hidden)`."""
         return self._answered(lambda judge, some: judge.tokens(some, prompt, task), texts, prompt)
 
-    def _answered(self, ask: Callable[[Judge, Sequence[str]], Matrix], texts: Sequence[str], prompt: str) -> Matrix:
+    def logits(self, pairs: Sequence[Text], *, prompt: str, batch_size: int = 1) -> Matrix:
+        """Of a reranker, what its scores are made of: float32 `(n, labels)`."""
+        return self._answered(lambda judge, some: judge.encode(some, prompt, None, 0, batch_size), pairs, prompt)
+
+    def scores(self, pairs: Sequence[Text], *, prompt: str) -> Matrix:
+        """Of a reranker, the scores of each pair alone: float32 `(n, labels)`."""
+        return self._answered(lambda judge, some: judge.scores(some, prompt), pairs, prompt)
+
+    def _answered(self, ask: Callable[[Judge, Sequence[Any]], Matrix], texts: Sequence[Any], prompt: str) -> Matrix:
         reason = "NaN"
         try:
             found = ask(self._judge, texts)
@@ -90,11 +102,12 @@ class Reference:
         return ask(self._own, texts)
 
 
-def open_reference(source: ModelSource, *, distilled: bool = False) -> Reference:
+def open_reference(source: ModelSource, kind: str = ENCODER, *, distilled: bool = False) -> Reference:
     """The reference of a model: sentence-transformers in float32 on the CPU; where it cannot load it, our own modules.
 
     Args:
         source: the model.
+        kind: what it is: `encoder`, or `reranker`.
         distilled: whether it is the folder of one that was just distilled, not one of the user's.
 
     Raises:
@@ -103,13 +116,14 @@ def open_reference(source: ModelSource, *, distilled: bool = False) -> Reference
     package = require("sentence_transformers", _PURPOSE)
     name = f"sentence-transformers {package.__version__}"
     try:
-        model = _opened(source, package.SentenceTransformer)
+        model = _opened(source, getattr(package, _CLASSES[kind]))
     except Exception as error:  # of sentence-transformers, transformers, the hub and whatever code came with the model
         stack = load_stack(source)
         about = f"{OWN} ({name} cannot load the model: {_reason(error)})"
         return Reference(_OwnModules(stack), about, lambda: stack)
     about = f"{name}, of the distilled model" if distilled else name
-    return Reference(_SentenceTransformers(model), about, lambda: load_stack(source))
+    judge = _CrossEncoder(model) if kind == RERANKER else _SentenceTransformers(model)
+    return Reference(judge, about, lambda: load_stack(source))
 
 
 def check_installed() -> None:
@@ -125,11 +139,13 @@ def check_installed() -> None:
 
 
 class Judge(Protocol):
-    """Encodes as `Reference.encode` and `Reference.tokens` say, or raises."""
+    """Answers as `Reference` says, logits by `encode`, or raises."""
 
-    def encode(self, texts: Sequence[str], prompt: str, task: str | None, dim: int, batch_size: int) -> Matrix: ...
+    def encode(self, texts: Sequence[Any], prompt: str, task: str | None, dim: int, batch_size: int) -> Matrix: ...
 
     def tokens(self, texts: Sequence[str], prompt: str, task: str | None) -> Matrix: ...
+
+    def scores(self, pairs: Sequence[Text], prompt: str) -> Matrix: ...
 
 
 class _SentenceTransformers:
@@ -149,14 +165,45 @@ class _SentenceTransformers:
     def _encode(self, texts: Sequence[str], prompt: str, task: str | None, batch_size: int, **options: Any) -> Any:
         chosen = {} if task is None else {"task": task}
         training = [module for module in self._model.modules() if module.training]
-        try:
-            with _quiet():
-                return self._model.encode(
-                    list(texts), prompt=prompt, batch_size=batch_size, show_progress_bar=False, **options, **chosen
+        with _quiet(), _left_in_mode(training):
+            return self._model.encode(
+                list(texts), prompt=prompt, batch_size=batch_size, show_progress_bar=False, **options, **chosen
+            )
+
+    def scores(self, pairs: Sequence[Text], prompt: str) -> Matrix:
+        raise TypeError("a SentenceTransformer scores no pairs")
+
+
+class _CrossEncoder:
+    """A CrossEncoder, through its public `predict`; a live object is left in the mode it was in."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def encode(self, texts: Sequence[Any], prompt: str, task: str | None, dim: int, batch_size: int) -> Matrix:
+        return self._predicted(texts, prompt, batch_size, activation_fn=torch.nn.Identity())
+
+    def tokens(self, texts: Sequence[str], prompt: str, task: str | None) -> Matrix:
+        raise TypeError("a CrossEncoder makes no token embeddings")
+
+    def scores(self, pairs: Sequence[Text], prompt: str) -> Matrix:
+        return self._predicted(pairs, prompt, 1)
+
+    def _predicted(self, pairs: Sequence[Text], prompt: str, batch_size: int, **options: Any) -> Matrix:
+        training = [module for module in self._model.modules() if module.training]
+        # In a list a text by itself stands for a pair of nothing else.
+        asked = [pair if isinstance(pair, str) else list(pair) for pair in pairs]
+        with _quiet(), _left_in_mode(training):
+            if any(isinstance(pair, str) for pair in asked):
+                found = [self._one(pair, prompt, **options) for pair in asked]
+            else:
+                found = self._model.predict(
+                    asked, prompt=prompt, batch_size=batch_size, show_progress_bar=False, **options
                 )
-        finally:
-            for module in training:
-                module.training = True
+        return np.asarray(found, dtype=np.float32).reshape(len(asked), -1)
+
+    def _one(self, pair: Any, prompt: str, **options: Any) -> Any:
+        return self._model.predict(pair, prompt=prompt, batch_size=1, show_progress_bar=False, **options)
 
 
 class _OwnModules:
@@ -165,11 +212,25 @@ class _OwnModules:
     def __init__(self, stack: ModuleStack) -> None:
         self._stack = stack
 
-    def encode(self, texts: Sequence[str], prompt: str, task: str | None, dim: int, batch_size: int) -> Matrix:
-        return self._stack.encode(texts, prompt, batch_size, task=task)
+    def encode(self, texts: Sequence[Any], prompt: str, task: str | None, dim: int, batch_size: int) -> Matrix:
+        output = LOGITS if self._stack.kind == RERANKER else None
+        return self._stack.encode(texts, prompt, batch_size, output, task)
+
+    def scores(self, pairs: Sequence[Text], prompt: str) -> Matrix:
+        return self._stack.encode(pairs, prompt, 1)
 
     def tokens(self, texts: Sequence[str], prompt: str, task: str | None) -> Matrix:
         return np.concatenate([self._stack.encode([text], prompt, 1, TOKENS, task)[0] for text in texts])
+
+
+@contextlib.contextmanager
+def _left_in_mode(training: Sequence[Any]) -> Iterator[None]:
+    """Puts modules that were training back into that mode."""
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def _opened(source: ModelSource, kind: Any) -> Any:

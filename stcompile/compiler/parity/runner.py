@@ -15,16 +15,17 @@ from numpy.typing import NDArray
 
 from stcompile.artifact import scratch
 from stcompile.errors import ParityError, StcompileError
+from stcompile.runtime.text.base import Text
 from stcompile.runtime.worker import EXIT_BAD_INPUT
 
 
 @dataclass(frozen=True)
 class Run:
-    """One call of `Encoder.encode`.
+    """One call of `Encoder.encode`, or of `Reranker.predict`.
 
     Attributes:
         order: positions of the texts, in the order they are handed over.
-        options: keyword arguments of `encode`.
+        options: keyword arguments of it.
         kernels: whether the package's own operators are computed by its kernels, where this machine has them.
     """
 
@@ -34,7 +35,7 @@ class Run:
 
 
 def run_shipped(
-    artifact: Path, texts: Sequence[str], runs: dict[str, Run], *, device: str, threads: int | None = None
+    artifact: Path, texts: Sequence[Text], runs: dict[str, Run], *, device: str, threads: int | None = None
 ) -> dict[str, NDArray[np.float32]]:
     """Encodes with the artifact in a fresh process that must not import torch.
 

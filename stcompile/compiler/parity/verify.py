@@ -13,7 +13,7 @@ import numpy as np
 from typing_extensions import Unpack
 
 from stcompile.artifact import Artifact, open_artifact
-from stcompile.artifact.manifest import NO_PADDING, Manifest, RoutingSpec
+from stcompile.artifact.manifest import ENCODER, NO_PADDING, RERANKER, Manifest, RoutingSpec
 from stcompile.artifact.report import ParityReport, PathReport, Report, read_report
 from stcompile.artifact.target import Target, Tolerance
 from stcompile.artifact.writing import in_scratch
@@ -23,6 +23,7 @@ from stcompile.compiler.parity.plan import Answers, Plan
 from stcompile.compiler.parity.probes import probe_texts, shortened, texts_sha256
 from stcompile.compiler.parity.reference import check_installed, open_reference
 from stcompile.compiler.parity.runner import run_shipped
+from stcompile.compiler.parity.scores import ScoreProof, score_tolerance
 from stcompile.compiler.stack.distill import distilled
 from stcompile.compiler.stack.load import load_stack
 from stcompile.compiler.stack.module_stack import ModuleStack
@@ -32,7 +33,7 @@ from stcompile.errors import InputError, ModelFolderError
 from stcompile.kernels.native import BODY, generation
 from stcompile.runtime.arguments import checked_texts, is_number, local_path
 from stcompile.runtime.device import CPU
-from stcompile.runtime.encoder import Encoder
+from stcompile.runtime.loading import load
 
 # Two computations of one model in float32 differ by 1.5e-6 at most, on rows scaled to the length of the row; a module,
 # a prompt or a token that is read otherwise moves them by 1e-3 and more.
@@ -81,15 +82,18 @@ def verify_artifact(
     opened = open_artifact(local_path(artifact))
     report = read_report(opened)
     # Before torch has worked for minutes: what cannot run there says so here.
-    Encoder(opened, device=device)
+    load(opened.folder, device=device, check_integrity=False)
     source = ModelSource.of(against, options)
     stack = load_stack(source)
     target = Target.parse(opened.manifest.target)
     if report.distillation is not None:
         stack = distilled(stack, pca_dims=report.distillation.pca_dims)
         target = dataclasses.replace(target, tolerance=AGAIN_DISTILLED)
-    tolerance = tolerance_for(target, *_budget_of(report, min_cosine))
-    proof = Proof(opened, stack, source, texts=texts)
+    accepted = _budget_of(report, min_cosine)
+    scored = stack.kind == RERANKER
+    tolerance = score_tolerance(target, accepted[0]) if scored else tolerance_for(target, *accepted)
+    _check_same_model(opened.manifest, stack)
+    proof = PROOFS[stack.kind](opened, stack, source, texts=texts)
     # Its network would lie in memory beside the reference's.
     del stack
     return proof.judge(tolerance, device)
@@ -140,7 +144,6 @@ class Proof:
     It is judged on some texts; None takes the project's probe texts.
 
     Raises:
-        ModelFolderError: the artifact was compiled from another model.
         InputError: there is no text.
     """
 
@@ -148,7 +151,6 @@ class Proof:
         self, artifact: Artifact, stack: ModuleStack, source: ModelSource, *, texts: Sequence[str] | None
     ) -> None:
         manifest = artifact.manifest
-        _check_same_model(manifest, stack)
         self._artifact = artifact
         self._source = source
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
@@ -234,6 +236,10 @@ class Proof:
 
 
 def _check_same_model(manifest: Manifest, stack: ModuleStack) -> None:
+    if manifest.kind != stack.kind:
+        raise ModelFolderError(
+            f"the artifact is a {manifest.kind}, and the model a {stack.kind}: compare like with like"
+        )
     if {graph.route: manifest.dim_of(graph) for graph in manifest.graphs} != {
         name: route.dim for name, route in stack.routes.items()
     }:
@@ -321,3 +327,7 @@ def _failures(report: ParityReport, padding: str) -> tuple[str, ...]:
         if not report.batch_invariance >= least:
             failures.append(f"batch invariance {report.batch_invariance:.7f} is below {least:.7f}")
     return tuple(failures)
+
+
+# What proves each kind of artifact.
+PROOFS: dict[str, type[Proof] | type[ScoreProof]] = {ENCODER: Proof, RERANKER: ScoreProof}

@@ -14,7 +14,7 @@ import numpy as np
 from stcompile.artifact.report import CalibrationSummary
 from stcompile.compiler.stack.route import Route
 from stcompile.runtime.arguments import checked_texts
-from stcompile.runtime.text.base import Feeds
+from stcompile.runtime.text.base import Feeds, Text
 
 DEFAULT_NAME = "stcompile-1"
 
@@ -92,7 +92,7 @@ class Calibration:
     def __init__(self, chosen: CalibrationSet, route: Route, prompts: Sequence[str] = ()) -> None:
         own = route.front.probe_texts() if chosen.is_default else []
         self._chosen = chosen
-        self.texts = (*chosen.texts, *own)
+        self.texts = tuple(route.examples_of([*chosen.texts, *own]))
         turns = list(dict.fromkeys(("", *prompts)))
         self.batches = tuple(unpadded(route, self.texts, [turns[index % len(turns)] for index in range(len(self))]))
 
@@ -127,7 +127,7 @@ class Calibration:
         return other
 
 
-def unpadded(route: Route, texts: Sequence[str], prompts: Sequence[str]) -> Iterator[Batch]:
+def unpadded(route: Route, texts: Sequence[Text], prompts: Sequence[str]) -> Iterator[Batch]:
     """Texts, each with a prompt in front, in batches of equal length, each at its natural one."""
     alike: dict[tuple[object, ...], list[tuple[int, Feeds]]] = {}
     for index, (text, prompt) in enumerate(zip(texts, prompts, strict=True)):

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stcompile.artifact.manifest import ENCODER, RERANKER
 from stcompile.compiler.kinds.base import ModuleEntry
 from stcompile.compiler.kinds.folder import Folder
 from stcompile.compiler.kinds.registry import KINDS
 from stcompile.compiler.stack.entries import EntryReader
+from stcompile.compiler.stack.reranker import is_reranker, scores_of
 from stcompile.compiler.stack.settings import Settings, settings_of
 from stcompile.runtime.arguments import local_path
 
@@ -53,8 +55,11 @@ def describe(path: str | Path, *, trust_remote_code: bool = False, follow_links:
     stored = folder.json_object("config_sentence_transformers.json")
     reader = EntryReader(folder, trust_remote_code)
     rows = folder.json("modules.json")
+    scores_pairs = is_reranker(stored, rows is not None, folder.json_object("config.json", finite=False))
     if rows is not None:
         layout, entries = "modules.json", reader.listed(rows)
+    elif scores_pairs:
+        layout, entries = "plain", reader.of_plain_reranker()
     elif folder.json_object("config.json").get("model_type") == "model2vec":
         layout, entries = "model2vec", reader.of_model2vec()
     else:
@@ -62,7 +67,9 @@ def describe(path: str | Path, *, trust_remote_code: bool = False, follow_links:
     reasons = reader.reasons
     if not reasons and not (_begins_with_text(entries) and not any(map(_reads_text, entries[1:]))):
         reasons.append(f"one module must read text, the first of the stack or of every route: {_READERS}")
-    settings = settings_of(stored, reasons)
+    if scores_pairs and entries and not reasons:
+        entries.append(scores_of(folder, stored, entries, reasons))
+    settings = settings_of(stored, RERANKER if scores_pairs else ENCODER, reasons)
     return StackDescription(folder, layout, tuple(entries), settings, tuple(reasons))
 
 

@@ -12,6 +12,7 @@ from stcompile.compiler.kinds.adapter import is_adapter
 from stcompile.compiler.kinds.base import ModuleEntry
 from stcompile.compiler.kinds.folder import Folder, join
 from stcompile.compiler.kinds.network_files import network_problems, tokenizer_problems
+from stcompile.compiler.kinds.transformer import CLASSIFIES
 from stcompile.compiler.stack.keywords import keywords_of
 from stcompile.errors import ModelFolderError
 
@@ -88,7 +89,7 @@ class EntryReader:
             return [ModuleEntry(0, transformer.KIND, "", dict(clip_model.CLIP_CONFIG))]
         architectures = config.get("architectures") or [""]
         architecture = str(architectures[0] if isinstance(architectures, list) else architectures)
-        if architecture.endswith(("ForSequenceClassification", "HF_ColBERT")):
+        if architecture.endswith("HF_ColBERT"):
             self.reasons.append(
                 f"it is a {architecture}, not an embedding model: to compile its network with mean pooling all the "
                 "same, load it with SentenceTransformer and save that"
@@ -96,6 +97,15 @@ class EntryReader:
         causal = architecture.endswith("ForCausalLM") and config.get("is_causal", True) is not False
         pooled = {"pooling_mode": "lasttoken" if causal else "mean", "include_prompt": True}
         return [ModuleEntry(0, transformer.KIND, "", {}), ModuleEntry(1, pooling.KIND, "", pooled)]
+
+    def of_plain_reranker(self) -> list[ModuleEntry]:
+        """What sentence-transformers' CrossEncoder makes of a transformers folder whose network classifies.
+
+        Raises:
+            ModelFolderError: files are missing.
+        """
+        self.reasons += [*network_problems(self._folder, ""), *tokenizer_problems(self._folder, "")]
+        return [ModuleEntry(0, transformer.KIND, "", transformer.KIND.normalized({"transformer_task": CLASSIFIES}))]
 
     def _of_row(self, position: int, row: dict[str, Any]) -> ModuleEntry | None:
         entry = self._entry(position, str(row["type"]), str(row.get("path", "")))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stcompile.artifact.manifest import RoutingSpec
+from stcompile.artifact.manifest import RERANKER, RoutingSpec
 from stcompile.compiler.modules import Module, Router
 from stcompile.compiler.stack.route import Route
 from stcompile.errors import InputError, UnsupportedError, one_line
@@ -24,7 +24,7 @@ _COMPARED = ("a", "The quick brown fox jumps over the lazy dog.", "one two three
 
 
 def lay_out(
-    modules: Sequence[Module], name: str, prompt_names: Sequence[str]
+    modules: Sequence[Module], name: str, prompt_names: Sequence[str], kind: str
 ) -> tuple[dict[str, Route], RoutingSpec | None]:
     """The routes of a stack, and which task takes which.
 
@@ -37,6 +37,7 @@ def lay_out(
         modules: the stack.
         name: what to call it in an error.
         prompt_names: names that tasks may have too.
+        kind: what is made of it: `encoder`, or `reranker`.
 
     Returns:
         route name to route, one with an empty name where no task chooses anything; and the tasks, None for that one.
@@ -49,12 +50,14 @@ def lay_out(
     noted = isinstance(modules[0], Router)
     by_task = any(module.reads_task(noted=noted) for module in _all(modules))
     if not routers and not by_task:
-        return {"": Route(list(modules), name)}, None
+        return {"": Route(list(modules), name, kind=kind)}, None
     modality = modules[0].modality
     tasks = [*(task for router in routers for task in router.tasks)]
     if by_task:
         tasks += [*_USUAL_TASKS, *(task for module in _all(modules) for task in module.task_names), *prompt_names]
     known = dict.fromkeys(tasks)
+    if kind == RERANKER:
+        raise UnsupportedError(name, "it scores pairs, and a Router or a task chooses how: load it without")
     found = _Routes(name, by_task)
     answers: dict[str | None, str | None] = {}
     for task in (None, *known, _UNHEARD_OF):

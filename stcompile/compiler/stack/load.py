@@ -89,7 +89,8 @@ def _stack_of(description: StackDescription, name: str, builder: _Builder, notes
     built: list[Module] = []
     for entry in description.entries:
         # A plain folder has no configuration of its own: its pooling is as wide as its network.
-        width = {"embedding_dimension": built[-1].out_width(0)} if description.layout == "plain" and built else {}
+        is_pooling = description.layout == "plain" and "pooling_mode" in entry.config
+        width = {"embedding_dimension": built[-1].out_width(0)} if is_pooling else {}
         built.append(builder.module(dataclasses.replace(entry, config={**width, **entry.config})))
     stack = ModuleStack(built, **vars(description.settings), name=name, notes=notes)
     for block in stack.modules():
@@ -152,7 +153,7 @@ def _try(route: Route, name: str) -> None:
     """Runs a few texts, so that what only shows in the network's real outputs is a sentence and not a traceback."""
     try:
         texts = ["a", "The quick brown fox jumps over the lazy dog.", *route.front.probe_texts()[-1:]]
-        width = route.encode(texts).shape[1]
+        width = route.encode(route.examples_of(texts)).shape[1]
     except StcompileError:
         raise
     except Exception as error:  # the network may fail in any way

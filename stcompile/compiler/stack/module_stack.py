@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from stcompile.artifact.manifest import SENTENCE
+from stcompile.artifact.manifest import ENCODER
 from stcompile.artifact.report import ModuleSummary
 from stcompile.compiler.modules import InputModule, Module, Router
 from stcompile.compiler.modules.base import Features
@@ -32,6 +32,7 @@ class ModuleStack(nn.Module):
         default_prompt_name: the prompt plain encoding uses.
         similarity: `cosine`, `dot`, `euclidean` or `manhattan`.
         truncate_dim: dimensions kept by default; None keeps all.
+        kind: what is made of it: `encoder`, or `reranker`, whose last module makes `scores`.
         name: what the model is called.
         notes: what a user should know of how it was read, one sentence each.
 
@@ -52,6 +53,7 @@ class ModuleStack(nn.Module):
         default_prompt_name: str | None = None,
         similarity: str = "cosine",
         truncate_dim: int | None = None,
+        kind: str = ENCODER,
         name: str = "model",
         notes: Sequence[str] = (),
     ) -> None:
@@ -67,14 +69,15 @@ class ModuleStack(nn.Module):
         self.default_prompt_name = default_prompt_name
         self.similarity = similarity
         self.truncate_dim = truncate_dim
+        self.kind = kind
         self.name = name
         self._notes = tuple(notes)
-        self.routes, self.routing = lay_out(modules, name, tuple(self.prompts))
+        self.routes, self.routing = lay_out(modules, name, tuple(self.prompts), kind)
         self.eval()
 
     @property
     def dim(self) -> int:
-        """Width of the sentence embedding; of several routes, that of the default one."""
+        """Width of the sentence embedding, or number of labels; of several routes, that of the default one."""
         return self.route(None, or_first=True).dim
 
     @property
@@ -104,7 +107,7 @@ class ModuleStack(nn.Module):
         texts: Sequence[Text],
         prompt: str | None = None,
         batch_size: int = 32,
-        output: str = SENTENCE,
+        output: str | None = None,
         task: str | None = None,
     ) -> NDArray[np.float32]:
         """Torch's vectors, in batches of like length. Arguments as `Route.encode`."""

@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from stcompile.artifact.manifest import SENTENCE, TOKENS, TextSpec
+from stcompile.artifact.manifest import ANSWERS, ENCODER, LOGITS, RERANKER, SCORES, SENTENCE, TOKENS, TextSpec
 from stcompile.compiler.modules.base import Example, Features, InputModule, Module
+from stcompile.compiler.modules.scores import Scores
 from stcompile.errors import StcompileError, UnsupportedError
 from stcompile.runtime.text.base import Text
 
@@ -28,6 +29,10 @@ class Route(nn.Module):
         name: what to call it in an error.
         keywords: what each module is called with besides the features; None means nothing.
         noted: what a Router in front writes among the features, its task for one.
+        kind: what is made of it: `encoder`, or `reranker`.
+
+    Attributes:
+        answers: the features that its graph ends in, the one of its kind first.
 
     Raises:
         UnsupportedError: they do not fit each other; names everything found.
@@ -40,11 +45,16 @@ class Route(nn.Module):
         *,
         keywords: Sequence[Mapping[str, Any]] | None = None,
         noted: Mapping[str, Any] | None = None,
+        kind: str = ENCODER,
     ) -> None:
         super().__init__()
+        self.kind = kind
+        last = modules[-1] if modules else None
+        more = (LOGITS,) if isinstance(last, Scores) and not last.is_identity else ()
+        self.answers = (ANSWERS[kind], *more)
         self._keywords = tuple(keywords or [{}] * len(modules))
         self._noted = dict(noted or {})
-        self._widths = _checked_widths(modules, name)
+        self._widths = _checked_widths(modules, name, self.answers[0])
         self.blocks = nn.ModuleList(modules)
         self._line = tuple(modules)
         self.name = name
@@ -71,11 +81,11 @@ class Route(nn.Module):
 
     @property
     def dim(self) -> int:
-        """Width of the sentence embedding."""
-        width = self._widths[SENTENCE]
+        """Width of the sentence embedding; of a reranker, how many labels."""
+        width = self._widths[self.answers[0]]
         if width is None:
             # Only running it tells how wide a custom module's output is.
-            width = self._widths[SENTENCE] = self.encode(["a"]).shape[1]
+            width = self._widths[self.answers[0]] = self.encode(["a"]).shape[1]
         return width
 
     @property
@@ -91,7 +101,7 @@ class Route(nn.Module):
 
     @torch.inference_mode()
     def encode(
-        self, texts: Sequence[Text], prompt: str | None = None, batch_size: int = 32, output: str = SENTENCE
+        self, texts: Sequence[Text], prompt: str | None = None, batch_size: int = 32, output: str | None = None
     ) -> NDArray[np.float32]:
         """Torch's vectors, in batches of like length.
 
@@ -99,7 +109,7 @@ class Route(nn.Module):
             texts: strings, or pairs of strings.
             prompt: text in front of each.
             batch_size: texts per forward pass.
-            output: the feature to return, per text.
+            output: the feature to return, per text; None takes the first of `answers`.
 
         Returns:
             float32 `(n, dim)`.
@@ -110,10 +120,20 @@ class Route(nn.Module):
         order = sorted(range(len(texts)), key=lambda index: -sum(map(len, texts[index])))
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            values = self(self._features([texts[index] for index in batch], prompt))[output].float().numpy()
+            values = (
+                self(self._features([texts[index] for index in batch], prompt))[output or self.answers[0]]
+                .float()
+                .numpy()
+            )
             for index, row in zip(batch, values, strict=True):
                 rows[index] = row
         return np.stack(rows)
+
+    def examples_of(self, texts: Sequence[str]) -> list[Text]:
+        """Texts as this route reads them: of a reranker each with the next one, as a pair."""
+        if self.kind != RERANKER:
+            return list(texts)
+        return [*zip(texts, [*texts[1:], *texts[:1]], strict=True)]
 
     def feeds(self, texts: Sequence[Text], prompt: str | None = None) -> dict[str, NDArray[np.int64]]:
         """The graph's inputs for one batch of texts, as the runtime makes them: `input_names` to int64 arrays."""
@@ -185,7 +205,7 @@ def _least_length(modules: Sequence[Module]) -> int:
     return _LONGEST_NEED
 
 
-def _checked_widths(modules: Sequence[Module], name: str) -> dict[str, int | None]:
+def _checked_widths(modules: Sequence[Module], name: str, answer: str) -> dict[str, int | None]:
     """Feature to its width, None where only running it tells.
 
     Refuses a stack whose modules do not fit each other, before torch fails in the middle of it.
@@ -203,7 +223,7 @@ def _checked_widths(modules: Sequence[Module], name: str) -> dict[str, int | Non
             reasons.append(f"{label} reads text, which only the first module can: correct modules.json")
             continue
         if block.is_opaque:
-            widths = dict.fromkeys((*widths, SENTENCE))
+            widths = dict.fromkeys((*widths, answer))
             continue
         missing = [need for need in block.needs if need not in features]
         if missing:
@@ -219,8 +239,8 @@ def _checked_widths(modules: Sequence[Module], name: str) -> dict[str, int | Non
             reasons.append(f"{label} counts tokens, but a CNN before it left fewer positions than tokens: {_SHORTER}")
         shortened = shortened or block.out_length(_MANY) != _MANY
         widths[block.writes] = None if given is None else block.out_width(given)
-    if SENTENCE not in widths:
-        reasons.append("nothing makes a sentence embedding: add a Pooling to modules.json")
+    if answer not in widths:
+        reasons.append(_UNANSWERED[answer])
     if reasons:
         raise UnsupportedError(name, *reasons)
     return widths
@@ -229,6 +249,11 @@ def _checked_widths(modules: Sequence[Module], name: str) -> dict[str, int | Non
 # Further than any convolution needs; and a length at which every stride and even kernel shows.
 _LONGEST_NEED, _MANY = 10_000, 100_000
 
+_UNANSWERED = {
+    SENTENCE: "nothing makes a sentence embedding: add a Pooling to modules.json",
+    SCORES: "nothing makes scores: end the stack with a network that classifies, a LogitScore, or a Dense whose "
+    "module_output_name is scores",
+}
 _SHORTER = "give it odd kernel_sizes and strides of 1"
 _FIRST = "begin the stack with a Transformer, StaticEmbedding, WordEmbeddings or BoW"
 _MADE = "sentence_lengths come from WordEmbeddings alone, token ids and masks from WordEmbeddings and Transformer"

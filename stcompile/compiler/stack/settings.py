@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from stcompile.artifact.manifest import SIMILARITIES
+from stcompile.artifact.manifest import ENCODER, RERANKER, SIMILARITIES
 from stcompile.errors import ModelFolderError
+
+# What sentence-transformers calls the classes of what we compile.
+_MODEL_TYPES = {ENCODER: "SentenceTransformer", RERANKER: "CrossEncoder"}
 
 
 @dataclass(frozen=True)
@@ -17,17 +20,20 @@ class Settings:
     default_prompt_name: str | None
     similarity: str
     truncate_dim: int | None
+    kind: str = ENCODER
 
 
-def settings_of(stored: dict[str, Any], reasons: list[str]) -> Settings:
+def settings_of(stored: dict[str, Any], kind: str, reasons: list[str]) -> Settings:
     """Checks the content of the file, whose every key may be absent. What cannot be compiled is added to the reasons.
+
+    `kind` is what the model is, one of `ANSWERS`.
 
     Raises:
         ModelFolderError: the prompts are no texts by name.
     """
-    kind = stored.get("model_type", "SentenceTransformer")
-    if kind != "SentenceTransformer":
-        reasons.append(f"it is a {kind}, not a SentenceTransformer: stcompile compiles sentence embeddings")
+    named = stored.get("model_type", _MODEL_TYPES[kind])
+    if named not in _MODEL_TYPES.values():
+        reasons.append(f"it is a {named}: stcompile compiles {' and '.join(_MODEL_TYPES.values())}")
     prompts = _prompts(stored)
     default = stored.get("default_prompt_name")
     if default is not None and (not isinstance(default, str) or default not in prompts):
@@ -37,7 +43,7 @@ def settings_of(stored: dict[str, Any], reasons: list[str]) -> Settings:
     similarity = stored.get("similarity_fn_name") or "cosine"
     if similarity not in SIMILARITIES:
         reasons.append(f"its similarity {similarity!r} is not one of {', '.join(SIMILARITIES)}")
-    return Settings(prompts, default, str(similarity), _truncate_dim(stored, reasons))
+    return Settings(prompts, default, str(similarity), _truncate_dim(stored, reasons), kind)
 
 
 def _prompts(stored: dict[str, Any]) -> dict[str, str]:

@@ -79,7 +79,8 @@ class ModelSource:
                 yield hub.download(str(model), _HUB_FILES, revision=self.revision, cache_dir=self.cache_dir)
             return
         if not callable(getattr(model, "save_pretrained", None)):
-            raise InputError(f"expected a model folder, a hub id or a SentenceTransformer, got {type(model).__name__}")
+            kind = type(model).__name__
+            raise InputError(f"expected a model folder, a hub id, a SentenceTransformer or a CrossEncoder, got {kind}")
         with scratch("model") as folder:
             model.save_pretrained(str(folder), create_model_card=False)
             yield folder, type(model).__name__

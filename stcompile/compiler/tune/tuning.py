@@ -34,7 +34,7 @@ from stcompile.errors import InputError, ParityError, TargetError, UnsupportedEr
 from stcompile.kernels.cpu_features import processor
 from stcompile.runtime.arguments import check_share, checked_texts, local_path
 from stcompile.runtime.cpus import available_cpus
-from stcompile.runtime.encoder import Encoder, load
+from stcompile.runtime.encoder import Encoder
 
 # What every speed is a ratio to, and every accuracy is measured against: torch but for rounding.
 BASELINE = "onnx-fp32"
@@ -185,7 +185,7 @@ def tune_model(
             with step(f"Target {number} of {len(candidates)}: {target.name}") as tell:
                 asked = dataclasses.replace(budget if target.calibrates else ExportOptions(), target=target.name)
                 artifact = run_export(source, folder / target.name, asked, partial(_within, tell))
-            return load(artifact.folder, threads=threads)
+            return Encoder.load(artifact.folder, threads=threads)
 
         encoders = {BASELINE: made(1, candidates[0])}
         # Before the minutes of the other candidates: texts or pairs that cannot be measured on end it here.

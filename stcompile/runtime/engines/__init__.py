@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stcompile.artifact.manifest import OPENVINO, SENTENCE, GraphSpec, Manifest
+from stcompile.artifact.manifest import OPENVINO, GraphSpec, Manifest
 from stcompile.errors import ArtifactError, ProviderError
 from stcompile.kernels.cpu_features import adds_int8_products
 from stcompile.kernels.native import BODY, generation, library, refusals
@@ -94,7 +94,7 @@ def _check_fits(engine: OnnxRuntimeEngine | OpenVinoEngine, graph: GraphSpec, ma
     said, outputs = {item.name for item in graph.inputs}, {item.name for item in graph.outputs}
     takes = len(said) == len(engine.inputs) and all(said & names for names in engine.inputs)
     widths = engine.widths
-    fits = takes and outputs <= widths.keys() and widths[SENTENCE] in (None, manifest.dim_of(graph))
+    fits = takes and outputs <= widths.keys() and widths[graph.outputs[0].name] in (None, manifest.dim_of(graph))
     if not fits:
         raise ArtifactError(
             f"{graph.file} is not the graph that the artifact's manifest describes, by its inputs, outputs or width: "

@@ -1,0 +1,287 @@
+"""Parity of rerankers: the shipped runtime, pair to score, against sentence-transformers' CrossEncoder.
+
+Scores have no direction and no scale of their own, so they are judged as what they are for, to rank: every query's
+scores over all documents are one vector, centred, and compared as the vectors of an encoder are. Errors are of logits,
+before the activation, in units of the standard deviation of the reference's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+from collections.abc import Sequence
+
+import numpy as np
+
+from stcompile.artifact import Artifact
+from stcompile.artifact.manifest import LOGITS, NO_PADDING
+from stcompile.artifact.report import ParityReport, PathReport
+from stcompile.artifact.target import Target, Tolerance
+from stcompile.compiler.metrics import Matrix, distance, rounded
+from stcompile.compiler.parity.pairs import Pairs
+from stcompile.compiler.parity.probes import shortened, texts_sha256
+from stcompile.compiler.parity.reference import Reference, open_reference
+from stcompile.compiler.parity.runner import Run, run_shipped
+from stcompile.compiler.stack.module_stack import ModuleStack
+from stcompile.compiler.stack.source import ModelSource
+from stcompile.kernels.native import BODY, generation, library
+from stcompile.runtime.device import CPU
+from stcompile.runtime.text.base import Text
+
+# Of the best documents of a query, as many are compared.
+TOP = 10
+
+# Two computations of one model in float32, in standard deviations of its scores; a pair that is read otherwise moves
+# them by tenths.
+_SAME_READING = 5e-3
+
+# Smallest batch invariance of the reference that an artifact is held to.
+_REFERENCE_INVARIANT = 0.99999
+
+# Smallest cosine between a query's scores by kernels and by the standard operators in their place.
+_AGREEMENT = {"onnx-fp32": 0.999999, "onnx-bf16": 0.999, "onnx-int8": 0.95}
+
+# By the precision of a target; behind each, what was measured, in docs/targets.md. Batch invariance as for vectors.
+_TOLERANCES = {
+    "fp32": Tolerance(max_abs_error=2e-4, min_cosine=0.999999, mean_cosine=0.999999, batch_invariance=0.999999),
+    "fp16": Tolerance(max_abs_error=None, min_cosine=0.999, mean_cosine=0.9995, batch_invariance=0.9999),
+    "bf16": Tolerance(max_abs_error=None, min_cosine=0.99, mean_cosine=0.995, batch_invariance=0.999),
+    "int8": Tolerance(max_abs_error=None, min_cosine=0.95, mean_cosine=0.97, batch_invariance=0.9999),
+    "int4": Tolerance(max_abs_error=None, min_cosine=0.7, mean_cosine=0.85, batch_invariance=0.999),
+}
+
+
+def score_tolerance(target: Target, min_cosine: float | None) -> Tolerance:
+    """How far a reranker's scores may be from the reference's; the caller's least cosine in place of the target's."""
+    found = _TOLERANCES[target.precision]
+    if not target.batch_invariant:
+        found = dataclasses.replace(found, batch_invariance=None)
+    if min_cosine is None:
+        return found
+    return dataclasses.replace(found, max_abs_error=None, min_cosine=min_cosine, mean_cosine=min_cosine)
+
+
+class ScoreProof:
+    """A reranker's artifact beside the model it was compiled from; the stack is no longer needed once this is made.
+
+    It is judged on queries and documents of some texts; None takes the project's probe texts.
+
+    Raises:
+        InputError: there are fewer than two texts.
+    """
+
+    def __init__(
+        self, artifact: Artifact, stack: ModuleStack, source: ModelSource, *, texts: Sequence[str] | None
+    ) -> None:
+        (route,) = stack.routes.values()
+        self._artifact = artifact
+        self._source = source
+        self._kind = stack.kind
+        self._pairs = Pairs.of(texts, route, artifact.manifest.prompts)
+        # Enough to tell a misread folder from a wrong graph.
+        self._own = np.concatenate(
+            [route.encode(pairs, prompt, 1, LOGITS) for pairs, prompt in self._pairs.read_by_own_modules]
+        )
+
+    def judge(self, tolerance: Tolerance, device: str) -> ParityReport:
+        """Scores with both, the artifact on a device, and compares by what is allowed."""
+        # The network that was traced is part of circles: without this it lies beside the reference's own.
+        gc.collect()
+        reference = open_reference(self._source, self._kind)
+        pairs = self._pairs
+        few = reference.logits(pairs.few, prompt="")
+        together = reference.logits(pairs.few, prompt="", batch_size=len(pairs.few))
+        invariance = float(distance(_centred(few), _centred(together)).cosine.min())
+        size = 1 if invariance < _REFERENCE_INVARIANT or self._artifact.manifest.padding == NO_PADDING else None
+        expected = _Scores(
+            ranked=_of(reference, pairs.ranked, size),
+            edges=reference.logits(pairs.edges, prompt=""),
+            prompted=np.concatenate([reference.logits(some, prompt=prompt) for some, prompt in pairs.prompted])
+            if pairs.prompted
+            else np.zeros((0, few.shape[1]), np.float32),
+            few=few,
+            scores=reference.scores(pairs.few, prompt=""),
+        )
+        read = np.concatenate([reference.logits(some, prompt=prompt) for some, prompt in pairs.read_by_own_modules])
+        about = reference.about
+        # Its network would lie in memory beside the engine's.
+        del reference
+        return self._report(expected, read, invariance, about, tolerance, device)
+
+    def _report(
+        self, expected: _Scores, read: Matrix, invariance: float, about: str, tolerance: Tolerance, device: str
+    ) -> ParityReport:
+        manifest, pairs = self._artifact.manifest, self._pairs
+        spread = _spread(expected.ranked)
+        found, regrouped, body = self._shipped(device)
+        known = [*_by_query(expected.ranked, pairs.documents), expected.edges, expected.prompted]
+        made = [*_by_query(found.ranked, pairs.documents), found.edges, found.prompted]
+        cosines = np.array([_cosine(one, other) for one, other in zip(known, made, strict=True) if len(one) > 1])
+        errors = np.concatenate([np.abs(one - other).max(axis=1) for one, other in zip(known, made, strict=True)])
+        errors = np.nan_to_num(errors / spread, nan=np.finfo(np.float32).max, posinf=np.finfo(np.float32).max)
+        alike = min(_cosine(found.few, rows) for rows in regrouped)
+        paths = self._paths(expected, found, body, spread, device)
+        misread = float(np.abs(read - self._own).max()) / spread
+        report = ParityReport(
+            target=manifest.target,
+            reference=about,
+            num_texts=len(errors),
+            max_abs_error=rounded(errors.max()),
+            min_cosine=rounded(cosines.min()),
+            mean_cosine=rounded(cosines.mean()),
+            neighbour_overlap=rounded(_top_agreement(known, made, len(pairs.queries))),
+            batch_invariance=rounded(alike),
+            reference_batch_invariance=rounded(invariance),
+            worst_text=_shown(pairs.all[int(errors.argmax())]),
+            tolerance=tolerance,
+            misread=misread > _SAME_READING,
+            failures=(),
+            texts_sha256=texts_sha256([_shown(pair) for pair in pairs.all]),
+            paths=paths,
+        )
+        failures = [*_failures(report, invariance, manifest.padding), *_failures_of_paths(paths, tolerance)]
+        activated = float(np.abs(expected.scores - found.scores).max())
+        if activated > max(1e-5, report.max_abs_error * spread * 2):
+            failures.append(f"the activation gives scores that differ by {activated:.2e}")
+        if report.misread:
+            failures.append(
+                f"stcompile reads the model otherwise than {about}: before anything was compiled, its own modules in "
+                f"torch already give scores that differ by {misread:.2e} standard deviations"
+            )
+        return dataclasses.replace(report, failures=tuple(failures))
+
+    def _shipped(self, device: str) -> tuple[_Scores, list[Matrix], Matrix | None]:
+        """What the runtime makes of all pairs, of the few with other mates, and of the few without kernels."""
+        pairs = self._pairs
+        texts: list[Text] = [*pairs.all, *pairs.few]
+        start = len(pairs.all)
+        few = list(range(start, start + len(pairs.few)))
+        ends = np.cumsum([0, len(pairs.ranked), len(pairs.edges), *(len(some) for some, _ in pairs.prompted)])
+        plain = {"prompt": "", "activation_fn": "identity"}
+        longest = max(range(len(pairs.few)), key=lambda index: sum(map(len, pairs.few[index])))
+        runs = {
+            "ranked": Run(range(ends[0], ends[1]), plain),
+            "edges": Run(range(ends[1], ends[2]), plain),
+            "few": Run(few, {**plain, "batch_size": 1}),
+            "regrouped": Run(few[::-1], {**plain, "batch_size": 5}),
+            "beside": Run([few[longest], *few], {**plain, "batch_size": len(few) + 1}),
+            "scores": Run(few, {"prompt": ""}),
+        }
+        for index, (_, prompt) in enumerate(pairs.prompted):
+            runs[f"prompted-{index}"] = Run(range(ends[2 + index], ends[3 + index]), {**plain, "prompt": prompt})
+        if self._artifact.manifest.engine.native and device == CPU and library() is not None:
+            runs["body"] = Run(few, {**plain, "batch_size": 1}, kernels=False)
+        made = {
+            name: rows.reshape(len(rows), -1)
+            for name, rows in run_shipped(self._artifact.folder, texts, runs, device=device).items()
+        }
+        prompted = [made[name] for name in runs if name.startswith("prompted-")]
+        scores = _Scores(
+            ranked=made["ranked"],
+            edges=made["edges"],
+            prompted=np.concatenate(prompted) if prompted else np.zeros((0, made["few"].shape[1]), np.float32),
+            few=made["few"],
+            scores=made["scores"],
+        )
+        return scores, [made["regrouped"][::-1], made["beside"][1:]], made.get("body")
+
+    def _paths(
+        self, expected: _Scores, found: _Scores, body: Matrix | None, spread: float, device: str
+    ) -> tuple[PathReport, ...]:
+        if not self._artifact.manifest.engine.native:
+            return ()
+        # No GPU has a kernel: there all runs are of the body.
+        kernel = (generation() or BODY) if device == CPU else BODY
+        ways = [(kernel, found.few), *([] if body is None else [(BODY, body)])]
+        return tuple(
+            PathReport(
+                name,
+                len(rows),
+                rounded(float(np.abs(rows - expected.few).max()) / spread),
+                rounded(_cosine(expected.few, rows)),
+                rounded(_cosine(found.few, rows)),
+            )
+            for name, rows in ways
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scores:
+    """Logits of the pairs of `Pairs`, `(n, labels)` each, and the scores of the few."""
+
+    ranked: Matrix
+    edges: Matrix
+    prompted: Matrix
+    few: Matrix
+    scores: Matrix
+
+
+def _of(reference: Reference, pairs: Sequence[Text], size: int | None) -> Matrix:
+    """In batches of like length, as an encoder's plan forms them."""
+    if size is not None:
+        return reference.logits(pairs, prompt="", batch_size=size)
+    order = sorted(range(len(pairs)), key=lambda index: sum(map(len, pairs[index])))
+    found = reference.logits([pairs[index] for index in order], prompt="", batch_size=8)
+    result = np.empty_like(found)
+    result[order] = found
+    return result
+
+
+def _by_query(scores: Matrix, documents: Sequence[str]) -> list[Matrix]:
+    count = len(documents)
+    return [scores[start : start + count] for start in range(0, len(scores), count)]
+
+
+def _centred(scores: Matrix) -> Matrix:
+    """Each label's scores about their mean, as one row."""
+    return (scores - scores.mean(axis=0, keepdims=True)).reshape(1, -1)
+
+
+def _cosine(one: Matrix, other: Matrix) -> float:
+    return float(distance(_centred(one), _centred(other)).cosine[0])
+
+
+def _spread(logits: Matrix) -> float:
+    """Standard deviation of a label's logits over all pairs; where all have one score, in proportion to its size."""
+    return float(max(logits.std(axis=0).max(), 1e-4 * np.abs(logits).max(), 1e-12))
+
+
+def _top_agreement(known: Sequence[Matrix], made: Sequence[Matrix], queries: int) -> float:
+    """Mean share of each query's best documents that both agree on, by the last label."""
+    shares = []
+    for one, other in zip(known[:queries], made[:queries], strict=True):
+        best = [set(np.argsort(-rows[:, -1], kind="stable")[:TOP].tolist()) for rows in (one, other)]
+        shares.append(len(best[0] & best[1]) / max(1, len(best[0])))
+    return float(np.mean(shares))
+
+
+def _failures(report: ParityReport, reference: float, padding: str) -> list[str]:
+    allowed, worst = report.tolerance, report.worst_text
+    failures = []
+    if allowed.max_abs_error is not None and not report.max_abs_error <= allowed.max_abs_error:
+        failures.append(
+            f"a logit is {report.max_abs_error:.2e} standard deviations off, above {allowed.max_abs_error:.1e} "
+            f"({worst!r})"
+        )
+    if not report.min_cosine >= allowed.min_cosine:
+        failures.append(f"min cosine of a query's scores {report.min_cosine:.6f} is below {allowed.min_cosine:g}")
+    if not report.mean_cosine >= allowed.mean_cosine:
+        failures.append(f"mean cosine of a query's scores {report.mean_cosine:.6f} is below {allowed.mean_cosine:g}")
+    never_pads = padding == NO_PADDING
+    if allowed.batch_invariance is not None and (never_pads or reference >= _REFERENCE_INVARIANT):
+        least = (1.0 if never_pads else reference) - (1 - allowed.batch_invariance)
+        if not report.batch_invariance >= least:
+            failures.append(f"batch invariance {report.batch_invariance:.7f} is below {least:.7f}")
+    return failures
+
+
+def _failures_of_paths(paths: Sequence[PathReport], allowed: Tolerance) -> list[str]:
+    failures = []
+    for path in paths[1:]:
+        if not path.min_cosine >= allowed.min_cosine:
+            failures.append(f"without kernels min cosine {path.min_cosine:.6f} is below {allowed.min_cosine:g}")
+    return failures
+
+
+def _shown(pair: Text) -> str:
+    return shortened(pair) if isinstance(pair, str) else f"{shortened(pair[0])} | {shortened(pair[1])}"

@@ -1,0 +1,171 @@
+"""What a loaded artifact is, whatever it makes of text: opened, shared between threads, pickled, forked and closed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stcompile.artifact import Artifact, open_artifact
+from stcompile.artifact.manifest import ENCODER, RERANKER
+from stcompile.errors import ArtifactError, StcompileError
+from stcompile.runtime.arguments import check_threads, local_path
+from stcompile.runtime.cpus import available_cpus
+from stcompile.runtime.device import CPU, Device
+from stcompile.runtime.opened import Opened, Origin
+from stcompile.runtime.route import Counted, OpenRoute
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+# The class of each kind of artifact, and what one asks of it.
+CLASSES = {ENCODER: ("Encoder", "encode"), RERANKER: ("Reranker", "predict or rank")}
+
+
+class Loaded:
+    """An artifact on a device. It may be used from several threads at once.
+
+    It may be pickled: by its folder and options, and opened again where it is unpickled. A forked child opens the
+    folder again when it first needs it. As a context it is closed at the end.
+
+    Args:
+        artifact: an opened artifact of the class's kind.
+        device, threads, cuda_graphs, check_integrity: as of `stcompile.load`.
+
+    Attributes:
+        artifact: what it was made from.
+        device: where it computes.
+        threads: threads that it computes on.
+
+    Raises:
+        ArtifactError, ProviderError, MissingExtraError: as `stcompile.load`; also for an artifact of another kind.
+    """
+
+    kind: str
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        *,
+        device: str = CPU,
+        threads: int | None = None,
+        cuda_graphs: bool = False,
+        check_integrity: bool = True,
+    ) -> None:
+        _check_kind(artifact, self.kind)
+        self.artifact = artifact
+        self._manifest = artifact.manifest
+        self.device = Device.parse(device, graphs=cuda_graphs)
+        self.threads = available_cpus() if threads is None else threads
+        # What is unpickled asks anew: another machine may have more CPUs or fewer.
+        self._asked = {"device": device, "threads": threads, "cuda_graphs": cuda_graphs}
+        self._is_single_threaded = False
+        self._origin = Origin.of(artifact.folder, check_integrity=check_integrity)
+        self._opened = Opened(artifact, self._origin, self.device, self.threads)
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        device: str = CPU,
+        threads: int | None = None,
+        cuda_graphs: bool = False,
+        check_integrity: bool = True,
+    ) -> Self:
+        """Opens an artifact that must be of this class's kind. Arguments and errors as of `stcompile.load`."""
+        check_threads(threads)
+        artifact = open_artifact(local_path(folder), check_integrity=check_integrity)
+        return cls(artifact, device=device, threads=threads, cuda_graphs=cuda_graphs, check_integrity=check_integrity)
+
+    def single_threaded(self) -> Self:
+        """The same for callers that bring threads of their own: every call computes on its caller's thread.
+
+        For a pool of as many threads as `threads`; one engine serves them all, until either of the two is closed.
+        """
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, _is_single_threaded=True)
+        # Opened here, not in the first call.
+        _ = other._routes
+        return other
+
+    def close(self) -> None:
+        """Lets go of the engine and its memory. May be called more than once; calls that began before end well."""
+        self._opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._opened.is_closed:
+            raise StcompileError(f"the {self.kind} is closed and cannot be copied or pickled: load the artifact again")
+        return _opened_again, (type(self), self._origin, self._asked, self._is_single_threaded)
+
+    def __repr__(self) -> str:
+        state = ", closed" if self._opened.is_closed else ""
+        return (
+            f"{type(self).__name__}({self._origin.folder.name!r}, target={self._manifest.target!r}, "
+            f"{self._width}, device={str(self.device)!r}, threads={self.threads}{state})"
+        )
+
+    @property
+    def _width(self) -> str:
+        """How wide what it makes is, for whoever prints it."""
+        raise NotImplementedError
+
+    @property
+    def _routes(self) -> dict[str, OpenRoute]:
+        return self._opened.routes(single_threaded=self._is_single_threaded)
+
+    @property
+    def kernels(self) -> str:
+        """What computes the encoder layers that are operators of the package's own.
+
+        The CPU generation whose kernels do, e.g. `avx512_bf16`; `body` where there is no kernel for this CPU or device
+        and standard operators do; empty where the artifact has no such operators.
+        """
+        return next((route.kernels for route in self._routes.values() if route.kernels), "")
+
+    @property
+    def counted(self) -> Counted:
+        """Texts and tokens that were run since it was opened in this process; of equal texts of a call, one."""
+        found = [route.counted for route in self._routes.values()]
+        return Counted(sum(item.texts for item in found), sum(item.tokens for item in found))
+
+    @property
+    def max_seq_length(self) -> int | None:
+        """Most tokens of a text, special tokens included; longer ones are cut. None when unlimited.
+
+        Of several routes, that of the longest.
+        """
+        limits = [self._manifest.text_of(graph).max_seq_length for graph in self._manifest.graphs]
+        known = [limit for limit in limits if limit is not None]
+        return max(known) if len(known) == len(limits) else None
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """Prompt name to the text that is put in front."""
+        return dict(self._manifest.prompts)
+
+    @property
+    def default_prompt_name(self) -> str | None:
+        """The prompt that is used when none is asked for."""
+        return self._manifest.default_prompt_name
+
+
+def _check_kind(artifact: Artifact, wanted: str) -> None:
+    found = artifact.manifest.kind
+    if found != wanted:
+        (name, verbs), (other, _) = CLASSES[found], CLASSES[wanted]
+        raise ArtifactError(
+            f"{artifact.folder} is a {found}, not {'an' if wanted[0] in 'aeiou' else 'a'} {wanted}: stcompile.load "
+            f"gives a {name} for it, which has {verbs}, and {other} cannot open it"
+        )
+
+
+def _opened_again(kind: type[Loaded], origin: Origin, asked: dict[str, Any], is_single_threaded: bool) -> Loaded:
+    """What was pickled."""
+    loaded = kind(origin.open(), **asked, check_integrity=origin.check_integrity)
+    return loaded.single_threaded() if is_single_threaded else loaded

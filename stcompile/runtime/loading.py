@@ -1,0 +1,49 @@
+"""`load`: an artifact's folder to what it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from stcompile.artifact import open_artifact
+from stcompile.artifact.manifest import ENCODER, RERANKER
+from stcompile.runtime.arguments import check_threads, local_path
+from stcompile.runtime.device import CPU
+from stcompile.runtime.encoder import Encoder
+from stcompile.runtime.loaded import Loaded
+from stcompile.runtime.reranker import Reranker
+
+_CLASSES: dict[str, type[Loaded]] = {ENCODER: Encoder, RERANKER: Reranker}
+
+
+def load(
+    folder: str | Path,
+    *,
+    device: str = CPU,
+    threads: int | None = None,
+    cuda_graphs: bool = False,
+    check_integrity: bool = True,
+) -> Any:
+    """Opens an artifact as what it is: an `Encoder`, or a `Reranker`.
+
+    For type checkers that is anything; `Encoder.load` and `Reranker.load` say what they give, and open nothing else.
+
+    Args:
+        folder: what `stcompile export` wrote; `~` is the home folder.
+        device: `cpu`, `cuda` or `cuda:1`. Asking for a GPU and not getting it is an error, never a CPU run.
+        threads: engine threads; None takes the CPUs this process may use (affinity and container quota).
+        cuda_graphs: capture small runs on a GPU as CUDA graphs, one for each length and power of two of texts: fewer
+            launches, more memory. Not measured yet.
+        check_integrity: compare every file with its sha256 first (about 1 s per GB).
+
+    Raises:
+        ArtifactError: the folder is missing, corrupt, tampered with or of a newer schema.
+        ProviderError: the device is not available.
+        MissingExtraError: the engine is not installed.
+        InputError: a number is out of range, or graphs are asked for on a CPU.
+    """
+    check_threads(threads)
+    artifact = open_artifact(local_path(folder), check_integrity=check_integrity)
+    return _CLASSES[artifact.manifest.kind](
+        artifact, device=device, threads=threads, cuda_graphs=cuda_graphs, check_integrity=check_integrity
+    )

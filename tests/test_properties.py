@@ -93,7 +93,7 @@ def encode(request: pytest.FixtureRequest, compiled: Compiled) -> Encode:
 
 @cache
 def opened(artifact: str) -> stcompile.Encoder:
-    return stcompile.load(artifact, threads=1)
+    return stcompile.Encoder.load(artifact, threads=1)
 
 
 def assert_same(expected: npt.NDArray[Any], vectors: npt.NDArray[Any]) -> None:

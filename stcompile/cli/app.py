@@ -28,6 +28,7 @@ from stcompile.cli.doctor import doctor
 from stcompile.cli.encode import encode
 from stcompile.cli.export import export
 from stcompile.cli.inspect import inspect
+from stcompile.cli.rerank import rerank
 from stcompile.cli.targets import targets
 from stcompile.cli.tune import tune
 from stcompile.cli.verify import verify
@@ -42,13 +43,13 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Compile a Sentence-Transformers model folder, the whole module stack, into one verified ONNX graph, and "
-    "turn text into embeddings without torch.",
+    "turn text into embeddings, and pairs of texts into scores, without torch.",
     epilog=_EPILOG,
 )
 # Typer hands out click's BadParameter but not the UsageError above it, and newer releases carry click inside.
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 
-for _verb in (export, tune, verify, encode, inspect, targets, doctor):
+for _verb in (export, tune, verify, encode, rerank, inspect, targets, doctor):
     app.command(epilog=_EPILOG)(_verb)
 
 

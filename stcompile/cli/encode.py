@@ -188,7 +188,7 @@ def _stream(
         write_npy(local_path(output), (vector for _, vector in rows))
     else:
         with reader_may_leave():
-            write_jsonl(output, rows)
+            write_jsonl(output, ({"text": text, "embedding": vector.tolist()} for text, vector in rows))
 
 
 def _check_output(output: Path, artifact: Path, texts: str) -> None:

@@ -12,6 +12,9 @@ from rich.text import Text
 from stcompile.compiler.dotted import split_shared
 from stcompile.compiler.parity.probes import shortened
 
+# Characters of a document in a table.
+_DOCUMENT = 100
+
 
 def megabytes(size: int) -> str:
     """Bytes in MB, the way model sizes are quoted."""
@@ -36,6 +39,15 @@ def parity(target: str, report: dict[str, Any]) -> Table:
     for path in report["paths"]:
         what = f"layers by {path['path']}, min cosine"
         table.add_row(what, f"{path['min_cosine']:.6f}", _bound(">=", allowed["min_cosine"]))
+    return table
+
+
+def ranking(query: str, found: list[dict[str, Any]]) -> Table:
+    """Documents by their score for a query."""
+    table = _table(query, "rank", "score", "document", "text")
+    for place, item in enumerate(found, start=1):
+        shown = Text(shortened(item["text"], _DOCUMENT))
+        table.add_row(str(place), f"{item['score']:.4f}", str(item["corpus_id"]), shown)
     return table
 
 
@@ -179,7 +191,7 @@ def inspection(found: dict[str, Any]) -> Group:
 def _model(found: dict[str, Any]) -> Group:
     table = _table(f"Module stack ({found['layout']})", "#", "module", "folder", "configuration")
     _add_modules(table, found["modules"], "")
-    facts = {key: found[key] for key in ("prompts", "default_prompt_name", "similarity", "truncate_dim")}
+    facts = {key: found[key] for key in ("becomes", "prompts", "default_prompt_name", "similarity", "truncate_dim")}
     lines = [Text(f"{key}: {value}") for key, value in facts.items() if value is not None]
     if found["unsupported"]:
         lines.append(Text("Cannot be compiled:"))

@@ -89,26 +89,26 @@ def read_share(text: str) -> float:
     return share
 
 
-def write_jsonl(path: str, rows: Iterable[tuple[str, NDArray[Any]]]) -> None:
-    """One `{"text": ..., "embedding": [...]}` a line, to a file or, for `-`, to standard output.
+def write_jsonl(path: str, rows: Iterable[dict[str, Any]]) -> None:
+    """One object a line, to a file or, for `-`, to standard output.
 
     Each line is written when its row is there. A file is at its place once it is whole.
 
     Args:
         path: the file, or `-`.
-        rows: each text and its vector `(dim,)`.
+        rows: what JSON can carry.
 
     Raises:
         InputError: the destination cannot be written.
     """
     if path == STDIN:
-        for text, vector in rows:
-            sys.stdout.write(_line(text, vector))
+        for row in rows:
+            sys.stdout.write(_line(row))
         sys.stdout.flush()
         return
     with _written(local_path(path)) as write:
-        for text, vector in rows:
-            write(_line(text, vector).encode())
+        for row in rows:
+            write(_line(row).encode())
 
 
 def write_npy(path: Path, rows: Iterable[NDArray[Any]]) -> None:
@@ -140,8 +140,8 @@ def _npy_header(count: int, row: NDArray[Any]) -> bytes:
     return header.getvalue()
 
 
-def _line(text: str, vector: NDArray[Any]) -> str:
-    return json.dumps({"text": text, "embedding": vector.tolist()}, ensure_ascii=False) + "\n"
+def _line(row: dict[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
 
 
 class _Write(Protocol):

@@ -56,11 +56,13 @@ def _is_artifact(folder: Path) -> bool:
 
 
 def _model(found: StackDescription) -> dict[str, Any]:
+    settings = dataclasses.asdict(found.settings)
     return {
-        "kind": "model",
         "layout": found.layout,
         "modules": [_module(entry) for entry in found.entries],
-        **dataclasses.asdict(found.settings),
+        **settings,
+        "kind": "model",
+        "becomes": found.settings.kind,
         "unsupported": list(found.unsupported),
         "compiles": not found.unsupported,
     }

@@ -20,7 +20,7 @@ Activation = str | Callable[[Any], Any]
 def _sigmoid(logits: Scores) -> Scores:
     # Of large negative numbers exp() overflows to infinity, and one divided by that is right.
     with np.errstate(over="ignore"):
-        result: Scores = 1 / (1 + np.exp(-logits))
+        result: Scores = np.float32(1) / (np.float32(1) + np.exp(-logits))
     return result
 
 

@@ -18,6 +18,7 @@ from stcompile.cli.textfiles import STDIN, read_share, read_texts, texts_of, wri
 from stcompile.errors import InputError
 
 _VECTORS = np.array([[1.5, -2], [0, 0.1]], np.float32)
+_ROWS = [{"text": text, "embedding": row.tolist()} for text, row in zip(_TEXTS, _VECTORS, strict=True)]
 _TEXTS = ["größer", 'a "quoted"\ttext']
 
 
@@ -179,7 +180,7 @@ def _write_rows(path: Path, rows: Iterator[npt.NDArray[Any]]) -> None:
     if path.suffix == ".npy":
         write_npy(path, rows)
     else:
-        write_jsonl(str(path), (("text", row) for row in rows))
+        write_jsonl(str(path), ({"text": "text", "embedding": row.tolist()} for row in rows))
 
 
 @pytest.mark.parametrize("path", ["v.npy", "v.jsonl"])
@@ -214,7 +215,7 @@ def test_an_error_of_the_source_is_not_the_destinations(path: str, error: BaseEx
 @pytest.mark.parametrize("to_stdout", [True, False])
 def test_jsonl_is_read_back_as_it_was(to_stdout: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "v.jsonl"
-    write_jsonl(STDIN if to_stdout else str(path), zip(_TEXTS, _VECTORS, strict=True))
+    write_jsonl(STDIN if to_stdout else str(path), _ROWS)
     lines = (capsys.readouterr().out if to_stdout else path.read_text(encoding="utf-8")).splitlines()
     rows = [json.loads(line) for line in lines]
     assert "größer" in lines[0]
@@ -228,7 +229,7 @@ def _npy(path: Path) -> None:
 
 
 def _jsonl(path: Path) -> None:
-    write_jsonl(str(path), zip(_TEXTS, _VECTORS, strict=True))
+    write_jsonl(str(path), _ROWS)
 
 
 @pytest.mark.parametrize("write", [_npy, _jsonl])

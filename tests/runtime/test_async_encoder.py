@@ -44,7 +44,7 @@ class Watched:
 
 @pytest.fixture(scope="module")
 def encoder(compiled: Compiled) -> stcompile.Encoder:
-    return stcompile.load(compiled(CASE), threads=1)
+    return stcompile.Encoder.load(compiled(CASE), threads=1)
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def test_equal_ones_are_once_and_are_written_to_every_place() -> None:
 @pytest.fixture(scope="module")
 def encoder(compiled: Compiled) -> stcompile.Encoder:
     outputs = ("sentence_embedding", "token_embeddings")
-    return stcompile.load(compiled("postprocessing", outputs=outputs), threads=1)
+    return stcompile.Encoder.load(compiled("postprocessing", outputs=outputs), threads=1)
 
 
 def test_each_runs_once_and_every_text_has_its_vector(

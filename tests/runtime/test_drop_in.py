@@ -35,7 +35,7 @@ DIFFERENCES: dict[str, Callable[[inspect.Parameter], inspect.Parameter]] = {
 
 @pytest.fixture(scope="module")
 def encoder(compiled: Compiled) -> stcompile.Encoder:
-    return stcompile.load(compiled(PAIRS, outputs=("sentence_embedding", "token_embeddings")), threads=1)
+    return stcompile.Encoder.load(compiled(PAIRS, outputs=("sentence_embedding", "token_embeddings")), threads=1)
 
 
 @pytest.fixture(scope="module")

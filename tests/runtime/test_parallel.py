@@ -53,7 +53,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Watched]:
 def loaded(artifact: Artifact, opened: list[Watched], *, threads: int) -> stcompile.Encoder:
     """An encoder; from here on only its own engines are `opened`."""
     opened.clear()
-    return stcompile.load(artifact.folder, threads=threads)
+    return stcompile.Encoder.load(artifact.folder, threads=threads)
 
 
 @pytest.fixture(scope="module")

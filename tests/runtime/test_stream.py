@@ -18,7 +18,7 @@ CASE = "postprocessing"
 
 @pytest.fixture(scope="module")
 def encoder(compiled: Compiled) -> stcompile.Encoder:
-    return stcompile.load(compiled(CASE, outputs=("sentence_embedding", "token_embeddings")), threads=2)
+    return stcompile.Encoder.load(compiled(CASE, outputs=("sentence_embedding", "token_embeddings")), threads=2)
 
 
 @pytest.mark.parametrize("window", [1, 5, 1000])

@@ -7,4 +7,5 @@ from typing import Any
 def load(model: str, threads: int, options: dict[str, Any]) -> Callable[[list[str]], Any]:
     from stcompile import load as load_artifact
 
-    return load_artifact(model, threads=threads).encode
+    encode: Callable[[list[str]], Any] = load_artifact(model, threads=threads).encode
+    return encode

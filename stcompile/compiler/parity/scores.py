@@ -17,7 +17,7 @@ from stcompile.artifact import Artifact
 from stcompile.artifact.manifest import LOGITS, NO_PADDING
 from stcompile.artifact.report import ParityReport, PathReport
 from stcompile.artifact.target import Target, Tolerance
-from stcompile.compiler.metrics import Matrix, distance, rounded
+from stcompile.compiler.metrics import BROKEN, Matrix, distance, rounded
 from stcompile.compiler.parity.pairs import Pairs
 from stcompile.compiler.parity.probes import shortened, texts_sha256
 from stcompile.compiler.parity.reference import Reference, open_reference
@@ -118,7 +118,7 @@ class ScoreProof:
         made = [*_by_query(found.ranked, pairs.documents), found.edges, found.prompted]
         cosines = np.array([_cosine(one, other) for one, other in zip(known, made, strict=True) if len(one) > 1])
         errors = np.concatenate([np.abs(one - other).max(axis=1) for one, other in zip(known, made, strict=True)])
-        errors = np.nan_to_num(errors / spread, nan=np.finfo(np.float32).max, posinf=np.finfo(np.float32).max)
+        errors = np.where(np.isfinite(errors), errors / spread, BROKEN)
         alike = min(_cosine(found.few, rows) for rows in regrouped)
         paths = self._paths(expected, found, body, spread, device)
         misread = float(np.abs(read - self._own).max()) / spread
@@ -234,7 +234,8 @@ def _by_query(scores: Matrix, documents: Sequence[str]) -> list[Matrix]:
 
 def _centred(scores: Matrix) -> Matrix:
     """Each label's scores about their mean, as one row."""
-    return (scores - scores.mean(axis=0, keepdims=True)).reshape(1, -1)
+    centred: Matrix = scores - scores.mean(axis=0, keepdims=True)
+    return centred.reshape(1, -1)
 
 
 def _cosine(one: Matrix, other: Matrix) -> float:

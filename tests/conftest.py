@@ -21,7 +21,7 @@ from filelock import FileLock
 
 import stcompile
 from stcompile.artifact import open_artifact
-from stcompile.artifact.manifest import SCHEMA_VERSION, GraphSpec, Manifest, TensorSpec, TextSpec
+from stcompile.artifact.manifest import ENCODER, SCHEMA_VERSION, GraphSpec, Manifest, TensorSpec, TextSpec
 from stcompile.artifact.report import ModuleSummary, ParityReport, Report, Source
 from stcompile.artifact.target import Tolerance
 from stcompile.errors import StcompileError
@@ -83,6 +83,12 @@ def transformer_of(stack: ModuleStack) -> Transformer:
     return front
 
 
+def cases_of(kind: str) -> list[str]:
+    """Names of the golden cases of one of sentence-transformers' classes."""
+    about = {path.parent.name: json.loads(path.read_text("utf-8")) for path in EXPECTED.glob("*/case.json")}
+    return sorted(name for name, case in about.items() if case["kind"] == kind)
+
+
 def load_case(name: str) -> Case:
     """The golden case of that name."""
     about = json.loads((EXPECTED / name / "case.json").read_text(encoding="utf-8"))
@@ -136,10 +142,12 @@ class _Quick:
 
     def _export(self, case: str, target: str, destination: Path, options: dict[str, Any]) -> Artifact:
         from stcompile.compiler import export
-        from stcompile.compiler.parity import verify
+        from stcompile.compiler.parity import scores, verify
 
         known = load_case(case)
         texts = [text for text in known.texts if isinstance(text, str)] or None
+        if known.about["kind"] == "CrossEncoder":
+            texts = list(dict.fromkeys(text for pair in known.texts for text in pair))
         options = {"texts": texts, "trust_remote_code": known.trusted, **options}
         once, real = self._of(case), self._real
         trace = _uncollected(real["trace"])
@@ -149,10 +157,11 @@ class _Quick:
             patch.setattr(export, "Calibration", lambda *given: once("calibration", real["Calibration"], *given))
             # recipes work in place
             patch.setattr(export, "trace", lambda *given: once("trace", trace, *given).clone())
-            patch.setattr(verify, "run_shipped", _run_here)
-            # A third of a second each, where torch and all tests lie in memory.
-            patch.setattr(verify, "gc", _NothingCollected)
+            for judge in (verify, scores):
+                patch.setattr(judge, "run_shipped", _run_here)
+                patch.setattr(judge, "gc", _NothingCollected)
             patch.setattr(verify, "open_reference", lambda source, **how: _reference(source, once, **how))
+            patch.setattr(scores, "open_reference", lambda source, kind: _reference(source, once, kind))
             return export.export_model(known.model, destination, target, **options)
 
     def _of(self, case: str) -> _Once:
@@ -229,13 +238,13 @@ def _uncollected(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _reference(source: Any, once: _Once, *, distilled: bool) -> Any:
+def _reference(source: Any, once: _Once, kind: str = ENCODER, *, distilled: bool = False) -> Any:
     """sentence-transformers' answers, asked for once."""
     from stcompile.compiler.parity.reference import open_reference
 
     if distilled:
         return open_reference(source, distilled=True)
-    return once("reference", lambda source: _Remembering(open_reference(source)), source)
+    return once("reference", lambda source: _Remembering(open_reference(source, kind)), source)
 
 
 class _Remembering:
@@ -255,6 +264,12 @@ class _Remembering:
     def tokens(self, texts: Sequence[str], **options: Any) -> Any:
         return self._asked("tokens", texts, options)
 
+    def logits(self, pairs: Sequence[Any], **options: Any) -> Any:
+        return self._asked("logits", pairs, options)
+
+    def scores(self, pairs: Sequence[Any], **options: Any) -> Any:
+        return self._asked("scores", pairs, options)
+
     def _asked(self, name: str, texts: Sequence[str], options: dict[str, Any]) -> Any:
         key = (name, *texts, *sorted(options.items(), key=str))
         if key not in self._known:
@@ -272,7 +287,8 @@ def _run_here(artifact: Path, texts: Sequence[str], runs: Any, *, device: str) -
             encoder = stcompile.load(artifact, device=device, threads=1)
         for name, run in runs.items():
             if run.kernels is kernels:
-                vectors = encoder.encode([texts[index] for index in run.order], **run.options)
+                ask = getattr(encoder, "encode", None) or encoder.predict
+                vectors = ask([texts[index] for index in run.order], **run.options)
                 found[name] = np.concatenate(vectors) if isinstance(vectors, list) else vectors
     return found
 

@@ -16,9 +16,9 @@ from stcompile.compiler.kinds.dense import ACTIVATION_NAMES
 from stcompile.compiler.kinds.pooling import POOLING_MODES
 from stcompile.compiler.kinds.registry import KINDS
 from stcompile.compiler.stack.describe import describe
-from tests.conftest import EXPECTED, MODELS, Case, Compiled, load_case
+from tests.conftest import EXPECTED, MODELS, Case, Compiled, cases_of, load_case
 
-CASES = sorted(folder.name for folder in EXPECTED.iterdir() if folder.is_dir())
+CASES = cases_of("SentenceTransformer")
 
 # Largest difference of a component, on rows scaled to the length of the expected row. Measured over all cases but
 # those below: 7.3e-7 (two dozen float32 operations a layer, in another order).
@@ -171,7 +171,8 @@ def test_the_comparison_can_fail() -> None:
 def test_everything_supported_has_a_golden() -> None:
     """A module, a pooling mode or an activation without a golden is not supported: it is hoped for."""
     entries = [row for name in CASES if name not in REFUSED for row in stack_of(name)]
-    assert {type_ for type_, _ in entries} == set(KINDS)
+    entries += [row for name in cases_of("CrossEncoder") for row in stack_of(name)]
+    assert {type_ for type_, _ in entries} == {*KINDS, "Scores"}
     modes = [config["pooling_mode"] for type_, config in entries if type_ == "Pooling"]
     assert {mode for item in modes for mode in ([item] if isinstance(item, str) else item)} == set(POOLING_MODES)
     paths = [config.get("activation_function", "Tanh") for type_, config in entries if type_ == "Dense"]

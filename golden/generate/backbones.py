@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import transformers
@@ -332,5 +333,17 @@ def _causal_lm(config: Any) -> nn.Module:
     return model
 
 
+def _classifier(config: Any, labels: int) -> nn.Module:
+    config.num_labels = labels
+    model: nn.Module = transformers.AutoModelForSequenceClassification.from_config(config)
+    return model
+
+
 # What sits on top of the backbone in the saved checkpoint.
-HEADS: dict[str, Callable[[Any], nn.Module]] = {"base": _base, "mlm": _masked_lm, "causal": _causal_lm}
+HEADS: dict[str, Callable[[Any], nn.Module]] = {
+    "base": _base,
+    "mlm": _masked_lm,
+    "causal": _causal_lm,
+    "scores": partial(_classifier, labels=1),
+    "classes": partial(_classifier, labels=3),
+}

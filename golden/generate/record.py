@@ -21,6 +21,9 @@ from golden.generate.inputs import INPUTS, Input
 
 Array = npt.NDArray[Any]
 
+# What a run's `activation_fn` names.
+_ACTIVATIONS = {"identity": torch.nn.Identity(), "sigmoid": torch.nn.Sigmoid()}
+
 VERSIONS = {
     "sentence_transformers": sentence_transformers.__version__,
     "transformers": transformers.__version__,
@@ -48,7 +51,10 @@ def _numpy(value: Any) -> Array:
 
 def _call(model: Any, run: Run, inputs: list[Input]) -> Output:
     given = inputs if run.key is None else [{run.key: text} for text in inputs]
-    result = getattr(model, run.method)(given, show_progress_bar=False, **run.kwargs)
+    kwargs = dict(run.kwargs)
+    if "activation_fn" in kwargs:
+        kwargs["activation_fn"] = _ACTIVATIONS[kwargs["activation_fn"]]
+    result = getattr(model, run.method)(given, show_progress_bar=False, **kwargs)
     if not run.ragged:
         return Output(_numpy(result))
     pieces = [_numpy(piece) for piece in result]

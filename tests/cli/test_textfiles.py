@@ -18,8 +18,8 @@ from stcompile.cli.textfiles import STDIN, read_share, read_texts, texts_of, wri
 from stcompile.errors import InputError
 
 _VECTORS = np.array([[1.5, -2], [0, 0.1]], np.float32)
-_ROWS = [{"text": text, "embedding": row.tolist()} for text, row in zip(_TEXTS, _VECTORS, strict=True)]
 _TEXTS = ["größer", 'a "quoted"\ttext']
+_ROWS = [{"text": text, "embedding": row.tolist()} for text, row in zip(_TEXTS, _VECTORS, strict=True)]
 
 
 @pytest.mark.parametrize(

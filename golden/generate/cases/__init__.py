@@ -19,6 +19,7 @@ from golden.generate.cases import (
     postprocessing,
     prompts,
     recurrent,
+    rerankers,
     routers,
     static_models,
     transformer_options,
@@ -47,6 +48,7 @@ GROUPS: dict[str, dict[str, Case]] = {
     "routers": routers.CASES,
     "clip": clip.CASES,
     "custom": custom.CASES,
+    "rerankers": rerankers.CASES,
 }
 
 

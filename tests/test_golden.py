@@ -32,8 +32,8 @@ HALF_PRECISION = {"weights_float16": 2e-3, "static_float16": 5e-4}
 # 8.0e-7 from its own float64, kernels 4.8e-7, onnxruntime 7.4e-7, kernels and torch 1.06e-6 from each other.
 COMPILED_ROUNDING = {"backbone_t5_full_checkpoint": 1.5e-6}
 
-# Vectors of 8 bits are cut at float boundaries: a rounding error away from one, a level differs by one. Measured: two of
-# the 896 levels of `postprocessing`, on one CPU of three.
+# Vectors of 8 bits are cut at float boundaries: a rounding error away from one, a level differs by one. Measured: two
+# of the 896 levels of `postprocessing`, on one CPU of three.
 LARGEST_SHARE_OF_OTHER_LEVELS = 0.004
 
 REFUSED = {"dense_untrusted_activation": "some_package.activations.Custom"}

@@ -95,6 +95,7 @@ class ChatTemplate:
         system_prefix: what stands before the prompt when there is one.
         system_suffix: what stands between the prompt and the text.
         suffix: what follows the text.
+        middle: of a template for pairs, what stands between the query and the document; None for one for texts.
         tail_ids: token ids written back over the end of a row that truncation cut
             (`_restore_chat_template_suffix` of sentence-transformers 5.6+).
     """
@@ -104,6 +105,7 @@ class ChatTemplate:
     system_suffix: str
     suffix: str
     tail_ids: tuple[Id, ...]
+    middle: str | None = None
 
 
 @dataclass(frozen=True)

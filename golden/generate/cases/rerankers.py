@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from sentence_transformers.base.modules import Dense, Transformer
+from sentence_transformers.cross_encoder.modules import LogitScore
 from torch import nn
 
 from golden.generate.backbones import HIDDEN
@@ -59,6 +60,26 @@ def pooled(builder: FolderBuilder) -> None:
     builder.save([transformer, builder.pooling("cls"), dense])
 
 
+# As rerankers made of causal networks have them: an instruction of its own, which a prompt replaces.
+_TEMPLATE = (
+    "{%- set ns = namespace(task='Is the document an answer?', query='', document='') -%}"
+    "{%- for message in messages -%}"
+    "{%- if message.role == 'system' -%}{%- set ns.task = message.content -%}"
+    "{%- elif message.role == 'query' -%}{%- set ns.query = message.content -%}"
+    "{%- elif message.role == 'document' -%}{%- set ns.document = message.content -%}"
+    "{%- endif -%}{%- endfor -%}"
+    "{{- 'Judge.\n<Instruct>: ' + ns.task + '\n<Query>: ' + ns.query + '\n<Document>: ' + ns.document + '\nAnswer:' -}}"
+)
+
+
+def generates(builder: FolderBuilder, false_token_id: int | None, **tokenizer: Any) -> None:
+    checkpoint = builder.checkpoint("qwen_noeos", head="causal", tokenizer=tokenizer)
+    transformer = Transformer(str(checkpoint), transformer_task="text-generation")
+    more = {"instructed": {"prompt": "Find a reply."}} if tokenizer else {}
+    _runs(builder, **more)
+    builder.save([transformer, LogitScore(true_token_id=70, false_token_id=false_token_id)])
+
+
 CASES: dict[str, Case] = {
     "reranker_bert": Case("config.json alone, one label: sigmoid", partial(plain, kind="bert")),
     "reranker_bert_classes": Case("three labels: no activation, softmax", partial(plain, kind="bert", head="classes")),
@@ -69,5 +90,12 @@ CASES: dict[str, Case] = {
     "reranker_deberta": Case("a pooler of its own", partial(plain, kind="deberta")),
     "reranker_xlmr": Case("a head behind positions with an offset", partial(plain, kind="xlmr", model_max_length=62)),
     "reranker_qwen3": Case("a decoder that scores its last token", partial(plain, kind="qwen")),
+    "reranker_logit_score": Case(
+        "a causal network's logits of two tokens, behind a chat template for pairs, cut at its limit",
+        partial(generates, false_token_id=65, chat_template=_TEMPLATE),
+    ),
+    "reranker_logit_of_one": Case(
+        "the logit of one token, of a causal network without a chat template", partial(generates, false_token_id=None)
+    ),
     "reranker_pooled_dense": Case("Transformer, Pooling and a Dense that writes scores", pooled),
 }

@@ -222,6 +222,7 @@ class InputModule(Module):
         has_cls_token: whether a text begins with a token that stands for the whole.
         counts_prompt: whether it can tell how many tokens a prompt takes.
         pads_left: whether shorter rows of a batch are padded in front.
+        wants_pairs: whether it reads pairs of texts alone.
     """
 
     max_seq_length: int | None = None
@@ -231,6 +232,7 @@ class InputModule(Module):
     has_cls_token: ClassVar[bool] = True
     counts_prompt: ClassVar[bool] = False
     pads_left: bool = False
+    wants_pairs: bool = False
 
     @property
     @abstractmethod

@@ -18,9 +18,10 @@ from transformers.utils.chat_template_utils import _compile_jinja_template
 
 from stcompile.artifact.manifest import ChatTemplate
 from stcompile.errors import UnsupportedError, one_line
+from stcompile.runtime.text.base import Text
 
 _PROBES = ("", " ", "x", "  spaced  ", "two\nlines\n", "<b>&amp;</b> {{ braces }}", "é中🙂", "a" * 300)
-_SYSTEM, _USER = "\ue000system\ue000", "\ue001user\ue001"
+_SYSTEM, _USER, _DOCUMENT = "\ue000system\ue000", "\ue001user\ue001", "\ue002document\ue002"
 
 # How sentence-transformers guesses whether a chat template wants typed content (`InputFormatter._infer_format`).
 _STRUCTURED_SIGNS = ("content[0]", ".type", "'type'", '"type"', "item.type", "message.content[")
@@ -51,28 +52,31 @@ def guess_format(tokenizer: Any, model_type: str) -> str:
 
 
 class ChatRenderer:
-    """Renders one text, with or without a prompt, the way sentence-transformers does.
+    """Renders one text or pair of texts, with or without a prompt, the way sentence-transformers does.
 
     Args:
         tokenizer: a transformers tokenizer with a chat template.
         structured: whether the content is a list with one typed item instead of the text itself.
         options: arguments of the template, such as `add_generation_prompt`.
+        pairs: whether it is given pairs, each a message of the role `query` and one of `document`.
     """
 
-    def __init__(self, tokenizer: Any, structured: bool, options: dict[str, Any]) -> None:
+    def __init__(self, tokenizer: Any, structured: bool, options: dict[str, Any], *, pairs: bool = False) -> None:
+        self.pairs = pairs
         self._tokenizer = tokenizer
         self._structured = structured
         self._restore = bool(options.get("restore_suffix", True))
         self._options = {name: value for name, value in options.items() if name != "restore_suffix"}
 
-    def render(self, text: str, prompt: str) -> str:
-        """The conversation as one string.
+    def render(self, text: Text, prompt: str) -> str:
+        """The conversation as one string; texts where it is for texts, pairs where it is for pairs.
 
         Raises:
             UnsupportedError: the template fails, or there is none.
         """
         messages = [{"role": "system", "content": self._content(prompt)}] if prompt else []
-        messages.append({"role": "user", "content": self._content(text)})
+        parts = {"user": text} if isinstance(text, str) else {"query": text[0], "document": text[1]}
+        messages += [{"role": role, "content": self._content(part)} for role, part in parts.items()]
         try:
             with _bounded():
                 rendered: str = self._tokenizer.apply_chat_template(messages, tokenize=False, **self._options)
@@ -88,7 +92,8 @@ class ChatRenderer:
                     "accept the system role"
                 )
             else:
-                reason = f"its chat template fails to render a text as a user message ({detail}): repair the template"
+                what = "a pair as a query and a document" if self.pairs else "a text as a user message"
+                reason = f"its chat template fails to render {what} ({detail}): repair the template"
             raise _unsupported(f"{reason}, or {_REMEDY}") from error
         return rendered
 
@@ -96,7 +101,7 @@ class ChatRenderer:
         """The template's constant last token ids: the common tail of two different messages."""
         if not self._restore:
             return ()
-        first, second = (self._ids(self.render(filler, "")) for filler in ("0", "1 2 3 4"))
+        first, second = (self._ids(self.render(self._twice(filler), "")) for filler in ("0", "1 2 3 4"))
         count = 0
         while count < min(len(first), len(second)) and first[-1 - count] == second[-1 - count]:
             count += 1
@@ -108,23 +113,34 @@ class ChatRenderer:
         Raises:
             UnsupportedError: the template fails, changes with time, or does more than wrap the message.
         """
-        first = self.render(_USER, "")
-        self._refuse_changing(first)
-        prefix, plain_suffix = self._split(first, _USER)
-        system_prefix, rest = self._split(self.render(_USER, _SYSTEM), _SYSTEM)
-        system_suffix, suffix = self._split(rest, _USER)
-        template = ChatTemplate(prefix, system_prefix, system_suffix, suffix, self.tail_ids())
-        for probe in _PROBES:
-            plain, with_system = self.render(probe, ""), self.render(probe, "system " + probe)
+        marked: Text = (_USER, _DOCUMENT) if self.pairs else _USER
+        first = self.render(marked, "")
+        self._refuse_changing(first, marked)
+        prefix, rest = self._split(first, _USER)
+        plain_end = self._ends(rest)
+        system_prefix, rest = self._split(self.render(marked, _SYSTEM), _SYSTEM)
+        system_suffix, rest = self._split(rest, _USER)
+        middle, suffix = end = self._ends(rest)
+        for probe, other in zip(_PROBES, _PROBES[::-1], strict=True):
+            text: Text = (probe, other) if self.pairs else probe
+            body = probe + (middle or "") + (other if self.pairs else "") + suffix
+            plain, with_system = self.render(text, ""), self.render(text, "system " + probe)
             if (
-                plain_suffix != suffix
-                or plain != prefix + probe + suffix
-                or with_system != system_prefix + "system " + probe + system_suffix + probe + suffix
+                plain_end != end
+                or plain != prefix + body
+                or with_system != system_prefix + "system " + probe + system_suffix + body
             ):
                 raise _unsupported(_NOT_CONSTANT)
-        return template
+        return ChatTemplate(prefix, system_prefix, system_suffix, suffix, self.tail_ids(), middle)
 
-    def _refuse_changing(self, first: str) -> None:
+    def _ends(self, rest: str) -> tuple[str | None, str]:
+        """What stands between a query and its document, and what follows; of what follows the first text."""
+        return self._split(rest, _DOCUMENT) if self.pairs else (None, rest)
+
+    def _twice(self, text: str) -> Text:
+        return (text, text) if self.pairs else text
+
+    def _refuse_changing(self, first: str, marked: Text) -> None:
         # What is rendered here is frozen into the artifact. Two renders a moment apart show the same date, so the
         # source that transformers would choose among several is searched for transformers' only clock as well.
         options = self._options
@@ -135,7 +151,7 @@ class ChatRenderer:
         if "task" in _variables(str(source)):
             reason = "its chat template asks which task a text is encoded for, and an artifact holds one template"
             raise _unsupported(f"{reason}: make it constant, or {_REMEDY}")
-        if self.render(_USER, "") != first:
+        if self.render(marked, "") != first:
             reason = "its chat template renders the same text differently from one time to the next"
             raise _unsupported(f"{reason}: make the template constant, or {_REMEDY}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stcompile.artifact.manifest import SCORES
 from stcompile.compiler.modules.base import Features, InputModule, Module
+from stcompile.compiler.modules.transformer import Transformer
 
 
 class LogitScore(Module):
@@ -27,18 +28,30 @@ class LogitScore(Module):
         self.true_token_id = true_token_id
         self.false_token_id = false_token_id
         self.module_input_name = self.reads = module_input_name
+        # Where the logits of the tokens are.
+        self._rows = (true_token_id,) if false_token_id is None else (true_token_id, false_token_id)
+
+    def narrow(self, network: Transformer) -> None:
+        """Lets the network in front of it make no other logits than the one or two that it reads.
+
+        Raises:
+            UnsupportedError: there is no such token.
+        """
+        known = [self.true_token_id, *([] if self.false_token_id is None else [self.false_token_id])]
+        network.keep_logits(known)
+        self._rows = tuple(range(len(known)))
 
     def forward(self, features: Features) -> Features:
         logits = features[self.reads][:, -1]
-        score = logits[:, self.true_token_id, None]
-        if self.false_token_id is not None:
-            score = score - logits[:, self.false_token_id, None]
+        score = logits[:, self._rows[0], None]
+        if len(self._rows) > 1:
+            score = score - logits[:, self._rows[1], None]
         return {**features, SCORES: score}
 
     def out_width(self, in_width: int) -> int:
         return 1
 
     def misfits(self, front: InputModule) -> list[str]:
-        largest = max(self.true_token_id, self.false_token_id or 0)
+        largest = max(self._rows)
         size = front.out_width(0)
         return [] if largest < size else [f"takes the logit of token {largest}, and there are {size}: correct its ids"]

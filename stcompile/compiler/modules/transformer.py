@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -139,6 +140,8 @@ class Transformer(InputModule):
         if do_lower_case:
             prepend_lowercase(self.tokenizer)
         self.modality_config = modality_config or self._infer_modalities()
+        # Of a network that knows how, the logits of the last position alone.
+        self._keeps_last = "logits_to_keep" in inspect.signature(self.network.forward).parameters
         self._inputs = NetworkInputs(self.network, self.tokenizer, self._method_name, source)
 
     @classmethod
@@ -200,7 +203,11 @@ class Transformer(InputModule):
         form = message.get("format", "auto")
         if form == "auto":
             form = guess_format(self.tokenizer, self.network.config.model_type)
-        return ChatRenderer(self.tokenizer, form != "flat", options)
+        return ChatRenderer(self.tokenizer, form != "flat", options, pairs=self.transformer_task != FEATURES)
+
+    @property
+    def wants_pairs(self) -> bool:  # type: ignore[override]  # a property in place of a field
+        return self.transformer_task != FEATURES and "message" in self.modality_config
 
     def reads_task(self, *, noted: bool) -> bool:
         # To a network without such a parameter sentence-transformers never hands it.
@@ -242,6 +249,8 @@ class Transformer(InputModule):
             options["output_hidden_states"] = True
         if self.network.config.model_type in _FLOAT_MASKS:
             inputs["attention_mask"] = inputs["attention_mask"].float()
+        if self.transformer_task == GENERATES and self._keeps_last:
+            options["logits_to_keep"] = 1
         result = self._method(**inputs, **options)
         hidden = {"all_layer_embeddings": result.hidden_states} if self._shows_hidden_states else {}
         return {**features, **hidden, self.writes: _follow(result, steps)}
@@ -257,7 +266,7 @@ class Transformer(InputModule):
         if self.max_seq_length is not None:
             options |= {"truncation": "longest_first", "max_length": self.max_seq_length}
         if chat is not None:
-            rendered = [chat.render(str(text), prompt or "") for text in texts]
+            rendered = [chat.render(text, prompt or "") for text in texts]
             batch = dict(self.tokenizer(rendered, add_special_tokens=False, **options))
             self._restore_tail(batch, chat.tail_ids())
         else:
@@ -341,6 +350,24 @@ class Transformer(InputModule):
 
     def out_width(self, in_width: int) -> int:
         return self.hidden_size
+
+    def keep_logits(self, ids: Sequence[int]) -> None:
+        """Leaves of the vocabulary that `text-generation` makes logits of these tokens alone, in this order.
+
+        Raises:
+            UnsupportedError: there is no such token.
+        """
+        head = self.network.get_output_embeddings()
+        if max(ids) >= len(head.weight):
+            size = len(head.weight)
+            reason = f"its LogitScore takes the logit of token {max(ids)}, and there are {size}: correct its ids"
+            raise UnsupportedError(self.network.config.model_type, reason)
+        with torch.no_grad():
+            kept = torch.nn.Linear(head.weight.shape[1], len(ids), bias=head.bias is not None)
+            kept.weight.copy_(head.weight[list(ids)])
+            if head.bias is not None:
+                kept.bias.copy_(head.bias[list(ids)])
+        self.network.set_output_embeddings(kept)
 
     @property
     def _method_name(self) -> str:

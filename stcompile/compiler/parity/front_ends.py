@@ -45,13 +45,16 @@ def _compare(route: Route, folder: Path, spec: TextSpec, prompts: Mapping[str, s
     front = FRONT_ENDS[spec.kind](folder, spec, route.input_names)
     quoted = _quoting(route)
     texts: list[Text] = [*quoted, *probe_texts(), *route.front.probe_texts()]
+    few: list[Text] = [*quoted[:3], *probe_texts()[:3]]
+    pairs: list[Text] = [(str(left), str(right)) for left, right in zip(few, few[::-1], strict=True)]
+    if route.front.wants_pairs:
+        texts, few = [(str(left), str(right)) for left, right in zip(texts, texts[::-1], strict=True)], pairs
     batches: list[tuple[list[Text], str]] = [
         (texts[start : start + _BATCH], "") for start in range(0, len(texts), _BATCH)
     ]
-    few = [*quoted[:3], *probe_texts()[:3]]
-    batches += [(list(few), prompt) for prompt in dict.fromkeys(filter(None, prompts.values()))]
+    batches += [(few, prompt) for prompt in dict.fromkeys(filter(None, prompts.values()))]
     if front.takes_pairs:
-        batches.append(([(left, right) for left, right in zip(few, few[::-1], strict=True)], ""))
+        batches.append((pairs, ""))
     for batch, prompt in batches:
         expected = route.feeds(batch, prompt)
         found = front.collate(front.tokenize(batch, prompt), prompt)

@@ -53,12 +53,16 @@ class Pairs:
             count = min(_QUERIES, max(1, len(texts) // 4))
             queries, documents = list(texts[:count]), list(texts[count : count + _DOCUMENTS])
         query, document = queries[0], documents[0]
-        front = route.front
-        limit = front.max_seq_length
-        count_of = lambda text: int(route.feeds([text])["input_ids"].size)  # noqa: E731
-        long = long_texts(documents, limit, count_of, flat=False)[:1]
-        edges: list[Text] = [("", document), (query, ""), ("", ""), (query, query), (document, query), query]
+
+        def tokens(text: str) -> int:
+            return int(route.feeds([("", text)])["input_ids"].size)
+
+        long = long_texts(documents, route.front.max_seq_length, tokens, flat=False)[:1]
+        edges: list[Text] = [("", document), (query, ""), ("", ""), (query, query), (document, query)]
+        edges += [] if route.front.wants_pairs else [query]
         edges += [pair for text in long for pair in ((query, text), (text, document), (text, text))]
+        # sentence-transformers fails on what has no token at all.
+        edges = [pair for pair in edges if route.feeds([pair])["attention_mask"].any()]
         few = [(query, document) for query in queries for document in documents][:_PROMPTED]
         return cls(
             tuple(queries),

@@ -35,6 +35,9 @@ TOP = 10
 # them by tenths.
 _SAME_READING = 5e-3
 
+# Scores of several pairs that are no further apart, in standard deviations, are one.
+_ALIKE = 1e-3
+
 # Smallest batch invariance of the reference that an artifact is held to.
 _REFERENCE_INVARIANT = 0.99999
 
@@ -116,7 +119,9 @@ class ScoreProof:
         found, regrouped, body = self._shipped(device)
         known = [*_by_query(expected.ranked, pairs.documents), expected.edges, expected.prompted]
         made = [*_by_query(found.ranked, pairs.documents), found.edges, found.prompted]
-        cosines = np.array([_cosine(one, other) for one, other in zip(known, made, strict=True) if len(one) > 1])
+        # Where a query fills all that the model takes, its documents have one score, which has no direction.
+        told = [(one, other) for one, other in zip(known, made, strict=True) if _differ(one, spread)]
+        cosines = np.array([_cosine(one, other) for one, other in told] or [1.0])
         errors = np.concatenate([np.abs(one - other).max(axis=1) for one, other in zip(known, made, strict=True)])
         errors = np.where(np.isfinite(errors), errors / spread, BROKEN)
         alike = min(_cosine(found.few, rows) for rows in regrouped)
@@ -236,6 +241,10 @@ def _centred(scores: Matrix) -> Matrix:
     """Each label's scores about their mean, as one row."""
     centred: Matrix = scores - scores.mean(axis=0, keepdims=True)
     return centred.reshape(1, -1)
+
+
+def _differ(scores: Matrix, spread: float) -> bool:
+    return len(scores) > 1 and float(np.ptp(scores, axis=0).max()) > _ALIKE * spread
 
 
 def _cosine(one: Matrix, other: Matrix) -> float:

@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from stcompile.compiler.passes.base import PassResult
-from stcompile.compiler.passes.constants import integers
-from stcompile.compiler.passes.graph import Dim, NoMatch, dims, finish, is_op, operand, swap
+from stcompile.compiler.passes.constants import added, constant_named, integers
+from stcompile.compiler.passes.graph import Dim, NoMatch, constant, dims, finish, is_op, operand, swap
 from stcompile.compiler.passes.token_wise import is_token_wise
 
 _SEQUENCE = 1  # the axis of the rows
 _MASK = 3  # the input of an Attention
 
+# Where the exporter lets slices end that have no end.
+_BEHIND_ALL = 2**31 - 1
+
 
 class PoolEarly:
     """Takes the row of CLS and last-token pooling in front of the last layer's work, which is then done for it alone.
 
-    GatherElements(x, one position a text) over the sequence moves towards the inputs, through elementwise operators,
+    GatherElements(x, one position a text) over the sequence, or the first or the last row of each text (Gather, Slice:
+    heads that classify, logits of the last position), moves towards the inputs, through elementwise operators,
     LayerNormalization, means over the last axis, multiplications by a constant matrix, and into the query and the mask
     of an Attention that is not causal by attribute: each of their rows depends on the same row of its input only. Where
     it stops, GatherND takes the row. Nothing else may read what is computed on the way: token embeddings that are an
@@ -33,20 +38,69 @@ class PoolEarly:
         rewrites = 0
         refusals: list[str] = []
         for gather in tuple(model.graph):
-            if not is_op(gather, "GatherElements") or gather.attributes.get_int("axis", 0) != _SEQUENCE:
+            place = _fixed_place(gather)
+            takes_position = is_op(gather, "GatherElements") and gather.attributes.get_int("axis", 0) == _SEQUENCE
+            if place is None and not takes_position:
                 continue
             try:
-                position, shape = _position(gather)
+                position, shape = (None, _rows_of(gather, model.graph)) if place is not None else _position(gather)
                 inner = _rowwise(model.graph, gather, shape)
             except NoMatch as reason:
-                refusals.append(str(reason))
+                if place is None:
+                    refusals.append(str(reason))
                 continue
+            if position is None:
+                position = _constant_position(model.graph, gather, place or 0, shape)
             _gather_early(model.graph, gather, position, inner, shape)
             rewrites += 1
         if rewrites:
             # The positions stood behind the layers that now read them.
             model.graph.sort()
         return finish(model, rewrites, refusals, "no pooling takes a single row")
+
+
+def _fixed_place(node: ir.Node) -> int | None:
+    """Which row of every text a node takes, 0 or -1; None where it does something else."""
+    x = operand(node, 0)
+    if x is None or len(dims(x) or ()) != 3 or x.is_initializer():
+        return None
+    if is_op(node, "Gather") and node.attributes.get_int("axis", 0) == _SEQUENCE:
+        index = constant(operand(node, 1))
+        place = None if index is None or index.shape != () else int(index)
+    elif is_op(node, "Slice"):
+        numbers = [constant(value) for value in node.inputs[1:]]
+        if len(numbers) not in (3, 4) or any(found is None or found.size != 1 for found in numbers):
+            return None
+        start, stop, axis, *step = (int(found.reshape(())) for found in numbers if found is not None)
+        one = (start, stop) == (0, 1) or (start == -1 and (stop == 0 or stop >= _BEHIND_ALL))
+        place = start if one and axis in (_SEQUENCE, _SEQUENCE - 3) and step in ([], [1]) else None
+    else:
+        return None
+    return place if place in (0, -1) else None
+
+
+def _rows_of(gather: ir.Node, graph: ir.Graph) -> tuple[Dim, Dim]:
+    """The axes that the rows are in: those of the texts."""
+    x = operand(gather, 0)
+    shape = None if x is None else dims(x)
+    if shape is None or all(dims(value) != shape[:2] for value in graph.inputs):
+        raise NoMatch("what a row is taken of is not known to be (batch, sequence, hidden)")
+    return shape[0], shape[1]
+
+
+def _constant_position(graph: ir.Graph, gather: ir.Node, place: int, rows: tuple[Dim, Dim]) -> ir.Value:
+    """The same position for each text, `(batch, 1, 1)`."""
+    name = f"pool_early_{'first' if place == 0 else 'last'}"
+    # Of an input of the graph: there before any layer, and of as many texts.
+    source = next(value for value in graph.inputs if dims(value) == rows)
+    batch = added(graph, gather, "Shape", [source], f"{name}_batch", {"start": 0, "end": 1})
+    shape = added(
+        graph, gather, "Concat", [batch, integers(graph, "pool_early_ones", [1, 1])], f"{name}_shape", {"axis": 0}
+    )
+    index = constant_named(graph, f"{name}_index", np.full((1, 1, 1), place, dtype=np.int64))
+    position = added(graph, gather, "Expand", [index, shape], f"{name}_position")
+    position.type, position.shape = ir.TensorType(ir.DataType.INT64), ir.Shape([rows[0], 1, 1])
+    return position
 
 
 def _position(gather: ir.Node) -> tuple[ir.Value, tuple[Dim, Dim]]:
@@ -153,8 +207,10 @@ def _gather_early(
         made = node.outputs[0]
         made.shape = None if made.shape is None else ir.Shape([made.shape[0], 1, made.shape[2]])
     taken = gather.inputs[0]
+    if is_op(gather, "Gather"):
+        return swap(graph, gather, ir.node("Squeeze", [taken, integers(graph, "pool_early_axis", [1])]))
     # Its output may be the graph's; CleanGraph takes the Identity out again where it is not.
-    swap(graph, gather, ir.node("Identity", [taken]))
+    return swap(graph, gather, ir.node("Identity", [taken]))
 
 
 def _mask_row(graph: ir.Graph, mask: ir.Value, position: ir.Value, before: ir.Node) -> ir.Value:

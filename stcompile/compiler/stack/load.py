@@ -13,6 +13,7 @@ from typing_extensions import Unpack
 
 from stcompile.compiler.kinds.base import ModuleEntry
 from stcompile.compiler.kinds.folder import Folder
+from stcompile.compiler.modules import LogitScore, Transformer
 from stcompile.compiler.modules.base import InputModule, Module, SavedModule
 from stcompile.compiler.stack.describe import StackDescription, describe
 from stcompile.compiler.stack.keywords import TASK, refusal
@@ -92,6 +93,9 @@ def _stack_of(description: StackDescription, name: str, builder: _Builder, notes
         is_pooling = description.layout == "plain" and "pooling_mode" in entry.config
         width = {"embedding_dimension": built[-1].out_width(0)} if is_pooling else {}
         built.append(builder.module(dataclasses.replace(entry, config={**width, **entry.config})))
+    for block, before in zip(built[1:], built, strict=False):
+        if isinstance(block, LogitScore) and isinstance(before, Transformer) and block.reads == before.writes:
+            block.narrow(before)
     stack = ModuleStack(built, **vars(description.settings), name=name, notes=notes)
     for block in stack.modules():
         _warn_of_clamp(block, name)

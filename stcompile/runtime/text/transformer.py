@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from stcompile.artifact.manifest import TextSpec
+from stcompile.artifact.manifest import ChatTemplate, TextSpec
 from stcompile.errors import InputError
 from stcompile.runtime.text.base import Feeds, Row, Text, encodings, open_tokenizer, padded
 
@@ -32,7 +32,8 @@ class TransformerText:
     @property
     def takes_pairs(self) -> bool:
         """Not where a chat template wants one message, or the network has no token type for the second text."""
-        return self._spec.chat is None and self._spec.takes_pairs
+        chat = self._spec.chat
+        return self._spec.takes_pairs if chat is None else chat.middle is not None
 
     def tokenize(self, texts: Sequence[Text], prompt: str | None, *, on_pool: bool = False) -> list[Row]:
         """One row per text, truncated and not padded, the prompt in front of the (first) text."""
@@ -62,10 +63,8 @@ class TransformerText:
     def _compose(self, text: Text, prompt: str) -> Text:
         chat = self._spec.chat
         if chat is not None:
-            if not isinstance(text, str):
-                return text
             head = chat.system_prefix + prompt + chat.system_suffix if prompt else chat.prefix
-            return head + text + chat.suffix
+            return head + _message(text, chat) + chat.suffix
         if isinstance(text, str):
             return prompt + text
         limit = self._spec.max_seq_length
@@ -89,6 +88,15 @@ class TransformerText:
         if not prompt or self._spec.chat is not None:
             return 0
         return self._prompt_tokens(prompt)
+
+
+def _message(text: Text, chat: ChatTemplate) -> str:
+    if chat.middle is None:
+        assert isinstance(text, str)  # `takes_pairs` says so
+        return text
+    if isinstance(text, str):
+        raise InputError("this model's chat template is for pairs of texts, and one came by itself: pass (query, text)")
+    return text[0] + chat.middle + text[1]
 
 
 def _prompt_tokens(tokenizer: Tokenizer, special_ids: frozenset[int], prompt: str) -> int:

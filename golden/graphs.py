@@ -58,6 +58,7 @@ OF_EACH_KIND = (
     *("pool_lasttoken", "pool_max", "pool_weightedmean", "weighted_layer_pooling", "cnn_over_transformer"),
     *("transformer_wordweights", "wordemb_cnn", "wordemb_lstm_bi", "wordemb_transformers_tokenizer"),
     *("static_dense", "model2vec_folder_int8", "bow_dense_normalize", "dense_two", "layernorm", "text_pairs"),
+    *("reranker_bert", "reranker_logit_score"),
 )
 
 
@@ -225,6 +226,11 @@ def compiled(model: str, names: Iterable[str] = tuple(PIPELINES)) -> dict[str, d
         for name in names:
             request = _request(PIPELINES[name], (SENTENCE, TOKENS) if tokens else (SENTENCE,), texts)
             found[name] = {}
+            try:
+                request = request.fitting(stack)
+            except UnsupportedError as error:
+                found[name] = {route: _refusal(error) for route in stack.routes}
+                continue
             for route in stack.routes:
                 try:
                     done = export.compiled_route(stack, route, request, silent_step)

@@ -41,7 +41,7 @@ def activated(activation: Activation, logits: Scores) -> Scores:
         raise InputError(f"activation_fn must be a function or {' or '.join(NAMED)}, got {type(activation).__name__}")
     torch = sys.modules.get("torch")
     try:
-        if torch is not None and type(activation).__module__.partition(".")[0] == "torch":
+        if torch is not None and _is_torchs(activation):
             with torch.inference_mode():
                 found = np.asarray(activation(torch.from_numpy(logits)))
         else:
@@ -53,3 +53,9 @@ def activated(activation: Activation, logits: Scores) -> Scores:
     if found.shape != logits.shape:
         raise InputError(f"activation_fn made {found.shape} of scores {logits.shape}: it must keep their shape")
     return found.astype(np.float32, copy=False)
+
+
+def _is_torchs(activation: Callable[[Any], Any]) -> bool:
+    """Whether it is a module or a function of torch, which take tensors."""
+    homes = (activation, type(activation), type(getattr(activation, "__self__", None)))
+    return any(str(getattr(home, "__module__", "")).partition(".")[0] == "torch" for home in homes)

@@ -160,9 +160,12 @@ def _check_kind(artifact: Artifact, wanted: str) -> None:
     if found != wanted:
         (name, verbs), (other, _) = CLASSES[found], CLASSES[wanted]
         raise ArtifactError(
-            f"{artifact.folder} is a {found}, not {'an' if wanted[0] in 'aeiou' else 'a'} {wanted}: stcompile.load "
-            f"gives a {name} for it, which has {verbs}, and {other} cannot open it"
+            f"{artifact.folder} is {_ARTICLES[found]} {found}, not {_ARTICLES[wanted]} {wanted}: stcompile.load gives "
+            f"{_ARTICLES[found]} {name} for it, which has {verbs}, and {other} cannot open it"
         )
+
+
+_ARTICLES = {ENCODER: "an", RERANKER: "a"}
 
 
 def _opened_again(kind: type[Loaded], origin: Origin, asked: dict[str, Any], is_single_threaded: bool) -> Loaded:

@@ -69,7 +69,7 @@ class Reranker(Loaded):
             batch_size: pairs per run of the graph; None makes batches of the artifact's token budget, which is faster.
             show_progress_bar: a progress bar on stderr; None shows one when the `stcompile` logger is at INFO or below.
             activation_fn: what makes scores of logits: `identity`, `sigmoid`, a function of a float32 array
-                `(n, num_labels)`, or a module of torch; None takes what the model was saved with.
+                `(n, num_labels)`, or what torch has; None takes what the model was saved with.
             apply_softmax: of several labels, make the scores of a pair sum to 1, after the activation.
             convert_to_numpy: False gives a list in place of an array.
             convert_to_tensor: a torch tensor in main memory; needs torch, which is imported for this alone.

@@ -143,6 +143,7 @@ def test_a_manifest_that_contradicts_itself_is_refused(
 # Where a value lies, what it is, and what it must be: every rule, by the values just outside.
 _ANY_NUMBER = 10**400
 OUT_OF_RANGE: list[tuple[str, Any, str]] = [
+    ("kind", "oracle", "one of encoder, reranker"),
     ("schema_version", 0, f"a whole number from 1 to {SCHEMA_VERSION}"),
     ("engine.name", "tensorrt", "one of onnxruntime, openvino"),
     ("engine.name", "", "one of onnxruntime, openvino"),
@@ -273,7 +274,7 @@ def test_keys_of_a_later_release_are_left_alone(manifest: Manifest) -> None:
         ("[]", "not an stcompile manifest"),
         ('{"version": 1}', "not an stcompile manifest"),
         ('{"schema_version": "1"}', "not an stcompile manifest"),
-        (f'{{"schema_version": {SCHEMA_VERSION + 1}}}', r"schema version 6.*reads up to 5: pip install --upgrade"),
+        (f'{{"schema_version": {SCHEMA_VERSION + 1}}}', r"schema version 7.*reads up to 6: pip install --upgrade"),
         (f'{{"schema_version": {SCHEMA_VERSION}}}', "changed after the export"),
     ],
 )

@@ -29,7 +29,7 @@ class LogitScore(Module):
         self.false_token_id = false_token_id
         self.module_input_name = self.reads = module_input_name
         # Where the logits of the tokens are.
-        self._rows = (true_token_id,) if false_token_id is None else (true_token_id, false_token_id)
+        self._rows: tuple[int, ...] = (true_token_id,) if false_token_id is None else (true_token_id, false_token_id)
 
     def narrow(self, network: Transformer) -> None:
         """Lets the network in front of it make no other logits than the one or two that it reads.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from typing_extensions import Unpack
 
+from stcompile.artifact.manifest import LOGITS, RERANKER
 from stcompile.compiler.kinds.base import ModuleEntry
 from stcompile.compiler.kinds.folder import Folder
 from stcompile.compiler.modules import LogitScore, Transformer
@@ -93,9 +95,9 @@ def _stack_of(description: StackDescription, name: str, builder: _Builder, notes
         is_pooling = description.layout == "plain" and "pooling_mode" in entry.config
         width = {"embedding_dimension": built[-1].out_width(0)} if is_pooling else {}
         built.append(builder.module(dataclasses.replace(entry, config={**width, **entry.config})))
-    for block, before in zip(built[1:], built, strict=False):
-        if isinstance(block, LogitScore) and isinstance(before, Transformer) and block.reads == before.writes:
-            block.narrow(before)
+    for before, behind in itertools.pairwise(built):
+        if isinstance(behind, LogitScore) and isinstance(before, Transformer) and behind.reads == before.writes:
+            behind.narrow(before)
     stack = ModuleStack(built, **vars(description.settings), name=name, notes=notes)
     for block in stack.modules():
         _warn_of_clamp(block, name)
@@ -172,6 +174,14 @@ def _check_live(model: Any, stack: ModuleStack) -> None:
     tasks: tuple[str | None, ...] = (None,) if stack.routing is None else tuple(stack.routing.tasks)
     dtype = next((parameter.dtype for parameter in model.parameters()), torch.float32)
     allowed = _LIVE_ERROR if dtype == torch.float32 else _LIVE_HALF_ERROR
+    if stack.kind == RERANKER:
+        pairs = stack.route(None).examples_of(_LIVE_TEXTS)
+        found = stack.encode(pairs, output=LOGITS)
+        given = model.predict([list(pair) for pair in pairs], prompt="", activation_fn=torch.nn.Identity())
+        expected = np.asarray(given, np.float32).reshape(len(pairs), -1)
+        if expected.shape != found.shape or not np.abs(expected - found).max() <= allowed * np.abs(expected).max():
+            raise UnsupportedError(stack.name, _NOT_IN_THE_FOLDER)
+        return
     for task in tasks:
         # Releases before 5.0 know no task, and have no model that needs one.
         options = {} if task is None else {"task": task}

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from typing_extensions import Unpack
 
 from stcompile.artifact import Artifact, Destination, claimed, open_artifact, scratch, written
-from stcompile.artifact.manifest import MANIFEST_NAME
+from stcompile.artifact.manifest import ENCODER, MANIFEST_NAME
 from stcompile.artifact.report import read_report
 from stcompile.artifact.target import TARGETS, Target
 from stcompile.compiler.export import run_export
@@ -27,6 +27,7 @@ from stcompile.compiler.parity.probes import probe_texts, texts_sha256
 from stcompile.compiler.quantize.calibration import CalibrationSet, calibration_set
 from stcompile.compiler.request import ExportOptions
 from stcompile.compiler.scored_pairs import ScoredPair, checked_pairs
+from stcompile.compiler.stack.describe import describe
 from stcompile.compiler.stack.source import ModelSource, SourceOptions
 from stcompile.compiler.steps import Step, Tell, silent_step
 from stcompile.compiler.tune.bench import Spread, Timing, interleave, speedup
@@ -178,6 +179,7 @@ def tune_model(
     calibrated = _calibration(calibration, candidates)
     failed: dict[str, str] = {}
     source = ModelSource.of(model, options)
+    _check_embeds(source)
     budget = ExportOptions(calibration=calibrated, max_drop=max_drop, evaluation=pairs)
     with claimed(local_path(destination)) as place, scratch("tune") as folder:
 
@@ -371,6 +373,15 @@ def _sample(texts: Sequence[str], limit: int) -> list[str]:
     known = checked_texts(texts, "the texts to measure on", missing)
     places = np.linspace(0, len(known) - 1, min(limit, len(known))).astype(np.int64)
     return [known[place] for place in places]
+
+
+def _check_embeds(source: ModelSource) -> None:
+    with source.located() as (folder, name):
+        found = describe(folder, trust_remote_code=source.trust_remote_code, follow_links=source.follow_links)
+    if found.settings.kind != ENCODER:
+        raise UnsupportedError(
+            name, f"it is a {found.settings.kind}, and tune measures embeddings: export its targets one by one"
+        )
 
 
 def _check_numbers(max_drop: float, *, rounds: int, limit: int, threads: int | None) -> None:

@@ -42,6 +42,10 @@ def _build(from_text: Build, edits: list[Edit]) -> ir.Model:
         width=np.array([1, 1, 8], np.int64),
         one=np.array([1], np.int64),
         last=np.array([-1], np.int64),
+        zero=np.array(0, np.int64),
+        second=np.array(1, np.int64),
+        none=np.array([0], np.int64),
+        end=np.array([2**63 - 1], np.int64),
     )
 
 
@@ -93,6 +97,50 @@ def test_rewrites_and_keeps_the_numbers(
     assert "GatherElements" not in [node.op_type for node in model.graph]
     assert_same(before, model, [_feeds(3, 5), _feeds(1, 1), _feeds(1, 6)])
     assert PoolEarly()(model).rewrites == 0
+
+
+_TAKEN = "GatherElements <axis = 1> (normed, indices)"
+_TEXTS = ("int64[B,1,1] position", "int64[B,1,1] position, int64[B,S] input_ids")
+_FLAT = ("float[B,1,8] y", "float[B,8] y")
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        [(_TAKEN, "Gather <axis = 1> (normed, zero)"), _FLAT],
+        [(_TAKEN, "Slice (normed, last, end, one)")],
+        [(_TAKEN, "Slice (normed, none, one, one)")],
+    ],
+    ids=["first, as heads take it", "last", "first"],
+)
+def test_a_fixed_row_is_taken_early_too(edits: list[Edit], from_text: Build, assert_same: Callable[..., None]) -> None:
+    before, model = _build(from_text, [*edits, _TEXTS]), _build(from_text, [*edits, _TEXTS])
+
+    result = PoolEarly()(model)
+
+    assert (result.rewrites, result.refusals) == (1, ())
+    assert _at(model) == ["Squeeze", "x"]
+    feeds = [
+        {**_feeds(batch, length), "input_ids": np.zeros((batch, length), np.int64)}
+        for batch, length in ((3, 5), (1, 1), (1, 6))
+    ]
+    assert_same(before, model, feeds)
+    assert PoolEarly()(model).rewrites == 0
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        [(_TAKEN, "Gather <axis = 1> (normed, second)"), _FLAT, _TEXTS],
+        [(_TAKEN, "Slice (normed, none, end, one)"), ("float[B,1,8] y", "float[B,S,8] y"), _TEXTS],
+        # Nothing tells how many texts there are.
+        [(_TAKEN, "Gather <axis = 1> (normed, zero)"), _FLAT],
+    ],
+    ids=["second", "all", "no-texts"],
+)
+def test_other_rows_stay_where_they_are(edits: list[Edit], from_text: Build) -> None:
+    result = PoolEarly()(_build(from_text, edits))
+    assert (result.rewrites, result.refusals) == (0, ("no pooling takes a single row",))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,41 @@
+"""sentence-transformers' CrossEncoder with any of its three backends, and the exports that two of them need.
+
+Options: `backend`; `file` of the ONNX or OpenVINO model. It takes pairs, in batches of 32 by length, its own way.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from .batches import BATCH_SIZE
+
+
+def prepare(source: str, destination: str, options: dict[str, Any]) -> None:
+    """The float32 export of a backend and, of ONNX, beside it the 8-bit one that its documentation names."""
+    import sentence_transformers as st
+
+    backend = options["backend"]
+    kwargs = {"export": True} if backend == "openvino" else {"export": True, "provider": "CPUExecutionProvider"}
+    model = st.CrossEncoder(source, backend=backend, device="cpu", model_kwargs=kwargs)
+    model.save_pretrained(destination)
+    if backend == "onnx":
+        st.export_dynamic_quantized_onnx_model(model, options["int8"], destination, file_suffix="int8")
+
+
+def load(model: str, threads: int, options: dict[str, Any]) -> Callable[[list[str]], Any]:
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    torch.set_num_threads(threads)
+    kwargs: dict[str, Any] = {}
+    if options["backend"] == "onnx":
+        import onnxruntime
+
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = threads
+        kwargs = {"file_name": options["file"], "provider": "CPUExecutionProvider", "session_options": settings}
+    elif options["backend"] == "openvino":
+        kwargs = {"file_name": options["file"], "ov_config": {"INFERENCE_NUM_THREADS": str(threads)}}
+    found = CrossEncoder(model, backend=options["backend"], device="cpu", model_kwargs=kwargs)
+    found.activation_fn = torch.nn.Identity()
+    return partial(found.predict, batch_size=BATCH_SIZE, show_progress_bar=False)

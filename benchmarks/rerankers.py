@@ -1,0 +1,208 @@
+"""How many pairs a second does a reranker score, beside everything else that runs the same folder?
+
+Every contender runs in an environment of its own (those of benchmarks.peers), as a process that waits for its turn: the
+same pairs and CPUs for all, the order rotating from round to round. What counts is the ratio within a round. Beside
+speed stands how far a contender's order is from sentence-transformers' on torch: the correlation of logits.
+
+Without --model, a reranker in the shape of ms-marco-MiniLM-L6: the network of all-MiniLM-L6-v2 with a seeded head.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks._common import (
+    add_model_option,
+    at_least_one,
+    machine_facts,
+    model_folder,
+    parser,
+    print_table,
+    run,
+    status,
+    write_json,
+)
+from benchmarks.peers.environments import python_of
+from benchmarks.peers.preparation import Ready
+from benchmarks.peers.processes import Process, prepare, timed_turns
+from stcompile.compiler.export import export_model
+from stcompile.errors import InputError
+from stcompile.kernels.cpu_features import adds_int8_products
+from stcompile.runtime.cpus import available_cpus
+
+REFERENCE = "ST torch fp32"
+_OURS = ("onnx-fp32", "onnx-int8")
+_FP32, _INT8, _XML = "onnx/model.onnx", "onnx/model_int8.onnx", "openvino/openvino_model.xml"
+
+# Contender to its environment, its adapter, the backend whose export it reads, and options.
+_PEERS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
+    REFERENCE: ("sentence-transformers", "cross_encoders", "", {"backend": "torch"}),
+    "ST ONNX fp32": ("st-onnx", "cross_encoders", "onnx", {"backend": "onnx", "file": _FP32}),
+    "ST ONNX int8": ("st-onnx", "cross_encoders", "onnx", {"backend": "onnx", "file": _INT8}),
+    "ST OpenVINO": ("st-openvino", "cross_encoders", "openvino", {"backend": "openvino", "file": _XML}),
+    "fastembed fp32": ("fastembed", "fastembed_reranker", "onnx", {"file": _FP32}),
+    "fastembed int8": ("fastembed", "fastembed_reranker", "onnx", {"file": _INT8}),
+}
+
+# Pairs a second of onnx-int8 over the fastest peer that are promised.
+PROMISED = 1.6
+
+
+def main() -> int:
+    arguments = _arguments()
+    machine = machine_facts()
+    with tempfile.TemporaryDirectory(prefix="stcompile-rerankers-") as scratch:
+        sets = {name: _written(Path(scratch) / f"{name}.json", pairs) for name, pairs in _pairs(arguments).items()}
+        model = arguments.model or str(_like_ms_marco(arguments.work / "reranker"))
+        ready = _ready(Path(model), arguments.work.resolve(), arguments.only)
+        results: list[dict[str, Any]] = []
+        for cores in dict.fromkeys((1, available_cpus())):
+            with _started(ready, cores) as processes:
+                for name, file in sets.items():
+                    status(f"Scoring {name} pairs, {cores} core(s), {arguments.rounds} rounds")
+                    timings = timed_turns(processes, file, arguments.rounds)
+                    count = len(json.loads(file.read_text(encoding="utf-8")))
+                    results += _rows(name, count, cores, timings)
+                if cores == 1:
+                    agreement = _agreement(processes, sets["short"], Path(scratch))
+    _print(results, agreement)
+    settings = {"model": Path(model).name, "rounds": arguments.rounds, "promised": PROMISED}
+    write_json(arguments.json, "rerankers", machine, settings, {"speed": results, "correlation": agreement})
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    made = parser(__doc__, "python -m benchmarks.rerankers --work ~/peers --data scifact --json rerankers.json")
+    add_model_option(made)
+    made.add_argument("--work", metavar="DIR", type=Path, required=True, help="where environments and models are kept")
+    made.add_argument(
+        "--data", metavar="DIR", type=Path, required=True, help="a folder with queries.jsonl and corpus.jsonl"
+    )
+    made.add_argument("--limit", type=at_least_one, default=128, help="pairs of each set (default: 128)")
+    made.add_argument("--rounds", type=at_least_one, default=4, help="timed rounds (default: 4)")
+    made.add_argument("--only", metavar="WORD", action="append", default=[], help="peers with this in their name")
+    return made.parse_args()
+
+
+def _pairs(arguments: argparse.Namespace) -> dict[str, list[list[str]]]:
+    """Queries with titles, and with whole abstracts."""
+    rows = [
+        [json.loads(line) for line in (arguments.data / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+        for name in ("queries", "corpus")
+    ]
+    if not all(rows):
+        raise InputError(f"{arguments.data} has no queries or no documents")
+    chosen = [(rows[0][i % len(rows[0])], rows[1][i % len(rows[1])]) for i in range(arguments.limit)]
+    return {
+        "short": [[query["text"], document["title"]] for query, document in chosen],
+        "long": [[query["text"], document["text"]] for query, document in chosen],
+    }
+
+
+def _written(path: Path, pairs: list[list[str]]) -> Path:
+    path.write_text(json.dumps(pairs), encoding="utf-8")
+    return path
+
+
+def _like_ms_marco(folder: Path) -> Path:
+    """all-MiniLM-L6-v2's network and tokenizer with a head of seeded weights that scores."""
+    if folder.is_dir():
+        return folder
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer  # noqa: PLC0415 - for this alone
+
+    source = model_folder(None)
+    torch.manual_seed(1)
+    network = AutoModelForSequenceClassification.from_pretrained(source, num_labels=1)
+    torch.nn.init.normal_(network.classifier.weight, std=0.5)
+    network.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(source, model_max_length=512).save_pretrained(folder)
+    return folder
+
+
+def _ready(model: Path, work: Path, only: list[str]) -> dict[str, Ready]:
+    found = {}
+    for target in _OURS:
+        folder = work / "models" / model.name / target
+        status(f"Compiling {target}")
+        export_model(model, folder, target)
+        python = python_of("stcompile", work / "environments")
+        settings = {"adapter": "stcompile_reranker", "model": str(folder), "options": {}}
+        found[f"stcompile {target}"] = Ready(python, settings)
+    for name, (environment, adapter, backend, options) in _PEERS.items():
+        if only and name != REFERENCE and not any(word in name for word in only):
+            continue
+        python = python_of(environment, work / "environments")
+        folder = model if not backend else work / "models" / model.name / f"cross-{backend}"
+        if not folder.is_dir():
+            status(f"Making {folder.name}")
+            maker = python_of(f"st-{backend}", work / "environments")
+            made = {"backend": backend, "int8": "avx512_vnni" if adds_int8_products() else "avx2"}
+            prepare(
+                name, maker, {"adapter": "cross_encoders", "source": str(model), "model": str(folder), "options": made}
+            )
+        found[name] = Ready(python, {"adapter": adapter, "model": str(folder), "options": options})
+    return found
+
+
+@contextmanager
+def _started(ready: Mapping[str, Ready], cores: int) -> Iterator[list[Process]]:
+    with ExitStack() as stack:
+        processes = [Process(name, item.python, item.on(cores)) for name, item in ready.items()]
+        for process in processes:
+            stack.callback(process.close)
+        yield processes
+
+
+def _rows(name: str, count: int, cores: int, timings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    peers = {who: timing for who, timing in timings.items() if not who.startswith("stcompile")}
+    fastest = min(peers, key=lambda who: median(peers[who].wall))
+    return [
+        {
+            "pairs": name,
+            "cores": cores,
+            "who": who,
+            "pairs_per_second": round(count / median(timing.wall), 1),
+            "fastest_peer": fastest,
+            "ratio_to_it": round(
+                median([peer / own for peer, own in zip(peers[fastest].wall, timing.wall, strict=True)]), 3
+            ),
+        }
+        for who, timing in timings.items()
+    ]
+
+
+def _agreement(processes: list[Process], pairs: Path, folder: Path) -> dict[str, float]:
+    """Correlation of each contender's logits with those of torch."""
+    found = {}
+    for process in processes:
+        path = folder / "scores.npy"
+        process.ask("vectors", pairs, save=str(path))
+        found[process.name] = np.load(path).reshape(-1)
+    return {name: round(float(np.corrcoef(scores, found[REFERENCE])[0, 1]), 6) for name, scores in found.items()}
+
+
+def _print(results: list[dict[str, Any]], agreement: Mapping[str, float]) -> None:
+    for name, cores in dict.fromkeys((row["pairs"], row["cores"]) for row in results):
+        rows = [
+            (row["who"], f"{row['pairs_per_second']:.1f}", f"{row['ratio_to_it']:.2f}", f"{agreement[row['who']]:.5f}")
+            for row in results
+            if (row["pairs"], row["cores"]) == (name, cores)
+        ]
+        fastest = next(row["fastest_peer"] for row in results if row["pairs"] == name)
+        print_table(
+            f"{name} pairs, {cores} core(s)", ("who", "pairs/s", f"x {fastest}", "correlation with torch"), rows, ()
+        )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -41,16 +41,19 @@ _ALIKE = 1e-3
 # Smallest batch invariance of the reference that an artifact is held to.
 _REFERENCE_INVARIANT = 0.99999
 
-# Smallest cosine between a query's scores by kernels and by the standard operators in their place.
-_AGREEMENT = {"onnx-fp32": 0.999999, "onnx-bf16": 0.999, "onnx-int8": 0.95}
+# Smallest cosine between scores by kernels and by the standard operators in their place. Measured on tiny networks of
+# random weights: 1, 0.99990 and 0.99983.
+_AGREEMENT = {"onnx-fp32": 0.999999, "onnx-bf16": 0.9995, "onnx-int8": 0.995}
 
-# By the precision of a target; behind each, what was measured, in docs/targets.md. Batch invariance as for vectors.
+# By the precision of a target. Measured on tiny networks of random weights, which lose more than trained ones: error 7e-6
+# (fp32); min cosine 0.99999 (fp16), 0.99991 (bf16), 0.9902 (int8, of any scheme) and 0.827 (int4), mean cosine 0.99999,
+# 0.99994, 0.9952 and 0.942.
 _TOLERANCES = {
-    "fp32": Tolerance(max_abs_error=2e-4, min_cosine=0.999999, mean_cosine=0.999999, batch_invariance=0.999999),
-    "fp16": Tolerance(max_abs_error=None, min_cosine=0.999, mean_cosine=0.9995, batch_invariance=0.9999),
-    "bf16": Tolerance(max_abs_error=None, min_cosine=0.99, mean_cosine=0.995, batch_invariance=0.999),
-    "int8": Tolerance(max_abs_error=None, min_cosine=0.95, mean_cosine=0.97, batch_invariance=0.9999),
-    "int4": Tolerance(max_abs_error=None, min_cosine=0.7, mean_cosine=0.85, batch_invariance=0.999),
+    "fp32": Tolerance(max_abs_error=1e-4, min_cosine=0.999999, mean_cosine=0.999999, batch_invariance=0.999999),
+    "fp16": Tolerance(max_abs_error=None, min_cosine=0.9999, mean_cosine=0.99995, batch_invariance=0.99999),
+    "bf16": Tolerance(max_abs_error=None, min_cosine=0.9995, mean_cosine=0.9998, batch_invariance=0.9999),
+    "int8": Tolerance(max_abs_error=None, min_cosine=0.98, mean_cosine=0.99, batch_invariance=0.99999),
+    "int4": Tolerance(max_abs_error=None, min_cosine=0.75, mean_cosine=0.9, batch_invariance=0.9999),
 }
 
 
@@ -144,7 +147,10 @@ class ScoreProof:
             texts_sha256=texts_sha256([_shown(pair) for pair in pairs.all]),
             paths=paths,
         )
-        failures = [*_failures(report, invariance, manifest.padding), *_failures_of_paths(paths, tolerance)]
+        failures = [
+            *_failures(report, invariance, manifest.padding),
+            *_failures_of_paths(paths, tolerance, manifest.target),
+        ]
         activated = float(np.abs(expected.scores - found.scores).max())
         if activated > max(1e-5, report.max_abs_error * spread * 2):
             failures.append(f"the activation gives scores that differ by {activated:.2e}")
@@ -285,11 +291,14 @@ def _failures(report: ParityReport, reference: float, padding: str) -> list[str]
     return failures
 
 
-def _failures_of_paths(paths: Sequence[PathReport], allowed: Tolerance) -> list[str]:
+def _failures_of_paths(paths: Sequence[PathReport], allowed: Tolerance, target: str) -> list[str]:
     failures = []
     for path in paths[1:]:
+        least = _AGREEMENT[target]
         if not path.min_cosine >= allowed.min_cosine:
             failures.append(f"without kernels min cosine {path.min_cosine:.6f} is below {allowed.min_cosine:g}")
+        if not path.agreement >= least:
+            failures.append(f"cosine {path.agreement:.7f} between kernels and standard operators is below {least:g}")
     return failures
 
 

@@ -48,7 +48,7 @@ def test_a_wrong_weight_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         return graph
 
     monkeypatch.setattr(export, "trace", damaged)
-    with pytest.raises(ParityError, match=r"a logit is .* standard deviations off, above 2.0e-04"):
+    with pytest.raises(ParityError, match=r"a logit is .* standard deviations off, above 1.0e-04"):
         exported(tmp_path)
     assert not (tmp_path / "artifact").exists()
 

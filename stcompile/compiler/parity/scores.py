@@ -45,9 +45,9 @@ _REFERENCE_INVARIANT = 0.99999
 # random weights: 1, 0.99990 and 0.99983.
 _AGREEMENT = {"onnx-fp32": 0.999999, "onnx-bf16": 0.9995, "onnx-int8": 0.995}
 
-# By the precision of a target. Measured on tiny networks of random weights, which lose more than trained ones: error 7e-6
-# (fp32); min cosine 0.99999 (fp16), 0.99991 (bf16), 0.9902 (int8, of any scheme) and 0.827 (int4), mean cosine 0.99999,
-# 0.99994, 0.9952 and 0.942.
+# By the precision of a target. Measured on tiny networks of random weights, which lose more than trained ones: error
+# 7e-6 (fp32); min cosine 0.99999 (fp16), 0.99991 (bf16), 0.9902 (int8, of any scheme) and 0.827 (int4), mean cosine
+# 0.99999, 0.99994, 0.9952 and 0.942.
 _TOLERANCES = {
     "fp32": Tolerance(max_abs_error=1e-4, min_cosine=0.999999, mean_cosine=0.999999, batch_invariance=0.999999),
     "fp16": Tolerance(max_abs_error=None, min_cosine=0.9999, mean_cosine=0.99995, batch_invariance=0.99999),

@@ -49,7 +49,7 @@ class AsyncEncoder:
         workers: runs at once, each on one thread; None takes as many as the encoder has threads.
 
     Raises:
-        InputError: a number is out of range.
+        InputError: a number is out of range, or it is no Encoder.
     """
 
     def __init__(
@@ -61,6 +61,8 @@ class AsyncEncoder:
         max_pending: int = 4096,
         workers: int | None = None,
     ) -> None:
+        if not isinstance(encoder, Encoder):
+            raise InputError(f"AsyncEncoder collects the texts of an Encoder, got {type(encoder).__name__}")
         if not isinstance(max_wait_ms, (int, float)) or not 0 <= max_wait_ms <= 60_000:
             raise InputError(f"max_wait_ms must be from 0 to 60000 milliseconds, got {max_wait_ms!r}")
         self.encoder = encoder

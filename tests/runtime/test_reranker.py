@@ -40,6 +40,11 @@ def test_what_is_of_another_kind_is_refused_by_name(compiled: Compiled) -> None:
         stcompile.Reranker.load(compiled("pool_mean"))
 
 
+def test_async_encoder_takes_no_reranker(reranker: stcompile.Reranker) -> None:
+    with pytest.raises(InputError, match="AsyncEncoder collects the texts of an Encoder, got Reranker"):
+        stcompile.AsyncEncoder(reranker)  # type: ignore[arg-type]  # what is refused
+
+
 @pytest.mark.parametrize(
     "given",
     [

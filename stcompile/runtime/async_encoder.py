@@ -61,7 +61,7 @@ class AsyncEncoder:
         max_pending: int = 4096,
         workers: int | None = None,
     ) -> None:
-        if not isinstance(encoder, Encoder):
+        if not hasattr(encoder, "encode"):
             raise InputError(f"AsyncEncoder collects the texts of an Encoder, got {type(encoder).__name__}")
         if not isinstance(max_wait_ms, (int, float)) or not 0 <= max_wait_ms <= 60_000:
             raise InputError(f"max_wait_ms must be from 0 to 60000 milliseconds, got {max_wait_ms!r}")

@@ -27,21 +27,29 @@ def _sigmoid(logits: Scores) -> Scores:
 NAMED: dict[str, Callable[[Scores], Scores]] = {"identity": lambda logits: logits, "sigmoid": _sigmoid}
 
 
+def check_activation(activation: object) -> None:
+    """Whether it is one, before anything is computed.
+
+    Raises:
+        InputError: it is no function and none of the names.
+    """
+    if isinstance(activation, str) and activation not in NAMED:
+        raise InputError(f"unknown activation_fn {activation!r}: choose {' or '.join(NAMED)}, or pass a function")
+    if activation is not None and not isinstance(activation, str) and not callable(activation):
+        raise InputError(f"activation_fn must be a function or {' or '.join(NAMED)}, got {type(activation).__name__}")
+
+
 def activated(activation: Activation, logits: Scores) -> Scores:
     """Scores of logits, `(n, labels)` float32.
 
     Raises:
-        InputError: the activation is no function and none of the names, it fails, or gives another shape.
+        InputError: the activation fails, or gives another shape.
     """
     if isinstance(activation, str):
-        if activation not in NAMED:
-            raise InputError(f"unknown activation_fn {activation!r}: choose {' or '.join(NAMED)}, or pass a function")
         return NAMED[activation](logits)
-    if not callable(activation):
-        raise InputError(f"activation_fn must be a function or {' or '.join(NAMED)}, got {type(activation).__name__}")
     torch = sys.modules.get("torch")
     try:
-        if torch is not None and _is_torchs(activation):
+        if torch is not None and (isinstance(activation, torch.nn.Module) or _is_torchs(activation)):
             with torch.inference_mode():
                 found = np.asarray(activation(torch.from_numpy(logits)))
         else:
@@ -56,6 +64,6 @@ def activated(activation: Activation, logits: Scores) -> Scores:
 
 
 def _is_torchs(activation: Callable[[Any], Any]) -> bool:
-    """Whether it is a module or a function of torch, which take tensors."""
+    """Whether it is a function of torch, which takes tensors."""
     homes = (activation, type(activation), type(getattr(activation, "__self__", None)))
     return any(str(getattr(home, "__module__", "")).partition(".")[0] == "torch" for home in homes)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stcompile.artifact.manifest import LOGITS, RERANKER, SCORES
 from stcompile.errors import InputError
-from stcompile.runtime.activations import Activation, activated
+from stcompile.runtime.activations import Activation, activated, check_activation
 from stcompile.runtime.distinct import Distinct
 from stcompile.runtime.inputs import at_least_one
 from stcompile.runtime.loaded import Loaded
@@ -89,6 +89,7 @@ class Reranker(Loaded):
         """
         check_call(pool, chunk_size, device, self.device, tensor=convert_to_tensor)
         text = prompt_text(prompt, prompt_name, self._manifest, self._manifest.default_prompt_name)
+        check_activation(activation_fn)
         size = None if batch_size is None else at_least_one("batch_size", batch_size)
         items, single = listed_pairs(inputs)
         pairs = read_pairs(items)
@@ -184,6 +185,8 @@ class Reranker(Loaded):
     ) -> NDArray[np.float32]:
         """`(n, num_labels)`, equal pairs computed once."""
         (route,) = self._routes.values()
+        if not route.takes_pairs and not all(isinstance(pair, str) for pair in pairs):
+            raise InputError("this artifact takes no pairs of texts: export its model again")
         distinct = Distinct.of(pairs)
         result = np.empty((len(pairs), self.num_labels), dtype=np.float32)
         # Where the model's own activation changes nothing, scores are logits.

@@ -77,6 +77,8 @@ def test_no_pair(reranker: stcompile.Reranker) -> None:
     assert (found.shape, found.dtype) == ((0,), np.float64)
     assert reranker.predict([], convert_to_numpy=False) == []
     assert reranker.rank("a", []) == []
+    with pytest.raises(InputError, match="unknown activation_fn"):
+        reranker.predict([], activation_fn="softplus")
 
 
 @pytest.mark.parametrize(
@@ -117,11 +119,16 @@ def test_bad_options_are_one_sentence(options: dict[str, Any], says: str, rerank
         reranker.predict([("a", "b"), ("c", "d")], **options)
 
 
+class _OwnTanh(torch.nn.Module):
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits.tanh()
+
+
 def test_an_activation_is_a_name_a_function_or_torchs(reranker: stcompile.Reranker) -> None:
     pairs = CASE.texts[:8]
     logits = reranker.predict(pairs, activation_fn="identity")
     assert np.abs(logits - CASE.expected("logits")[:8]).max() < 1e-5
-    asked: list[Any] = [torch.nn.Tanh(), torch.tanh, np.tanh]
+    asked: list[Any] = [torch.nn.Tanh(), _OwnTanh(), torch.tanh, np.tanh]
     for activation in asked:
         assert np.allclose(reranker.predict(pairs, activation_fn=activation), np.tanh(logits), atol=1e-6)
     assert np.allclose(reranker.predict(pairs, activation_fn="sigmoid"), reranker.predict(pairs), atol=1e-6)

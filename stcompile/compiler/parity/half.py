@@ -20,7 +20,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops import load_op
 
-from stcompile.artifact.manifest import RERANKER
+from stcompile.artifact.manifest import LOGITS
 from stcompile.artifact.target import Tolerance
 from stcompile.compiler.metrics import distance
 from stcompile.compiler.parity.probes import probe_texts
@@ -68,10 +68,8 @@ def judge_half(graph: ir.Model, route: Route, tolerance: Tolerance, name: str) -
             f"float16 was not judged: ONNX's reference evaluator cannot run the graph ({detail}); on a CPU the engine "
             "computes it in float32, which is all that parity compared"
         )
-    expected = [route.encode(batch, batch_size=len(batch)) for batch in batches]
-    right, wrong = np.concatenate(expected), np.concatenate(found)
-    shape = (1, -1) if route.kind == RERANKER else right.shape
-    worst = float(distance(right.reshape(shape), wrong.reshape(shape)).cosine.min())
+    expected = [route.encode(batch, batch_size=len(batch), output=route.raw) for batch in batches]
+    worst = float(distance(*(route.comparable(np.concatenate(rows)) for rows in (expected, found))).cosine.min())
     texts = sum(map(len, batches))
     if worst >= tolerance.min_cosine:
         return (
@@ -92,7 +90,7 @@ def _batches(route: Route, weights: int) -> list[list[str]]:
     short = known[:: max(1, len(known) // _TEXTS)][:_TEXTS]
     own = route.front.probe_texts()[:2]
     long = " ".join(probe_texts())[:_LONG_TEXT_CHARS]
-    tokens = int(next(iter(route.feeds([long]).values())).size)
+    tokens = int(next(iter(route.feeds(route.examples_of([long])).values())).size)
     return [[*own, *short], *([[long]] if weights * tokens <= _BUDGET else [])]
 
 
@@ -114,13 +112,15 @@ class _Evaluator:
         operators: list[type[OpRun]] = [GatherElements, *(kind for kind in rounding if kind is not None)]
         self._evaluator = ReferenceEvaluator(proto, new_ops=operators)
         self._names = [item.name for item in proto.graph.input]
+        made = [item.name for item in proto.graph.output]
+        self._output = made.index(LOGITS) if LOGITS in made else 0
 
     def vectors(self, feeds: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
-        """The sentence embeddings of one batch, float32 `(batch, dim)`."""
+        """For one batch the embeddings, or what scores are made of, float32 `(batch, dim)`."""
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found: Any = self._evaluator.run(None, {name: feeds[name] for name in self._names})
-        return np.asarray(found[0], dtype=np.float32)
+        return np.asarray(found[self._output], dtype=np.float32)
 
     def _note(self, results: Sequence[Any]) -> None:
         for result in results:

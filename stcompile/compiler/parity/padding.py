@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stcompile.artifact.manifest import LONGEST, NO_PADDING, RERANKER
+from stcompile.artifact.manifest import LONGEST, NO_PADDING
 from stcompile.compiler.metrics import distance
 from stcompile.compiler.modules import Transformer
 from stcompile.compiler.parity.probes import probe_texts
@@ -37,7 +37,7 @@ def _ignores_padding(route: Route) -> bool:
     if not route.front.has_masked_rows:
         return True
     texts = _texts(route)
-    return _alike(route, route.encode(texts, batch_size=1), route.encode(texts, batch_size=len(texts)))
+    return _alike(route, _alone(route, texts), _together(route, texts))
 
 
 def ignores_side(route: Route) -> bool:
@@ -50,11 +50,11 @@ def ignores_side(route: Route) -> bool:
     if not isinstance(front, Transformer) or {*route.input_names} - _OF_TOKENS:
         return False
     texts = _texts(route)
-    own = route.encode(texts, batch_size=len(texts))
+    own = _together(route, texts)
     side = front.tokenizer.padding_side
     try:
         front.tokenizer.padding_side = "right"
-        return _alike(route, own, route.encode(texts, batch_size=len(texts)))
+        return _alike(route, own, _together(route, texts))
     finally:
         front.tokenizer.padding_side = side
 
@@ -66,8 +66,14 @@ def _texts(route: Route) -> list[Text]:
     return route.examples_of(chosen)
 
 
+def _alone(route: Route, texts: list[Text]) -> NDArray[np.float32]:
+    return route.encode(texts, batch_size=1, output=route.raw)
+
+
+def _together(route: Route, texts: list[Text]) -> NDArray[np.float32]:
+    return route.encode(texts, batch_size=len(texts), output=route.raw)
+
+
 def _alike(route: Route, one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
-    # All scores together are one row: alone each would be compared with its own size.
-    shape = (1, -1) if route.kind == RERANKER else one.shape
-    found = distance(one.reshape(shape), other.reshape(shape))
+    found = distance(route.comparable(one), route.comparable(other))
     return bool(found.cosine.min() >= REFERENCE_INVARIANT and found.abs_error.max() <= _ROUNDING)

@@ -72,7 +72,7 @@ def _fixed_place(node: ir.Node) -> int | None:
         if len(numbers) not in (3, 4) or any(found is None or found.size != 1 for found in numbers):
             return None
         start, stop, axis, *step = (int(found.reshape(())) for found in numbers if found is not None)
-        one = (start, stop) == (0, 1) or (start == -1 and (stop == 0 or stop >= _BEHIND_ALL))
+        one = (start, stop) == (0, 1) or (start == -1 and stop >= _BEHIND_ALL)
         place = start if one and axis in (_SEQUENCE, _SEQUENCE - 3) and step in ([], [1]) else None
     else:
         return None
@@ -90,14 +90,14 @@ def _rows_of(gather: ir.Node, graph: ir.Graph) -> tuple[Dim, Dim]:
 
 def _constant_position(graph: ir.Graph, gather: ir.Node, place: int, rows: tuple[Dim, Dim]) -> ir.Value:
     """The same position for each text, `(batch, 1, 1)`."""
-    name = f"pool_early_{'first' if place == 0 else 'last'}"
+    what, name = "first" if place == 0 else "last", f"pool_early_{gather.outputs[0].name}"
     # Of an input of the graph: there before any layer, and of as many texts.
     source = next(value for value in graph.inputs if dims(value) == rows)
     batch = added(graph, gather, "Shape", [source], f"{name}_batch", {"start": 0, "end": 1})
     shape = added(
         graph, gather, "Concat", [batch, integers(graph, "pool_early_ones", [1, 1])], f"{name}_shape", {"axis": 0}
     )
-    index = constant_named(graph, f"{name}_index", np.full((1, 1, 1), place, dtype=np.int64))
+    index = constant_named(graph, f"pool_early_{what}_index", np.full((1, 1, 1), place, dtype=np.int64))
     position = added(graph, gather, "Expand", [index, shape], f"{name}_position")
     position.type, position.shape = ir.TensorType(ir.DataType.INT64), ir.Shape([rows[0], 1, 1])
     return position

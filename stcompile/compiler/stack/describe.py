@@ -60,6 +60,8 @@ def describe(path: str | Path, *, trust_remote_code: bool = False, follow_links:
         layout, entries = "modules.json", reader.listed(rows)
     elif scores_pairs:
         layout, entries = "plain", reader.of_plain_reranker()
+        # Without modules.json CrossEncoder does not look at it.
+        stored = {}
     elif folder.json_object("config.json").get("model_type") == "model2vec":
         layout, entries = "model2vec", reader.of_model2vec()
     else:

@@ -105,7 +105,8 @@ class EntryReader:
             ModelFolderError: files are missing.
         """
         self.reasons += [*network_problems(self._folder, ""), *tokenizer_problems(self._folder, "")]
-        return [ModuleEntry(0, transformer.KIND, "", transformer.KIND.normalized({"transformer_task": CLASSIFIES}))]
+        # Without a modality_config: pairs go through the tokenizer's chat template, where it has one.
+        return [ModuleEntry(0, transformer.KIND, "", {"transformer_task": CLASSIFIES})]
 
     def _of_row(self, position: int, row: dict[str, Any]) -> ModuleEntry | None:
         entry = self._entry(position, str(row["type"]), str(row.get("path", "")))

@@ -49,6 +49,12 @@ def lay_out(
     routers = [module for module in _all(modules) if isinstance(module, Router)]
     noted = isinstance(modules[0], Router)
     by_task = any(module.reads_task(noted=noted) for module in _all(modules))
+    if kind == RERANKER and modules[0].modality == "message" and not getattr(modules[0], "wants_pairs", False):
+        raise UnsupportedError(
+            name,
+            "its pairs go through a chat template, which is compiled of networks that classify or generate alone: "
+            "remove `message` from its modality_config",
+        )
     if not routers and not by_task:
         return {"": Route(list(modules), name, kind=kind)}, None
     modality = modules[0].modality

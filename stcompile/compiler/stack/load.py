@@ -22,7 +22,7 @@ from stcompile.compiler.stack.keywords import TASK, refusal
 from stcompile.compiler.stack.module_stack import ModuleStack
 from stcompile.compiler.stack.route import Route
 from stcompile.compiler.stack.source import ModelSource, SourceOptions
-from stcompile.errors import ModelFolderError, StcompileError, UnsupportedError, about
+from stcompile.errors import ModelFolderError, StcompileError, UnsupportedError, about, one_line
 
 logger = logging.getLogger("stcompile")
 
@@ -177,7 +177,11 @@ def _check_live(model: Any, stack: ModuleStack) -> None:
     if stack.kind == RERANKER:
         pairs = stack.route(None).examples_of(_LIVE_TEXTS)
         found = stack.encode(pairs, output=LOGITS)
-        given = model.predict([list(pair) for pair in pairs], prompt="", activation_fn=torch.nn.Identity())
+        try:
+            given = model.predict([list(pair) for pair in pairs], prompt="", activation_fn=torch.nn.Identity())
+        except Exception as error:  # of a network that has no positions for what sentence-transformers cuts at
+            reason = f"it fails on a long pair ({type(error).__name__}: {one_line(error, 200)}): give it a max_length"
+            raise UnsupportedError(stack.name, reason) from error
         expected = np.asarray(given, np.float32).reshape(len(pairs), -1)
         if expected.shape != found.shape or not np.abs(expected - found).max() <= allowed * np.abs(expected).max():
             raise UnsupportedError(stack.name, _NOT_IN_THE_FOLDER)

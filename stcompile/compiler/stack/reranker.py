@@ -44,14 +44,14 @@ def scores_of(
     """
     networks = [entry for entry in entries if entry.kind.name == "Transformer"]
     network = folder.json_object(join(networks[0].path, "config.json"), finite=False) if networks else {}
-    newer = network.get("sentence_transformers")
-    stored = (
-        settings.get("activation_fn"),
-        newer.get("activation_fn") if isinstance(newer, dict) else None,
-        network.get("sbert_ce_default_activation_function"),
-    )
-    default = _SIGMOID if _labels(entries, network) == 1 else _IDENTITY
-    config = {"activation_fn": next((path for path in stored if path is not None), default)}
+    newer, path = network.get("sentence_transformers"), settings.get("activation_fn")
+    if path is None and isinstance(newer, dict) and "activation_fn" in newer:
+        path = newer["activation_fn"]
+    elif path is None:
+        path = network.get("sbert_ce_default_activation_function")
+    if path is None:
+        path = _SIGMOID if _labels(entries, network) == 1 else _IDENTITY
+    config = {"activation_fn": path}
     reasons += scores.KIND.problems(config)
     return ModuleEntry(len(entries), scores.KIND, "", config)
 

@@ -135,6 +135,20 @@ class Route(nn.Module):
             return list(texts)
         return [*zip(texts, [*texts[1:], *texts[:1]], strict=True)]
 
+    @property
+    def raw(self) -> str:
+        """The feature that says most: of a reranker its logits, which no activation has flattened."""
+        return LOGITS if self.kind == RERANKER else self.answers[0]
+
+    def comparable(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Rows to be compared one by one; of a reranker all logits about their mean, as one row: alone, each would be
+        compared with its own size.
+        """
+        if self.kind != RERANKER:
+            return rows
+        centred: NDArray[np.float32] = rows - rows.mean(axis=0, keepdims=True)
+        return centred.reshape(1, -1)
+
     def feeds(self, texts: Sequence[Text], prompt: str | None = None) -> dict[str, NDArray[np.int64]]:
         """The graph's inputs for one batch of texts, as the runtime makes them: `input_names` to int64 arrays."""
         features = self._features(texts, prompt)

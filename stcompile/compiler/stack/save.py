@@ -7,8 +7,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from stcompile import __version__
+from stcompile.artifact.manifest import ENCODER
 from stcompile.compiler.modules import Module
 from stcompile.compiler.stack.module_stack import ModuleStack
+from stcompile.errors import InputError
 from stcompile.runtime.arguments import local_path
 
 
@@ -16,7 +18,12 @@ def save_stack(stack: ModuleStack, folder: str | Path) -> None:
     """Writes a stack in the layout of sentence-transformers: what reads text in the root, the rest beside it.
 
     The configurations use today's keys; modules.json names the old type paths, which every release still reads.
+
+    Raises:
+        InputError: it is a reranker.
     """
+    if stack.kind != ENCODER:
+        raise InputError(f"{stack.name} is a {stack.kind}, which only sentence-transformers writes: save it there")
     root = local_path(folder)
     root.mkdir(parents=True, exist_ok=True)
     rows = []

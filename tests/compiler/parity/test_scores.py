@@ -58,7 +58,7 @@ def test_a_wrong_activation_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         return {**features, LOGITS: features[SCORES], SCORES: features[SCORES].tanh()}
 
     monkeypatch.setattr(Scores, "forward", other)
-    with pytest.raises(ParityError, match="the activation gives scores that differ by"):
+    with pytest.raises(ParityError, match="has another activation of its scores than was read"):
         exported(tmp_path)
 
 
@@ -99,6 +99,17 @@ def test_no_score_is_worse_than_a_wrong_one(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(scores, "run_shipped", nothing)
     with pytest.raises(ParityError, match=r"a logit is 3\.40e"):
         exported(tmp_path)
+
+
+def test_what_all_pairs_are_off_by_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shift and a factor, which no cosine sees, in a precision that allows much."""
+
+    def shifted(*arguments: Any, **options: Any) -> Any:
+        return {name: rows * 2 + 3 * rows.std() for name, rows in _run_here(*arguments, **options).items()}
+
+    monkeypatch.setattr(scores, "run_shipped", shifted)
+    with pytest.raises(ParityError, match=r"a logit is .* standard deviations off, above 1.0e\+00"):
+        stcompile.export_model(MODELS / CASE, tmp_path / "artifact", "onnx-int8", texts=TEXTS)
 
 
 def test_verify_judges_a_published_reranker(compiled: Compiled) -> None:

@@ -14,7 +14,8 @@ import stcompile
 from stcompile.artifact.manifest import RERANKER
 from stcompile.compiler.inspection import inspect
 from stcompile.compiler.stack.describe import describe
-from stcompile.errors import ModelFolderError, UnsupportedError
+from stcompile.compiler.stack.save import save_stack
+from stcompile.errors import InputError, ModelFolderError, UnsupportedError
 from tests.conftest import MODELS
 
 _IDENTITY, _TANH = "torch.nn.modules.linear.Identity", "torch.nn.modules.activation.Tanh"
@@ -51,8 +52,10 @@ def test_the_newest_place_of_an_activation_wins(edited: Callable[..., Path]) -> 
     assert activation_of(edited("reranker_bert")) == _SIGMOID
     assert activation_of(edited("reranker_bert", sbert_ce_default_activation_function=_TANH)) == _TANH
     assert activation_of(edited("reranker_bert", sentence_transformers={"activation_fn": _IDENTITY})) == _IDENTITY
-    newest = edited("reranker_bert", "config_sentence_transformers.json", activation_fn=_SIGMOID)
-    assert activation_of(newest) == _SIGMOID
+    # Where there is no modules.json, CrossEncoder does not look at this one.
+    beside = edited("reranker_bert", "config_sentence_transformers.json", activation_fn=_SIGMOID)
+    assert activation_of(beside) == _IDENTITY
+    assert activation_of(MODELS / "reranker_modernbert_v6") == _TANH
 
 
 def test_several_labels_have_no_activation_of_their_own() -> None:
@@ -111,6 +114,27 @@ def test_a_template_that_has_no_place_for_a_pair_is_refused(edited: Callable[...
     )
     with pytest.raises(UnsupportedError, match="chat template"):
         stcompile.load_stack(folder).routes[""].front_end("")
+
+
+def test_a_plain_folder_whose_template_takes_no_pairs_is_refused(edited: Callable[..., Path]) -> None:
+    """sentence-transformers puts its pairs through the template, and fails."""
+    folder = edited("reranker_qwen3")
+    (folder / "chat_template.jinja").write_text(
+        "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}", encoding="utf-8"
+    )
+    with pytest.raises(UnsupportedError, match="chat template does more than put constant text"):
+        stcompile.export_model(folder, folder.parent / "artifact", "onnx-fp32")
+
+
+def test_a_null_activation_ends_the_search(edited: Callable[..., Path]) -> None:
+    keys = {"sentence_transformers": {"activation_fn": None}, "sbert_ce_default_activation_function": _TANH}
+    assert activation_of(edited("reranker_bert", **keys)) == _SIGMOID
+
+
+def test_a_stack_that_scores_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a reranker, which only sentence-transformers writes"):
+        save_stack(stcompile.load_stack(MODELS / "reranker_bert"), tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
 
 
 def test_inspect_tells_what_becomes_of_it() -> None:

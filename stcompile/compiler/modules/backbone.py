@@ -118,7 +118,7 @@ def load_network(
         ModelFolderError: the weights are missing, truncated or of another shape.
     """
     kind = _WITH_HEAD.get(task) or _network_class(config)
-    is_auto = kind.__module__.startswith("transformers.models.auto")
+    is_auto = kind is AutoModel or task in _WITH_HEAD
     try:
         loaded = kind.from_pretrained(
             source,

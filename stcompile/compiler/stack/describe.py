@@ -55,7 +55,8 @@ def describe(path: str | Path, *, trust_remote_code: bool = False, follow_links:
     stored = folder.json_object("config_sentence_transformers.json")
     reader = EntryReader(folder, trust_remote_code)
     rows = folder.json("modules.json")
-    scores_pairs = is_reranker(stored, rows is not None, folder.json_object("config.json", finite=False))
+    network = None if rows is not None else folder.json_object("config.json", finite=False)
+    scores_pairs = is_reranker(stored, network)
     if rows is not None:
         layout, entries = "modules.json", reader.listed(rows)
     elif scores_pairs:

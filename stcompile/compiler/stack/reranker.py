@@ -17,15 +17,14 @@ CROSS_ENCODER = "CrossEncoder"
 _SIGMOID, _IDENTITY = "torch.nn.modules.activation.Sigmoid", "torch.nn.modules.linear.Identity"
 
 
-def is_reranker(settings: Mapping[str, Any], listed: bool, network: Mapping[str, Any]) -> bool:
+def is_reranker(settings: Mapping[str, Any], network: Mapping[str, Any] | None) -> bool:
     """Whether a folder is a CrossEncoder's.
 
     Args:
         settings: config_sentence_transformers.json.
-        listed: whether there is a modules.json.
-        network: config.json of the root.
+        network: config.json of the root; None where there is a modules.json, which says what there is.
     """
-    return settings.get("model_type") == CROSS_ENCODER or (not listed and classifies(dict(network)))
+    return settings.get("model_type") == CROSS_ENCODER or (network is not None and classifies(dict(network)))
 
 
 def scores_of(

@@ -238,16 +238,10 @@ class Touch:
         return (Path.touch, (self.path,))
 
 
-@pytest.mark.parametrize("kind", ["CrossEncoder", "SparseEncoder", "MultiVectorEncoder", "ColBERT"])
+@pytest.mark.parametrize("kind", ["SparseEncoder", "MultiVectorEncoder", "ColBERT"])
 def test_other_kinds_of_models_are_refused(folder: Path, kind: str) -> None:
     edit(folder / "config_sentence_transformers.json", lambda config: {**config, "model_type": kind})
     assert kind in describe(folder).unsupported[0]
-
-
-def test_a_plain_cross_encoder_is_refused(tmp_path: Path) -> None:
-    folder = shutil.copytree(MODELS / "plain_bert", tmp_path / "model")
-    edit(folder / "config.json", lambda config: {**config, "architectures": ["BertForSequenceClassification"]})
-    assert "not an embedding model" in describe(folder).unsupported[0]
 
 
 def test_code_of_the_folder_does_not_run_by_default(folder: Path) -> None:

@@ -202,9 +202,10 @@ def test_tune_hands_on_where_the_model_comes_from(monkeypatch: pytest.MonkeyPatc
         raise EnoughError
 
     monkeypatch.setattr(tune, "run_export", run_export)
+    monkeypatch.setattr(tune, "_check_embeds", asked.append)
     with pytest.raises(EnoughError):
         tune.tune_model("small", tmp_path / "out", revision="abc", cache_dir="/cache", targets=["onnx-int8"])
-    assert asked == [ModelSource("small", "abc", "/cache")]
+    assert asked == [ModelSource("small", "abc", "/cache")] * 2
 
 
 def test_a_table_of_model2vec_by_its_hub_id(fake: FakeHub) -> None:

@@ -9,10 +9,10 @@ import pytest
 from golden import graphs
 from stcompile.artifact import open_artifact
 from stcompile.compiler.passes import GraphPass, pipeline_for
-from tests.conftest import Compiled, cases_of, load_case
+from tests.conftest import Compiled, load_case
 from tests.test_golden import CASES, COMBINED, REFUSED, marked, outputs_of
-
-RERANKERS = cases_of("CrossEncoder")
+from tests.test_golden_rerankers import CASES as RERANKERS
+from tests.test_golden_rerankers import SELDOM
 
 # Read and traced here; the other pipelines of the other models are compared by `make graphs`.
 MODEL = "full_stack"
@@ -21,7 +21,10 @@ ACCEPT = "look at it with `python -m golden.graphs --show MODEL`, and accept it 
 
 
 @pytest.mark.parametrize(
-    "name", marked((name for name in (*CASES, *RERANKERS) if name not in REFUSED), COMBINED, pytest.mark.more_models)
+    "name",
+    marked(
+        (name for name in (*CASES, *RERANKERS) if name not in REFUSED), (*COMBINED, *SELDOM), pytest.mark.more_models
+    ),
 )
 def test_a_model_compiles_to_the_accepted_graph(name: str, compiled: Compiled) -> None:
     folder = compiled(name, "onnx-fp32", outputs_of(load_case(name)))

@@ -45,7 +45,9 @@ class Letters:
     """A route of which every letter is a token."""
 
     front = SimpleNamespace(has_masked_rows=True, probe_texts=list)
-    examples_of = staticmethod(list)
+
+    def examples_of(self, texts: Sequence[str]) -> list[str]:
+        return list(texts)
 
     def feeds(self, texts: Sequence[str], prompt: str | None) -> dict[str, npt.NDArray[np.int64]]:
         return {"input_ids": np.array([[ord(letter) % 128 for letter in text] for text in texts], dtype=np.int64)}

@@ -3,8 +3,10 @@
 Options: `backend`; `file` of the ONNX or OpenVINO model. It takes pairs, in batches of 32 by length, its own way.
 """
 
+import json
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from .batches import BATCH_SIZE
@@ -18,6 +20,10 @@ def prepare(source: str, destination: str, options: dict[str, Any]) -> None:
     kwargs = {"export": True} if backend == "openvino" else {"export": True, "provider": "CPUExecutionProvider"}
     model = st.CrossEncoder(source, backend=backend, device="cpu", model_kwargs=kwargs)
     model.save_pretrained(destination)
+    # fastembed looks for another key first, which tokenizers keep from a call that once cut.
+    path = Path(destination) / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**config, "max_length": model.max_seq_length}), encoding="utf-8")
     if backend == "onnx":
         st.export_dynamic_quantized_onnx_model(model, options["int8"], destination, file_suffix="int8")
 

@@ -52,6 +52,12 @@ def distance(reference: Matrix, candidate: Matrix) -> Distance:
     return Distance(np.where(broken, BROKEN, error), np.where(broken, -1, np.clip(cosine, -1, 1)))
 
 
+def centred(scores: Matrix) -> Matrix:
+    """Scores `(n, labels)` about the mean of each label, all of them as one row."""
+    found: Matrix = scores - scores.mean(axis=0, keepdims=True)
+    return found.reshape(1, -1)
+
+
 def neighbour_overlap(reference: Matrix, candidate: Matrix, count: int = NEIGHBOURS) -> float:
     """Mean share of each text's `count` nearest texts that both sets of vectors agree on.
 

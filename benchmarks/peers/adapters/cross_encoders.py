@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .batches import BATCH_SIZE
+from .sentence_transformers_any import model_arguments
 
 
 def prepare(source: str, destination: str, options: dict[str, Any]) -> None:
@@ -32,16 +33,8 @@ def load(model: str, threads: int, options: dict[str, Any]) -> Callable[[list[st
     import torch
     from sentence_transformers import CrossEncoder
 
-    torch.set_num_threads(threads)
-    kwargs: dict[str, Any] = {}
-    if options["backend"] == "onnx":
-        import onnxruntime
-
-        settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = threads
-        kwargs = {"file_name": options["file"], "provider": "CPUExecutionProvider", "session_options": settings}
-    elif options["backend"] == "openvino":
-        kwargs = {"file_name": options["file"], "ov_config": {"INFERENCE_NUM_THREADS": str(threads)}}
-    found = CrossEncoder(model, backend=options["backend"], device="cpu", model_kwargs=kwargs)
+    found = CrossEncoder(
+        model, backend=options["backend"], device="cpu", model_kwargs=model_arguments(threads, options)
+    )
     found.activation_fn = torch.nn.Identity()
     return partial(found.predict, batch_size=BATCH_SIZE, show_progress_bar=False)

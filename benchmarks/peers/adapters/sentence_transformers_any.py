@@ -47,8 +47,16 @@ def _write_limit(path: Path, tokens: int) -> None:
 
 
 def load(model: str, threads: int, options: dict[str, Any]) -> Callable[[list[str]], Any]:
-    import torch
     from sentence_transformers import SentenceTransformer
+
+    kwargs = model_arguments(threads, options)
+    found = SentenceTransformer(model, backend=options["backend"], device="cpu", model_kwargs=kwargs)
+    return partial(found.encode, batch_size=BATCH_SIZE, show_progress_bar=False)
+
+
+def model_arguments(threads: int, options: dict[str, Any]) -> dict[str, Any]:
+    """What a backend is loaded with, on so many threads."""
+    import torch
 
     torch.set_num_threads(threads)
     kwargs: dict[str, Any] = {}
@@ -62,5 +70,4 @@ def load(model: str, threads: int, options: dict[str, Any]) -> Callable[[list[st
         kwargs = {"file_name": options["file"], "ov_config": {"INFERENCE_NUM_THREADS": str(threads)}}
     elif "dtype" in options:
         kwargs = {"dtype": getattr(torch, options["dtype"])}
-    found = SentenceTransformer(model, backend=options["backend"], device="cpu", model_kwargs=kwargs)
-    return partial(found.encode, batch_size=BATCH_SIZE, show_progress_bar=False)
+    return kwargs

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
-from typing_extensions import Self
 
 from stcompile.artifact.manifest import LOGITS, SCORES
 from stcompile.compiler.modules.base import Features, Module
@@ -33,10 +30,6 @@ class Scores(Module):
     def is_identity(self) -> bool:
         """Whether scores are the logits themselves."""
         return isinstance(self._activation, nn.Identity)
-
-    @classmethod
-    def load(cls, folder: Any, config: dict[str, Any]) -> Self:
-        return cls.from_config(config)
 
     def forward(self, features: Features) -> Features:
         logits = features[SCORES]

@@ -195,15 +195,12 @@ class _CrossEncoder:
         asked = [pair if isinstance(pair, str) else list(pair) for pair in pairs]
         with _quiet(), _left_in_mode(training):
             if any(isinstance(pair, str) for pair in asked):
-                found = [self._one(pair, prompt, **options) for pair in asked]
+                found = [self._model.predict(pair, prompt=prompt, show_progress_bar=False, **options) for pair in asked]
             else:
                 found = self._model.predict(
                     asked, prompt=prompt, batch_size=batch_size, show_progress_bar=False, **options
                 )
         return np.asarray(found, dtype=np.float32).reshape(len(asked), -1)
-
-    def _one(self, pair: Any, prompt: str, **options: Any) -> Any:
-        return self._model.predict(pair, prompt=prompt, batch_size=1, show_progress_bar=False, **options)
 
 
 class _OwnModules:

@@ -18,8 +18,9 @@ from stcompile.artifact import Artifact
 from stcompile.artifact.manifest import LOGITS, NO_PADDING, SCORES
 from stcompile.artifact.report import ParityReport, PathReport
 from stcompile.artifact.target import Target, Tolerance
-from stcompile.compiler.metrics import BROKEN, Matrix, distance, rounded
+from stcompile.compiler.metrics import BROKEN, Matrix, centred, distance, rounded
 from stcompile.compiler.modules import Scores
+from stcompile.compiler.parity.padding import REFERENCE_INVARIANT
 from stcompile.compiler.parity.pairs import Pairs
 from stcompile.compiler.parity.probes import shortened, texts_sha256
 from stcompile.compiler.parity.reference import Reference, open_reference
@@ -39,9 +40,6 @@ _SAME_READING = 5e-3
 
 # Scores of several pairs that are no further apart, in standard deviations, are one.
 _ALIKE = 1e-3
-
-# Smallest batch invariance of the reference that an artifact is held to.
-_REFERENCE_INVARIANT = 0.99999
 
 # Smallest cosine between scores by kernels and by the standard operators in their place. Measured on tiny networks of
 # random weights: 1, 0.99990 and 0.99983.
@@ -106,8 +104,8 @@ class ScoreProof:
         pairs = self._pairs
         few = reference.logits(pairs.few, prompt="")
         together = reference.logits(pairs.few, prompt="", batch_size=len(pairs.few))
-        invariance = float(distance(_centred(few), _centred(together)).cosine.min())
-        size = 1 if invariance < _REFERENCE_INVARIANT or self._artifact.manifest.padding == NO_PADDING else None
+        invariance = _cosine(few, together)
+        size = 1 if invariance < REFERENCE_INVARIANT or self._artifact.manifest.padding == NO_PADDING else None
         expected = _Scores(
             ranked=_of(reference, pairs.ranked, size),
             edges=reference.logits(pairs.edges, prompt=""),
@@ -259,18 +257,12 @@ def _by_query(scores: Matrix, documents: Sequence[str]) -> list[Matrix]:
     return [scores[start : start + count] for start in range(0, len(scores), count)]
 
 
-def _centred(scores: Matrix) -> Matrix:
-    """Each label's scores about their mean, as one row."""
-    centred: Matrix = scores - scores.mean(axis=0, keepdims=True)
-    return centred.reshape(1, -1)
-
-
 def _differ(scores: Matrix, spread: float) -> bool:
     return len(scores) > 1 and float(np.ptp(scores, axis=0).max()) > _ALIKE * spread
 
 
 def _cosine(one: Matrix, other: Matrix) -> float:
-    return float(distance(_centred(one), _centred(other)).cosine[0])
+    return float(distance(centred(one), centred(other)).cosine[0])
 
 
 def _spread(logits: Matrix) -> float:
@@ -300,7 +292,7 @@ def _failures(report: ParityReport, reference: float, padding: str) -> list[str]
     if not report.mean_cosine >= allowed.mean_cosine:
         failures.append(f"mean cosine of a query's scores {report.mean_cosine:.6f} is below {allowed.mean_cosine:g}")
     never_pads = padding == NO_PADDING
-    if allowed.batch_invariance is not None and (never_pads or reference >= _REFERENCE_INVARIANT):
+    if allowed.batch_invariance is not None and (never_pads or reference >= REFERENCE_INVARIANT):
         least = (1.0 if never_pads else reference) - (1 - allowed.batch_invariance)
         if not report.batch_invariance >= least:
             failures.append(f"batch invariance {report.batch_invariance:.7f} is below {least:.7f}")

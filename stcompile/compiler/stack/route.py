@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from stcompile.artifact.manifest import ANSWERS, ENCODER, LOGITS, RERANKER, SCORES, SENTENCE, TOKENS, TextSpec
+from stcompile.compiler.metrics import centred
 from stcompile.compiler.modules.base import Example, Features, InputModule, Module
 from stcompile.compiler.modules.scores import Scores
 from stcompile.errors import StcompileError, UnsupportedError
@@ -144,10 +145,7 @@ class Route(nn.Module):
         """Rows to be compared one by one; of a reranker all logits about their mean, as one row: alone, each would be
         compared with its own size.
         """
-        if self.kind != RERANKER:
-            return rows
-        centred: NDArray[np.float32] = rows - rows.mean(axis=0, keepdims=True)
-        return centred.reshape(1, -1)
+        return centred(rows) if self.kind == RERANKER else rows
 
     def feeds(self, texts: Sequence[Text], prompt: str | None = None) -> dict[str, NDArray[np.int64]]:
         """The graph's inputs for one batch of texts, as the runtime makes them: `input_names` to int64 arrays."""

@@ -442,6 +442,9 @@ class _NoModel:
     def single_threaded(self) -> None:
         return
 
+    def encode(self, texts: list[str]) -> None:
+        raise AssertionError("nobody asked for a vector")
+
 
 @pytest.mark.parametrize(
     ("options", "sentence"),

@@ -26,6 +26,8 @@ from stcompile.artifact.report import ModuleSummary, ParityReport, Report, Sourc
 from stcompile.artifact.target import Tolerance
 from stcompile.errors import StcompileError
 from stcompile.kernels import native
+from tests import traces
+from tests.tiers import COMPILED_OFTEN, TRACED_OFTEN
 
 pytest_plugins = ("tests.costs",)
 
@@ -99,13 +101,13 @@ def load_case(name: str) -> Case:
 class _Quick:
     """`export_model` of golden cases, for tests of many targets: what does not depend on the target is done once.
 
-    A model is read, traced, tokenized for calibration and encoded by sentence-transformers once in a process, and
-    parity is judged in it too. Everything else is done anew: passes, recipe, writing, the verdict, the manifest. The
-    texts of parity are the case's own. Without a destination an artifact is made once for all workers of a test run,
-    and never written to.
+    A model is read, tokenized for calibration and encoded by sentence-transformers once in a process, and parity is
+    judged in it too; it is traced once for all processes (`tests.traces`). All else is done anew: passes, recipe,
+    writing, the verdict, the manifest. The texts of parity are the case's own. Without a destination an artifact is
+    made once for all workers of a test run, and never written to.
     """
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, traced: traces.Traces) -> None:
         import torch
 
         from stcompile.compiler import export
@@ -116,6 +118,7 @@ class _Quick:
         gc.collect()
         gc.freeze()
         self._base = base
+        self._traced = traced
         self._real = {name: getattr(export, name) for name in _INDEPENDENT}
         self._refused: dict[str, StcompileError] = {}
         self._cases: dict[str, _Once] = {}
@@ -150,13 +153,22 @@ class _Quick:
             texts = list(dict.fromkeys(text for pair in known.texts for text in pair))
         options = {"texts": texts, "trust_remote_code": known.trusted, **options}
         once, real = self._of(case), self._real
-        trace = _uncollected(real["trace"])
+
+        def traced(route: Any, outputs: Any, name: str) -> Any:
+            key = f"{traces.content_of(known.model)} {known.trusted} {names[id(route)]!r} {outputs!r}"
+            return self._traced(key, lambda: _uncollected(real["trace"])(route, outputs, name))
+
+        def stack_of(source: Any) -> Any:
+            stack = once("stack", real["load_stack"], source)
+            names.update((id(route), name) for name, route in stack.routes.items())
+            return stack
+
+        names: dict[int, str] = {}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(export, "load_stack", lambda source: once("stack", real["load_stack"], source))
+            patch.setattr(export, "load_stack", stack_of)
             patch.setattr(export, "padding_for", lambda stack: once("padding", real["padding_for"], stack))
             patch.setattr(export, "Calibration", lambda *given: once("calibration", real["Calibration"], *given))
-            # recipes work in place
-            patch.setattr(export, "trace", lambda *given: once("trace", trace, *given).clone())
+            patch.setattr(export, "trace", traced)
             for judge in (verify, scores):
                 patch.setattr(judge, "run_shipped", _run_here)
                 patch.setattr(judge, "gc", _NothingCollected)
@@ -294,13 +306,19 @@ def _run_here(artifact: Path, texts: Sequence[str], runs: Any, *, device: str) -
 
 
 @pytest.fixture(scope="session")
-def quick(tmp_path_factory: pytest.TempPathFactory) -> Quick:
+def traced(pytestconfig: pytest.Config) -> traces.Traces:
+    """Traced graphs, kept from run to run; see `tests.traces`."""
+    return traces.opened(pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def quick(tmp_path_factory: pytest.TempPathFactory, traced: traces.Traces) -> Quick:
     """Exports golden cases as `export_model` does, in a fraction of its time; see `_Quick`."""
     base = tmp_path_factory.getbasetemp()
     # the workers of pytest-xdist share the parent; without workers it outlives the run
     shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "artifacts"
     shared.mkdir(exist_ok=True)
-    return _Quick(shared)
+    return _Quick(shared, traced)
 
 
 @pytest.fixture(scope="session")
@@ -316,9 +334,10 @@ def compiled(quick: Quick) -> Compiled:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one golden case run in one worker, which has traced it, and so do all others of a file.
+    """Tests of one golden case run in one worker, which has read it, and so do all others of a file.
 
-    So that nothing is traced twice, with `pytest -n auto --dist loadgroup`.
+    So that nothing is read twice, with `pytest -n auto --dist loadgroup`. What is made of models that are not compiled
+    in every run is marked `more_models` (`tests.tiers`).
     """
     known = {folder.name for folder in EXPECTED.iterdir()}
     for item in items:
@@ -327,6 +346,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = set(getattr(item, "fixturenames", ()))
         group = case if fixtures & {"quick", "compiled"} else "traced" if "trace" in fixtures else None
         item.add_marker(pytest.mark.xdist_group(group or item.path.stem))
+        network = asked.params.get("architecture") if asked and group == "traced" else None
+        if (group in known and group not in COMPILED_OFTEN) or (network and network not in TRACED_OFTEN):
+            item.add_marker(pytest.mark.more_models)
 
 
 @pytest.fixture

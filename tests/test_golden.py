@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from stcompile.compiler.kinds.pooling import POOLING_MODES
 from stcompile.compiler.kinds.registry import KINDS
 from stcompile.compiler.stack.describe import describe
 from tests.conftest import EXPECTED, MODELS, Case, Compiled, cases_of, load_case
+from tests.tiers import COMPILED_OFTEN
 
 CASES = cases_of("SentenceTransformer")
 
@@ -39,51 +40,13 @@ LARGEST_SHARE_OF_OTHER_LEVELS = 0.004
 REFUSED = {"dense_untrusted_activation": "some_package.activations.Custom"}
 
 
-# Compiled in every run of the tests, of families whose members differ in one step of the graph: what has all of the
-# steps at once, and what stands at their edges.
-POOLED = (
-    *("pool_concat_all", "pool_mean", "pool_max_all_masked", "pool_weightedmean_exclude_prompt"),
-    *("pool_lasttoken_exclude_prompt", "pool_weightedmean_leftpad", "pool_lasttoken_leftpad"),
-)
-DENSE = ("dense_residual", "dense_token_level", "dense_two", "dense_untrusted_activation")
-WORDS = (
-    *("wordemb_mean", "wordemb_cnn_max_nonzero_pad", "wordemb_cnn_even_kernel", "wordemb_cnn_stride"),
-    *("wordemb_lstm_weighted_modes", "wordemb_lstm_two_layer_bi", "wordemb_wordweights_lstm", "wordemb_exclude_prompt"),
-    *("wordemb_phrase_tokenizer", "wordemb_transformers_tokenizer", "wordemb_lower_nostop_max"),
-)
-
-# Folders that differ from others in what is read alone, and combinations of what others have one by one: what is made
-# of them in torch is compared in every run of the tests, what is compiled of them in `make test-all`.
-COMBINED = (
-    *(name for name in CASES if name.startswith("legacy_")),
-    *(name for name in CASES if name.startswith("pool_") and name not in POOLED),
-    # Activations are compiled all in one by tests/compiler/trace/test_activations.py; one is kept of each shape.
-    *(name for name in CASES if name.startswith("dense_") and name not in DENSE),
-    *(name for name in CASES if name.startswith(("wordemb_", "wordweights_")) and name not in WORDS),
-    # Networks that tests/compiler/export/test_encoder_layers.py compiles in sizes of its own.
-    *("backbone_distilbert", "backbone_electra", "backbone_xlmr", "backbone_mpnet", "plain_roberta"),
-    *("backbone_qwen3_right_padding", "backbone_t5_full_checkpoint", "plain_bert_mlm_arch", "sharded_weights"),
-    *("chat_template_generation_prompt", "chat_template_legacy_folder", "plain_chat_template", "clip_legacy_text"),
-    *("modality_output_hidden_state", "weighted_layer_pooling_no_hidden_states", "weighted_layer_pooling_from_zero"),
-    *("model2vec_folder_float16", "model2vec_folder_quantized_vocab", "static_legacy_subfolder"),
-    *("dropout", "truncate_dim_in_config"),
-)
-
-
-def marked(names: Iterable[str], some: Container[str], mark: pytest.MarkDecorator) -> list[Any]:
-    """Names for `parametrize`, some of them marked."""
-    return [pytest.param(name, marks=mark) if name in some else name for name in names]
-
-
-@pytest.mark.parametrize(
-    "name", marked((name for name in CASES if name not in REFUSED), COMBINED, pytest.mark.more_models)
-)
+@pytest.mark.parametrize("name", [name for name in CASES if name not in REFUSED])
 def test_vectors_are_those_of_sentence_transformers(name: str, compiled: Compiled) -> None:
     case = load_case(name)
     assert_recorded_runs(case, stcompile.load(compiled(name, "onnx-fp32", outputs_of(case))))
 
 
-@pytest.mark.parametrize("name", COMBINED)
+@pytest.mark.parametrize("name", [name for name in CASES if name not in (*COMPILED_OFTEN, *REFUSED)])
 def test_what_is_read_gives_the_vectors_of_sentence_transformers(name: str) -> None:
     """In torch, where a folder takes a tenth of a second: one that is misread has other weights, pooling or texts."""
     case = load_case(name)

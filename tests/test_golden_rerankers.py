@@ -11,14 +11,8 @@ import pytest
 import stcompile
 from stcompile.artifact.report import read_report
 from tests.conftest import Compiled, Quick, cases_of, load_case
-from tests.test_golden import marked
 
 CASES = cases_of("CrossEncoder")
-
-# Compiled in every run of the tests: a head behind a pooler, several labels, today's folders, an answer as a score. The
-# others differ in what is read, or in a network that encoders are compiled of.
-OFTEN = ("reranker_bert", "reranker_bert_classes", "reranker_modernbert_v6", "reranker_logit_score")
-SELDOM = tuple(name for name in CASES if name not in OFTEN)
 
 # Largest difference of a score, in standard deviations of the case's logits. Measured over all cases: 4.6e-6.
 FLOAT32_ROUNDING = 1e-5
@@ -27,7 +21,7 @@ FLOAT32_ROUNDING = 1e-5
 LEAST = {"onnx-int8": 0.99, "onnx-bf16": 0.9998, "openvino-fp32": 0.999999}
 
 
-@pytest.mark.parametrize("name", marked(CASES, SELDOM, pytest.mark.more_models))
+@pytest.mark.parametrize("name", CASES)
 def test_scores_are_those_of_sentence_transformers(name: str, compiled: Compiled) -> None:
     case = load_case(name)
     reranker = stcompile.Reranker.load(compiled(name), threads=1)
@@ -51,14 +45,7 @@ def test_the_comparison_can_fail() -> None:
 
 
 @pytest.mark.parametrize("target", LEAST)
-@pytest.mark.parametrize(
-    "name",
-    marked(
-        ["reranker_bert", "reranker_modernbert_v6", "reranker_qwen3"],
-        ("reranker_modernbert_v6", "reranker_qwen3"),
-        pytest.mark.more_models,
-    ),
-)
+@pytest.mark.parametrize("name", ["reranker_bert", "reranker_modernbert_v6", "reranker_qwen3"])
 def test_lower_precision_keeps_the_order(name: str, target: str, quick: Quick) -> None:
     report = read_report(quick(name, target, min_cosine=0.5)).parity
     assert report.min_cosine >= LEAST[target]

@@ -10,9 +10,8 @@ from golden import graphs
 from stcompile.artifact import open_artifact
 from stcompile.compiler.passes import GraphPass, pipeline_for
 from tests.conftest import Compiled, load_case
-from tests.test_golden import CASES, COMBINED, REFUSED, marked, outputs_of
+from tests.test_golden import CASES, REFUSED, outputs_of
 from tests.test_golden_rerankers import CASES as RERANKERS
-from tests.test_golden_rerankers import SELDOM
 
 # Read and traced here; the other pipelines of the other models are compared by `make graphs`.
 MODEL = "full_stack"
@@ -20,12 +19,7 @@ MODEL = "full_stack"
 ACCEPT = "look at it with `python -m golden.graphs --show MODEL`, and accept it with `make graphs-accept`"
 
 
-@pytest.mark.parametrize(
-    "name",
-    marked(
-        (name for name in (*CASES, *RERANKERS) if name not in REFUSED), (*COMBINED, *SELDOM), pytest.mark.more_models
-    ),
-)
+@pytest.mark.parametrize("name", [name for name in (*CASES, *RERANKERS) if name not in REFUSED])
 def test_a_model_compiles_to_the_accepted_graph(name: str, compiled: Compiled) -> None:
     folder = compiled(name, "onnx-fp32", outputs_of(load_case(name)))
     found = {

@@ -20,7 +20,7 @@ from stcompile.errors import ParityError, ProviderError, TargetError, Unsupporte
 from stcompile.runtime import engines
 from tests.conftest import MODELS, Quick, load_case
 from tests.cuda.stand_ins import evaluator
-from tests.test_golden import marked
+from tests.tiers import marked
 
 # Largest difference to sentence-transformers; measured: 6e-7.
 WITHIN = 2e-6

@@ -12,7 +12,7 @@ from stcompile.runtime.engines.onnxruntime_cuda import _MAY_STAY
 from tests.conftest import Quick
 from tests.cuda.placement import Placement, placed
 from tests.cuda.test_packed import CASES as PACKED
-from tests.test_golden import marked
+from tests.tiers import marked
 
 CASES = (
     *("full_stack", "backbone_albert", "backbone_t5", "backbone_modernbert", "backbone_qwen3_lasttoken"),

@@ -21,6 +21,9 @@ Array = npt.NDArray[np.float32]
 # Absolute positions behind norms, rotary ones before them, and padding on the left.
 CASES = ("full_stack", "backbone_modernbert", "backbone_qwen3_lasttoken")
 
+# A recipe is the same whatever the network: all of them on one of the three in each run of the tests.
+OFTEN = ("onnx-fp32", "onnx-int8", "openvino-int8")
+
 HERE = [
     name
     for name, target in TARGETS.items()
@@ -56,8 +59,14 @@ def invariance(encoder: stcompile.Encoder, texts: list[str]) -> dict[str, float]
     }
 
 
-@pytest.mark.parametrize("target", HERE)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("case", "target"),
+    [
+        pytest.param(case, target, marks=() if case == CASES[0] or target in OFTEN else pytest.mark.more_models)
+        for case in CASES
+        for target in HERE
+    ],
+)
 def test_a_texts_vector_is_its_own(case: str, target: str, quick: Quick) -> None:
     least = Target.parse(target).tolerance.batch_invariance
     assert least is not None

@@ -36,20 +36,13 @@ MODERN = (
     "backbone_albert",
 )
 CASES = (*WIDE, "full_stack", *MODERN)
-# Compiled for every target in each run of the tests, the others in 8 bits alone: a layer of each make, what has windows
-# and several kinds of norms, and what ends in one row.
-OFTEN = ("wide_bert_cls", "wide_mpnet", "backbone_modernbert", "backbone_gemma3_windows", "backbone_qwen3_lasttoken")
 
 # Smallest cosine of any text with the vector of sentence-transformers; behind each, what was measured over all cases.
 LEAST = {"onnx-int8": 0.998, "onnx-bf16": 0.9998, "onnx-fp32": 0.9999999}
 
 kernels_run = pytest.mark.skipif(library() is None, reason="; ".join(native.refusals()) or "they run here")
 
-PAIRS = [
-    pytest.param(case, target, marks=() if case in OFTEN or target == "onnx-int8" else pytest.mark.more_models)
-    for case in CASES
-    for target in TARGETS
-]
+PAIRS = [(case, target) for case in CASES for target in TARGETS]
 
 LONG = "the quick brown fox jumps over a lazy dog " * 60
 

@@ -26,7 +26,11 @@ FLOAT16 = Target.parse("onnx-fp16").tolerance
 LARGEST = float(np.finfo(np.float16).max)
 
 # Networks with RMS norms, with rotary and with relative positions, with neither.
-FAMILIES = ("backbone_gemma3_text_bidirectional", "backbone_t5", "backbone_deberta")
+FAMILIES = [
+    "backbone_gemma3_text_bidirectional",
+    "backbone_t5",
+    pytest.param("backbone_deberta", marks=pytest.mark.more_models),
+]
 
 
 @functools.cache

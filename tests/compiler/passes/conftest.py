@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ import pytest
 import torch
 import transformers
 from onnx_ir.passes.common import ShapeInferencePass
+
+from tests.traces import Traces
 
 Feeds = Mapping[str, npt.NDArray[Any]]
 Text = Callable[..., ir.Model]
@@ -103,15 +105,12 @@ def retrace() -> Trace:
 
 
 @pytest.fixture(scope="session")
-def trace() -> Trace:
-    """The same, traced once a session; every call gives a copy of its own, as passes work in place."""
-
-    @lru_cache
-    def serialised(architecture: str) -> bytes:
-        return _to_bytes(_trace(architecture))
+def trace(traced: Traces) -> Trace:
+    """The same, traced once; every call gives a copy of its own, as passes work in place."""
+    source = Path(__file__).read_text(encoding="utf-8")
 
     def fresh(architecture: str) -> ir.Model:
-        return _from_bytes(serialised(architecture))
+        return traced(f"{architecture} {source}", lambda: _trace(architecture))
 
     return fresh
 
@@ -163,12 +162,6 @@ def assert_same() -> Compare:
 
 def _to_bytes(model: ir.Model) -> bytes:
     return bytes(ir.to_proto(model).SerializeToString())
-
-
-def _from_bytes(data: bytes) -> ir.Model:
-    import onnx
-
-    return ir.from_proto(onnx.load_from_string(data))
 
 
 def _session(model: ir.Model) -> Any:

@@ -17,6 +17,7 @@ _PUBLIC = {
     "AsyncEncoder": "stcompile.runtime.async_encoder",
     "Encoder": "stcompile.runtime.encoder",
     "Reranker": "stcompile.runtime.reranker",
+    "SparseEncoder": "stcompile.runtime.sparse_encoder",
     "load": "stcompile.runtime.loading",
     "ModuleStack": "stcompile.compiler.stack.module_stack",
     "load_stack": "stcompile.compiler.stack.load",
@@ -42,6 +43,7 @@ __all__ = [
     "ParityError",
     "ProviderError",
     "Reranker",
+    "SparseEncoder",
     "StcompileError",
     "Target",
     "TargetError",
@@ -75,6 +77,7 @@ if TYPE_CHECKING:
     from stcompile.runtime.encoder import Encoder
     from stcompile.runtime.loading import load
     from stcompile.runtime.reranker import Reranker
+    from stcompile.runtime.sparse_encoder import SparseEncoder
 
 
 def __getattr__(name: str) -> object:

@@ -26,6 +26,7 @@ from stcompile.artifact.report import ModuleSummary, ParityReport, Report, Sourc
 from stcompile.artifact.target import Tolerance
 from stcompile.errors import StcompileError
 from stcompile.kernels import native
+from stcompile.runtime.sparse_vectors import SparseVectors
 from tests import traces
 from tests.tiers import COMPILED_OFTEN, TRACED_OFTEN
 
@@ -172,7 +173,7 @@ class _Quick:
             for judge in (verify, scores):
                 patch.setattr(judge, "run_shipped", _run_here)
                 patch.setattr(judge, "gc", _NothingCollected)
-            patch.setattr(verify, "open_reference", lambda source, **how: _reference(source, once, **how))
+            patch.setattr(verify, "open_reference", lambda source, kind, **how: _reference(source, once, kind, **how))
             patch.setattr(scores, "open_reference", lambda source, kind: _reference(source, once, kind))
             return export.export_model(known.model, destination, target, **options)
 
@@ -301,6 +302,7 @@ def _run_here(artifact: Path, texts: Sequence[str], runs: Any, *, device: str) -
             if run.kernels is kernels:
                 ask = getattr(encoder, "encode", None) or encoder.predict
                 vectors = ask([texts[index] for index in run.order], **run.options)
+                vectors = vectors.toarray() if isinstance(vectors, SparseVectors) else vectors
                 found[name] = np.concatenate(vectors) if isinstance(vectors, list) else vectors
     return found
 

@@ -43,6 +43,7 @@ class Output:
 
 def _numpy(value: Any) -> Array:
     if isinstance(value, torch.Tensor):
+        value = value.to_dense() if value.is_sparse else value
         value = value.float() if value.is_floating_point() else value
         value = value.numpy()
     array = np.asarray(value)

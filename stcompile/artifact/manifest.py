@@ -42,8 +42,8 @@ SCORES: Final = "scores"
 LOGITS: Final = "logits"
 
 # What an artifact is, and what its graphs end in.
-ENCODER, RERANKER = "encoder", "reranker"
-ANSWERS = {ENCODER: SENTENCE, RERANKER: SCORES}
+ENCODER, RERANKER, SPARSE = "encoder", "reranker", "sparse encoder"
+ANSWERS = {ENCODER: SENTENCE, RERANKER: SCORES, SPARSE: SENTENCE}
 
 # How texts share a run: padded to the longest, or only with texts of their own length.
 LONGEST, NO_PADDING = "longest", "none"
@@ -158,6 +158,8 @@ class GraphSpec:
         dim: width of its first output, before `truncate_dim`; None means the manifest's.
         text: its text front end; None means the manifest's.
         token_budget: token positions of a run on a CPU, padding included; None takes the runtime's own.
+        max_active_dims: of a sparse encoder, how many of the largest numbers are kept by default; None keeps all.
+        names_tokens: of a sparse encoder, whether its dimensions are the tokens of its vocabulary.
     """
 
     route: str
@@ -168,6 +170,8 @@ class GraphSpec:
     dim: Dim | None = None
     text: TextSpec | None = None
     token_budget: Annotated[int, whole(1, 2**31 - 1)] | None = None
+    max_active_dims: Dim | None = None
+    names_tokens: bool = False
 
 
 @dataclass(frozen=True)
@@ -237,7 +241,7 @@ class Manifest:
             share a batch.
         routing: which graph answers which task; None where there is one graph for all.
         engine: what runs the graphs.
-        kind: `encoder`, or `reranker`, which scores pairs of texts.
+        kind: `encoder`; `reranker`, which scores pairs of texts; `sparse encoder`, whose vectors are mostly zeros.
     """
 
     schema_version: Annotated[int, whole(1, SCHEMA_VERSION)]

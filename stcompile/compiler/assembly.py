@@ -6,6 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import onnx_ir as ir
 
@@ -15,6 +16,7 @@ from stcompile.artifact.manifest import (
     ONNXRUNTIME,
     OPENVINO,
     SCHEMA_VERSION,
+    SPARSE,
     EngineSpec,
     GraphSpec,
     Manifest,
@@ -77,6 +79,7 @@ def assembled(
             # Those of a single graph are the manifest's.
             text=texts[graph.route] if len(graphs) > 1 else None,
             dim=stack.routes[graph.route].dim if len(graphs) > 1 else None,
+            **(_sparse(stack, graph.route) if stack.kind == SPARSE else {}),
         )
         for graph, item in zip(graphs, compiled, strict=True)
     )
@@ -115,6 +118,16 @@ def assembled(
         versions={"stcompile": __version__, **versions(_VERSIONS)},
     )
     return manifest, done
+
+
+def _sparse(stack: ModuleStack, name: str) -> dict[str, Any]:
+    """What the runtime needs to know of a route's vectors, of which most numbers are zeros."""
+    route = stack.routes[name]
+    asked = stack.max_active_dims
+    return {
+        "max_active_dims": route.active_dims if asked is None else asked,
+        "names_tokens": route.names_tokens,
+    }
 
 
 def _all_passes(compiled: Sequence[CompiledRoute]) -> tuple[PassSummary, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from stcompile.artifact.manifest import ENCODER, SENTENCE, TOKENS
+from stcompile.artifact.manifest import ENCODER, SENTENCE, SPARSE, TOKENS
 from stcompile.artifact.target import PCA_DIMS, Target, Tolerance
 from stcompile.compiler.budgets import AskedBudget, asked_budget
 from stcompile.compiler.parity.scores import score_tolerance
@@ -134,6 +134,8 @@ class ExportRequest:
         """
         if stack.kind == ENCODER:
             return self
+        if stack.kind == SPARSE:
+            return self._sparse(stack)
         reasons = []
         if TOKENS in self.outputs:
             reasons.append(f"it scores pairs and makes no {TOKENS}: leave them out of --outputs")
@@ -147,6 +149,20 @@ class ExportRequest:
             raise UnsupportedError(stack.name, *reasons)
         tolerance = score_tolerance(self.target, self.options.min_cosine)
         return replace(self, outputs=stack.route(None).answers, tolerance=tolerance, budget=None)
+
+    def _sparse(self, stack: ModuleStack) -> ExportRequest:
+        reasons = []
+        if TOKENS in self.outputs:
+            reasons.append(f"it makes sparse vectors and no {TOKENS}: leave them out of --outputs")
+        if self.target.distills:
+            reasons.append("it makes sparse vectors, and static embeddings are dense: choose another target")
+        if self.options.evaluation is not None:
+            reasons.append("scored pairs are compared by dense vectors, and it makes sparse ones: leave them out")
+        if self.options.packed:
+            reasons.append("packed graphs end in dense vectors, and it makes sparse ones: leave packed out")
+        if reasons:
+            raise UnsupportedError(stack.name, *reasons)
+        return self
 
     @property
     def fuses(self) -> bool:

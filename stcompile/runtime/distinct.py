@@ -42,12 +42,18 @@ class Distinct:
         Returns:
             how many texts of the call they stand for.
         """
-        if self.places is None or self.ends is None:
+        if self.places is None:
             result[rows] = vectors
             return len(rows)
         written = 0
         for row, vector in zip(rows, vectors, strict=True):
-            places = self.places[self.ends[row - 1] if row else 0 : self.ends[row]]
+            places = self.places_of(row)
             result[places] = vector
             written += len(places)
         return written
+
+    def places_of(self, row: int) -> NDArray[np.int64]:
+        """Where in the call one of `texts` is."""
+        if self.places is None or self.ends is None:
+            return np.array([row])
+        return self.places[self.ends[row - 1] if row else 0 : self.ends[row]]

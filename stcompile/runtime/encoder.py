@@ -12,11 +12,11 @@ from stcompile.artifact.manifest import ENCODER, SENTENCE, TOKENS
 from stcompile.errors import InputError, one_line
 from stcompile.runtime import batching, postprocess
 from stcompile.runtime.distinct import Distinct
+from stcompile.runtime.embedding import Embedding
 from stcompile.runtime.inputs import Reading, Sentences, check_many, listed, windows
-from stcompile.runtime.loaded import Loaded
 from stcompile.runtime.options import DOCUMENT, QUERY, EncodeOptions
 from stcompile.runtime.progress import progress
-from stcompile.runtime.route import OpenRoute, route_of
+from stcompile.runtime.route import OpenRoute
 from stcompile.runtime.signatures import encode_iter_method, encode_method
 from stcompile.runtime.text.base import Text
 
@@ -27,7 +27,7 @@ _TOKEN_ROWS_BATCH = 32
 Vectors = ArrayLike | Sequence[ArrayLike]
 
 
-class Encoder(Loaded):
+class Encoder(Embedding):
     """Turns text into embeddings. One encoder may be used from several threads at once.
 
     Made by `stcompile.load`, or `Encoder.load`, which opens nothing else. It may be pickled: by its folder and options,
@@ -43,30 +43,9 @@ class Encoder(Loaded):
     kind = ENCODER
 
     @property
-    def _width(self) -> str:
-        return f"dim={self.get_embedding_dimension()}"
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """What `task` may be; empty where the model has one route for everything."""
-        return () if self._manifest.routing is None else tuple(self._manifest.routing.tasks)
-
-    @property
-    def similarity_fn_name(self) -> str:
-        """`cosine`, `dot`, `euclidean` or `manhattan`."""
-        return self._manifest.similarity
-
-    @property
     def truncate_dim(self) -> int | None:
         """How many dimensions the model keeps by default; None keeps all."""
         return self._manifest.truncate_dim
-
-    def get_embedding_dimension(self) -> int:
-        """Width of what `encode` returns by default; of several routes, that of the default one."""
-        kept = self.truncate_dim
-        return self._manifest.dim if kept is None else min(kept, self._manifest.dim)
-
-    get_sentence_embedding_dimension = get_embedding_dimension
 
     @encode_method
     def encode(self, inputs: Sentences, options: EncodeOptions) -> object:
@@ -137,7 +116,7 @@ class Encoder(Loaded):
         if isinstance(inputs, (str, dict)):
             raise InputError("encode_iter takes many texts, one after the other: use encode for a single one")
         check_many(inputs)
-        reading = self._reading(options)
+        reading = self._reading(options.task)
         if self._manifest.routing is None or options.task is not None:
             _check_makes(options.output_value, reading.route)
         return self._stream(iter(inputs), reading, options)
@@ -200,14 +179,10 @@ class Encoder(Loaded):
     def _encoded(self, inputs: Any, options: EncodeOptions, role: str | None = None) -> Any:
         options = self._settled(options, role)
         items, single = listed(inputs)
-        reading = self._reading(options)
+        reading = self._reading(options.task)
         texts = [reading.text(item, place) for place, item in enumerate(items)]
         with progress(len(texts), options.show_progress_bar) as bar:
             return options.shaped(_answers(reading.route, texts, options, bar), single)
-
-    def _reading(self, options: EncodeOptions) -> Reading[OpenRoute]:
-        routing = self._manifest.routing
-        return Reading(routing is not None, options.task, lambda task: self._routes[route_of(routing, task)])
 
 
 def _check_makes(output_value: str, route: OpenRoute) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stcompile.artifact import Artifact, open_artifact
-from stcompile.artifact.manifest import ENCODER, RERANKER
+from stcompile.artifact.manifest import ENCODER, RERANKER, SPARSE
 from stcompile.errors import ArtifactError, StcompileError
 from stcompile.runtime.arguments import check_threads, local_path
 from stcompile.runtime.cpus import available_cpus
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 # The class of each kind of artifact, and what one asks of it.
-CLASSES = {ENCODER: ("Encoder", "encode"), RERANKER: ("Reranker", "predict or rank")}
+CLASSES = {
+    ENCODER: ("Encoder", "encode"),
+    RERANKER: ("Reranker", "predict or rank"),
+    SPARSE: ("SparseEncoder", "encode_query and encode_document"),
+}
 
 
 class Loaded:
@@ -165,7 +169,7 @@ def _check_kind(artifact: Artifact, wanted: str) -> None:
         )
 
 
-_ARTICLES = {ENCODER: "an", RERANKER: "a"}
+_ARTICLES = {ENCODER: "an", RERANKER: "a", SPARSE: "a"}
 
 
 def _opened_again(kind: type[Loaded], origin: Origin, asked: dict[str, Any], is_single_threaded: bool) -> Loaded:

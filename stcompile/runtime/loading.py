@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from stcompile.artifact import open_artifact
-from stcompile.artifact.manifest import ENCODER, RERANKER
+from stcompile.artifact.manifest import ENCODER, RERANKER, SPARSE
 from stcompile.runtime.arguments import check_threads, local_path
 from stcompile.runtime.device import CPU
 from stcompile.runtime.encoder import Encoder
 from stcompile.runtime.loaded import Loaded
 from stcompile.runtime.reranker import Reranker
+from stcompile.runtime.sparse_encoder import SparseEncoder
 
-_CLASSES: dict[str, type[Loaded]] = {ENCODER: Encoder, RERANKER: Reranker}
+_CLASSES: dict[str, type[Loaded]] = {ENCODER: Encoder, RERANKER: Reranker, SPARSE: SparseEncoder}
 
 
 def load(
@@ -24,9 +25,9 @@ def load(
     cuda_graphs: bool = False,
     check_integrity: bool = True,
 ) -> Any:
-    """Opens an artifact as what it is: an `Encoder`, or a `Reranker`.
+    """Opens an artifact as what it is: an `Encoder`, a `Reranker` or a `SparseEncoder`.
 
-    For type checkers that is anything; `Encoder.load` and `Reranker.load` say what they give, and open nothing else.
+    For type checkers that is anything; `load` of those classes says what it gives, and opens nothing else.
 
     Args:
         folder: what `stcompile export` wrote; `~` is the home folder.

@@ -60,7 +60,7 @@ class EncodeOptions:
         return replace(
             self,
             prompt_name=None,
-            prompt=self._prompt(manifest, role),
+            prompt=prompt_of(self.prompt, self.prompt_name, manifest, role),
             batch_size=None if self.batch_size is None else at_least_one("batch_size", self.batch_size),
             precision=self.precision or "float32",
             device=None,
@@ -72,11 +72,14 @@ class EncodeOptions:
         """What the caller gets of the rows of all texts: of a single text its own, as an array, tensor or list."""
         return shaped(result, single, array=self.convert_to_numpy, tensor=self.convert_to_tensor)
 
-    def _prompt(self, manifest: Manifest, role: str | None) -> str:
-        """The text in front of each text; empty for none."""
-        # The default prompt belongs to plain `encode`.
-        default = manifest.default_prompt_name if role is None else _first(_PROMPTS_OF[role], manifest.prompts)
-        return prompt_text(self.prompt, self.prompt_name, manifest, default)
+
+def prompt_of(prompt: str | None, name: str | None, manifest: Manifest, role: str | None) -> str:
+    """The text in front of each text; empty for none. All as of `prompt_text`, but for the role: `query`, `document` or
+    None, whose prompt is taken where none is asked for.
+    """
+    # The default prompt belongs to plain `encode`.
+    default = manifest.default_prompt_name if role is None else _first(_PROMPTS_OF[role], manifest.prompts)
+    return prompt_text(prompt, name, manifest, default)
 
 
 def prompt_text(prompt: str | None, name: str | None, manifest: Manifest, default: str | None) -> str:

@@ -94,6 +94,7 @@ class OpenRoute:
         if fills_gpu and not self._same_length_only:
             spec = replace(spec, length_multiple=math.lcm(spec.length_multiple, GPU_LENGTH_MULTIPLE))
         self._spec = spec
+        self.max_active_dims = graph.max_active_dims
         self.pads_to_multiple = spec.length_multiple > 1
         self._text = FRONT_ENDS[spec.kind](folder, spec, [item.name for item in graph.inputs])
         # A run of a flat graph is over before a second thread is told of it; a GPU computes one run at a time anyway.

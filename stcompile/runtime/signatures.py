@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 _Method = Callable[[Any, Any, EncodeOptions], object]
 _Called_co = TypeVar("_Called_co", covariant=True)
 
-_OPTIONS = inspect.signature(EncodeOptions).parameters
-
 
 class SharedOptions(TypedDict, total=False):
     """Options of `encode` that leave every caller's vectors his own where texts of several share a run."""
@@ -159,13 +157,13 @@ class Method(Protocol[_Called_co]):
     def __get__(self, instance: object, owner: type | None = None, /) -> _Called_co: ...
 
 
-def _called_like_encode(method: _Method) -> Any:
-    """A method that takes texts and options by itself, as one that is called like `SentenceTransformer.encode`.
+def called_with(options: type[Any], method: Callable[[Any, Any, Any], object]) -> Any:
+    """A method that takes texts and options by itself, as one whose arguments are texts and each option by its name.
 
     Its first argument, `inputs`, may be called `sentences`, as before sentence-transformers 6. Names of options that
     there are none of are an `InputError`.
     """
-    name = method.__name__
+    name, known = method.__name__, inspect.signature(options).parameters
 
     @functools.wraps(method)
     def called(self: Any, *args: Any, **kwargs: Any) -> object:
@@ -177,16 +175,16 @@ def _called_like_encode(method: _Method) -> Any:
             args = (kwargs.pop("inputs"), *args)
         if not args:
             raise TypeError(f"{name}() missing 1 required positional argument: 'inputs'")
-        unknown = [option for option in kwargs if option not in _OPTIONS]
+        unknown = [option for option in kwargs if option not in known]
         if unknown:
-            raise InputError(f"{name} has no option {unknown[0]!r}: it takes {', '.join(('inputs', *_OPTIONS))}")
-        inputs, *options = args
-        return method(self, inputs, EncodeOptions(*options, **kwargs))
+            raise InputError(f"{name} has no option {unknown[0]!r}: it takes {', '.join(('inputs', *known))}")
+        inputs, *given = args
+        return method(self, inputs, options(*given, **kwargs))
 
     own, inputs, _ = inspect.signature(method).parameters.values()
-    called.__signature__ = inspect.Signature([own, inputs, *_OPTIONS.values()])  # type: ignore[attr-defined] # help()
+    called.__signature__ = inspect.Signature([own, inputs, *known.values()])  # type: ignore[attr-defined] # help()
     return called
 
 
-encode_method: Callable[[_Method], Method[Encode]] = _called_like_encode
-encode_iter_method: Callable[[_Method], Method[EncodeIter]] = _called_like_encode
+encode_method: Callable[[_Method], Method[Encode]] = functools.partial(called_with, EncodeOptions)
+encode_iter_method: Callable[[_Method], Method[EncodeIter]] = functools.partial(called_with, EncodeOptions)

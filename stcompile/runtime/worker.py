@@ -19,9 +19,10 @@ import numpy as np
 from stcompile.artifact.writing import in_scratch
 from stcompile.errors import StcompileError
 from stcompile.kernels.native import NONE, VARIABLE
-from stcompile.runtime.encoder import Encoder
+from stcompile.runtime.loaded import Loaded
 from stcompile.runtime.loading import load
 from stcompile.runtime.reranker import Reranker
+from stcompile.runtime.sparse_vectors import SparseVectors
 
 FORBIDDEN = ("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "nncf", "sentence_transformers")
 
@@ -36,8 +37,10 @@ def main(job_path: str) -> int:
     try:
         for name, run, loaded in _runs(job):
             texts = [job["texts"][index] for index in run["order"]]
-            ask = loaded.predict if isinstance(loaded, Reranker) else loaded.encode
+            ask = getattr(loaded, "predict" if isinstance(loaded, Reranker) else "encode")
             vectors = ask(texts, **run["options"])
+            if isinstance(vectors, SparseVectors):
+                vectors = vectors.toarray()
             joined = np.concatenate(vectors) if isinstance(vectors, list) else vectors
             with in_scratch(job_file.parent):
                 np.save(job_file.with_name(f"{name}.npy"), joined)
@@ -51,7 +54,7 @@ def main(job_path: str) -> int:
     return 0
 
 
-def _runs(job: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], Encoder | Reranker]]:
+def _runs(job: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], Loaded]]:
     """Each run with the artifact it is for, loaded, those without kernels last."""
     for kernels in (True, False):
         runs = {name: run for name, run in job["runs"].items() if run["kernels"] is kernels}

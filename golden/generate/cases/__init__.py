@@ -21,6 +21,7 @@ from golden.generate.cases import (
     recurrent,
     rerankers,
     routers,
+    sparse,
     static_models,
     transformer_options,
     wide,
@@ -49,6 +50,7 @@ GROUPS: dict[str, dict[str, Case]] = {
     "clip": clip.CASES,
     "custom": custom.CASES,
     "rerankers": rerankers.CASES,
+    "sparse": sparse.CASES,
 }
 
 

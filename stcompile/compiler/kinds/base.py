@@ -27,6 +27,12 @@ def type_paths(name: str, file: str) -> tuple[str, ...]:
     )
 
 
+def sparse_paths(name: str, file: str) -> tuple[str, ...]:
+    """What modules.json calls a class of sparse encoders: of releases up to 5.3, and since."""
+    old, new = (f"sentence_transformers.sparse_encoder.{package}" for package in ("models", "modules"))
+    return (f"{old}.{name}", f"{old}.{name}.{name}", f"{new}.{name}", f"{new}.{file}.{name}")
+
+
 def keep(*keys: str, **renamed: str) -> Callable[[Config], Config]:
     """A reader of configurations that keeps the keys it names; `new="old"` also takes the name a key had before 5.4."""
 

@@ -12,9 +12,13 @@ from stcompile.compiler.kinds import (
     layer_norm,
     logit_score,
     lstm,
+    mlm_transformer,
     normalize,
     pooling,
     router,
+    sparse_auto_encoder,
+    sparse_static_embedding,
+    splade_pooling,
     static_embedding,
     transformer,
     weighted_layer_pooling,
@@ -25,19 +29,15 @@ from stcompile.compiler.kinds.base import ModuleType
 
 _MODULES = (
     *(transformer, clip_model, static_embedding, word_embeddings, bow, router, weighted_layer_pooling, word_weights),
-    *(cnn, lstm, pooling, dense, layer_norm, dropout, normalize, logit_score, custom),
+    *(cnn, lstm, pooling, dense, layer_norm, dropout, normalize, logit_score),
+    *(mlm_transformer, splade_pooling, sparse_auto_encoder, sparse_static_embedding, custom),
 )
 
 KINDS: dict[str, ModuleType] = {module.KIND.name: module.KIND for module in _MODULES}
 
-_SPARSE = "belongs to sparse encoders: stcompile compiles dense sentence embeddings"
 _MULTI_VECTOR = "belongs to multi-vector encoders: stcompile compiles one vector per text"
 
 REFUSED = {
-    "MLMTransformer": _SPARSE,
-    "SpladePooling": _SPARSE,
-    "SparseStaticEmbedding": _SPARSE,
-    "SparseAutoEncoder": _SPARSE,
     "MultiVectorMask": _MULTI_VECTOR,
     "HierarchicalTokenPooling": _MULTI_VECTOR,
     "T5": "prepended a fixed task text and was removed from sentence-transformers: save it again with Transformer",

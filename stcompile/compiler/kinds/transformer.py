@@ -16,11 +16,13 @@ TEXT_ONLY: dict[str, dict[str, Any]] = {"text": {"method": "forward", "method_ou
 # What a network is loaded for, and of each what is made of its text and under which name: as sentence-transformers has
 # them (TRANSFORMER_TASK_DEFAULTS).
 FEATURES, CLASSIFIES, GENERATES = "feature-extraction", "sequence-classification", "text-generation"
+FILLS = "fill-mask"
 LOGITS_ONLY: dict[str, dict[str, Any]] = {"text": {"method": "forward", "method_output_name": "logits"}}
 TASKS = {
     FEATURES: (TEXT_ONLY, "token_embeddings"),
     CLASSIFIES: (LOGITS_ONLY, "scores"),
     GENERATES: (LOGITS_ONLY, "causal_logits"),
+    FILLS: (LOGITS_ONLY, "token_embeddings"),
 }
 
 # The methods of a network that read text: its own, and that of CLIP.

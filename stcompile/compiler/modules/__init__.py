@@ -17,6 +17,9 @@ from stcompile.compiler.modules.normalize import Normalize
 from stcompile.compiler.modules.pooling import Pooling
 from stcompile.compiler.modules.router import Router
 from stcompile.compiler.modules.scores import Scores
+from stcompile.compiler.modules.sparse_auto_encoder import SparseAutoEncoder
+from stcompile.compiler.modules.sparse_static_embedding import SparseStaticEmbedding
+from stcompile.compiler.modules.splade_pooling import SpladePooling
 from stcompile.compiler.modules.static_embedding import StaticEmbedding
 from stcompile.compiler.modules.transformer import Transformer
 from stcompile.compiler.modules.weighted_layer_pooling import WeightedLayerPooling
@@ -48,6 +51,9 @@ __all__ = [
     "Pooling",
     "Router",
     "Scores",
+    "SparseAutoEncoder",
+    "SparseStaticEmbedding",
+    "SpladePooling",
     "StaticEmbedding",
     "Transformer",
     "TransformersTokenizerWrapper",

@@ -15,13 +15,14 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     PretrainedConfig,
     PreTrainedModel,
 )
 from transformers.utils import logging as transformers_logging
 
-from stcompile.compiler.kinds.transformer import CLASSIFIES, GENERATES
+from stcompile.compiler.kinds.transformer import CLASSIFIES, FILLS, GENERATES
 from stcompile.errors import ModelFolderError, UnsupportedError, one_line
 
 # model_type -> where the encoder-only class lives: of these encoder-decoder families sentence-transformers
@@ -43,7 +44,11 @@ _ENCODERS = {
 }
 
 # What a network with a head is loaded as, by its task; any other as its base.
-_WITH_HEAD = {CLASSIFIES: AutoModelForSequenceClassification, GENERATES: AutoModelForCausalLM}
+_WITH_HEAD = {
+    CLASSIFIES: AutoModelForSequenceClassification,
+    GENERATES: AutoModelForCausalLM,
+    FILLS: AutoModelForMaskedLM,
+}
 
 # What transformers calls the side that reads text, of a network that reads images or sound too.
 _TEXT_SIDES = ("text_model", "language_model")

@@ -92,6 +92,13 @@ class Module(nn.Module, ABC):
     def forward(self, features: Features) -> Features:
         """Reads and writes the feature dictionary (module-stack spec, section 3)."""
 
+    def stands_behind(self, before: Module) -> None:
+        """Told what is right before it, wherever it is used, so that the two may share work.
+
+        Raises:
+            UnsupportedError: they do not fit each other.
+        """
+
     def called_with(self, task: str | None, modality: str | None, *, routed: bool) -> dict[str, Any]:
         """The keyword arguments that sentence-transformers calls its `forward` with.
 

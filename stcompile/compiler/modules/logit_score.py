@@ -31,14 +31,16 @@ class LogitScore(Module):
         # Where the logits of the tokens are.
         self._rows: tuple[int, ...] = (true_token_id,) if false_token_id is None else (true_token_id, false_token_id)
 
-    def narrow(self, network: Transformer) -> None:
+    def stands_behind(self, before: Module) -> None:
         """Lets the network in front of it make no other logits than the one or two that it reads.
 
         Raises:
             UnsupportedError: there is no such token.
         """
+        if not isinstance(before, Transformer) or before.writes != self.reads:
+            return
         known = [self.true_token_id, *([] if self.false_token_id is None else [self.false_token_id])]
-        network.keep_logits(known)
+        before.keep_logits(known)
         self._rows = tuple(range(len(known)))
 
     def forward(self, features: Features) -> Features:

@@ -14,7 +14,7 @@ from torch.nn import functional
 from typing_extensions import Self
 
 from stcompile.artifact.manifest import TextSpec
-from stcompile.compiler.kinds.transformer import CLASSIFIES, FEATURES, GENERATES, KIND, TASKS
+from stcompile.compiler.kinds.transformer import CLASSIFIES, FEATURES, FILLS, GENERATES, KIND, TASKS
 from stcompile.compiler.modules.adapter import base_of, merged
 from stcompile.compiler.modules.backbone import load_config, load_network, quiet_transformers, usable_positions
 from stcompile.compiler.modules.base import Example, Features, InputModule, SavedModule, named_tasks
@@ -72,7 +72,7 @@ class Transformer(InputModule):
             text in the tokenizer's chat template. None infers it like sentence-transformers.
         module_output_name: feature to write.
         transformer_task: what the network is loaded for: `feature-extraction`, or with the head of
-            `sequence-classification`, or that of `text-generation`, whose rows are padded on the left.
+            `sequence-classification`, of `fill-mask`, or of `text-generation`, whose rows are padded on the left.
         processing_kwargs: `text.max_length` and the `chat_template` options are understood.
         revision: the hub revision.
         trust_remote_code: run code that comes with the model.
@@ -110,6 +110,7 @@ class Transformer(InputModule):
         self.transformer_task = transformer_task
         modalities, output = TASKS[transformer_task]
         self.writes = module_output_name or output
+        self._hidden_without_head: int | None = None
         self.processing_kwargs = processing_kwargs or {}
         with quiet_transformers():
             base = base_of(source)
@@ -179,8 +180,11 @@ class Transformer(InputModule):
         config = self.network.config
         if self.transformer_task == CLASSIFIES:
             return int(config.num_labels)
-        if self.transformer_task == GENERATES:
-            return int(self.network.get_output_embeddings().weight.shape[0])
+        if self._hidden_without_head is not None:
+            return self._hidden_without_head
+        if self.makes_logits:
+            head = self.network.get_output_embeddings()
+            return int(config.vocab_size if head is None else head.weight.shape[0])
         text = getattr(config, "text_config", None)
         if self._method_name == "forward":
             # Of a network with several sides what reads text says it.
@@ -203,11 +207,11 @@ class Transformer(InputModule):
         form = message.get("format", "auto")
         if form == "auto":
             form = guess_format(self.tokenizer, self.network.config.model_type)
-        return ChatRenderer(self.tokenizer, form != "flat", options, pairs=self.transformer_task != FEATURES)
+        return ChatRenderer(self.tokenizer, form != "flat", options, pairs=self._is_rerankers)
 
     @property
     def wants_pairs(self) -> bool:  # type: ignore[override]  # a property in place of a field
-        return self.transformer_task != FEATURES and "message" in self.modality_config
+        return self._is_rerankers and "message" in self.modality_config
 
     def reads_task(self, *, noted: bool) -> bool:
         # To a network without such a parameter sentence-transformers never hands it.
@@ -350,6 +354,43 @@ class Transformer(InputModule):
 
     def out_width(self, in_width: int) -> int:
         return self.hidden_size
+
+    @property
+    def makes_logits(self) -> bool:
+        """Whether it makes a logit for each token of the vocabulary."""
+        return self.transformer_task in (FILLS, GENERATES)
+
+    @property
+    def _is_rerankers(self) -> bool:
+        """Whether it has a head that scores pairs."""
+        return self.transformer_task in (CLASSIFIES, GENERATES)
+
+    def without_head(self) -> torch.nn.Linear | None:
+        """The linear layer of the vocabulary that `fill-mask` ends in, which is left out from here on.
+
+        None, and nothing changes, where the network ends in anything else.
+        """
+        head = self.network.get_output_embeddings()
+        places = [name for name, module in self.network.named_modules() if module is head]
+        if self.transformer_task != FILLS or not isinstance(head, torch.nn.Linear) or len(places) != 1:
+            return None
+        parent, _, leaf = places[0].rpartition(".")
+        home = self.network.get_submodule(parent)
+        features = self.tokenize(["a", "The quick brown fox"], None)
+        with torch.inference_mode():
+            logits = self(features)[self.writes]
+            # transformers' own setter wants a bias, which it writes elsewhere too.
+            setattr(home, leaf, torch.nn.Identity())
+            try:
+                rows = self(features)[self.writes]
+                same = rows.shape[-1] == head.in_features and torch.equal(head(rows), logits)
+            except Exception:  # code of the model's own, which may look for the layer's weights
+                same = False
+        if not same:
+            setattr(home, leaf, head)
+            return None
+        self._hidden_without_head = head.in_features
+        return head
 
     def keep_logits(self, ids: Sequence[int]) -> None:
         """Leaves of the vocabulary that `text-generation` makes logits of these tokens alone, in this order.

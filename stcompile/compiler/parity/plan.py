@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stcompile.artifact import Artifact
-from stcompile.artifact.manifest import NO_PADDING, TOKENS, GraphSpec, RoutingSpec
+from stcompile.artifact.manifest import NO_PADDING, SPARSE, TOKENS, GraphSpec, RoutingSpec
 from stcompile.compiler.metrics import BROKEN, Distance, Matrix, distance
 from stcompile.compiler.parity.padding import REFERENCE_INVARIANT
 from stcompile.compiler.parity.probes import long_texts
@@ -76,6 +76,8 @@ class Plan:
         self.label = label
         self.texts = [*texts, *long]
         self._dim = manifest.dim_of(graph)
+        # All that the model makes is compared.
+        self._keeps = "max_active_dims" if manifest.kind == SPARSE else "truncate_dim"
         self._task = _task_of(manifest.routing, graph.route)
         self._long = range(len(texts), len(self.texts))
         self._sums = np.maximum(1, [len(row) / _ROUNDED for row in front.tokenize(long, None)])
@@ -168,7 +170,7 @@ class Plan:
         return max(ranked)
 
     def _runs(self, batch_size: int) -> dict[str, Run]:
-        plain: dict[str, Any] = {"prompt": "", "truncate_dim": self._dim, "batch_size": batch_size, "task": self._task}
+        plain: dict[str, Any] = {"prompt": "", self._keeps: self._dim, "batch_size": batch_size, "task": self._task}
         widest = max(range(len(self._lengths)), key=self._lengths.__getitem__)
         # Each in one batch, padded to its longest text.
         beside = self._short()[::-1]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import transformers
 
-from stcompile.artifact.manifest import ENCODER, LOGITS, RERANKER, SENTENCE, TOKENS
+from stcompile.artifact.manifest import ENCODER, LOGITS, RERANKER, SENTENCE, SPARSE, TOKENS
 from stcompile.compiler.metrics import Matrix
 from stcompile.compiler.modules.backbone import quiet_transformers, silenced
 from stcompile.compiler.stack.load import load_stack
@@ -28,7 +28,7 @@ from stcompile.runtime.text.base import Text
 OWN = "stcompile's own modules"
 
 # What sentence-transformers calls the class of each kind.
-_CLASSES = {ENCODER: "SentenceTransformer", RERANKER: "CrossEncoder"}
+_CLASSES = {ENCODER: "SentenceTransformer", RERANKER: "CrossEncoder", SPARSE: "SparseEncoder"}
 
 _PURPOSE = "Proving a compiled model"
 
@@ -107,7 +107,7 @@ def open_reference(source: ModelSource, kind: str = ENCODER, *, distilled: bool 
 
     Args:
         source: the model.
-        kind: what it is: `encoder`, or `reranker`.
+        kind: what it is, one of `ANSWERS`.
         distilled: whether it is the folder of one that was just distilled, not one of the user's.
 
     Raises:
@@ -122,8 +122,7 @@ def open_reference(source: ModelSource, kind: str = ENCODER, *, distilled: bool 
         about = f"{OWN} ({name} cannot load the model: {_reason(error)})"
         return Reference(_OwnModules(stack), about, lambda: stack)
     about = f"{name}, of the distilled model" if distilled else name
-    judge = _CrossEncoder(model) if kind == RERANKER else _SentenceTransformers(model)
-    return Reference(judge, about, lambda: load_stack(source))
+    return Reference(_JUDGES[kind](model), about, lambda: load_stack(source))
 
 
 def check_installed() -> None:
@@ -174,6 +173,20 @@ class _SentenceTransformers:
         raise TypeError("a SentenceTransformer scores no pairs")
 
 
+class _SparseEncoder(_SentenceTransformers):
+    """A SparseEncoder, through its public `encode`, whose vectors are taken as they are, none of their numbers cut."""
+
+    def encode(self, texts: Sequence[str], prompt: str, task: str | None, dim: int, batch_size: int) -> Matrix:
+        # Of a model that keeps some by default; without one nothing is to be sorted.
+        keep = None if self._model.max_active_dims is None else dim
+        options = {"convert_to_sparse_tensor": False, "max_active_dims": keep}
+        rows = self._encode(texts, prompt, task, batch_size, **options)
+        return np.asarray(rows.float().numpy(), dtype=np.float32)
+
+    def tokens(self, texts: Sequence[str], prompt: str, task: str | None) -> Matrix:
+        raise TypeError("a SparseEncoder makes no token embeddings")
+
+
 class _CrossEncoder:
     """A CrossEncoder, through its public `predict`; a live object is left in the mode it was in."""
 
@@ -201,6 +214,13 @@ class _CrossEncoder:
                     asked, prompt=prompt, batch_size=batch_size, show_progress_bar=False, **options
                 )
         return np.asarray(found, dtype=np.float32).reshape(len(asked), -1)
+
+
+_JUDGES: dict[str, Callable[[Any], Judge]] = {
+    ENCODER: _SentenceTransformers,
+    RERANKER: _CrossEncoder,
+    SPARSE: _SparseEncoder,
+}
 
 
 class _OwnModules:

@@ -13,7 +13,7 @@ import numpy as np
 from typing_extensions import Unpack
 
 from stcompile.artifact import Artifact, open_artifact
-from stcompile.artifact.manifest import ENCODER, NO_PADDING, RERANKER, Manifest, RoutingSpec
+from stcompile.artifact.manifest import ENCODER, NO_PADDING, RERANKER, SPARSE, Manifest, RoutingSpec
 from stcompile.artifact.report import ParityReport, PathReport, Report, read_report
 from stcompile.artifact.target import Target, Tolerance
 from stcompile.artifact.writing import in_scratch
@@ -177,7 +177,7 @@ class Proof:
         """Encodes with both, the artifact on a device, and compares by what is allowed."""
         # The network that was traced is part of circles: without this it lies beside the reference's own.
         gc.collect()
-        reference = open_reference(self._source, distilled=self._scratch is not None)
+        reference = open_reference(self._source, self._artifact.manifest.kind, distilled=self._scratch is not None)
         answers = [plan.answers(reference) for plan in self._plans]
         about = reference.about
         # Its network would lie in memory beside the engine's.
@@ -330,4 +330,4 @@ def _failures(report: ParityReport, padding: str) -> tuple[str, ...]:
 
 
 # What proves each kind of artifact.
-PROOFS: dict[str, type[Proof] | type[ScoreProof]] = {ENCODER: Proof, RERANKER: ScoreProof}
+PROOFS: dict[str, type[Proof] | type[ScoreProof]] = {ENCODER: Proof, RERANKER: ScoreProof, SPARSE: Proof}

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stcompile.artifact.manifest import ENCODER, RERANKER
+from stcompile.artifact.manifest import ENCODER, RERANKER, SPARSE
 from stcompile.compiler.kinds.base import ModuleEntry
 from stcompile.compiler.kinds.folder import Folder
 from stcompile.compiler.kinds.registry import KINDS
 from stcompile.compiler.stack.entries import EntryReader
 from stcompile.compiler.stack.reranker import is_reranker, scores_of
 from stcompile.compiler.stack.settings import Settings, settings_of
+from stcompile.compiler.stack.sparse import active_dims_of, is_sparse
 from stcompile.runtime.arguments import local_path
 
 _READERS = f"{', '.join(kind.name for kind in KINDS.values() if kind.reads_text)} do"
@@ -72,7 +73,10 @@ def describe(path: str | Path, *, trust_remote_code: bool = False, follow_links:
         reasons.append(f"one module must read text, the first of the stack or of every route: {_READERS}")
     if scores_pairs and entries and not reasons:
         entries.append(scores_of(folder, stored, entries, reasons))
-    settings = settings_of(stored, RERANKER if scores_pairs else ENCODER, reasons)
+    kind = RERANKER if scores_pairs else SPARSE if is_sparse(stored, entries) else ENCODER
+    settings = settings_of(stored, kind, reasons)
+    if kind == SPARSE:
+        settings = replace(settings, max_active_dims=active_dims_of(stored, entries, reasons))
     return StackDescription(folder, layout, tuple(entries), settings, tuple(reasons))
 
 

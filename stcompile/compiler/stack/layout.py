@@ -37,7 +37,7 @@ def lay_out(
         modules: the stack.
         name: what to call it in an error.
         prompt_names: names that tasks may have too.
-        kind: what is made of it: `encoder`, or `reranker`.
+        kind: what is made of it, one of `ANSWERS`.
 
     Returns:
         route name to route, one with an empty name where no task chooses anything; and the tasks, None for that one.
@@ -64,7 +64,7 @@ def lay_out(
     known = dict.fromkeys(tasks)
     if kind == RERANKER:
         raise UnsupportedError(name, "it scores pairs, and a Router or a task chooses how: load it without")
-    found = _Routes(name, by_task)
+    found = _Routes(name, by_task, kind)
     answers: dict[str | None, str | None] = {}
     for task in (None, *known, _UNHEARD_OF):
         path = _Path(task, modality)
@@ -84,8 +84,9 @@ def lay_out(
 class _Routes:
     """The routes found so far; equal ones are one."""
 
-    def __init__(self, name: str, by_task: bool) -> None:
+    def __init__(self, name: str, by_task: bool, kind: str) -> None:
         self._name = name
+        self._kind = kind
         self._by_task = by_task
         self._known: list[tuple[tuple[str, ...], str, Any]] = []
         self.routes: dict[str, Route] = {}
@@ -101,7 +102,9 @@ class _Routes:
         # Of one Router the route's own name; of several, one that no other way through them has.
         parts = [*choices, *([path.task or "default"] if self._by_task else [])]
         label = _unused("-".join(dict.fromkeys(parts)), self.routes)
-        route = Route(path.modules, f"{self._name}, route {label}", keywords=path.keywords, noted=noted)
+        route = Route(
+            path.modules, f"{self._name}, route {label}", keywords=path.keywords, noted=noted, kind=self._kind
+        )
         vectors = None
         if self._by_task:
             try:

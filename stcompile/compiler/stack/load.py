@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from typing_extensions import Unpack
 
-from stcompile.artifact.manifest import LOGITS, RERANKER
+from stcompile.artifact.manifest import LOGITS, RERANKER, SPARSE
 from stcompile.compiler.kinds.base import ModuleEntry
 from stcompile.compiler.kinds.folder import Folder
-from stcompile.compiler.modules import LogitScore, Transformer
+from stcompile.compiler.modules import Router
 from stcompile.compiler.modules.base import InputModule, Module, SavedModule
 from stcompile.compiler.stack.describe import StackDescription, describe
 from stcompile.compiler.stack.keywords import TASK, refusal
@@ -95,15 +95,30 @@ def _stack_of(description: StackDescription, name: str, builder: _Builder, notes
         is_pooling = description.layout == "plain" and "pooling_mode" in entry.config
         width = {"embedding_dimension": built[-1].out_width(0)} if is_pooling else {}
         built.append(builder.module(dataclasses.replace(entry, config={**width, **entry.config})))
-    for before, behind in itertools.pairwise(built):
-        if isinstance(behind, LogitScore) and isinstance(before, Transformer) and behind.reads == before.writes:
-            behind.narrow(before)
+    _introduce(built)
     stack = ModuleStack(built, **vars(description.settings), name=name, notes=notes)
     for block in stack.modules():
         _warn_of_clamp(block, name)
     for route in stack.routes.values():
         _try(route, name)
     return stack
+
+
+def _introduce(modules: Sequence[Module]) -> None:
+    """Tells each module what stands right before it, where that has no other neighbour in any route."""
+    pairs = list(dict.fromkeys(_neighbours(modules)))
+    for before, behind in pairs:
+        if behind is not None and [pair for pair in pairs if pair[0] is before] == [(before, behind)]:
+            behind.stands_behind(before)
+
+
+def _neighbours(modules: Sequence[Module]) -> Iterator[tuple[Module, Module | None]]:
+    """Each module with the one behind it, those in Routers too; what is last stands before nothing."""
+    for before, behind in itertools.zip_longest(modules, modules[1:]):
+        yield before, behind
+        if isinstance(before, Router):
+            for route in before.routes.values():
+                yield from _neighbours(route)
 
 
 class _Builder:
@@ -186,11 +201,19 @@ def _check_live(model: Any, stack: ModuleStack) -> None:
         if expected.shape != found.shape or not np.abs(expected - found).max() <= allowed * np.abs(expected).max():
             raise UnsupportedError(stack.name, _NOT_IN_THE_FOLDER)
         return
+    form: dict[str, Any] = {"convert_to_tensor": True}
+    if stack.kind == SPARSE:
+        form |= {"convert_to_sparse_tensor": False, "max_active_dims": stack.dim if model.max_active_dims else None}
     for task in tasks:
         # Releases before 5.0 know no task, and have no model that needs one.
         options = {} if task is None else {"task": task}
         # All in one batch on both sides: where padding changes the vectors, it changes both alike.
-        expected = np.asarray(model.encode(_LIVE_TEXTS, prompt="", convert_to_numpy=True, **options), np.float32)
+        try:
+            given = model.encode(_LIVE_TEXTS, prompt="", **form, **options)
+        except Exception as error:  # of a network that has no positions for what sentence-transformers cuts at
+            reason = f"it fails on a long text ({type(error).__name__}: {one_line(error, 200)}): lower max_seq_length"
+            raise UnsupportedError(stack.name, reason) from error
+        expected = np.asarray(given.float().cpu().numpy(), np.float32)
         found = stack.encode(_LIVE_TEXTS, task=task)[:, : expected.shape[1]]
         lengths = np.maximum(np.linalg.norm(expected, axis=1, keepdims=True), 1e-9)
         if expected.shape != found.shape or not np.nanmax(np.abs(expected - found) / lengths) <= allowed:

@@ -32,7 +32,8 @@ class ModuleStack(nn.Module):
         default_prompt_name: the prompt plain encoding uses.
         similarity: `cosine`, `dot`, `euclidean` or `manhattan`.
         truncate_dim: dimensions kept by default; None keeps all.
-        kind: what is made of it: `encoder`, or `reranker`, whose last module makes `scores`.
+        kind: what is made of it: `encoder`, `reranker`, whose last module makes `scores`, or `sparse encoder`.
+        max_active_dims: of a sparse encoder, how many of the largest numbers are kept by default; None keeps all.
         name: what the model is called.
         notes: what a user should know of how it was read, one sentence each.
 
@@ -54,6 +55,7 @@ class ModuleStack(nn.Module):
         similarity: str = "cosine",
         truncate_dim: int | None = None,
         kind: str = ENCODER,
+        max_active_dims: int | None = None,
         name: str = "model",
         notes: Sequence[str] = (),
     ) -> None:
@@ -70,6 +72,7 @@ class ModuleStack(nn.Module):
         self.similarity = similarity
         self.truncate_dim = truncate_dim
         self.kind = kind
+        self.max_active_dims = max_active_dims
         self.name = name
         self._notes = tuple(notes)
         self.routes, self.routing = lay_out(modules, name, tuple(self.prompts), kind)

@@ -15,6 +15,9 @@ from stcompile.artifact.manifest import ANSWERS, ENCODER, LOGITS, RERANKER, SCOR
 from stcompile.compiler.metrics import centred
 from stcompile.compiler.modules.base import Example, Features, InputModule, Module
 from stcompile.compiler.modules.scores import Scores
+from stcompile.compiler.modules.sparse_auto_encoder import SparseAutoEncoder
+from stcompile.compiler.modules.sparse_static_embedding import SparseStaticEmbedding
+from stcompile.compiler.modules.splade_pooling import SpladePooling
 from stcompile.errors import StcompileError, UnsupportedError
 from stcompile.runtime.text.base import Text
 
@@ -30,7 +33,7 @@ class Route(nn.Module):
         name: what to call it in an error.
         keywords: what each module is called with besides the features; None means nothing.
         noted: what a Router in front writes among the features, its task for one.
-        kind: what is made of it: `encoder`, or `reranker`.
+        kind: what is made of it, one of `ANSWERS`.
 
     Attributes:
         answers: the features that its graph ends in, the one of its kind first.
@@ -88,6 +91,17 @@ class Route(nn.Module):
             # Only running it tells how wide a custom module's output is.
             width = self._widths[self.answers[0]] = self.encode(["a"]).shape[1]
         return width
+
+    @property
+    def names_tokens(self) -> bool:
+        """Whether each dimension of its answer is a token of the vocabulary of the module that reads text."""
+        return isinstance(self._line[-1], (SpladePooling, SparseStaticEmbedding))
+
+    @property
+    def active_dims(self) -> int | None:
+        """How many of the largest numbers its last module keeps by itself; None keeps all."""
+        last = self._line[-1]
+        return last.k if isinstance(last, SparseAutoEncoder) else None
 
     @property
     def makes_tokens(self) -> bool:

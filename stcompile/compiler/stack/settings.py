@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from stcompile.artifact.manifest import ENCODER, RERANKER, SIMILARITIES
+from stcompile.artifact.manifest import ENCODER, RERANKER, SIMILARITIES, SPARSE
 from stcompile.errors import ModelFolderError
 
 # What sentence-transformers calls the classes of what we compile.
-_MODEL_TYPES = {ENCODER: "SentenceTransformer", RERANKER: "CrossEncoder"}
+_MODEL_TYPES = {ENCODER: "SentenceTransformer", RERANKER: "CrossEncoder", SPARSE: "SparseEncoder"}
+
+# How alike two vectors are where nothing is stored.
+_SIMILARITY = {ENCODER: "cosine", RERANKER: "cosine", SPARSE: "dot"}
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Settings:
     similarity: str
     truncate_dim: int | None
     kind: str = ENCODER
+    max_active_dims: int | None = None
 
 
 def settings_of(stored: dict[str, Any], kind: str, reasons: list[str]) -> Settings:
@@ -33,17 +37,19 @@ def settings_of(stored: dict[str, Any], kind: str, reasons: list[str]) -> Settin
     """
     named = stored.get("model_type", _MODEL_TYPES[kind])
     if named not in _MODEL_TYPES.values():
-        reasons.append(f"it is a {named}: stcompile compiles {' and '.join(_MODEL_TYPES.values())}")
+        reasons.append(f"it is a {named}: stcompile compiles {', '.join(_MODEL_TYPES.values())}")
     prompts = _prompts(stored)
     default = stored.get("default_prompt_name")
     if default is not None and (not isinstance(default, str) or default not in prompts):
         reasons.append(
             f"default_prompt_name {default!r} is not among its prompts: correct config_sentence_transformers.json"
         )
-    similarity = stored.get("similarity_fn_name") or "cosine"
+    similarity = stored.get("similarity_fn_name") or _SIMILARITY[kind]
     if similarity not in SIMILARITIES:
         reasons.append(f"its similarity {similarity!r} is not one of {', '.join(SIMILARITIES)}")
-    return Settings(prompts, default, str(similarity), _truncate_dim(stored, reasons), kind)
+    # Of sparse vectors a part of the vocabulary is no vector.
+    kept = None if kind == SPARSE else _truncate_dim(stored, reasons)
+    return Settings(prompts, default, str(similarity), kept, kind)
 
 
 def _prompts(stored: dict[str, Any]) -> dict[str, str]:

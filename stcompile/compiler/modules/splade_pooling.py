@@ -1,0 +1,100 @@
+"""SpladePooling: how strongly each token of the vocabulary is meant, out of a masked language model's logits."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stcompile.artifact.manifest import SENTENCE, TOKENS
+from stcompile.compiler.modules.base import Features, InputModule, Module
+from stcompile.compiler.modules.transformer import Transformer
+
+# Tokens of the vocabulary whose logits are there at once: of a batch of 4,096 positions 32 MB.
+BLOCK = 2048
+
+
+class SpladePooling(Module):
+    """`log(1 + relu(logits))`, its maximum or sum over the tokens of a text (module-stack spec, section 15.2).
+
+    Reads `token_embeddings`, the logits `(batch, sequence, vocabulary)`, and `attention_mask`; writes
+    `sentence_embedding` `(batch, vocabulary)`, nowhere negative. Special tokens count, padding is zero.
+
+    Behind a network whose last step is a linear layer of the vocabulary it takes that layer over (`stands_behind`), and
+    makes its logits block by block: all of them at once are a gigabyte for a batch of long texts.
+
+    Args:
+        pooling_strategy: `max` or `sum`.
+        activation_function: `relu`, or `log1p_relu`, which takes the logarithm twice.
+    """
+
+    config_keys = ("pooling_strategy", "activation_function")
+    needs = ("attention_mask",)
+    reads = TOKENS
+    writes = SENTENCE
+    counts_tokens = True
+
+    def __init__(self, pooling_strategy: str = "max", activation_function: str = "relu") -> None:
+        super().__init__()
+        self.pooling_strategy = pooling_strategy
+        self.activation_function = activation_function
+        self.blocks: nn.ModuleList | None = None
+
+    def stands_behind(self, before: Module) -> None:
+        """Takes the linear layer over that the network ends in, where it does."""
+        head = before.without_head() if isinstance(before, Transformer) and before.writes == self.reads else None
+        if head is None:
+            return
+        weights = head.weight.detach().split(BLOCK)
+        biases = [None] * len(weights) if head.bias is None else head.bias.detach().split(BLOCK)
+        self.blocks = nn.ModuleList(_linear(weight, bias) for weight, bias in zip(weights, biases, strict=True))
+
+    def forward(self, features: Features) -> Features:
+        rows, mask = features[TOKENS], features["attention_mask"]
+        if self.pooling_strategy == "max":
+            rows = _without_padding(rows, mask)
+        parts = [rows] if self.blocks is None else [block(rows) for block in self.blocks]
+        pooled = torch.cat([self._pooled(part, mask) for part in parts], dim=-1)
+        return {**features, SENTENCE: pooled}
+
+    def out_width(self, in_width: int) -> int:
+        return in_width if self.blocks is None else sum(block.out_features for block in self.blocks)
+
+    def misfits(self, front: InputModule) -> list[str]:
+        if isinstance(front, Transformer) and front.makes_logits:
+            return []
+        return [
+            "reads logits of the vocabulary, and nothing before it makes any: set transformer_task to fill-mask in "
+            "sentence_bert_config.json"
+        ]
+
+    def _pooled(self, logits: Tensor, mask: Tensor) -> Tensor:
+        if self.pooling_strategy == "max":
+            # Both functions grow, so that the largest logit is the largest of what they make.
+            return self._activated(logits.amax(dim=1))
+        return (self._activated(logits) * mask.unsqueeze(-1).to(logits.dtype)).sum(dim=1)
+
+    def _activated(self, logits: Tensor) -> Tensor:
+        found = torch.log1p(functional.relu(logits))
+        return torch.log1p(found) if self.activation_function == "log1p_relu" else found
+
+
+def _without_padding(rows: Tensor, mask: Tensor) -> Tensor:
+    """Rows `(batch, sequence, width)` with one of the text's own tokens in place of padding, which changes no maximum.
+
+    Cheaper than to mask logits, of which there are a hundred times as many. Of a text that is nothing but padding the
+    rows are zeros.
+    """
+    taken = mask.bool().unsqueeze(-1)
+    first = mask.to(rows.dtype).argmax(dim=1, keepdim=True).unsqueeze(-1)
+    token = rows.gather(1, first.expand(-1, -1, rows.shape[-1]))
+    return torch.where(taken, rows, token)
+
+
+def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        if bias is not None:
+            layer.bias.copy_(bias)
+    return layer

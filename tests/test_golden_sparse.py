@@ -69,5 +69,4 @@ LEAST = {"onnx-int8": 0.999, "onnx-bf16": 0.9999, "onnx-int8-weights": 0.999, "o
 @pytest.mark.parametrize("name", ["sparse_splade", "sparse_csr"])
 def test_lower_precision_is_near(name: str, target: str, quick: Quick) -> None:
     report = read_report(quick(name, target, min_cosine=0.5)).parity
-    print(name, target, report.min_cosine, report.mean_cosine, report.batch_invariance)
     assert report.min_cosine >= LEAST[target]

@@ -198,6 +198,8 @@ class ParityReport:
         texts_sha256: hash of the texts, so that two reports can be compared.
         paths: the ways in which the package's own operators were computed, of an artifact that has some; everything
             above is of the first.
+        active_overlap: of sparse vectors, the share of numbers that are not zero in both among those that are not in
+            either, on average; None of others.
     """
 
     target: str
@@ -215,6 +217,7 @@ class ParityReport:
     reference: str
     misread: bool = False
     paths: tuple[PathReport, ...] = ()
+    active_overlap: Real | None = None
 
     @property
     def passed(self) -> bool:

@@ -32,12 +32,14 @@ class Tolerance:
         mean_cosine: smallest mean of those cosine similarities.
         batch_invariance: smallest cosine between a text's vectors alone and in a mixed batch, or None where the
             recipe cannot hold it. Not judged for a model whose torch vectors depend on padding themselves.
+        active_overlap: of sparse vectors, smallest mean share of the numbers that are not zero in both; None of others.
     """
 
     max_abs_error: Real | None
     min_cosine: Real
     mean_cosine: Real
     batch_invariance: Real | None
+    active_overlap: Real | None = None
 
 
 @dataclass(frozen=True)

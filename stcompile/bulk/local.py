@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as ready
 from multiprocessing.queues import SimpleQueue
 from typing import Any
 
@@ -78,7 +80,8 @@ def in_processes(openings: Sequence[Opening], todo: Sequence[Shard], progress: P
     for opening in openings:
         free.put(opening)
     waiting = iter(todo)
-    pool = ProcessPoolExecutor(len(openings), context, _open, (free,))
+    told, tells = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(len(openings), context, _open, (free, told))
     running: set[Future[Any]] = set()
     try:
         # One more each, so that nobody waits for the next.
@@ -100,7 +103,14 @@ def in_processes(openings: Sequence[Opening], todo: Sequence[Shard], progress: P
             'if __name__ == "__main__"'
         ) from error
     finally:
-        pool.shutdown(cancel_futures=True)
+        # What is being done is done; then they end by themselves. A pool asks its processes one after the other, and
+        # waits for ever where one was killed that held the lock of what they wait for.
+        for future in running:
+            future.cancel()
+        wait(running)
+        tells.close()
+        pool.shutdown()
+        told.close()
 
 
 def _submit(pool: ProcessPoolExecutor, waiting: Iterator[Shard], running: set[Future[Any]], most: int) -> None:
@@ -113,10 +123,10 @@ def _submit(pool: ProcessPoolExecutor, waiting: Iterator[Shard], running: set[Fu
 _worker: list[Worker | StcompileError] = []
 
 
-def _open(free: SimpleQueue[Opening]) -> None:
+def _open(free: SimpleQueue[Opening], told: Connection) -> None:
     # Ctrl-C reaches the whole group; what it means is decided where the job was begun.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_when_told, args=(told,), daemon=True).start()
     try:
         _worker.append(Worker(free.get()))
     except StcompileError as error:
@@ -130,9 +140,10 @@ def _do(shard: Shard) -> tuple[int, int]:
     return worker.run(shard)
 
 
-def _end_with_parent() -> None:
-    """A pool's process waits for work for ever, also after whoever gave it was killed."""
+def _end_when_told(told: Connection) -> None:
+    """A pool's process waits for work for ever, also after whoever gave it was killed or needs no more of it."""
     parent = multiprocessing.parent_process()
     if parent is not None:
-        parent.join()
-        os._exit(1)
+        # At the end of the pipe there is something to read: that it is closed.
+        ready([told, parent.sentinel])
+        os._exit(0)

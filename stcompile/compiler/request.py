@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from stcompile.artifact.manifest import ENCODER, SENTENCE, SPARSE, TOKENS
 from stcompile.artifact.target import PCA_DIMS, Target, Tolerance
 from stcompile.compiler.budgets import AskedBudget, asked_budget
+from stcompile.compiler.parity.active import sparse_tolerance
 from stcompile.compiler.parity.scores import score_tolerance
 from stcompile.compiler.parity.verify import tolerance_for
 from stcompile.compiler.passes import GraphPass, pipeline_for
@@ -162,7 +163,7 @@ class ExportRequest:
             reasons.append("packed graphs end in dense vectors, and it makes sparse ones: leave packed out")
         if reasons:
             raise UnsupportedError(stack.name, *reasons)
-        return self
+        return replace(self, tolerance=sparse_tolerance(self.target, self.tolerance, self.options.min_cosine))
 
     @property
     def fuses(self) -> bool:

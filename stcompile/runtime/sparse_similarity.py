@@ -31,7 +31,7 @@ def similarity(name: str, left: SparseVectors, right: SparseVectors) -> NDArray[
 
 def _summed(each: Row, of: SparseVectors) -> Row:
     """The sum over each vector of what stands at its numbers."""
-    return np.bincount(of.rows, weights=each, minlength=len(of))
+    return np.bincount(of.rows, weights=each, minlength=len(of)).astype(np.float64, copy=False)
 
 
 def _dot(scratch: Row, row: SparseVector, right: SparseVectors) -> Row:
@@ -44,18 +44,21 @@ def _squares(right: SparseVectors) -> Row:
 
 def _cosine(scratch: Row, row: SparseVector, right: SparseVectors) -> Row:
     own = max(float(np.sqrt(np.square(row.values, dtype=np.float64).sum())), _SHORTEST)
-    return _dot(scratch, row, right) / own / np.maximum(np.sqrt(_squares(right)), _SHORTEST)
+    found: Row = _dot(scratch, row, right) / own / np.maximum(np.sqrt(_squares(right)), _SHORTEST)
+    return found
 
 
 def _euclidean(scratch: Row, row: SparseVector, right: SparseVectors) -> Row:
     own = np.square(row.values, dtype=np.float64).sum()
-    return -np.sqrt(np.maximum(own + _squares(right) - 2 * _dot(scratch, row, right), 0))
+    squares: Row = np.maximum(own + _squares(right) - 2 * _dot(scratch, row, right), 0)
+    return -np.sqrt(squares)
 
 
 def _manhattan(scratch: Row, row: SparseVector, right: SparseVectors) -> Row:
     own = np.abs(row.values, dtype=np.float64).sum()
     there = scratch[right.indices]
-    return -(own + _summed(np.abs(right.values - there) - np.abs(there), right))
+    found: Row = -(own + _summed(np.abs(right.values - there) - np.abs(there), right))
+    return found
 
 
 _MEASURES: dict[str, Callable[[Row, SparseVector, SparseVectors], Row]] = {

@@ -118,7 +118,7 @@ class SparseVectors:
         """
         try:
             # Who does not ask for it needs no scipy.
-            from scipy.sparse import csr_array  # type: ignore[import-untyped] # noqa: PLC0415
+            from scipy.sparse import csr_array  # noqa: PLC0415
         except ImportError as error:
             raise MissingExtraError("toscipy needs scipy, which is not installed: pip install scipy") from error
         return csr_array((self.values, self.indices, self.indptr), shape=self.shape)

@@ -6,10 +6,12 @@ python -m tests.oldest.compile FOLDER
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 
 from stcompile.artifact.target import TARGETS
 from tests.conftest import _Quick
+from tests.traces import Traces
 
 # Every kind of front end and of graph.
 EVERY_TARGET = "wide_bert"
@@ -28,9 +30,10 @@ def main(folder: Path) -> None:
         *((case, target) for case in EXACT for target in ("onnx-fp32", "openvino-fp32")),
         *((case, target) for case in EIGHT_BITS for target in ("onnx-int8", "openvino-int8")),
     ]
-    quick = _Quick(folder)
-    for case, target in pairs:
-        quick(case, target, folder / case / target)
+    with tempfile.TemporaryDirectory() as traces:
+        quick = _Quick(folder, Traces(Path(traces)))
+        for case, target in pairs:
+            quick(case, target, folder / case / target)
 
 
 if __name__ == "__main__":

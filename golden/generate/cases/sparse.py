@@ -87,11 +87,10 @@ def _static(builder: FolderBuilder) -> SparseStaticEmbedding:
 
 def static(builder: FolderBuilder) -> None:
     # In a padded batch the library loses a [PAD] that a text spells out.
-    alone = {"batch_size": 1}
     builder.kind = "SparseEncoder"
-    builder.run(**alone)
-    builder.run("five", max_active_dims=5, **alone)
-    builder.run("prompted", prompt="what is ", **alone)
+    builder.run(batch_size=1)
+    builder.run("five", max_active_dims=5, batch_size=1)
+    builder.run("prompted", prompt="what is ", batch_size=1)
     builder.save([_static(builder)])
 
 

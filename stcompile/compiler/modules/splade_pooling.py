@@ -39,26 +39,31 @@ class SpladePooling(Module):
         self.pooling_strategy = pooling_strategy
         self.activation_function = activation_function
         self.blocks: nn.ModuleList | None = None
+        self._size = 0
 
     def stands_behind(self, before: Module) -> None:
         """Takes the linear layer over that the network ends in, where it does."""
         head = before.without_head() if isinstance(before, Transformer) and before.writes == self.reads else None
         if head is None:
             return
-        weights = head.weight.detach().split(BLOCK)
-        biases = [None] * len(weights) if head.bias is None else head.bias.detach().split(BLOCK)
+        count = len(range(0, head.out_features, BLOCK))
+        biases = [None] * count if head.bias is None else torch.split(head.bias.detach(), BLOCK)
+        weights = torch.split(head.weight.detach(), BLOCK)
+        self._size = head.out_features
         self.blocks = nn.ModuleList(_linear(weight, bias) for weight, bias in zip(weights, biases, strict=True))
 
     def forward(self, features: Features) -> Features:
         rows, mask = features[TOKENS], features["attention_mask"]
         if self.pooling_strategy == "max":
             rows = _without_padding(rows, mask)
-        parts = [rows] if self.blocks is None else [block(rows) for block in self.blocks]
-        pooled = torch.cat([self._pooled(part, mask) for part in parts], dim=-1)
-        return {**features, SENTENCE: pooled}
+        if self.blocks is None:
+            return {**features, SENTENCE: self._pooled(rows, mask)}
+        # One block after the other, in the graph too: its logits are gone before the next one's are made.
+        pooled = [self._pooled(block(rows), mask) for block in self.blocks]
+        return {**features, SENTENCE: torch.cat(pooled, dim=-1)}
 
     def out_width(self, in_width: int) -> int:
-        return in_width if self.blocks is None else sum(block.out_features for block in self.blocks)
+        return in_width if self.blocks is None else self._size
 
     def misfits(self, front: InputModule) -> list[str]:
         if isinstance(front, Transformer) and front.makes_logits:
@@ -72,7 +77,7 @@ class SpladePooling(Module):
         if self.pooling_strategy == "max":
             # Both functions grow, so that the largest logit is the largest of what they make.
             return self._activated(logits.amax(dim=1))
-        return (self._activated(logits) * mask.unsqueeze(-1).to(logits.dtype)).sum(dim=1)
+        return (mask.unsqueeze(1).to(logits.dtype) @ self._activated(logits)).squeeze(1)
 
     def _activated(self, logits: Tensor) -> Tensor:
         found = torch.log1p(functional.relu(logits))

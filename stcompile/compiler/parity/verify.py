@@ -18,6 +18,7 @@ from stcompile.artifact.report import ParityReport, PathReport, Report, read_rep
 from stcompile.artifact.target import Target, Tolerance
 from stcompile.artifact.writing import in_scratch
 from stcompile.compiler.metrics import Distance, neighbour_overlap, rounded
+from stcompile.compiler.parity.active import active_overlap, sparse_tolerance
 from stcompile.compiler.parity.padding import REFERENCE_INVARIANT
 from stcompile.compiler.parity.plan import Answers, Plan
 from stcompile.compiler.parity.probes import probe_texts, shortened, texts_sha256
@@ -92,6 +93,8 @@ def verify_artifact(
     accepted = _budget_of(report, min_cosine)
     scored = stack.kind == RERANKER
     tolerance = score_tolerance(target, accepted[0]) if scored else tolerance_for(target, *accepted)
+    if stack.kind == SPARSE:
+        tolerance = sparse_tolerance(target, tolerance, accepted[0])
     _check_same_model(opened.manifest, stack)
     proof = PROOFS[stack.kind](opened, stack, source, texts=texts)
     # Its network would lie in memory beside the reference's.
@@ -212,6 +215,11 @@ class Proof:
             tolerance=tolerance,
             failures=(),
             texts_sha256=texts_sha256([text for plan in self._plans for text in plan.texts]),
+            active_overlap=rounded(
+                min(active_overlap(reference["batched"], found["batched"]) for _, reference, found in pairs)
+            )
+            if manifest.kind == SPARSE
+            else None,
         )
         paths = _paths(manifest, pairs, device)
         misread = self._misread(references, about)
@@ -317,6 +325,11 @@ def _failures(report: ParityReport, padding: str) -> tuple[str, ...]:
         failures.append(f"min cosine {report.min_cosine:.6f} is below {allowed.min_cosine:g} ({worst!r})")
     if not report.mean_cosine >= allowed.mean_cosine:
         failures.append(f"mean cosine {report.mean_cosine:.6f} is below {allowed.mean_cosine:g}")
+    if allowed.active_overlap is not None and not (report.active_overlap or 0) >= allowed.active_overlap:
+        failures.append(
+            f"of the numbers that are not zero {report.active_overlap:.4f} are the same, less than "
+            f"{allowed.active_overlap:g}"
+        )
     never_pads = padding == NO_PADDING
     if allowed.batch_invariance is not None and (
         never_pads or report.reference_batch_invariance >= REFERENCE_INVARIANT

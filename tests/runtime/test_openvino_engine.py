@@ -260,3 +260,23 @@ def test_a_release_that_computes_wrongly_is_refused_by_name(version: str, monkey
     number = version.partition("-")[0]
     with pytest.raises(MissingExtraError, match=rf"^This needs openvino 2026\.3 or later, and {number} is installed"):
         import_openvino("This")
+
+
+_ON_ONE_CPU = """
+import os, sys
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+import stcompile
+texts = [f"a text of {'many ' * (place % 40)}words, number {place}" for place in range(64)]
+with stcompile.load(sys.argv[1]) as encoder:
+    for size in (32, 1, 5, 64, 17, 32, 1):
+        encoder.encode(texts, batch_size=size)
+print("done")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="nothing to pin a process with")
+def test_a_process_with_one_cpu_encodes_batches_of_all_sizes(quick: Quick) -> None:
+    """OpenVINO spoils its heap there where it is asked to give memory back."""
+    folder = quick("backbone_modernbert", "openvino-fp32").folder
+    done = subprocess.run([sys.executable, "-c", _ON_ONE_CPU, str(folder)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "done"), done.stderr[-300:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,10 @@ _TELEMETRY = "openvino_telemetry"
 
 # Releases before 2026.0 answer an empty text of a static model with NaN; those before 2026.3 crash on some networks.
 _OLDEST = (2026, 3)
+
+
+# As OpenVINO counts them, which looks at the quota of no container.
+_HAS_SEVERAL_CPUS = (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) > 1
 
 
 class OpenVinoEngine:
@@ -124,7 +129,9 @@ class OpenVinoEngine:
                 self._holds_much |= is_large(feeds)
                 if self._holds_much and not self._running:
                     self._holds_much = False
-                    self._model.release_memory()
+                    # On one CPU OpenVINO 2026.4 spoils its heap there, and what is run next ends the process.
+                    if _HAS_SEVERAL_CPUS:
+                        self._model.release_memory()
                     let_go(self._weights)
                     trim()
 

@@ -26,6 +26,7 @@ _MODULES = (
     *("dense_token_level", "normalize", "postprocessing", "postprocessing_leftpad_tokens", "prompt_default_name"),
     *("router_first_static_query", "router_route_mappings", "weights_float16", "chat_template_saved_by_st"),
     *("reranker_bert", "reranker_bert_classes", "reranker_logit_score"),
+    *("sparse_splade", "sparse_splade_sum", "sparse_csr", "sparse_static", "sparse_router"),
 )
 
 # What has no transformer in it is traced in a moment.

@@ -28,6 +28,7 @@ class BulkOptions:
         precision: of the vectors. `int8` and `uint8` take their ranges from a sample of the rows.
         shard_rows: most rows of one file of the output, and of what is done again after a kill.
         prompt_name, prompt, batch_size, normalize_embeddings, truncate_dim, task: as of `Encoder.encode`.
+        max_active_dims: of a sparse encoder, as of `SparseEncoder.encode`.
     """
 
     column: str = "text"
@@ -43,6 +44,7 @@ class BulkOptions:
     normalize_embeddings: bool = False
     truncate_dim: int | None = None
     task: str | None = None
+    max_active_dims: int | None = None
 
     def settled(self) -> BulkOptions:
         """The same, checked, in the types that they are kept in.
@@ -62,7 +64,7 @@ class BulkOptions:
             )
         if self.format == "npy" and self.keep:
             raise InputError("npy files hold vectors and ids alone: leave --keep out, or write Parquet")
-        counts = ("shard_rows", "batch_size", "truncate_dim")
+        counts = ("shard_rows", "batch_size", "truncate_dim", "max_active_dims")
         given: dict[str, Any] = {
             name: at_least_one(name, value) for name in counts if (value := getattr(self, name)) is not None
         }

@@ -10,17 +10,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stcompile.bulk.artifacts import digest_of, local_artifact
+from stcompile.bulk.forms import form_of
 from stcompile.bulk.inputs import find
 from stcompile.bulk.journal import Journal
 from stcompile.bulk.plan import ROW, Plan, Shard, is_same
-from stcompile.bulk.precision import TOO_LARGE, encode_precision, in_precision, too_large
 from stcompile.bulk.readers import reader_of
 from stcompile.bulk.readers.base import Reader, Rows, UnreadableError
 from stcompile.bulk.store import Store
-from stcompile.bulk.vectors import as_column
 from stcompile.bulk.writers import writer_of
 from stcompile.errors import ArtifactError, InputError
-from stcompile.runtime.encoder import Encoder
+from stcompile.runtime.loading import load
 
 # Rows of each shard that are looked at for the ranges of 8 bits.
 _SAMPLED = 64
@@ -80,18 +79,15 @@ class Worker:
         self._options = plan.options
         self._writer = writer_of(plan.options.format, plan.options.into)
         self._writer.check(self.journal.store, plan.schema)
-        self.encoder = Encoder.load(local_artifact(opening.artifact), device=opening.device, threads=opening.threads)
+        loaded = load(local_artifact(opening.artifact), device=opening.device, threads=opening.threads)
+        self.encoder, self._form = form_of(loaded, plan.options)
         if digest_of(opening.artifact) != plan.artifact_digest:
             raise ArtifactError(
                 f"{opening.artifact} is another artifact than the job was begun with: bring that one back"
             )
-        self._asked: dict[str, Any] = {
-            **plan.options.encoding,
-            "precision": encode_precision(plan.options.precision),
-            "show_progress_bar": False,
-        }
+        self._asked: dict[str, Any] = {**self._form.asked, "show_progress_bar": False}
         # `(0, dim)`; what is wrong with the options is said here, and is not the fault of a text.
-        self._nothing: NDArray[Any] = self.encoder.encode([], **self._asked)
+        self._nothing: Any = self.encoder.encode([], **self._asked)
         self._ranges = self.journal.ranges()
         self._reader: tuple[int, Reader] | None = None
 
@@ -133,12 +129,9 @@ class Worker:
         found, unreadable = self.vectors([rows.texts[place] for place in places])
         problems = {**rows.problems, **{places[index]: reason for index, reason in unreadable.items()}}
         kept = np.array([place for place in places if place not in problems], np.int64)
-        vectors = in_precision(found, self._options.precision, self._ranges)
-        table = self._table(shard, rows, kept, vectors)
-        wrong = {
-            **self._writer.problems(table),
-            **dict.fromkeys(np.flatnonzero(too_large(found, vectors)).tolist(), TOO_LARGE),
-        }
+        column, wrong = self._form.column(found, self._ranges)
+        table = self._table(shard, rows, kept, self._form.field(self._options.into, column, found), column)
+        wrong = {**self._writer.problems(table), **wrong}
         if wrong:
             problems |= {int(kept[index]): reason for index, reason in wrong.items()}
             table = table.filter(pa.array([index not in wrong for index in range(len(kept))]))
@@ -153,8 +146,8 @@ class Worker:
         )
         self.journal.note(shard, entry, encoded.rejects)
 
-    def vectors(self, texts: list[Any]) -> tuple[NDArray[Any], dict[int, str]]:
-        """The vectors `(n, dim)` of those texts that have one, and why the others have none.
+    def vectors(self, texts: list[Any]) -> tuple[Any, dict[int, str]]:
+        """What `encode` gives `(n, dim)` for those texts that have one, and why the others have none.
 
         A text that the tokenizer cannot read is found by halves: the others are encoded all the same.
         """
@@ -168,21 +161,20 @@ class Worker:
         half = len(texts) // 2
         first, problems = self.vectors(texts[:half])
         second, more = self.vectors(texts[half:])
-        return np.concatenate([first, second]), {**problems, **{half + place: why for place, why in more.items()}}
+        return self._form.joined([first, second]), {**problems, **{half + place: why for place, why in more.items()}}
 
     def close(self) -> None:
         """Lets go of the engine and the file that was read last."""
         self._close_reader()
         self.encoder.close()
 
-    def _table(self, shard: Shard, rows: Rows, kept: NDArray[np.int64], vectors: NDArray[Any]) -> pa.Table:
+    def _table(self, shard: Shard, rows: Rows, kept: NDArray[np.int64], field: pa.Field, vectors: pa.Array) -> pa.Table:
         columns: dict[str, Any] = {}
         if self._options.id is None:
             columns[ROW] = pa.array(kept + (shard.offset + shard.start))
         carried = rows.table.take(pa.array(kept)) if rows.table.num_columns else rows.table
         columns.update(zip(carried.column_names, carried.columns, strict=True))
-        columns[self._options.into] = as_column(vectors)
-        return pa.table(columns)
+        return pa.table(columns).append_column(field, vectors) if columns else pa.table([vectors], pa.schema([field]))
 
     def _sampled(self, shards: list[Shard]) -> NDArray[np.float32]:
         """Lowest and highest value of each dimension `(2, dim)`."""

@@ -6,20 +6,22 @@ import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stcompile.cli.console import DONE, reader_may_leave
 from stcompile.cli.options import DeviceOption
-from stcompile.cli.textfiles import STDIN, texts_of, write_jsonl, write_npy
+from stcompile.cli.textfiles import STDIN, texts_of, write_bytes, write_jsonl, write_npy
 from stcompile.errors import InputError
 from stcompile.runtime.arguments import local_path
 
 if TYPE_CHECKING:
-    from stcompile.runtime.options import EncodeOptions, Precision
+    from stcompile.runtime.sparse_encoder import SparseEncoder
+    from stcompile.runtime.sparse_vectors import SparseVector
 
 # So few texts are done before a bar could be read.
 _NO_BAR_UP_TO = 64
@@ -37,7 +39,8 @@ def encode(
         typer.Option(
             "--output",
             "-o",
-            help="Where the vectors go: FILE.npy, FILE.jsonl, or - for JSONL; with --input a folder or its address.",
+            help="Where the vectors go: FILE.npy (sparse: FILE.npz), FILE.jsonl, or - for JSONL; with --input a folder "
+            "or its address.",
         ),
     ] = STDIN,
     field: Annotated[
@@ -57,6 +60,16 @@ def encode(
     ] = "float32",
     device: DeviceOption = "cpu",
     threads: Annotated[int | None, typer.Option(help="Engine threads. Default: the CPUs this process may use.")] = None,
+    max_active_dims: Annotated[
+        int | None,
+        typer.Option(help="Of a sparse encoder: keep only the so many largest numbers. Default: the model's."),
+    ] = None,
+    token_weights: Annotated[
+        bool,
+        typer.Option(
+            "--token-weights", help="Of a sparse encoder: JSONL of token to weight, for Elasticsearch or OpenSearch."
+        ),
+    ] = False,
     task: Annotated[str | None, typer.Option(help="Which route of a Router: query, document, ...")] = None,
     inputs: Annotated[
         list[str] | None,
@@ -126,7 +139,10 @@ def encode(
             normalize_embeddings=normalize,
             truncate_dim=truncate_dim,
             task=task,
+            max_active_dims=max_active_dims,
         )
+        if token_weights:
+            raise InputError("--token-weights is JSONL of one source: leave it out with --input")
         chosen = Engine(engine, device, threads, *workers_of(workers), address)
         return encode_in_bulk(Asked(artifact, inputs, output, bulk, chosen, overwrite, as_json))
     for_files = {
@@ -143,52 +159,117 @@ def encode(
     }
     if asked := [name for name, value in for_files.items() if value]:
         raise InputError(f"{', '.join(asked)} belongs to files: name them with --input")
-    from stcompile.runtime.options import EncodeOptions  # noqa: PLC0415 - imports numpy
-
     # Checked by `encode`, as whoever calls it.
-    options = EncodeOptions(
-        prompt_name=prompt_name,
-        prompt=prompt,
-        batch_size=batch_size,
-        normalize_embeddings=normalize,
-        truncate_dim=truncate_dim,
-        precision=cast("Precision", precision),
-        task=task,
-    )
-    _stream(artifact, texts, output, field, options, device, threads)
+    shared = {"prompt_name": prompt_name, "prompt": prompt, "batch_size": batch_size, "task": task}
+    dense = {"normalize_embeddings": normalize, "truncate_dim": truncate_dim, "precision": precision}
+    sparse = {"max_active_dims": max_active_dims}
+    _stream(artifact, texts, output, field, _Asked(shared, dense, sparse, token_weights), device, threads)
     return DONE
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """Options of `encode` that all artifacts have, that those of dense and of sparse vectors have, and how to write."""
+
+    shared: dict[str, Any]
+    dense: dict[str, Any]
+    sparse: dict[str, Any]
+    token_weights: bool
+
+
 def _stream(
-    artifact: str, texts: str, output: str, field: str, options: EncodeOptions, device: str, threads: int | None
+    artifact: str, texts: str, output: str, field: str, asked: _Asked, device: str, threads: int | None
 ) -> None:
     """From one source into one file or standard output, in one go."""
-    from stcompile.runtime.encoder import Encoder  # noqa: PLC0415 - imports numpy and the engine
+    from stcompile.runtime.loading import load  # noqa: PLC0415 - imports numpy and the engine
+    from stcompile.runtime.sparse_encoder import SparseEncoder  # noqa: PLC0415 - the same
 
-    if output != STDIN and not output.endswith((".npy", ".jsonl")):
-        raise InputError(f"cannot tell the format of {output}: name it .npy or .jsonl, or name files with --input")
+    if output != STDIN and not output.endswith((".npy", ".npz", ".jsonl")):
+        raise InputError(
+            f"cannot tell the format of {output}: name it .npy, .jsonl or of sparse vectors .npz, or name files with "
+            "--input"
+        )
     if output != STDIN:
         _check_output(local_path(output), local_path(artifact), texts if texts == STDIN else str(local_path(texts)))
     found = texts_of(texts, field)
     # What cannot be read is noticed before an engine is started.
     first = list(islice(found, _NO_BAR_UP_TO + 1))
-    encoder = Encoder.load(artifact, device=device, threads=threads)
+    encoder = load(artifact, device=device, threads=threads)
     waiting: deque[str] = deque()
-    asked: dict[str, Any] = {
-        **vars(options),
+    is_sparse = isinstance(encoder, SparseEncoder)
+    options = {
+        **asked.shared,
+        **_of_kind(asked, encoder, output),
         "show_progress_bar": sys.stderr.isatty() and len(first) > _NO_BAR_UP_TO,
     }
-    if options.precision in ("int8", "uint8"):
+    if options.get("precision") in ("int8", "uint8"):
         waiting.extend(chain(first, found))
-        vectors = iter(encoder.encode(list(waiting), **asked))
+        vectors = iter(encoder.encode(list(waiting), **options))
     else:
-        vectors = encoder.encode_iter(_kept(chain(first, found), waiting), **asked)
+        vectors = encoder.encode_iter(_kept(chain(first, found), waiting), **options)
     rows = ((waiting.popleft(), vector) for vector in vectors)
-    if output.endswith(".npy"):
+    if is_sparse:
+        _write_sparse(output, encoder, rows, asked)
+    elif output.endswith(".npy"):
         write_npy(local_path(output), (vector for _, vector in rows))
     else:
         with reader_may_leave():
             write_jsonl(output, ({"text": text, "embedding": vector.tolist()} for text, vector in rows))
+
+
+def _of_kind(asked: _Asked, encoder: Any, output: str) -> dict[str, Any]:
+    """The options of what the artifact is.
+
+    Raises:
+        InputError: some are of another kind, or the file is.
+    """
+    from stcompile.runtime.encoder import Encoder  # noqa: PLC0415 - imports numpy and the engine
+    from stcompile.runtime.sparse_encoder import SparseEncoder  # noqa: PLC0415 - the same
+
+    if isinstance(encoder, SparseEncoder):
+        given = {
+            "--normalize": asked.dense["normalize_embeddings"],
+            "--truncate-dim": asked.dense["truncate_dim"] is not None,
+            "--precision": asked.dense["precision"] != "float32",
+            f"a file {output}": output.endswith(".npy"),
+            f"--token-weights with {output}": asked.token_weights and output.endswith(".npz"),
+        }
+        if wrong := [name for name, is_given in given.items() if is_given]:
+            raise InputError(
+                f"this artifact makes sparse vectors, of which there is no {', '.join(wrong)}: write JSONL or .npz, "
+                "and cut vectors with --max-active-dims"
+            )
+        return asked.sparse
+    if not isinstance(encoder, Encoder):
+        raise InputError(f"this artifact is a {encoder.kind}, which makes no vectors: use `stcompile rerank`")
+    given = {
+        "--max-active-dims": asked.sparse["max_active_dims"] is not None,
+        "--token-weights": asked.token_weights,
+        f"a file {output}": output.endswith(".npz"),
+    }
+    if wrong := [name for name, is_given in given.items() if is_given]:
+        raise InputError(f"this artifact makes dense vectors, of which there is no {', '.join(wrong)}: leave it out")
+    return asked.dense
+
+
+def _write_sparse(output: str, encoder: SparseEncoder, rows: Iterator[tuple[str, SparseVector]], asked: _Asked) -> None:
+    from stcompile.runtime.sparse_vectors import SparseVectors  # noqa: PLC0415 - imports numpy
+
+    if output.endswith(".npz"):
+        vectors = SparseVectors.of([vector for _, vector in rows], encoder.get_embedding_dimension())
+        write_bytes(local_path(output), vectors.save_npz)
+        return
+    with reader_may_leave():
+        write_jsonl(
+            output,
+            (
+                {
+                    "text": text,
+                    "embedding": encoder.token_weights(vector) if asked.token_weights else vector.to_dict(),
+                }
+                for text, vector in rows
+            ),
+        )
 
 
 def _check_output(output: Path, artifact: Path, texts: str) -> None:

@@ -32,6 +32,9 @@ def parity(target: str, report: dict[str, Any]) -> Table:
     table.add_row("min cosine", f"{report['min_cosine']:.6f}", _bound(">=", allowed["min_cosine"]))
     table.add_row("mean cosine", f"{report['mean_cosine']:.6f}", _bound(">=", allowed["mean_cosine"]))
     table.add_row("top-10 neighbour overlap", f"{report['neighbour_overlap']:.4f}", "")
+    if report.get("active_overlap") is not None:
+        shown = _bound(">=", allowed["active_overlap"])
+        table.add_row("active in both, of all active", f"{report['active_overlap']:.4f}", shown)
     invariance = _bound(">=", allowed["batch_invariance"])
     table.add_row("batch invariance (cosine)", f"{report['batch_invariance']:.6f}", invariance)
     table.add_row("  the same of the reference", f"{report['reference_batch_invariance']:.6f}", "")
@@ -215,12 +218,15 @@ def _artifact(found: dict[str, Any]) -> Group:
     facts = _table(f"{report['source']['name']} as {manifest['target']}", "fact", "value")
     text = manifest["text"]
     stack = " > ".join(module["type"] for module in report["source"]["modules"])
+    kept = [graph["max_active_dims"] for graph in manifest["graphs"] if graph.get("max_active_dims")]
     rows = {
+        "kind": manifest["kind"],
         "module stack": stack,
         "recipe": report["recipe"],
         "engine": f"{manifest['engine']['name']}, {manifest['engine']['precision']}",
         "shaped for": report["provider"] + (", packed" if manifest["engine"]["packed"] else ""),
         "dimensions": manifest["truncate_dim"] or manifest["dim"],
+        **({"active dimensions": f"at most {kept[0]} by default"} if kept else {}),
         "max sequence length": text["max_seq_length"] or "unlimited",
         "similarity": manifest["similarity"],
         **_routing(manifest["routing"]),

@@ -8,7 +8,7 @@ import io
 import json
 import secrets
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -131,6 +131,18 @@ def write_npy(path: Path, rows: Iterable[NDArray[Any]]) -> None:
             count += 1
         # numpy leaves room in the header for any number of rows.
         write(_npy_header(count, first), at=0)
+
+
+def write_bytes(path: Path, save: Callable[[io.BytesIO], None]) -> None:
+    """What `save` writes, to a file that is at its place once it is whole.
+
+    Raises:
+        InputError: the destination cannot be written.
+    """
+    content = io.BytesIO()
+    save(content)
+    with _written(path) as write:
+        write(content.getvalue())
 
 
 def _npy_header(count: int, row: NDArray[Any]) -> bytes:

@@ -123,6 +123,17 @@ class SparseVectors:
             raise MissingExtraError("toscipy needs scipy, which is not installed: pip install scipy") from error
         return csr_array((self.values, self.indices, self.indptr), shape=self.shape)
 
+    def save_npz(self, file: Any) -> None:
+        """Writes them to a file, a path or what is open for bytes, as `scipy.sparse.load_npz` reads them."""
+        np.savez_compressed(
+            file,
+            indices=self.indices,
+            indptr=self.indptr,
+            format=np.array(b"csr"),
+            shape=np.array(self.shape),
+            data=self.values,
+        )
+
     @property
     def rows(self) -> NDArray[np.int64]:
         """Which vector each number belongs to, int64 `(active,)`."""

@@ -1,4 +1,4 @@
-"""numpy's own files: `NAME.npy` with the vectors of a shard, `NAME.ids.npy` with what names them."""
+"""numpy's own files: `NAME.npy` with vectors, `NAME.npz` with sparse ones, `NAME.ids.npy` with what names them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from stcompile.bulk.forms import DIM
 from stcompile.bulk.store import Store
 from stcompile.bulk.writers.files import put
 from stcompile.errors import InputError
+from stcompile.runtime.sparse_vectors import SparseVectors
 
 # Letters of an id: numpy's texts are as wide as the widest, four bytes a letter.
 _LONGEST_ID = 256
 
 
 class NpyWriter:
-    """Two arrays a shard, `(n, dim)` and `(n,)`, which `numpy.load` reads without pickles.
+    """Two arrays a shard, `(n, dim)` and `(n,)`, which `numpy.load` reads without pickles. Sparse vectors are as
+    `scipy.sparse.load_npz` reads them.
 
     Args:
         into: the column of the vectors.
@@ -54,12 +57,20 @@ class NpyWriter:
     def write(self, store: Store, name: str, table: pa.Table) -> dict[str, Any]:
         """As `Writer.write`."""
         vectors = table[self._into].combine_chunks()
-        matrix = vectors.values.to_numpy(zero_copy_only=False).reshape(len(table), vectors.type.list_size)
         (other,) = (column for column in table.column_names if column != self._into)
         ids = table[other]
         # A number keeps its width; a text becomes numpy's own.
         found = np.array(ids.to_pylist(), np.str_) if _is_text(ids.type) else ids.to_numpy()
-        return {"files": [put(store, f"{name}.npy", _npy(matrix)), put(store, f"{name}.ids.npy", _npy(found))]}
+        names = put(store, f"{name}.ids.npy", _npy(found))
+        if pa.types.is_struct(vectors.type):
+            return {
+                "files": [
+                    put(store, f"{name}.npz", _npz(vectors, int(table.field(self._into).metadata[DIM.encode()]))),
+                    names,
+                ]
+            }
+        matrix = vectors.values.to_numpy(zero_copy_only=False).reshape(len(table), vectors.type.list_size)
+        return {"files": [put(store, f"{name}.npy", _npy(matrix)), names]}
 
     def finish(self, store: Store, entries: list[dict[str, Any]]) -> None:
         """Nothing: the files are read one by one."""
@@ -67,6 +78,19 @@ class NpyWriter:
 
 def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _npz(vectors: pa.StructArray, dim: int) -> bytes:
+    indices, values = (vectors.field(name) for name in ("indices", "values"))
+    rows = SparseVectors(
+        indices.flatten().to_numpy(),
+        values.flatten().to_numpy(),
+        np.concatenate([[0], np.cumsum(indices.value_lengths().to_numpy())]).astype(np.int64),
+        dim,
+    )
+    place = io.BytesIO()
+    rows.save_npz(place)
+    return place.getvalue()
 
 
 def _npy(array: Any) -> bytes:

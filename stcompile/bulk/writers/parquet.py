@@ -1,4 +1,4 @@
-"""Parquet: a file a shard, vectors as fixed-size lists."""
+"""Parquet: a file a shard, vectors as fixed-size lists, sparse ones as structs of two lists."""
 
 from __future__ import annotations
 
@@ -34,13 +34,17 @@ class ParquetWriter:
     def write(self, store: Store, name: str, table: pa.Table) -> dict[str, Any]:
         """As `Writer.write`."""
         if self._others is None:
-            self._others = _leaves(table.schema, self._into)
+            schema = table.schema
+            self._others = _leaves(schema.remove(schema.get_field_index(self._into)))
         place = pa.BufferOutputStream()
         pq.write_table(
             table,
             place,
             use_dictionary=self._others,
-            compression={**dict.fromkeys(self._others, "zstd"), f"{self._into}.list.element": "none"},
+            compression={
+                **dict.fromkeys(self._others, "zstd"),
+                **{name: "none" for name in _leaves(table.schema) if name not in self._others},
+            },
             write_statistics=self._others,
         )
         return {"files": [put(store, f"{name}.parquet", place.getvalue())]}
@@ -49,9 +53,9 @@ class ParquetWriter:
         """Nothing: a folder of Parquet files is one table to every reader."""
 
 
-def _leaves(schema: pa.Schema, without: str) -> list[str]:
-    """Parquet's own names of the columns that hold values, but for those of one."""
+def _leaves(schema: pa.Schema) -> list[str]:
+    """Parquet's own names of the columns that hold values."""
     place = pa.BufferOutputStream()
-    pq.write_table(schema.remove(schema.get_field_index(without)).empty_table(), place)
+    pq.write_table(schema.empty_table(), place)
     found = pq.ParquetFile(pa.BufferReader(place.getvalue())).schema
     return [found.column(index).path for index in range(len(found.names))]

@@ -1,0 +1,125 @@
+"""What an artifact makes of a text, as a column: dense vectors, or sparse ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from stcompile.bulk.options import BulkOptions
+from stcompile.bulk.precision import TOO_LARGE, encode_precision, in_precision, too_large
+from stcompile.bulk.vectors import as_column
+from stcompile.errors import InputError
+from stcompile.runtime.encoder import Encoder
+from stcompile.runtime.loaded import Loaded
+from stcompile.runtime.sparse_encoder import SparseEncoder
+from stcompile.runtime.sparse_vectors import SparseVectors
+
+# Of a column of sparse vectors, how long they are, zeros included.
+DIM = "dim"
+
+
+class Form(Protocol):
+    """How the results of a job are asked for and kept."""
+
+    asked: dict[str, Any]
+
+    def field(self, name: str, column: pa.Array, found: Any) -> pa.Field:
+        """The column's name and type, and what else readers need to know of it."""
+
+    def joined(self, parts: Sequence[Any]) -> Any:
+        """What `encode` gave in several calls, as one."""
+
+    def column(self, found: Any, ranges: NDArray[np.float32] | None) -> tuple[pa.Array, dict[int, str]]:
+        """A column of the results, and rows that it cannot hold, by their place, with the reason.
+
+        Args:
+            found: what `encode` gave.
+            ranges: of 8 bits, see `in_precision`.
+        """
+
+
+class DenseForm:
+    """Arrays `(n, dim)` as fixed-size lists.
+
+    Args:
+        options: of the job.
+
+    Raises:
+        InputError: one of them is of sparse vectors.
+    """
+
+    def __init__(self, options: BulkOptions) -> None:
+        if options.max_active_dims is not None:
+            raise InputError("max_active_dims is of sparse vectors, and this artifact makes dense ones: leave it out")
+        self._precision = options.precision
+        self.asked = {**options.encoding, "precision": encode_precision(options.precision)}
+
+    def field(self, name: str, column: pa.Array, found: NDArray[Any]) -> pa.Field:
+        """As `Form.field`."""
+        return pa.field(name, column.type)
+
+    def joined(self, parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """As `Form.joined`."""
+        return np.concatenate(list(parts))
+
+    def column(self, found: NDArray[Any], ranges: NDArray[np.float32] | None) -> tuple[pa.Array, dict[int, str]]:
+        """As `Form.column`."""
+        vectors = in_precision(found, self._precision, ranges)
+        return as_column(vectors), dict.fromkeys(np.flatnonzero(too_large(found, vectors)).tolist(), TOO_LARGE)
+
+
+class SparseForm:
+    """`SparseVectors` as structs of two lists, `indices` (int32) and `values` (float32).
+
+    Args:
+        options: of the job.
+
+    Raises:
+        InputError: one of them is of dense vectors.
+    """
+
+    def __init__(self, options: BulkOptions) -> None:
+        dense = {
+            "precision": options.precision != "float32",
+            "normalize_embeddings": options.normalize_embeddings,
+            "truncate_dim": options.truncate_dim is not None,
+        }
+        if wrong := [name for name, given in dense.items() if given]:
+            raise InputError(
+                f"{', '.join(wrong)}: of dense vectors, and this artifact makes sparse ones: leave it out, or cut them "
+                "with max_active_dims"
+            )
+        names = ("normalize_embeddings", "truncate_dim")
+        asked = {name: value for name, value in options.encoding.items() if name not in names}
+        self.asked = {**asked, "max_active_dims": options.max_active_dims}
+
+    def field(self, name: str, column: pa.Array, found: SparseVectors) -> pa.Field:
+        """As `Form.field`: with how many dimensions there are, as `dim`."""
+        return pa.field(name, column.type, metadata={DIM: str(found.dim)})
+
+    def joined(self, parts: Sequence[SparseVectors]) -> SparseVectors:
+        """As `Form.joined`."""
+        return SparseVectors.of([vector for part in parts for vector in part], parts[0].dim)
+
+    def column(self, found: SparseVectors, ranges: NDArray[np.float32] | None) -> tuple[pa.Array, dict[int, str]]:
+        """As `Form.column`."""
+        offsets = pa.array(found.indptr.astype(np.int32))
+        lists = [pa.ListArray.from_arrays(offsets, pa.array(each)) for each in (found.indices, found.values)]
+        return pa.StructArray.from_arrays(lists, ["indices", "values"]), {}
+
+
+def form_of(loaded: Loaded, options: BulkOptions) -> tuple[Encoder | SparseEncoder, Form]:
+    """An opened artifact as what makes a vector of a text, and its form.
+
+    Raises:
+        InputError: it makes none, or the options are of another form.
+    """
+    if isinstance(loaded, SparseEncoder):
+        return loaded, SparseForm(options)
+    if isinstance(loaded, Encoder):
+        return loaded, DenseForm(options)
+    raise InputError(f"a {loaded.kind} makes no vectors: pass an encoder's artifact, or use `stcompile rerank`")

@@ -186,8 +186,8 @@ def _stream(
 
     if output != STDIN and not output.endswith((".npy", ".npz", ".jsonl")):
         raise InputError(
-            f"cannot tell the format of {output}: name it .npy, .jsonl or of sparse vectors .npz, or name files with "
-            "--input"
+            f"cannot tell the format of {output}: name it .npy or .jsonl, sparse vectors .npz or .jsonl, or name files "
+            "with --input"
         )
     if output != STDIN:
         _check_output(local_path(output), local_path(artifact), texts if texts == STDIN else str(local_path(texts)))

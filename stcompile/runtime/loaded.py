@@ -164,12 +164,12 @@ def _check_kind(artifact: Artifact, wanted: str) -> None:
     if found != wanted:
         (name, verbs), (other, _) = CLASSES[found], CLASSES[wanted]
         raise ArtifactError(
-            f"{artifact.folder} is {_ARTICLES[found]} {found}, not {_ARTICLES[wanted]} {wanted}: stcompile.load gives "
-            f"{_ARTICLES[found]} {name} for it, which has {verbs}, and {other} cannot open it"
+            f"{artifact.folder} is {ARTICLES[found]} {found}, not {ARTICLES[wanted]} {wanted}: stcompile.load gives "
+            f"{ARTICLES[found]} {name} for it, which has {verbs}, and {other} cannot open it"
         )
 
 
-_ARTICLES = {ENCODER: "an", RERANKER: "a", SPARSE: "a"}
+ARTICLES = {ENCODER: "an", RERANKER: "a", SPARSE: "a"}
 
 
 def _opened_again(kind: type[Loaded], origin: Origin, asked: dict[str, Any], is_single_threaded: bool) -> Loaded:

@@ -53,7 +53,9 @@ def test_a_frozen_artifact_still_encodes(folder: Path) -> None:
         assert np.corrcoef(scores, expected)[0, 1] >= LEAST_CORRELATION
         return
     # One by one: the dynamic recipe gives a text another vector in another batch.
-    run = next(run for run in case.runs.values() if run["method"] == "encode")
+    # All numbers of a sparse vector: which are the largest, a rounding decides.
+    run = case.runs.get("many") or next(run for run in case.runs.values() if run["method"] == "encode")
     vectors = encoder.encode(case.texts, **{**run["kwargs"], "batch_size": 1})
+    vectors = vectors.toarray() if isinstance(encoder, stcompile.SparseEncoder) else vectors
     expected = case.expected(run["name"])
     assert distance(expected, vectors).cosine.min() >= MIN_COSINE[target]

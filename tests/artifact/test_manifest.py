@@ -143,7 +143,7 @@ def test_a_manifest_that_contradicts_itself_is_refused(
 # Where a value lies, what it is, and what it must be: every rule, by the values just outside.
 _ANY_NUMBER = 10**400
 OUT_OF_RANGE: list[tuple[str, Any, str]] = [
-    ("kind", "oracle", "one of encoder, reranker"),
+    ("kind", "oracle", "one of encoder, reranker, sparse encoder"),
     ("schema_version", 0, f"a whole number from 1 to {SCHEMA_VERSION}"),
     ("engine.name", "tensorrt", "one of onnxruntime, openvino"),
     ("engine.name", "", "one of onnxruntime, openvino"),
@@ -186,6 +186,7 @@ OUT_OF_RANGE: list[tuple[str, Any, str]] = [
     ("graphs.0.external_data", "./b", "a file inside the artifact"),
     ("graphs.0.dim", 0, "a whole number from 1 to"),
     ("graphs.0.token_budget", 0, "a whole number from 1 to"),
+    ("graphs.0.max_active_dims", 0, "a whole number from 1 to"),
     ("graphs.0.inputs.0.dtype", "object", "one of bool"),
     ("graphs.0.inputs.0.axes", "ab", "a list"),
     ("graphs.0.inputs.0.axes.0", 1, "text"),

@@ -80,4 +80,4 @@ def test_verbs_take_their_own_kind(run: Run, reranker: Path, documents: Path, co
     assert "is an encoder, not a reranker" in done.sentence
     done = run("encode", reranker, documents)
     assert done.code == 2
-    assert "is a reranker, not an encoder" in done.sentence
+    assert "is a reranker, which makes no vectors: use `stcompile rerank`" in done.sentence

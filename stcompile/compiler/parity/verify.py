@@ -34,6 +34,7 @@ from stcompile.errors import InputError, ModelFolderError
 from stcompile.kernels.native import BODY, generation
 from stcompile.runtime.arguments import checked_texts, is_number, local_path
 from stcompile.runtime.device import CPU
+from stcompile.runtime.loaded import ARTICLES
 from stcompile.runtime.loading import load
 
 # Two computations of one model in float32 differ by 1.5e-6 at most, on rows scaled to the length of the row; a module,
@@ -246,7 +247,8 @@ class Proof:
 def _check_same_model(manifest: Manifest, stack: ModuleStack) -> None:
     if manifest.kind != stack.kind:
         raise ModelFolderError(
-            f"the artifact is a {manifest.kind}, and the model a {stack.kind}: compare like with like"
+            f"the artifact is {ARTICLES[manifest.kind]} {manifest.kind}, and the model {ARTICLES[stack.kind]} "
+            f"{stack.kind}: compare like with like"
         )
     if {graph.route: manifest.dim_of(graph) for graph in manifest.graphs} != {
         name: route.dim for name, route in stack.routes.items()

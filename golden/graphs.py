@@ -58,7 +58,7 @@ OF_EACH_KIND = (
     *("pool_lasttoken", "pool_max", "pool_weightedmean", "weighted_layer_pooling", "cnn_over_transformer"),
     *("transformer_wordweights", "wordemb_cnn", "wordemb_lstm_bi", "wordemb_transformers_tokenizer"),
     *("static_dense", "model2vec_folder_int8", "bow_dense_normalize", "dense_two", "layernorm", "text_pairs"),
-    *("reranker_bert", "reranker_logit_score"),
+    *("reranker_bert", "reranker_logit_score", "sparse_splade"),
 )
 
 
@@ -196,6 +196,9 @@ def line_of(text: str) -> str:
 
 _REFUSED = "refused: "
 
+# Between graphs of which either is accepted.
+_OR = "\t"
+
 
 def compiled(model: str, names: Iterable[str] = tuple(PIPELINES)) -> dict[str, dict[str, str]]:
     """The graphs of one golden model: pipeline, then route, to the full text.
@@ -264,16 +267,20 @@ def _strings(texts: Iterable[Any]) -> list[str]:
 
 
 def accepted(pipeline: str, folder: Path = ACCEPTED) -> dict[tuple[str, str], str]:
-    """The accepted graphs of a pipeline: model and route to the line that is kept of it."""
+    """The accepted graphs of a pipeline: model and route to the line that is kept of it.
+
+    Where calibration has two candidates that are nearly as good, CPUs whose last bits differ may choose one each: then
+    there is a line for either, joined here.
+    """
     file = folder / f"{pipeline}.txt"
     if not file.is_file():
         return {}
-    found = {}
+    found: dict[tuple[str, str], str] = {}
     for line in file.read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):
             name, _, kept = line.partition(" ")
             model, _, route = name.partition(":")
-            found[model, route] = kept
+            found[model, route] = _OR.join(filter(None, (found.get((model, route)), kept)))
     return found
 
 
@@ -282,7 +289,11 @@ def write(pipeline: str, graphs: Mapping[tuple[str, str], str], folder: Path = A
     folder.mkdir(exist_ok=True)
     libraries = ", ".join(f"{name} {version(name).partition('+')[0]}" for name in LIBRARIES)
     lines = [f"# Written by `make graphs-accept`, with {libraries}."]
-    lines += [f"{model}{':' * bool(route)}{route} {kept}" for (model, route), kept in sorted(graphs.items())]
+    lines += [
+        f"{model}{':' * bool(route)}{route} {kept}"
+        for (model, route), either in sorted(graphs.items())
+        for kept in either.split(_OR)
+    ]
     (folder / f"{pipeline}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -293,8 +304,9 @@ def differences(
     groups: dict[str, list[str]] = {}
     chosen = set(models)
     for key in sorted({*before, *after}):
-        if key[0] in chosen and before.get(key) != after.get(key):
-            groups.setdefault(_change(before.get(key), after.get(key)), []).append(":".join(filter(None, key)))
+        left, right = before.get(key), after.get(key)
+        if key[0] in chosen and (left is None or right not in left.split(_OR)):
+            groups.setdefault(_change(left and left.partition(_OR)[0], right), []).append(":".join(filter(None, key)))
     return [f"{change}: {', '.join(names)}" for change, names in groups.items()]
 
 
@@ -313,10 +325,18 @@ def _counts(kept: str) -> Counter[str]:
     return Counter({name: int(count) for name, _, count in counted})
 
 
+def _joined(before: str | None, line: str, also: bool) -> str:
+    """What is accepted: what was, where the line is in it; beside it, or in its place."""
+    if before is not None and (also or line in before.split(_OR)):
+        return before if line in before.split(_OR) else f"{before}{_OR}{line}"
+    return line
+
+
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m golden.graphs", description=__doc__.splitlines()[0])
     parser.add_argument("--accept", action="store_true", help="write what was compiled to golden/graphs")
+    parser.add_argument("--also", action="store_true", help="accept it beside what was accepted: of another CPU")
     parser.add_argument("--only", nargs="+", metavar="GLOB", help="only the models whose name matches")
     parser.add_argument("--pipeline", nargs="+", choices=PIPELINES, default=list(PIPELINES), help="only these")
     parser.add_argument("--show", metavar="MODEL", help="print a model's graphs in full, and compare nothing")
@@ -343,12 +363,13 @@ def main() -> int:
         for line in differences(before, after, {*chosen, *(() if args.only else (model for model, _ in before))}):
             changed = True
             print(f"{name}: {line}")
-        if args.accept:
+        if args.accept or args.also:
             kept = {key: line for key, line in before.items() if args.only and key[0] not in chosen}
-            write(name, {**kept, **after})
-    if changed and not args.accept:
+            write(name, {**kept, **{key: _joined(before.get(key), line, args.also) for key, line in after.items()}})
+    accepts = args.accept or args.also
+    if changed and not accepts:
         print("Look at a graph with `python -m golden.graphs --show MODEL`; accept them all with `make graphs-accept`.")
-    return int(changed and not args.accept)
+    return int(changed and not accepts)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -89,3 +91,16 @@ def test_graphs_of_the_same_change_are_told_together() -> None:
         "gone: d",
         "new: e",
     ]
+
+
+def test_either_of_two_graphs_may_be_accepted(tmp_path: Path) -> None:
+    """What nearly equal candidates end in, on CPUs whose last bits differ."""
+    either = graphs._joined("1 Add 1", "2 Add 2", also=True)
+    graphs.write("p", {("a", ""): either, ("b", "query"): "3 Mul 1"}, tmp_path)
+    assert (tmp_path / "p.txt").read_text("utf-8").splitlines()[1:] == ["a 1 Add 1", "a 2 Add 2", "b:query 3 Mul 1"]
+    before = graphs.accepted("p", tmp_path)
+    for line in ("1 Add 1", "2 Add 2"):
+        assert graphs.differences(before, {("a", ""): line, ("b", "query"): "3 Mul 1"}, "ab") == []
+        assert graphs._joined(before["a", ""], line, also=False) == either
+    assert graphs.differences(before, {("a", ""): "4 Add 3", ("b", "query"): "3 Mul 1"}, "ab") == ["Add +2: a"]
+    assert graphs._joined(before["a", ""], "4 Add 3", also=False) == "4 Add 3"

@@ -59,7 +59,7 @@ class SpladePooling(Module):
         if self.blocks is None:
             return {**features, SENTENCE: self._pooled(rows, mask)}
         # One block after the other, in the graph too: its logits are gone before the next one's are made.
-        pooled = [self._pooled(block(rows), mask) for block in self.blocks]
+        pooled = [self._pooled_block(block, rows, mask) for block in self.blocks]
         return {**features, SENTENCE: torch.cat(pooled, dim=-1)}
 
     def out_width(self, in_width: int) -> int:
@@ -72,6 +72,13 @@ class SpladePooling(Module):
             "reads logits of the vocabulary, and nothing before it makes any: set transformer_task to fill-mask in "
             "sentence_bert_config.json"
         ]
+
+    def _pooled_block(self, block: nn.Module, rows: Tensor, mask: Tensor) -> Tensor:
+        assert isinstance(block, nn.Linear)
+        if self.pooling_strategy != "max" or block.bias is None:
+            return self._pooled(block(rows), mask)
+        # What is added to all tokens alike may be added to the largest.
+        return self._activated(functional.linear(rows, block.weight).amax(dim=1) + block.bias)
 
     def _pooled(self, logits: Tensor, mask: Tensor) -> Tensor:
         if self.pooling_strategy == "max":

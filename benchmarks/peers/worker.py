@@ -1,8 +1,8 @@
 """One contender in a process of its own environment, started as a file.
 
 Reads its settings and then one job a line from standard input, and answers each job with one line of JSON: `encode`
-times one pass over a file of texts, `single` times every text of it by itself, `vectors` writes the vectors of a file
-as `.npy`. Needs nothing but the contender's own packages and numpy.
+times one pass over a file of texts and tells the peak of memory, `single` times every text of it by itself, `vectors`
+writes the vectors of a file as `.npy`. Needs nothing but the contender's own packages and numpy.
 """
 
 import importlib
@@ -37,7 +37,15 @@ def main() -> None:
 def _encode(encode: Encode, texts: list[str], job: dict[str, Any]) -> dict[str, Any]:
     started, busy = time.perf_counter(), time.process_time()
     encode(texts)
-    return {"cpu": time.process_time() - busy, "wall": time.perf_counter() - started}
+    answer = {"cpu": time.process_time() - busy, "wall": time.perf_counter() - started}
+    return {**answer, "peak_mb": _peak_mb()}
+
+
+def _peak_mb() -> float:
+    """The most memory that the process has held so far; 0 where the system does not say."""
+    status = Path("/proc/self/status")
+    lines = status.read_text(encoding="ascii").splitlines() if status.exists() else []
+    return next((int(line.split()[1]) / 1e3 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
 def _single(encode: Encode, texts: list[str], job: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,202 @@
+"""How many texts a second does a sparse encoder encode, in how much memory, beside all else that runs its folder?
+
+Every contender runs in an environment of its own (those of benchmarks.peers), as a process that waits for its turn: the
+same texts and CPUs for all, the order rotating from round to round. What counts is the ratio within a round.
+
+Without --model, a SPLADE in the shape of MiniLM-L6 with a vocabulary of 30,522 tokens: seeded weights, and a bias that
+leaves some hundred numbers of a vector above zero, as a trained one has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from benchmarks._common import (
+    add_model_option,
+    at_least_one,
+    machine_facts,
+    model_folder,
+    parser,
+    print_table,
+    run,
+    status,
+    write_json,
+)
+from benchmarks.peers.environments import python_of
+from benchmarks.peers.preparation import Ready
+from benchmarks.peers.processes import Process, prepare, take_turns
+from stcompile.compiler.export import export_model
+from stcompile.kernels.cpu_features import adds_int8_products
+from stcompile.runtime.cpus import available_cpus
+
+REFERENCE = "ST torch fp32"
+_OURS = ("onnx-fp32", "onnx-int8")
+
+# Contender to its environment, its adapter, the backend whose export it reads, and options.
+_PEERS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
+    REFERENCE: ("sentence-transformers", "sparse_encoders", "", {"backend": "torch"}),
+    "ST ONNX fp32": ("st-onnx", "sparse_encoders", "onnx", {"backend": "onnx", "file": "onnx/model.onnx"}),
+    "ST ONNX int8": ("st-onnx", "sparse_encoders", "onnx", {"backend": "onnx", "file": "onnx/model_int8.onnx"}),
+    "fastembed": ("fastembed", "fastembed_sparse", "onnx", {}),
+}
+
+# What is promised of onnx-int8: its texts a second over those of sentence-transformers on torch, and its memory's share.
+PROMISED_SPEED, PROMISED_MEMORY = 2.0, 0.25
+
+# The share of a vocabulary that is zero in the vectors of a trained model.
+_ZEROS = 0.996
+
+
+def main() -> int:
+    arguments = _arguments()
+    machine = machine_facts()
+    with tempfile.TemporaryDirectory(prefix="stcompile-sparse-") as scratch:
+        model = Path(arguments.model or _splade(arguments.work / "splade"))
+        ready = _ready(model, arguments.work.resolve(), arguments.only)
+        results: list[dict[str, Any]] = []
+        for cores in dict.fromkeys((1, available_cpus())):
+            for name in arguments.texts:
+                lines = Path(name).read_text(encoding="utf-8").splitlines()[: arguments.limit]
+                file = Path(scratch) / "texts.json"
+                file.write_text(json.dumps([json.loads(line)["text"] for line in lines]), encoding="utf-8")
+                status(f"Encoding {Path(name).stem}, {cores} core(s), {arguments.rounds} rounds")
+                # Anew for each set: what a process has held at most stays.
+                with _started(ready, cores) as processes:
+                    answers = take_turns(processes, "encode", file, arguments.rounds)
+                results += _rows(Path(name).stem, len(lines), cores, answers)
+    _print(results)
+    settings = {
+        "model": model.name,
+        "rounds": arguments.rounds,
+        "promised": {"speed": PROMISED_SPEED, "memory": PROMISED_MEMORY},
+    }
+    write_json(arguments.json, "sparse", machine, settings, {"speed": results})
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    made = parser(
+        __doc__, "python -m benchmarks.sparse --work ~/peers --texts short.jsonl long.jsonl --json sparse.json"
+    )
+    add_model_option(made)
+    made.add_argument("--work", metavar="DIR", type=Path, required=True, help="where environments and models are kept")
+    made.add_argument("--texts", metavar="FILE", nargs="+", required=True, help="JSONL with a field `text`")
+    made.add_argument("--limit", type=at_least_one, default=128, help="texts of each file (default: 128)")
+    made.add_argument("--rounds", type=at_least_one, default=3, help="timed rounds (default: 3)")
+    made.add_argument("--only", metavar="WORD", action="append", default=[], help="peers with this in their name")
+    return made.parse_args()
+
+
+def _splade(folder: Path) -> Path:
+    """A masked language model of seeded weights over all-MiniLM-L6-v2's vocabulary, and SpladePooling."""
+    if folder.is_dir():
+        return folder
+    from sentence_transformers import SparseEncoder  # noqa: PLC0415 - for this alone
+    from sentence_transformers.base.modules import Transformer  # noqa: PLC0415 - the same
+    from sentence_transformers.sparse_encoder.modules import SpladePooling  # noqa: PLC0415 - the same
+    from transformers import AutoTokenizer, BertConfig, BertForMaskedLM  # noqa: PLC0415 - the same
+
+    torch.manual_seed(1)
+    tokenizer = AutoTokenizer.from_pretrained(model_folder(None), model_max_length=256)
+    config = BertConfig(
+        vocab_size=30_522, hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536
+    )
+    network: Any = BertForMaskedLM(config).eval()
+    with torch.inference_mode():
+        batch = tokenizer(["a text of some words about nothing in particular"], return_tensors="pt")
+        logits = network(**batch).logits.amax(dim=1).flatten()
+    with torch.no_grad():
+        network.cls.predictions.bias.sub_(float(logits.kthvalue(int(_ZEROS * len(logits))).values))
+    with tempfile.TemporaryDirectory() as checkpoint:
+        network.save_pretrained(checkpoint)
+        tokenizer.save_pretrained(checkpoint)
+        first = Transformer(checkpoint, transformer_task="fill-mask")
+        SparseEncoder(modules=[first, SpladePooling()], device="cpu").save(str(folder), create_model_card=False)
+    return folder
+
+
+def _ready(model: Path, work: Path, only: list[str]) -> dict[str, Ready]:
+    found = {}
+    for target in _OURS:
+        folder = work / "models" / model.name / target
+        status(f"Compiling {target}")
+        export_model(model, folder, target)
+        settings = {"adapter": "stcompile_sparse", "model": str(folder), "options": {}}
+        found[f"stcompile {target}"] = Ready(python_of("stcompile", work / "environments"), settings)
+    for name, (environment, adapter, backend, options) in _PEERS.items():
+        if only and name != REFERENCE and not any(word in name for word in only):
+            continue
+        python = python_of(environment, work / "environments")
+        folder = model if not backend else work / "models" / model.name / f"sparse-{backend}"
+        if not folder.is_dir():
+            status(f"Making {folder.name}")
+            made = {"int8": "avx512_vnni" if adds_int8_products() else "avx2"}
+            settings = {"adapter": "sparse_encoders", "source": str(model), "model": str(folder), "options": made}
+            prepare(name, python_of("st-onnx", work / "environments"), settings)
+        found[name] = Ready(python, {"adapter": adapter, "model": str(folder), "options": options})
+    return found
+
+
+@contextmanager
+def _started(ready: Mapping[str, Ready], cores: int) -> Iterator[list[Process]]:
+    with ExitStack() as stack:
+        processes = [Process(name, item.python, item.on(cores)) for name, item in ready.items()]
+        for process in processes:
+            stack.callback(process.close)
+        yield processes
+
+
+def _rows(name: str, count: int, cores: int, answers: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    walls = {who: [answer["wall"] for answer in given] for who, given in answers.items()}
+    peaks = {who: max(answer["peak_mb"] for answer in given) for who, given in answers.items()}
+    fastest = min((who for who in walls if not who.startswith("stcompile")), key=lambda who: median(walls[who]))
+
+    def ratio(to: str, who: str) -> float:
+        return round(float(median([peer / own for peer, own in zip(walls[to], walls[who], strict=True)])), 3)
+
+    return [
+        {
+            "texts": name,
+            "cores": cores,
+            "who": who,
+            "texts_per_second": round(count / median(walls[who]), 1),
+            "peak_mb": round(peaks[who]),
+            "fastest_peer": fastest,
+            "ratio_to_it": ratio(fastest, who),
+            "ratio_to_torch": ratio(REFERENCE, who),
+            "memory_to_torch": round(peaks[who] / peaks[REFERENCE], 3) if peaks[REFERENCE] else None,
+        }
+        for who in answers
+    ]
+
+
+def _print(results: list[dict[str, Any]]) -> None:
+    for name, cores in dict.fromkeys((row["texts"], row["cores"]) for row in results):
+        rows = [
+            (
+                row["who"],
+                f"{row['texts_per_second']:.1f}",
+                f"{row['ratio_to_it']:.2f}",
+                f"{row['ratio_to_torch']:.2f}",
+                f"{row['peak_mb']}",
+            )
+            for row in results
+            if (row["texts"], row["cores"]) == (name, cores)
+        ]
+        fastest = next(row["fastest_peer"] for row in results if (row["texts"], row["cores"]) == (name, cores))
+        print_table(
+            f"{name}, {cores} core(s)", ("who", "texts/s", f"x {fastest}", f"x {REFERENCE}", "peak MB"), rows, ()
+        )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -49,7 +49,7 @@ _PEERS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "fastembed": ("fastembed", "fastembed_sparse", "onnx", {}),
 }
 
-# What is promised of onnx-int8: its texts a second over those of sentence-transformers on torch, and its memory's share.
+# Promised of onnx-int8: texts a second over those of sentence-transformers on torch, and a share of its memory.
 PROMISED_SPEED, PROMISED_MEMORY = 2.0, 0.25
 
 # The share of a vocabulary that is zero in the vectors of a trained model.

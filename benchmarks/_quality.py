@@ -26,7 +26,7 @@ Vectors = Mapping[str, Matrix]
 
 T = TypeVar("T")
 
-_CUTOFF = 10
+CUTOFF = 10
 
 # Similarities held at once: 64 MB.
 _SCORES = 1 << 24
@@ -103,14 +103,25 @@ def ndcg(vectors: Vectors, grades: Sequence[Mapping[int, float]]) -> float:
     """
     queries, documents = _unit(vectors["queries"]), _unit(vectors["documents"])
     block = max(1, _SCORES // len(documents))
-    found = []
+    found: list[float] = []
     for start in range(0, len(queries), block):
         # Equal scores in the documents' order.
-        ranked = np.argsort(-(queries[start : start + block] @ documents.T), axis=1, kind="stable")[:, :_CUTOFF]
-        for row, answers in zip(ranked, grades[start : start + block], strict=True):
-            ideal = sorted(answers.values(), reverse=True)[:_CUTOFF]
-            found.append(_gain([answers.get(int(place), 0.0) for place in row]) / _gain(ideal))
+        ranked = np.argsort(-(queries[start : start + block] @ documents.T), axis=1, kind="stable")[:, :CUTOFF]
+        found += _each(ranked.tolist(), grades[start : start + block])
     return 100 * float(np.mean(found))
+
+
+def ndcg_of(orders: Sequence[Sequence[int]], grades: Sequence[Mapping[int, float]]) -> float:
+    """Mean NDCG@10 of documents in an order, times 100: of each query their positions, the best first."""
+    return 100 * float(np.mean(_each(orders, grades)))
+
+
+def _each(orders: Sequence[Sequence[int]], grades: Sequence[Mapping[int, float]]) -> list[float]:
+    return [
+        _gain([answers.get(place, 0.0) for place in order[:CUTOFF]])
+        / _gain(sorted(answers.values(), reverse=True)[:CUTOFF])
+        for order, answers in zip(orders, grades, strict=True)
+    ]
 
 
 def encoded(encoder: Any, material: Material) -> Vectors:

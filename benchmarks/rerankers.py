@@ -63,7 +63,7 @@ def main() -> int:
     machine = machine_facts()
     with tempfile.TemporaryDirectory(prefix="stcompile-rerankers-") as scratch:
         sets = {name: _written(Path(scratch) / f"{name}.json", pairs) for name, pairs in _pairs(arguments).items()}
-        model = arguments.model or str(_like_ms_marco(arguments.work / "reranker"))
+        model = arguments.model or str(like_ms_marco(arguments.work / "reranker"))
         ready = _ready(Path(model), arguments.work.resolve(), arguments.only)
         results: list[dict[str, Any]] = []
         for cores in dict.fromkeys((1, available_cpus())):
@@ -114,7 +114,7 @@ def _written(path: Path, pairs: list[list[str]]) -> Path:
     return path
 
 
-def _like_ms_marco(folder: Path) -> Path:
+def like_ms_marco(folder: Path) -> Path:
     """all-MiniLM-L6-v2's network and tokenizer with a head of seeded weights that scores."""
     if folder.is_dir():
         return folder

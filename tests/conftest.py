@@ -156,6 +156,8 @@ class _Quick:
         once, real = self._of(case), self._real
 
         def traced(route: Any, outputs: Any, name: str) -> Any:
+            if id(route) not in names:  # distilled, and in no folder
+                return _uncollected(real["trace"])(route, outputs, name)
             key = f"{traces.content_of(known.model)} {known.trusted} {names[id(route)]!r} {outputs!r}"
             return self._traced(key, lambda: _uncollected(real["trace"])(route, outputs, name))
 

@@ -256,7 +256,9 @@ def _write_sparse(output: str, encoder: SparseEncoder, rows: Iterator[tuple[str,
     from stcompile.runtime.sparse_vectors import SparseVectors  # noqa: PLC0415 - imports numpy
 
     if output.endswith(".npz"):
-        vectors = SparseVectors.of([vector for _, vector in rows], encoder.get_embedding_dimension())
+        found = [vector for _, vector in rows]
+        # Routes may differ in width.
+        vectors = SparseVectors.of(found, found[0].dim if found else encoder.get_embedding_dimension())
         write_bytes(local_path(output), vectors.save_npz)
         return
     with reader_may_leave():

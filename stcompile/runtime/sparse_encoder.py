@@ -172,13 +172,17 @@ class SparseEncoder(Embedding):
             embeddings: as of `decode`.
 
         Returns:
-            a dictionary of each vector; of a single one its own. Zeros and less are left out, which those cannot hold.
+            a dictionary of each vector; of a single one its own. Left out are zeros and less, which those cannot hold,
+            and what the tokenizer has no name for, where the network's vocabulary is larger.
 
         Raises:
             InputError: as of `decode`.
         """
         found, single = self.decode(embeddings), self._own("token_weights", embeddings)[1]
-        weights = [{token: value for token, value in rows if value > 0} for rows in ([found] if single else found)]
+        weights = [
+            {token: value for token, value in rows if value > 0 and token is not None}
+            for rows in ([found] if single else found)
+        ]
         return weights[0] if single else weights
 
     @staticmethod
@@ -291,8 +295,9 @@ class SparseEncoder(Embedding):
         if self._tokens is None:
             raise InputError(f"{what} names tokens, and the dimensions of this model are learned features")
         vectors, single = as_sparse(what, embeddings)
-        if vectors.dim != self._manifest.dim:
-            raise InputError(f"{what} takes vectors of {self._manifest.dim} dimensions, got {vectors.dim}")
+        graph = next(graph for graph in self._manifest.graphs if graph.names_tokens)
+        if vectors.dim != self._manifest.dim_of(graph):
+            raise InputError(f"{what} takes vectors of {self._manifest.dim_of(graph)} dimensions, got {vectors.dim}")
         return vectors, single
 
     def _token(self, index: int) -> str | None:

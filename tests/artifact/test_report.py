@@ -178,6 +178,8 @@ OUT_OF_RANGE: list[tuple[str, Any, str]] = [
     ("parity.min_cosine", -_ANY_NUMBER, "a finite number"),
     ("parity.mean_cosine", _ANY_NUMBER, "a finite number"),
     ("parity.neighbour_overlap", _ANY_NUMBER, "a finite number"),
+    ("parity.active_overlap", _ANY_NUMBER, "a finite number"),
+    ("parity.tolerance.active_overlap", _ANY_NUMBER, "a finite number"),
     ("parity.batch_invariance", _ANY_NUMBER, "a finite number"),
     ("parity.reference_batch_invariance", _ANY_NUMBER, "a finite number"),
     ("parity.texts_sha256", "", "64 hexadecimal digits"),

@@ -82,8 +82,9 @@ def expected(long_model: Path) -> npt.NDArray[np.float32]:
     return vectors
 
 
+@pytest.mark.memory
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
-@pytest.mark.parametrize("path", ["kernel", "body", pytest.param("portable", marks=pytest.mark.memory)])
+@pytest.mark.parametrize("path", ["kernel", "body", "portable"])
 def test_memory_follows_the_length_and_goes_back(
     path: str,
     long_artifact: Callable[..., Artifact],

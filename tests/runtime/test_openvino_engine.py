@@ -26,6 +26,7 @@ from stcompile.runtime.engines.openvino import OpenVinoEngine, import_openvino
 from tests.conftest import MODELS, Quick, load_case
 
 _CASE = "full_stack"
+MORE = ("fp32", "int4-weights")
 _OUTPUTS = ("sentence_embedding",)
 
 # bfloat16 has 8 bits: nearer to float32 than this are two layers of width 32.
@@ -53,7 +54,9 @@ def engine_of(folder: Path, **change: Any) -> OpenVinoEngine:
     return OpenVinoEngine(**{**options, **change})
 
 
-@pytest.mark.parametrize("target", ["openvino-fp32", "openvino-int8", "openvino-int4-weights"])
+@pytest.mark.parametrize(
+    "target", ["openvino-int8", *(pytest.param(f"openvino-{name}", marks=pytest.mark.more_models) for name in MORE)]
+)
 def test_two_exports_of_one_model_are_the_same_bytes(target: str, quick: Quick, tmp_path: Path) -> None:
     """Other graphs in between: OpenVINO's own names count up over the life of a process."""
     quick(_CASE, target, tmp_path / "1")

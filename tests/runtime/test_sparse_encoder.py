@@ -207,3 +207,18 @@ def test_who_opens_the_wrong_class_is_told_the_right_one(compiled: Compiled) -> 
         stcompile.Encoder.load(compiled("sparse_splade"))
     with pytest.raises(ArtifactError, match=r"is an encoder, not a sparse encoder: stcompile.load gives an Encoder"):
         stcompile.SparseEncoder.load(compiled("pool_mean"))
+
+
+def test_many_callers_share_runs_of_dense_vectors_alone(splade: stcompile.SparseEncoder) -> None:
+    with pytest.raises(InputError, match="AsyncEncoder collects the texts of an Encoder, got SparseEncoder"):
+        stcompile.AsyncEncoder(splade)  # type: ignore[arg-type]
+
+
+def test_what_no_token_is_called_has_no_weight(
+    splade: stcompile.SparseEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a network whose vocabulary was made larger than the tokenizer's."""
+    monkeypatch.setattr(type(splade), "_token", lambda self, index: None if index % 2 else f"token {index}")
+    vector = splade.encode("hello world")
+    assert set(splade.token_weights(vector)) == {f"token {index}" for index in vector.indices if index % 2 == 0}
+    assert len(splade.decode(vector)) == len(vector.indices)

@@ -57,10 +57,14 @@ class SpladePooling(Module):
         if self.pooling_strategy == "max":
             rows = _without_padding(rows, mask)
         if self.blocks is None:
-            return {**features, SENTENCE: self._pooled(rows, mask)}
-        # One block after the other, in the graph too: its logits are gone before the next one's are made.
-        pooled = [self._pooled_block(block, rows, mask) for block in self.blocks]
-        return {**features, SENTENCE: torch.cat(pooled, dim=-1)}
+            pooled = self._pooled(rows, mask)
+        else:
+            # One block after the other, in the graph too: its logits are gone before the next one's are made.
+            pooled = torch.cat([self._pooled_block(block, rows, mask) for block in self.blocks], dim=-1)
+        if self.pooling_strategy == "max":
+            # Nothing of a text that is nothing but padding.
+            pooled = pooled * mask.amax(dim=1, keepdim=True).to(pooled.dtype)
+        return {**features, SENTENCE: pooled}
 
     def out_width(self, in_width: int) -> int:
         return in_width if self.blocks is None else self._size
@@ -94,8 +98,7 @@ class SpladePooling(Module):
 def _without_padding(rows: Tensor, mask: Tensor) -> Tensor:
     """Rows `(batch, sequence, width)` with one of the text's own tokens in place of padding, which changes no maximum.
 
-    Cheaper than to mask logits, of which there are a hundred times as many. Of a text that is nothing but padding the
-    rows are zeros.
+    Cheaper than to mask logits, of which there are a hundred times as many.
     """
     taken = mask.bool().unsqueeze(-1)
     first = mask.to(rows.dtype).argmax(dim=1, keepdim=True).unsqueeze(-1)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from stcompile.artifact.manifest import ANSWERS, ENCODER, LOGITS, RERANKER, SCORES, SENTENCE, TOKENS, TextSpec
+from stcompile.artifact.manifest import ANSWERS, ENCODER, LOGITS, RERANKER, SCORES, SENTENCE, SPARSE, TOKENS, TextSpec
 from stcompile.compiler.metrics import centred
 from stcompile.compiler.modules.base import Example, Features, InputModule, Module
 from stcompile.compiler.modules.scores import Scores
@@ -58,7 +58,7 @@ class Route(nn.Module):
         self.answers = (ANSWERS[kind], *more)
         self._keywords = tuple(keywords or [{}] * len(modules))
         self._noted = dict(noted or {})
-        self._widths = _checked_widths(modules, name, self.answers[0])
+        self._widths = _checked_widths(modules, name, self.answers[0], _misplaced(modules, kind))
         self.blocks = nn.ModuleList(modules)
         self._line = tuple(modules)
         self.name = name
@@ -231,17 +231,31 @@ def _least_length(modules: Sequence[Module]) -> int:
     return _LONGEST_NEED
 
 
-def _checked_widths(modules: Sequence[Module], name: str, answer: str) -> dict[str, int | None]:
+def _misplaced(modules: Sequence[Module], kind: str) -> list[str]:
+    """What is wrong with where a SparseAutoEncoder is: how many of its numbers are kept is decided behind the graph."""
+    places = [place for place, module in enumerate(modules) if isinstance(module, SparseAutoEncoder)]
+    if places and kind != SPARSE:
+        return [f"module {places[0]} (SparseAutoEncoder) makes sparse vectors, and its settings say {kind}: {_SAY_SO}"]
+    return [
+        f"module {place} (SparseAutoEncoder) keeps the largest numbers, and something stands behind it: end the stack "
+        "with it"
+        for place in places
+        if place < len(modules) - 1
+    ]
+
+
+def _checked_widths(modules: Sequence[Module], name: str, answer: str, reasons: Sequence[str]) -> dict[str, int | None]:
     """Feature to its width, None where only running it tells.
 
-    Refuses a stack whose modules do not fit each other, before torch fails in the middle of it.
+    Refuses a stack whose modules do not fit each other, before torch fails in the middle of it; beside what is known to
+    be wrong, `reasons`.
     """
     front, *rest = modules
     if not isinstance(front, InputModule):
         raise UnsupportedError(name, f"its first module, {type(front).__name__}, does not read text: {_FIRST}")
     widths: dict[str, int | None] = {front.writes: front.out_width(0)}
     features = set(front.features)
-    reasons = []
+    reasons = [*reasons]
     shortened = False
     for position, block in enumerate(rest, start=1):
         label = f"module {position} ({type(block).__name__})"
@@ -280,6 +294,7 @@ _UNANSWERED = {
     SCORES: "nothing makes scores: end the stack with a network that classifies, a LogitScore, or a Dense whose "
     "module_output_name is scores",
 }
+_SAY_SO = "set model_type to SparseEncoder in config_sentence_transformers.json"
 _SHORTER = "give it odd kernel_sizes and strides of 1"
 _FIRST = "begin the stack with a Transformer, StaticEmbedding, WordEmbeddings or BoW"
 _MADE = "sentence_lengths come from WordEmbeddings alone, token ids and masks from WordEmbeddings and Transformer"

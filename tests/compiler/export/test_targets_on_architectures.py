@@ -174,7 +174,7 @@ def test_openvino_gives_as_many_token_embeddings_as_onnx_runtime(case: str, quic
         assert [rows.shape for rows in one] == [rows.shape for rows in other]
 
 
-@pytest.mark.parametrize("target", ["openvino-int8", "onnx-int8"])
+@pytest.mark.parametrize("target", [pytest.param("openvino-int8", marks=pytest.mark.more_models), "onnx-int8"])
 def test_each_route_of_a_router_is_calibrated_on_its_own(target: str, quick: Quick) -> None:
     known = load_case("router_two_encoders")
     artifact = quick(known.name, target)

@@ -237,7 +237,11 @@ ODD_TEXTS = [
 
 
 @pytest.mark.parametrize(
-    "family", ["pool_mean", "backbone_roberta", "backbone_xlmr", "backbone_t5", "backbone_qwen3_lasttoken"]
+    "family",
+    [
+        *("pool_mean", "backbone_xlmr", "backbone_qwen3_lasttoken"),
+        *(pytest.param(name, marks=pytest.mark.more_models) for name in ("backbone_roberta", "backbone_t5")),
+    ],
 )
 def test_settings_of_a_tokenizer_reach_the_artifact(family: str, tmp_path: Path) -> None:
     for name, change in SETTINGS.items():

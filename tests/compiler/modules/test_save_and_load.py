@@ -211,11 +211,14 @@ GOLDEN_OF: dict[str, tuple[str, ...]] = {
     "Asym": ("asym_legacy",),
 }
 
+SPARSE = ("SparseAutoEncoder", "SparseStaticEmbedding", "SpladePooling")
+
 NEVER_SAVED = {
     "Module": "the base of all",
     "InputModule": "the base of those that read text",
     "CustomModule": "code of the user's own, which only its own `save` could write",
     **dict.fromkeys(("LogitScore", "Scores"), "of rerankers, which sentence-transformers alone writes"),
+    **dict.fromkeys(SPARSE, "of sparse encoders, which sentence-transformers alone writes"),
 }
 
 
@@ -334,7 +337,7 @@ def test_our_own_round_trip_of_every_front(name: str, tmp_path: Path) -> None:
 def test_every_building_block_is_saved_and_loaded() -> None:
     assert {*GOLDEN_OF, *NEVER_SAVED} == set(modules.__all__)
     # CLIP's text tower is a Transformer of ours, under the name it has in folders
-    assert {*KINDS} - {"CLIPModel", "Custom", "LogitScore"} <= GOLDEN_OF.keys()
+    assert {*KINDS} - {"CLIPModel", "Custom", "LogitScore", "MLMTransformer", *SPARSE} <= GOLDEN_OF.keys()
     assert "clip_text" in GOLDEN_OF["Transformer"]
 
 

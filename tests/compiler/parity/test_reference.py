@@ -161,9 +161,9 @@ def test_our_own_network_is_let_go_of_before_the_reference_is_loaded(
         networks.append(weakref.ref(transformer_of(stack).network))
         return stack
 
-    def opened(source: ModelSource, *, distilled: bool) -> reference.Reference:
+    def opened(source: ModelSource, kind: str, *, distilled: bool) -> reference.Reference:
         alive.extend(network() is not None for network in networks)
-        return open_reference(source, distilled=distilled)
+        return open_reference(source, kind, distilled=distilled)
 
     monkeypatch.setattr(export, "load_stack", load)
     monkeypatch.setattr(verify, "open_reference", opened)

@@ -68,7 +68,8 @@ def gemma(tmp_path: Path) -> Any:
     return make
 
 
-@pytest.mark.parametrize(("cut_at", "limit"), [pytest.param(100, 100, marks=pytest.mark.more_models), (None, 64)])
+@pytest.mark.parametrize(("cut_at", "limit"), [(100, 100), (None, 64)])
+@pytest.mark.more_models
 def test_gemma_with_images(cut_at: int | None, limit: int, gemma: Any, tmp_path: Path) -> None:
     """A processor cuts at the `max_length` of the tokenizer's configuration, if there is one, before any other."""
     from sentence_transformers import SentenceTransformer

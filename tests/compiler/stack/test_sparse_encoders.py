@@ -131,10 +131,19 @@ def test_the_last_layer_is_taken_over_block_by_block(monkeypatch: pytest.MonkeyP
         np.testing.assert_allclose(item.encode(texts), whole.encode(texts), atol=1e-6)
 
 
-def test_a_text_of_nothing_but_padding_is_nothing() -> None:
-    pooling = SpladePooling()
-    features = {"token_embeddings": torch.full((1, 3, 5), -2.0), "attention_mask": torch.zeros(1, 3, dtype=torch.long)}
-    assert not pooling(features)["sentence_embedding"].any()
+@pytest.mark.parametrize("strategy", ["max", "sum"])
+def test_padding_is_nothing(strategy: str) -> None:
+    """As in sentence-transformers, also of a text that is nothing else."""
+    from sentence_transformers.sparse_encoder.modules import SpladePooling as Theirs
+
+    logits = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0)) * 3
+    features = {"token_embeddings": logits, "attention_mask": torch.tensor([[1, 1, 0, 0], [0, 0, 0, 1], [0] * 4])}
+    found = SpladePooling(strategy)(features)["sentence_embedding"]
+    assert not found[2].any()
+    copy = {name: value.clone() for name, value in features.items()}
+    with torch.inference_mode():
+        expected = Theirs(strategy).eval()(copy)["sentence_embedding"]
+    torch.testing.assert_close(found, expected)
 
 
 def test_a_network_that_others_read_too_keeps_its_last_layer(tmp_path: Path) -> None:
@@ -142,6 +151,18 @@ def test_a_network_that_others_read_too_keeps_its_last_layer(tmp_path: Path) -> 
     router = next(module for module in stack.modules() if isinstance(module, (Router, SpladePooling)))
     assert router is not None
     assert stack.routes["document"].front.out_width(0) == 32
+
+
+def test_the_largest_are_chosen_in_the_end_and_of_sparse_encoders_alone(edited: Edited) -> None:
+    with pytest.raises(UnsupportedError, match="makes sparse vectors, and its settings say encoder: set model_type to"):
+        stcompile.load_stack(edited("sparse_csr", SETTINGS, model_type="SentenceTransformer"))
+    folder = edited("sparse_csr", SETTINGS, model_type="SparseEncoder")
+    rows = json.loads((folder / "modules.json").read_text("utf-8"))
+    (folder / "3_Normalize").mkdir()
+    normalize = {"idx": 3, "name": "3", "path": "3_Normalize", "type": "sentence_transformers.models.Normalize"}
+    (folder / "modules.json").write_text(json.dumps([*rows, normalize]), "utf-8")
+    with pytest.raises(UnsupportedError, match="keeps the largest numbers, and something stands behind it: end the"):
+        stcompile.load_stack(folder)
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,8 @@ class SparseForm:
 
     def column(self, found: SparseVectors, ranges: NDArray[np.float32] | None) -> tuple[pa.Array, dict[int, str]]:
         """As `Form.column`."""
+        if found.nnz > np.iinfo(np.int32).max:
+            raise InputError(f"a shard would hold {found.nnz} numbers, more than a list of Parquet: lower --shard-rows")
         offsets = pa.array(found.indptr.astype(np.int32))
         lists = [pa.ListArray.from_arrays(offsets, pa.array(each)) for each in (found.indices, found.values)]
         return pa.StructArray.from_arrays(lists, ["indices", "values"]), {}

@@ -231,24 +231,25 @@ def _of_kind(asked: _Asked, encoder: Any, output: str) -> dict[str, Any]:
             "--normalize": asked.dense["normalize_embeddings"],
             "--truncate-dim": asked.dense["truncate_dim"] is not None,
             "--precision": asked.dense["precision"] != "float32",
-            f"a file {output}": output.endswith(".npy"),
-            f"--token-weights with {output}": asked.token_weights and output.endswith(".npz"),
+            output: output.endswith(".npy"),
         }
         if wrong := [name for name, is_given in given.items() if is_given]:
             raise InputError(
-                f"this artifact makes sparse vectors, of which there is no {', '.join(wrong)}: write JSONL or .npz, "
+                f"this artifact makes sparse vectors, and {', '.join(wrong)} is of dense ones: write JSONL or .npz, "
                 "and cut vectors with --max-active-dims"
             )
+        if asked.token_weights and output.endswith(".npz"):
+            raise InputError(f"--token-weights is JSONL, and {output} is not: leave it out, or name the file .jsonl")
         return asked.sparse
     if not isinstance(encoder, Encoder):
         raise InputError(f"this artifact is a {encoder.kind}, which makes no vectors: use `stcompile rerank`")
     given = {
         "--max-active-dims": asked.sparse["max_active_dims"] is not None,
         "--token-weights": asked.token_weights,
-        f"a file {output}": output.endswith(".npz"),
+        output: output.endswith(".npz"),
     }
     if wrong := [name for name, is_given in given.items() if is_given]:
-        raise InputError(f"this artifact makes dense vectors, of which there is no {', '.join(wrong)}: leave it out")
+        raise InputError(f"this artifact makes dense vectors, and {', '.join(wrong)} is of sparse ones: leave it out")
     return asked.dense
 
 

@@ -14,7 +14,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from stcompile.artifact.manifest import NO_PADDING, SENTENCE, TOKENS, GraphSpec, Manifest, RoutingSpec, TextSpec
+from stcompile.artifact.manifest import NO_PADDING, SENTENCE, SPARSE, TOKENS, GraphSpec, Manifest, RoutingSpec, TextSpec
 from stcompile.errors import ArtifactError, InputError, StcompileError
 from stcompile.runtime import batching
 from stcompile.runtime.batching import Limits
@@ -47,6 +47,9 @@ GPU_TOKEN_BUDGET = 16_384
 # A GPU's matrix units take eight numbers at a time, and memory is kept for each length there is. Packed graphs take it
 # too, since a bias of positions is read in eights.
 GPU_LENGTH_MULTIPLE = 8
+
+# Numbers of the dense rows of one run of a sparse encoder: 16 MB.
+SPARSE_NUMBERS = 1 << 22
 
 # Batches a worker that make it worth to open a second engine for them.
 _MANY = 4
@@ -95,6 +98,8 @@ class OpenRoute:
             spec = replace(spec, length_multiple=math.lcm(spec.length_multiple, GPU_LENGTH_MULTIPLE))
         self._spec = spec
         self.max_active_dims = graph.max_active_dims
+        # What comes out of short texts is larger than all that goes in, where a vector is as long as a vocabulary.
+        self._most_texts = max(1, SPARSE_NUMBERS // manifest.dim_of(graph)) if manifest.kind == SPARSE else None
         self.pads_to_multiple = spec.length_multiple > 1
         self._text = FRONT_ENDS[spec.kind](folder, spec, [item.name for item in graph.inputs])
         # A run of a flat graph is over before a second thread is told of it; a GPU computes one run at a time anyway.
@@ -151,7 +156,7 @@ class OpenRoute:
     ) -> Iterator[tuple[list[int], Feeds]]:
         """Positions of some texts, and the graph's inputs for them. Arguments and errors as `run`."""
         limits = Limits(
-            batch_size,
+            self._most_texts if batch_size is None else batch_size,
             self._token_budget if batch_size is None or self._is_flat else None,
             self._alone_above(output),
         )

@@ -158,11 +158,7 @@ class SparseEncoder(Embedding):
         """
         keep = None if top_k is None else at_least_one("top_k", top_k)
         vectors, single = self._own("decode", embeddings)
-        found = []
-        for vector in vectors:
-            order = np.argsort(-vector.values, kind="stable")[:keep]
-            tokens = (self._token(int(index)) for index in vector.indices[order])
-            found.append(list(zip(tokens, vector.values[order].tolist(), strict=True)))
+        found = [self._named(vector, keep) for vector in vectors]
         return found[0] if single else found
 
     def token_weights(self, embeddings: Sparse) -> Any:
@@ -178,10 +174,10 @@ class SparseEncoder(Embedding):
         Raises:
             InputError: as of `decode`.
         """
-        found, single = self.decode(embeddings), self._own("token_weights", embeddings)[1]
+        vectors, single = self._own("token_weights", embeddings)
         weights = [
-            {token: value for token, value in rows if value > 0 and token is not None}
-            for rows in ([found] if single else found)
+            {token: value for token, value in self._named(vector, None) if value > 0 and token is not None}
+            for vector in vectors
         ]
         return weights[0] if single else weights
 
@@ -214,15 +210,17 @@ class SparseEncoder(Embedding):
             InputError: the first is not one vector, or they are of several widths.
         """
         (one, is_one), (others, single) = (as_sparse("intersection", item) for item in (embeddings_1, embeddings_2))
-        if not is_one or one.dim != others.dim:
+        if not is_one:
             raise InputError(
-                f"intersection takes one vector and others of its width, got shapes {one.shape} and {others.shape}"
+                f"intersection takes one vector first, not a list or matrix of {len(one)}: pass one of them"
             )
+        if len(others) and one.dim != others.dim:
+            raise InputError(f"intersection takes vectors of one width, got {one.dim} and {others.dim}")
         dense, rows = one[0].toarray(), []
         for other in others:
             values = dense[other.indices] * other.values
             rows.append(SparseVector(other.indices[values > 0], values[values > 0], other.dim))
-        return rows[0] if single else SparseVectors.of(rows, others.dim)
+        return rows[0] if single else SparseVectors.of(rows, one.dim)
 
     def similarity(self, embeddings1: Sparse, embeddings2: Sparse) -> NDArray[np.float32]:
         """Similarity of every vector of one set to every vector of another, by the model's own measure.
@@ -296,9 +294,14 @@ class SparseEncoder(Embedding):
             raise InputError(f"{what} names tokens, and the dimensions of this model are learned features")
         vectors, single = as_sparse(what, embeddings)
         graph = next(graph for graph in self._manifest.graphs if graph.names_tokens)
-        if vectors.dim != self._manifest.dim_of(graph):
+        if len(vectors) and vectors.dim != self._manifest.dim_of(graph):
             raise InputError(f"{what} takes vectors of {self._manifest.dim_of(graph)} dimensions, got {vectors.dim}")
         return vectors, single
+
+    def _named(self, vector: SparseVector, keep: int | None) -> list[tuple[str | None, float]]:
+        order = np.argsort(-vector.values, kind="stable")[:keep]
+        tokens = (self._token(int(index)) for index in vector.indices[order])
+        return list(zip(tokens, vector.values[order].tolist(), strict=True))
 
     def _token(self, index: int) -> str | None:
         """Of the vocabulary; None where the network's is larger than the tokenizer's."""
@@ -332,6 +335,6 @@ def _shaped(vectors: SparseVectors, single: bool, options: SparseOptions) -> Any
 
 def _alike(name: str, first: Sparse, second: Sparse) -> tuple[SparseVectors, SparseVectors, bool]:
     (left, one), (right, other) = as_sparse(name, first), as_sparse(name, second)
-    if left.dim != right.dim:
+    if len(left) and len(right) and left.dim != right.dim:
         raise InputError(f"{name} takes vectors of one width, got {left.dim} and {right.dim}")
     return left, right, one and other

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,51 +18,56 @@ _SHORTEST = 1e-12
 
 def similarity(name: str, left: SparseVectors, right: SparseVectors) -> NDArray[np.float32]:
     """Of each of `left` with each of `right`, float32 `(n, m)`: `dot`, `cosine`, `euclidean` or `manhattan`."""
-    measured = _MEASURES[name]
+    measured, others = _MEASURES[name], _Others(right)
     result = np.empty((len(left), len(right)), np.float32)
-    if not len(right):
-        return result
     scratch = np.zeros(left.dim, np.float64)
-    for place, row in enumerate(left):
+    for place, row in enumerate(left if len(right) else ()):
         scratch[row.indices] = row.values
-        result[place] = measured(scratch, row, right)
+        result[place] = measured(scratch[right.indices], row, others)
         scratch[row.indices] = 0
     return result
 
 
-def _summed(each: Row, of: SparseVectors) -> Row:
-    """The sum over each vector of what stands at its numbers."""
-    return np.bincount(of.rows, weights=each, minlength=len(of)).astype(np.float64, copy=False)
+class _Others:
+    """What one vector after the other is compared with, and what of it is the same for all of them."""
+
+    def __init__(self, vectors: SparseVectors) -> None:
+        self.values = vectors.values.astype(np.float64)
+        self._rows, self._count = vectors.rows, len(vectors)
+
+    def summed(self, each: Row) -> Row:
+        """The sum over each vector of what stands at its numbers."""
+        return np.bincount(self._rows, weights=each, minlength=self._count).astype(np.float64, copy=False)
+
+    @cached_property
+    def squares(self) -> Row:
+        """The squared length of each."""
+        return self.summed(np.square(self.values))
 
 
-def _dot(scratch: Row, row: SparseVector, right: SparseVectors) -> Row:
-    return _summed(scratch[right.indices] * right.values, right)
+def _dot(there: Row, row: SparseVector, right: _Others) -> Row:
+    return right.summed(there * right.values)
 
 
-def _squares(right: SparseVectors) -> Row:
-    return _summed(np.square(right.values, dtype=np.float64), right)
-
-
-def _cosine(scratch: Row, row: SparseVector, right: SparseVectors) -> Row:
+def _cosine(there: Row, row: SparseVector, right: _Others) -> Row:
     own = max(float(np.sqrt(np.square(row.values, dtype=np.float64).sum())), _SHORTEST)
-    found: Row = _dot(scratch, row, right) / own / np.maximum(np.sqrt(_squares(right)), _SHORTEST)
+    found: Row = _dot(there, row, right) / own / np.maximum(np.sqrt(right.squares), _SHORTEST)
     return found
 
 
-def _euclidean(scratch: Row, row: SparseVector, right: SparseVectors) -> Row:
+def _euclidean(there: Row, row: SparseVector, right: _Others) -> Row:
     own = np.square(row.values, dtype=np.float64).sum()
-    squares: Row = np.maximum(own + _squares(right) - 2 * _dot(scratch, row, right), 0)
+    squares: Row = np.maximum(own + right.squares - 2 * _dot(there, row, right), 0)
     return -np.sqrt(squares)
 
 
-def _manhattan(scratch: Row, row: SparseVector, right: SparseVectors) -> Row:
+def _manhattan(there: Row, row: SparseVector, right: _Others) -> Row:
     own = np.abs(row.values, dtype=np.float64).sum()
-    there = scratch[right.indices]
-    found: Row = -(own + _summed(np.abs(right.values - there) - np.abs(there), right))
+    found: Row = -(own + right.summed(np.abs(right.values - there) - np.abs(there)))
     return found
 
 
-_MEASURES: dict[str, Callable[[Row, SparseVector, SparseVectors], Row]] = {
+_MEASURES: dict[str, Callable[[Row, SparseVector, _Others], Row]] = {
     "dot": _dot,
     "cosine": _cosine,
     "euclidean": _euclidean,

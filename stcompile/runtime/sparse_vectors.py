@@ -173,12 +173,17 @@ def as_sparse(what: str, vectors: Any) -> tuple[SparseVectors, bool]:
         return vectors, False
     if isinstance(vectors, SparseVector):
         return SparseVectors.of([vectors], vectors.dim), True
-    if isinstance(vectors, (list, tuple)) and vectors and all(isinstance(item, SparseVector) for item in vectors):
+    if isinstance(vectors, (list, tuple)) and not vectors:
+        # Of no vectors nobody knows the width: it is that of the others.
+        return SparseVectors.of([], 0), False
+    if isinstance(vectors, (list, tuple)) and all(isinstance(item, SparseVector) for item in vectors):
         dims = {item.dim for item in vectors}
         if len(dims) > 1:
             raise InputError(f"{what} takes vectors of one width, got {', '.join(map(str, sorted(dims)))}")
         return SparseVectors.of(vectors, dims.pop()), False
     try:
+        if (rows := _of_scipy(vectors)) is not None or (rows := _of_torch(vectors)) is not None:
+            return rows
         array = np.asarray(_dense(vectors), dtype=np.float32)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
@@ -191,10 +196,37 @@ def as_sparse(what: str, vectors: Any) -> tuple[SparseVectors, bool]:
     return SparseVectors.of(rows_of(matrix, None), matrix.shape[1]), array.ndim == 1
 
 
+def _of_scipy(vectors: Any) -> tuple[SparseVectors, bool] | None:
+    """A sparse matrix or array of scipy, of whatever form, without its zeros."""
+    if not callable(change := getattr(vectors, "tocsr", None)):
+        return None
+    rows = change(copy=True)
+    rows.sum_duplicates()
+    rows.eliminate_zeros()
+    dim, single = int(rows.shape[-1]), len(rows.shape) == 1
+    indptr = np.array([0, len(rows.data)]) if single else rows.indptr
+    values = rows.data.astype(np.float32)
+    return SparseVectors(rows.indices.astype(np.int32), values, np.asarray(indptr, np.int64), dim), single
+
+
+def _of_torch(vectors: Any) -> tuple[SparseVectors, bool] | None:
+    """A sparse tensor of torch in coordinates, without its zeros."""
+    if not getattr(vectors, "is_sparse", False) or vectors.dim() not in (1, 2):
+        return None
+    tensor = vectors.detach().cpu().coalesce()
+    places, values = tensor.indices().numpy(), tensor.values().float().numpy()
+    taken = values != 0
+    places, single = places[:, taken], tensor.dim() == 1
+    counts = [places.shape[1]] if single else np.bincount(places[0], minlength=int(tensor.shape[0]))
+    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return SparseVectors(places[-1].astype(np.int32), values[taken], indptr, int(tensor.shape[-1])), single
+
+
 def _dense(vectors: Any) -> Any:
     if isinstance(vectors, (list, tuple)):
         return [_dense(item) for item in vectors]
-    for name in ("to_dense", "toarray"):  # torch's, scipy's
-        if callable(change := getattr(vectors, name, None)):
-            return change()
+    if isinstance(vectors, (SparseVector, SparseVectors)) or callable(getattr(vectors, "tocsr", None)):
+        return vectors.toarray()
+    if callable(getattr(vectors, "detach", None)):  # torch's, also those that remember how they were made
+        return vectors.detach().cpu().to_dense().float().numpy()
     return vectors

@@ -56,14 +56,23 @@ def test_a_file_that_scipy_reads(run: Run, splade: Path, encoder: Any, tmp_path:
 @pytest.mark.parametrize(
     ("case", "arguments", "says"),
     [
-        ("sparse_splade", ["--normalize"], "makes sparse vectors, of which there is no --normalize"),
-        ("sparse_splade", ["--precision", "int8", "--truncate-dim", "3"], "no --truncate-dim, --precision"),
-        ("sparse_splade", ["-o", "x.npy"], "no a file x.npy: write JSONL or .npz"),
+        ("sparse_splade", ["--normalize"], "makes sparse vectors, and --normalize is of dense ones"),
+        (
+            "sparse_splade",
+            ["--precision", "int8", "--truncate-dim", "3"],
+            "and --truncate-dim, --precision is of dense ones",
+        ),
+        ("sparse_splade", ["-o", "x.npy"], "and x.npy is of dense ones: write JSONL or .npz"),
         ("sparse_splade", ["--max-active-dims", "0"], "max_active_dims must be"),
-        ("sparse_csr", ["--token-weights"], "the dimensions of this model are learned features"),
-        ("pool_mean", ["--token-weights"], "makes dense vectors, of which there is no --token-weights"),
-        ("pool_mean", ["-o", "x.npz"], "makes dense vectors, of which there is no a file x.npz"),
-        ("pool_mean", ["--max-active-dims", "3"], "there is no --max-active-dims"),
+        ("sparse_splade", ["--token-weights", "-o", "x.npz"], "--token-weights is JSONL, and x.npz is not"),
+        (
+            "sparse_csr",
+            ["--token-weights"],
+            "token_weights names tokens, and the dimensions of this model are learned features",
+        ),
+        ("pool_mean", ["--token-weights"], "makes dense vectors, and --token-weights is of sparse ones"),
+        ("pool_mean", ["-o", "x.npz"], "makes dense vectors, and x.npz is of sparse ones"),
+        ("pool_mean", ["--max-active-dims", "3"], "and --max-active-dims is of sparse ones"),
         ("reranker_bert", [], "is a reranker, which makes no vectors: use `stcompile rerank`"),
     ],
 )

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse
+import torch
 from sentence_transformers import SparseEncoder as Theirs
 
 import stcompile
 from stcompile.errors import ArtifactError, InputError
-from stcompile.runtime.sparse_vectors import SparseVector, SparseVectors, rows_of
+from stcompile.runtime.sparse_vectors import SparseVector, SparseVectors, as_sparse, rows_of
 from tests.conftest import MODELS, Compiled, load_case
 
 TEXTS = ["hello world", "the quick brown fox", "hello world", "", "a lazy dog and another dog"]
@@ -178,10 +179,13 @@ def test_it_is_copied_and_closed_like_an_encoder(splade: stcompile.SparseEncoder
             lambda encoder: encoder.similarity_pairwise(np.zeros((2, 3)), np.zeros((1, 3))),
             "as many vectors as vectors, got 2 and 1",
         ),
-        (lambda encoder: encoder.intersection(np.zeros((2, 3)), np.zeros(3)), "intersection takes one vector"),
+        (
+            lambda encoder: encoder.intersection(np.zeros((2, 3)), np.zeros(3)),
+            "intersection takes one vector first, not a list or matrix of 2",
+        ),
         (lambda encoder: encoder.sparsity([[1], [1, 2]]), "sparsity takes what encode gives"),
         (
-            lambda encoder: encoder.similarity([SparseVector(*rows_of_one(3)), SparseVector(*rows_of_one(4))], []),
+            lambda encoder: encoder.similarity([SparseVector(*rows_of_one(3)), SparseVector(*rows_of_one(4))], [[1]]),
             "vectors of one width, got 3, 4",
         ),
     ],
@@ -222,3 +226,33 @@ def test_what_no_token_is_called_has_no_weight(
     vector = splade.encode("hello world")
     assert set(splade.token_weights(vector)) == {f"token {index}" for index in vector.indices if index % 2 == 0}
     assert len(splade.decode(vector)) == len(vector.indices)
+
+
+def test_vectors_of_every_form_are_read_as_they_are(splade: stcompile.SparseEncoder) -> None:
+    """No matrix is made dense for it, zeros and doubles of the others are cleared up, no vectors are no error."""
+    ours = splade.encode(TEXTS)
+    coordinates = scipy.sparse.coo_array(([1.0, 2.0, 0.0, 3.0], ([0, 0, 0, 1], [4, 4, 7, 2])), shape=(2, 9))
+    tensor = torch.sparse_coo_tensor(
+        torch.tensor([[0, 0, 0, 1], [4, 4, 7, 2]]), torch.tensor([1.0, 2.0, 0.0, 3.0]), (2, 9)
+    )
+    for given in (coordinates, coordinates.tocsc(), tensor, tensor.bfloat16().requires_grad_()):
+        found, single = as_sparse("test", given)
+        assert (found.shape, found.nnz, single) == ((2, 9), 2, False)
+        assert found.indices.tolist() == [4, 2]
+        assert found.values.tolist() == [3, 3]
+    one = splade.encode("hello world", convert_to_tensor=True)
+    assert np.array_equal(as_sparse("test", one)[0].toarray()[0], splade.encode("hello world").toarray())
+    dense = torch.ones(341, dtype=torch.bfloat16, requires_grad=True)
+    assert splade.sparsity(dense)["active_dims"] == 341
+    assert splade.decode([]) == splade.token_weights([]) == []
+    assert splade.similarity([], ours).shape == (0, 5)
+    assert splade.similarity(ours, []).shape == (5, 0)
+    assert splade.intersection(ours[0], []).shape == (0, 341)
+
+
+def test_many_short_texts_are_no_large_matrix(compiled: Compiled, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stcompile.runtime.route.SPARSE_NUMBERS", 341 * 3)
+    with stcompile.SparseEncoder.load(compiled("sparse_static"), threads=1) as encoder:
+        (route,) = encoder._routes.values()
+        assert [len(places) for places, _ in route.batches(["hello"] * 7, None, None)] == [3, 3, 1]
+        assert [len(places) for places, _ in route.batches(["hello"] * 7, None, 5)] == [5, 2]

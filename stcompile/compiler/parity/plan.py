@@ -87,6 +87,8 @@ class Plan:
         self._prompts = sorted({text for text in manifest.prompts.values() if text})
         self._makes_tokens = any(spec.name == TOKENS for spec in graph.outputs)
         self._alone_only = manifest.padding == NO_PADDING
+        # Of weights of tokens sentence-transformers loses, in a padded batch, a [PAD] that a text spells out.
+        self._reference_alone = is_flat and manifest.kind == SPARSE
         self._has_body = manifest.engine.portable and library() is not None
         self.runs = self._runs(1 if self._alone_only else _BATCH)
 
@@ -97,7 +99,7 @@ class Plan:
         artifact too is then run one by one.
         """
         invariance = 1.0
-        if not self._alone_only:
+        if not self._alone_only and not self._reference_alone:
             invariance = self._invariance_of(reference)
             self._alone_only = invariance < REFERENCE_INVARIANT
         if self._alone_only:
@@ -204,7 +206,7 @@ class Plan:
             texts, prompt = [self.texts[index] for index in run.order], run.options["prompt"]
             if name == "tokens":
                 found[name] = reference.tokens(texts, prompt=prompt, task=self._task)
-            elif name == "batched" and not self._alone_only:
+            elif name == "batched" and not self._alone_only and not self._reference_alone:
                 found[name] = self._batched(reference, texts)
             else:
                 found[name] = self._encode(reference, texts, prompt=prompt)

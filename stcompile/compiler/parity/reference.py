@@ -177,9 +177,8 @@ class _SparseEncoder(_SentenceTransformers):
     """A SparseEncoder, through its public `encode`, whose vectors are taken as they are, none of their numbers cut."""
 
     def encode(self, texts: Sequence[str], prompt: str, task: str | None, dim: int, batch_size: int) -> Matrix:
-        # Of a model that keeps some by default; without one nothing is to be sorted.
-        keep = None if self._model.max_active_dims is None else dim
-        options = {"convert_to_sparse_tensor": False, "max_active_dims": keep}
+        # All: a SparseAutoEncoder, also one in a route, keeps some where nothing is asked for.
+        options = {"convert_to_sparse_tensor": False, "max_active_dims": dim}
         rows = self._encode(texts, prompt, task, batch_size, **options)
         return np.asarray(rows.float().numpy(), dtype=np.float32)
 

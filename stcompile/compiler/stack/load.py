@@ -203,18 +203,22 @@ def _check_live(model: Any, stack: ModuleStack) -> None:
         return
     form: dict[str, Any] = {"convert_to_tensor": True}
     if stack.kind == SPARSE:
-        form |= {"convert_to_sparse_tensor": False, "max_active_dims": stack.dim if model.max_active_dims else None}
+        form |= {"convert_to_sparse_tensor": False}
     for task in tasks:
         # Releases before 5.0 know no task, and have no model that needs one.
-        options = {} if task is None else {"task": task}
+        options: dict[str, Any] = {} if task is None else {"task": task}
         # All in one batch on both sides: where padding changes the vectors, it changes both alike.
+        found = stack.encode(_LIVE_TEXTS, task=task)
+        if stack.kind == SPARSE:
+            # All: a SparseAutoEncoder keeps some where nothing is asked for.
+            options["max_active_dims"] = found.shape[1]
         try:
             given = model.encode(_LIVE_TEXTS, prompt="", **form, **options)
         except Exception as error:  # of a network that has no positions for what sentence-transformers cuts at
             reason = f"it fails on a long text ({type(error).__name__}: {one_line(error, 200)}): lower max_seq_length"
             raise UnsupportedError(stack.name, reason) from error
         expected = np.asarray(given.float().cpu().numpy(), np.float32)
-        found = stack.encode(_LIVE_TEXTS, task=task)[:, : expected.shape[1]]
+        found = found[:, : expected.shape[1]]
         lengths = np.maximum(np.linalg.norm(expected, axis=1, keepdims=True), 1e-9)
         if expected.shape != found.shape or not np.nanmax(np.abs(expected - found) / lengths) <= allowed:
             raise UnsupportedError(stack.name, _NOT_IN_THE_FOLDER)

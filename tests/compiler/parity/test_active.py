@@ -71,3 +71,25 @@ def test_who_accepts_a_cosine_accepts_other_numbers_too() -> None:
     assert sparse_tolerance(target, target.tolerance, None).active_overlap == 0.9
     assert sparse_tolerance(target, target.tolerance, 0.5).active_overlap == 0.5
     assert sparse_tolerance(target, target.tolerance, 0.99).active_overlap == 0.9
+
+
+def test_a_padding_token_that_a_text_spells_out_is_no_fault_of_ours(tmp_path: Path) -> None:
+    """sentence-transformers loses it in a padded batch of weights of tokens: there it is asked one by one."""
+    texts = ["[PAD] hello", "the quick brown fox jumps over the lazy dog", "hello"]
+    report = read_report(stcompile.export_model(MODELS / "sparse_static", tmp_path / "out", "onnx-fp32", texts=texts))
+    assert report.parity.passed
+
+
+def test_learned_features_in_routes(tmp_path: Path) -> None:
+    """Which keep some by default, where the model around them says nothing."""
+    from sentence_transformers import SparseEncoder
+    from sentence_transformers.sentence_transformer.modules import Router
+
+    modules = list(SparseEncoder(str(MODELS / "sparse_csr"), device="cpu").children())
+    routed = SparseEncoder(modules=[Router.for_query_document(modules, modules)], device="cpu")
+    routed.save(str(tmp_path / "model"), create_model_card=False)
+    artifact = stcompile.export_model(tmp_path / "model", tmp_path / "out", "onnx-fp32", texts=TEXTS)
+    expected = routed.encode_query(TEXTS).to_dense().numpy()
+    found = stcompile.SparseEncoder.load(artifact.folder, threads=1).encode_query(TEXTS).toarray()
+    assert np.array_equal(found != 0, expected != 0)
+    np.testing.assert_allclose(found, expected, atol=2e-5)

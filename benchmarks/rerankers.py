@@ -12,8 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -32,27 +31,26 @@ from benchmarks._common import (
     status,
     write_json,
 )
-from benchmarks.peers.environments import python_of
-from benchmarks.peers.preparation import Ready
-from benchmarks.peers.processes import Process, prepare, timed_turns
-from stcompile.compiler.export import export_model
+from benchmarks.peers.contenders import REFERENCE
+from benchmarks.peers.preparation import Rivals, started
+from benchmarks.peers.processes import Process, timed_turns
 from stcompile.errors import InputError
-from stcompile.kernels.cpu_features import adds_int8_products
 from stcompile.runtime.cpus import available_cpus
 
-REFERENCE = "ST torch fp32"
-_OURS = ("onnx-fp32", "onnx-int8")
 _FP32, _INT8, _XML = "onnx/model.onnx", "onnx/model_int8.onnx", "openvino/openvino_model.xml"
 
-# Contender to its environment, its adapter, the backend whose export it reads, and options.
-_PEERS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
-    REFERENCE: ("sentence-transformers", "cross_encoders", "", {"backend": "torch"}),
-    "ST ONNX fp32": ("st-onnx", "cross_encoders", "onnx", {"backend": "onnx", "file": _FP32}),
-    "ST ONNX int8": ("st-onnx", "cross_encoders", "onnx", {"backend": "onnx", "file": _INT8}),
-    "ST OpenVINO": ("st-openvino", "cross_encoders", "openvino", {"backend": "openvino", "file": _XML}),
-    "fastembed fp32": ("fastembed", "fastembed_reranker", "onnx", {"file": _FP32}),
-    "fastembed int8": ("fastembed", "fastembed_reranker", "onnx", {"file": _INT8}),
-}
+_RIVALS = Rivals(
+    "stcompile_reranker",
+    "cross_encoders",
+    {
+        REFERENCE: ("sentence-transformers", "cross_encoders", "", {"backend": "torch"}),
+        "ST ONNX fp32": ("st-onnx", "cross_encoders", "onnx", {"backend": "onnx", "file": _FP32}),
+        "ST ONNX int8": ("st-onnx", "cross_encoders", "onnx", {"backend": "onnx", "file": _INT8}),
+        "ST OpenVINO": ("st-openvino", "cross_encoders", "openvino", {"backend": "openvino", "file": _XML}),
+        "fastembed fp32": ("fastembed", "fastembed_reranker", "onnx", {"file": _FP32}),
+        "fastembed int8": ("fastembed", "fastembed_reranker", "onnx", {"file": _INT8}),
+    },
+)
 
 # Pairs a second of onnx-int8 over the fastest peer that are promised.
 PROMISED = 1.6
@@ -64,10 +62,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="stcompile-rerankers-") as scratch:
         sets = {name: _written(Path(scratch) / f"{name}.json", pairs) for name, pairs in _pairs(arguments).items()}
         model = arguments.model or str(like_ms_marco(arguments.work / "reranker"))
-        ready = _ready(Path(model), arguments.work.resolve(), arguments.only)
+        ready = _RIVALS.ready(Path(model), arguments.work.resolve(), arguments.only)
         results: list[dict[str, Any]] = []
         for cores in dict.fromkeys((1, available_cpus())):
-            with _started(ready, cores) as processes:
+            with started(ready, cores) as processes:
                 for name, file in sets.items():
                     status(f"Scoring {name} pairs, {cores} core(s), {arguments.rounds} rounds")
                     timings = timed_turns(processes, file, arguments.rounds)
@@ -127,40 +125,6 @@ def like_ms_marco(folder: Path) -> Path:
     network.save_pretrained(folder)
     AutoTokenizer.from_pretrained(source, model_max_length=512).save_pretrained(folder)
     return folder
-
-
-def _ready(model: Path, work: Path, only: list[str]) -> dict[str, Ready]:
-    found = {}
-    for target in _OURS:
-        folder = work / "models" / model.name / target
-        status(f"Compiling {target}")
-        export_model(model, folder, target)
-        python = python_of("stcompile", work / "environments")
-        settings = {"adapter": "stcompile_reranker", "model": str(folder), "options": {}}
-        found[f"stcompile {target}"] = Ready(python, settings)
-    for name, (environment, adapter, backend, options) in _PEERS.items():
-        if only and name != REFERENCE and not any(word in name for word in only):
-            continue
-        python = python_of(environment, work / "environments")
-        folder = model if not backend else work / "models" / model.name / f"cross-{backend}"
-        if not folder.is_dir():
-            status(f"Making {folder.name}")
-            maker = python_of(f"st-{backend}", work / "environments")
-            made = {"backend": backend, "int8": "avx512_vnni" if adds_int8_products() else "avx2"}
-            prepare(
-                name, maker, {"adapter": "cross_encoders", "source": str(model), "model": str(folder), "options": made}
-            )
-        found[name] = Ready(python, {"adapter": adapter, "model": str(folder), "options": options})
-    return found
-
-
-@contextmanager
-def _started(ready: Mapping[str, Ready], cores: int) -> Iterator[list[Process]]:
-    with ExitStack() as stack:
-        processes = [Process(name, item.python, item.on(cores)) for name, item in ready.items()]
-        for process in processes:
-            stack.callback(process.close)
-        yield processes
 
 
 def _rows(name: str, count: int, cores: int, timings: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -12,8 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,23 +30,21 @@ from benchmarks._common import (
     status,
     write_json,
 )
-from benchmarks.peers.environments import python_of
-from benchmarks.peers.preparation import Ready
-from benchmarks.peers.processes import Process, prepare, take_turns
-from stcompile.compiler.export import export_model
-from stcompile.kernels.cpu_features import adds_int8_products
+from benchmarks.peers.contenders import REFERENCE
+from benchmarks.peers.preparation import Rivals, started
+from benchmarks.peers.processes import take_turns
 from stcompile.runtime.cpus import available_cpus
 
-REFERENCE = "ST torch fp32"
-_OURS = ("onnx-fp32", "onnx-int8")
-
-# Contender to its environment, its adapter, the backend whose export it reads, and options.
-_PEERS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
-    REFERENCE: ("sentence-transformers", "sparse_encoders", "", {"backend": "torch"}),
-    "ST ONNX fp32": ("st-onnx", "sparse_encoders", "onnx", {"backend": "onnx", "file": "onnx/model.onnx"}),
-    "ST ONNX int8": ("st-onnx", "sparse_encoders", "onnx", {"backend": "onnx", "file": "onnx/model_int8.onnx"}),
-    "fastembed": ("fastembed", "fastembed_sparse", "onnx", {}),
-}
+_RIVALS = Rivals(
+    "stcompile_sparse",
+    "sparse_encoders",
+    {
+        REFERENCE: ("sentence-transformers", "sparse_encoders", "", {"backend": "torch"}),
+        "ST ONNX fp32": ("st-onnx", "sparse_encoders", "onnx", {"backend": "onnx", "file": "onnx/model.onnx"}),
+        "ST ONNX int8": ("st-onnx", "sparse_encoders", "onnx", {"backend": "onnx", "file": "onnx/model_int8.onnx"}),
+        "fastembed": ("fastembed", "fastembed_sparse", "onnx", {}),
+    },
+)
 
 # Promised of onnx-int8: texts a second over those of sentence-transformers on torch, and a share of its memory.
 PROMISED_SPEED, PROMISED_MEMORY = 2.0, 0.25
@@ -61,7 +58,7 @@ def main() -> int:
     machine = machine_facts()
     with tempfile.TemporaryDirectory(prefix="stcompile-sparse-") as scratch:
         model = Path(arguments.model or _splade(arguments.work / "splade"))
-        ready = _ready(model, arguments.work.resolve(), arguments.only)
+        ready = _RIVALS.ready(model, arguments.work.resolve(), arguments.only)
         results: list[dict[str, Any]] = []
         for cores in dict.fromkeys((1, available_cpus())):
             for name in arguments.texts:
@@ -70,7 +67,7 @@ def main() -> int:
                 file.write_text(json.dumps([json.loads(line)["text"] for line in lines]), encoding="utf-8")
                 status(f"Encoding {Path(name).stem}, {cores} core(s), {arguments.rounds} rounds")
                 # Anew for each set: what a process has held at most stays.
-                with _started(ready, cores) as processes:
+                with started(ready, cores) as processes:
                     answers = take_turns(processes, "encode", file, arguments.rounds)
                 results += _rows(Path(name).stem, len(lines), cores, answers)
     _print(results)
@@ -122,37 +119,6 @@ def _splade(folder: Path) -> Path:
         first = Transformer(checkpoint, transformer_task="fill-mask")
         SparseEncoder(modules=[first, SpladePooling()], device="cpu").save(str(folder), create_model_card=False)
     return folder
-
-
-def _ready(model: Path, work: Path, only: list[str]) -> dict[str, Ready]:
-    found = {}
-    for target in _OURS:
-        folder = work / "models" / model.name / target
-        status(f"Compiling {target}")
-        export_model(model, folder, target)
-        settings = {"adapter": "stcompile_sparse", "model": str(folder), "options": {}}
-        found[f"stcompile {target}"] = Ready(python_of("stcompile", work / "environments"), settings)
-    for name, (environment, adapter, backend, options) in _PEERS.items():
-        if only and name != REFERENCE and not any(word in name for word in only):
-            continue
-        python = python_of(environment, work / "environments")
-        folder = model if not backend else work / "models" / model.name / f"sparse-{backend}"
-        if not folder.is_dir():
-            status(f"Making {folder.name}")
-            made = {"int8": "avx512_vnni" if adds_int8_products() else "avx2"}
-            settings = {"adapter": "sparse_encoders", "source": str(model), "model": str(folder), "options": made}
-            prepare(name, python_of("st-onnx", work / "environments"), settings)
-        found[name] = Ready(python, {"adapter": adapter, "model": str(folder), "options": options})
-    return found
-
-
-@contextmanager
-def _started(ready: Mapping[str, Ready], cores: int) -> Iterator[list[Process]]:
-    with ExitStack() as stack:
-        processes = [Process(name, item.python, item.on(cores)) for name, item in ready.items()]
-        for process in processes:
-            stack.callback(process.close)
-        yield processes
 
 
 def _rows(name: str, count: int, cores: int, answers: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:

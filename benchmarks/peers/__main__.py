@@ -10,9 +10,7 @@ and npm for llama.cpp, whose builds for each CPU it carries.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import tempfile
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +30,8 @@ from benchmarks._common import (
 )
 from benchmarks.peers.limits import int8_limit, operations_per_text
 from benchmarks.peers.measures import accuracy, bulk_rows, cold_starts, latencies, written
-from benchmarks.peers.preparation import Preparation, Ready, chosen_contenders
-from benchmarks.peers.processes import Process, timed_turns
+from benchmarks.peers.preparation import Preparation, chosen_contenders, started
+from benchmarks.peers.processes import timed_turns
 from benchmarks.peers.report import plot_bulk, print_bulk, print_others
 from stcompile.compiler.stack.load import load_stack
 from stcompile.runtime.cpus import available_cpus
@@ -60,7 +58,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="stcompile-peers-") as folder:
         files = {name: written(Path(folder) / f"{name}.json", texts) for name, texts in sets.items()}
         for cores in dict.fromkeys((1, available_cpus())):
-            with _started(ready, cores) as processes:
+            with started(ready, cores) as processes:
                 for name in SETS:
                     status(f"Timing {len(sets[name])} {name} texts, {cores} core(s), {arguments.rounds} rounds")
                     timings = timed_turns(processes, files[name], arguments.rounds)
@@ -113,18 +111,6 @@ def _arguments() -> argparse.Namespace:
     )
     made.add_argument("--plot", type=Path, metavar="FILE", help="also draw the bulk table; needs matplotlib")
     return made.parse_args()
-
-
-@contextlib.contextmanager
-def _started(ready: Mapping[str, Ready], cores: int) -> Iterator[list[Process]]:
-    processes: list[Process] = []
-    try:
-        for name, item in ready.items():
-            processes.append(Process(name, item.python, item.on(cores)))
-        yield processes
-    finally:
-        for process in processes:
-            process.close()
 
 
 if __name__ == "__main__":

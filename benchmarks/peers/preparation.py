@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from benchmarks._common import status
 from benchmarks.peers.contenders import CONTENDERS, PREPARED, REFERENCE, SOURCE, Contender
 from benchmarks.peers.environments import python_of
-from benchmarks.peers.processes import prepare
+from benchmarks.peers.processes import Process, prepare
 from stcompile.artifact.target import Target
 from stcompile.compiler.export import export_model
 from stcompile.compiler.quantize.calibration import default_set
@@ -31,6 +32,61 @@ class Ready:
         """The settings for so many CPUs, and as many threads."""
         cpus = sorted(os.sched_getaffinity(0))[:cores] if hasattr(os, "sched_getaffinity") else []
         return {**self.settings, "threads": cores, "cpus": cpus}
+
+
+@contextmanager
+def started(ready: Mapping[str, Ready], cores: int) -> Iterator[list[Process]]:
+    """All contenders' processes, on the same CPUs; they end with the block."""
+    with ExitStack() as stack:
+        processes = []
+        for name, item in ready.items():
+            processes.append(Process(name, item.python, item.on(cores)))
+            stack.callback(processes[-1].close)
+        yield processes
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """What runs models of another kind than encoders of dense vectors.
+
+    Attributes:
+        ours: the adapter of our own runtime.
+        maker: the adapter of sentence-transformers, which also makes the exports that others read.
+        peers: contender to its environment, its adapter, the backend whose export it reads (empty: the model itself),
+            and options.
+    """
+
+    ours: str
+    maker: str
+    peers: Mapping[str, tuple[str, str, str, dict[str, Any]]]
+
+    def ready(self, model: Path, work: Path, only: Sequence[str]) -> dict[str, Ready]:
+        """Compiles the model, and makes what the peers read that is not there yet.
+
+        Args:
+            model: its folder.
+            work: where environments and models are kept.
+            only: peers with one of these in their name; none means all. The reference is always there.
+        """
+        found = {}
+        for target in ("onnx-fp32", "onnx-int8"):
+            folder = work / "models" / model.name / target
+            status(f"Compiling {target}")
+            export_model(model, folder, target)
+            python = python_of("stcompile", work / "environments")
+            found[f"stcompile {target}"] = Ready(python, {"adapter": self.ours, "model": str(folder), "options": {}})
+        for name, (environment, adapter, backend, options) in self.peers.items():
+            if only and name != REFERENCE and not any(word in name for word in only):
+                continue
+            python = python_of(environment, work / "environments")
+            folder = model if not backend else work / "models" / model.name / f"{self.maker}-{backend}"
+            if not folder.is_dir():
+                status(f"Making {folder.name}")
+                made = {"backend": backend, "int8": "avx512_vnni" if adds_int8_products() else "avx2"}
+                settings = {"adapter": self.maker, "source": str(model), "model": str(folder), "options": made}
+                prepare(name, python_of(f"st-{backend}", work / "environments"), settings)
+            found[name] = Ready(python, {"adapter": adapter, "model": str(folder), "options": options})
+        return found
 
 
 def chosen_contenders(words: Sequence[str]) -> dict[str, Contender]:

@@ -14,6 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+# Above numpy and torch, which read it as they are imported: of matrices this small their threads do nothing but wait,
+# and waiting is spinning. Threads of the engines, which are tested, are not theirs.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import numpy as np
 import numpy.typing as npt
 import pytest

@@ -9,10 +9,11 @@ import hashlib
 import json
 import os
 import sys
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 # Above numpy and torch, which read it as they are imported: of matrices this small their threads do nothing but wait,
 # and waiting is spinning. Threads of the engines, which are tested, are not theirs.
@@ -163,7 +164,7 @@ class _Quick:
         def traced(route: Any, outputs: Any, name: str) -> Any:
             if id(route) not in names:  # distilled, and in no folder
                 return _uncollected(real["trace"])(route, outputs, name)
-            key = f"{traces.content_of(known.model)} {known.trusted} {names[id(route)]!r} {outputs!r}"
+            key = _key(traces.content_of(known.model), known.trusted, names[id(route)], outputs)
             return self._traced(key, lambda: _uncollected(real["trace"])(route, outputs, name))
 
         def stack_of(source: Any) -> Any:
@@ -190,6 +191,11 @@ class _Quick:
         if len(self._cases) > _CASES_KEPT:
             del self._cases[next(iter(self._cases))]
         return once
+
+
+def _key(content: str, trusted: bool, route: str, outputs: Sequence[str]) -> str:
+    """What a trace is kept under, whoever makes it."""
+    return f"{content} {trusted} {route!r} {tuple(outputs)!r}"
 
 
 def _as_started(patch: pytest.MonkeyPatch) -> None:
@@ -318,6 +324,42 @@ def _run_here(artifact: Path, texts: Sequence[str], runs: Any, *, device: str) -
 def traced(pytestconfig: pytest.Config) -> traces.Traces:
     """Traced graphs, kept from run to run; see `tests.traces`."""
     return traces.opened(pytestconfig)
+
+
+@pytest.fixture
+def traced_once(traced: traces.Traces, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Every export of a folder in this test shares its trace with all other tests of that content.
+
+    For tests of what comes behind the trace. One that changes what is traced, as a module's `forward`, goes without.
+
+    Returns:
+        what holds the `load_stack` and the `trace` that do it.
+    """
+    from stcompile.compiler import export
+    from stcompile.compiler.stack.source import ModelSource, SourceOptions
+
+    steps: Any = export
+    load, trace = steps.load_stack, steps.trace
+    loaded: weakref.WeakKeyDictionary[Any, tuple[Path, bool, str]] = weakref.WeakKeyDictionary()
+
+    def load_known(model: Any, **options: Any) -> Any:
+        stack = load(model, **options)
+        source = ModelSource.of(model, cast(SourceOptions, options))
+        if not source.is_live and Path(source.model).expanduser().is_dir():
+            for name, route in stack.routes.items():
+                loaded[route] = Path(source.model).expanduser(), source.trust_remote_code, name
+        return stack
+
+    def trace_once(route: Any, outputs: Any, name: str) -> Any:
+        if route not in loaded:
+            return trace(route, outputs, name)
+        folder, trusted, own = loaded[route]
+        key = _key(traces.content_now(folder), trusted, own, outputs)
+        return traced(key, lambda: trace(route, outputs, name))
+
+    monkeypatch.setattr(steps, "load_stack", load_known)
+    monkeypatch.setattr(steps, "trace", trace_once)
+    return steps
 
 
 @pytest.fixture(scope="session")

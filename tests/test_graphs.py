@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -31,12 +32,21 @@ def test_a_model_compiles_to_the_accepted_graph(name: str, compiled: Compiled) -
     assert graphs.differences(graphs.accepted("cpu-fp32"), found, [name]) == [], ACCEPT
 
 
+@pytest.fixture
+def once_for_all(traced_once: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `graphs.compiled` traces is traced once for all tests."""
+    monkeypatch.setattr(graphs, "load_stack", traced_once.load_stack)
+    monkeypatch.setattr(graphs, "trace", traced_once.trace)
+
+
+@pytest.mark.usefixtures("once_for_all")
 def test_every_pipeline_makes_the_accepted_graph() -> None:
     for pipeline, texts in graphs.compiled(MODEL).items():
         found = {(MODEL, route): graphs.line_of(text) for route, text in texts.items()}
         assert graphs.differences(graphs.accepted(pipeline), found, [MODEL]) == [], f"{pipeline}: {ACCEPT}"
 
 
+@pytest.mark.usefixtures("once_for_all")
 def test_a_pass_that_stops_firing_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     def without(provider: str, **how: bool) -> tuple[GraphPass, ...]:
         return tuple(item for item in pipeline_for(provider, **how) if item.name != "fuse-attention")

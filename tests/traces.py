@@ -58,10 +58,15 @@ def opened(config: pytest.Config) -> Traces:
     return Traces(folder)
 
 
-@functools.cache
-def content_of(folder: Path) -> str:
+def content_now(folder: Path) -> str:
     """A digest of a model folder's files, whose weights and settings a graph depends on."""
     return _of_files(folder, "*")
+
+
+@functools.cache
+def content_of(folder: Path) -> str:
+    """The same of a folder that nobody changes."""
+    return content_now(folder)
 
 
 @functools.cache

@@ -25,9 +25,10 @@ from stcompile.artifact.target import TARGETS
 from stcompile.cli import app as cli
 from stcompile.cli import encode
 from stcompile.compiler import export
+from stcompile.compiler.parity import verify
 from stcompile.runtime import batching
 from stcompile.runtime.encoder import Encoder
-from tests.conftest import MODELS, Compiled, load_case
+from tests.conftest import MODELS, Compiled, _run_here, load_case
 
 _VERBS = ("export", "verify", "encode", "inspect", "targets")
 _CASE = load_case("postprocessing")
@@ -57,8 +58,12 @@ Run = Callable[..., Done]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """`stcompile ARGUMENTS`, in this process: importing torch takes longer than most of what is tested."""
+def run(traced_once: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """`stcompile ARGUMENTS`, in this process: importing torch takes longer than most of what is tested.
+
+    Parity is judged in it too, but for the commands that a user starts.
+    """
+    monkeypatch.setattr(verify, "run_shipped", _run_here)
     # the test runner's own handler stays
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -439,7 +444,7 @@ def test_the_folder_a_shell_is_in_is_exported_to(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: str(number.name))
 def test_an_interrupted_export_leaves_what_was_there(number: signal.Signals, previous: Path) -> None:
     before = _tree(previous.parent)
-    command = [sys.executable, "-m", "stcompile", "export", _MODEL, "-o", str(previous)]
+    command = [sys.executable, "-m", "stcompile", "export", str(MODELS / "static"), "-o", str(previous)]
     # a background job of a shell ignores SIGINT, and hands that down
     script = f"import signal, os; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv({command[0]!r}, {command!r})"
     with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True) as process:

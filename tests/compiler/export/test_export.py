@@ -31,14 +31,15 @@ def files_of(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
-# The model is traced once for both: this is about what comes after.
+TWO_TEXTS = ["hello", "the quick brown fox"]
 _EXPORT = """
 import pathlib, sys, stcompile
-texts = ["hello", "the quick brown fox"]
-stcompile.export_model(sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3], texts=texts, calibration=texts)
+folder, destination, target, *texts = sys.argv[1:]
+stcompile.export_model(folder, pathlib.Path(destination), target, texts=texts, calibration=texts)
 """
 
 
+@pytest.mark.usefixtures("traced_once")
 @pytest.mark.parametrize(
     ("target", "graph"),
     [
@@ -47,11 +48,14 @@ stcompile.export_model(sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3], text
     ],
 )
 def test_same_input_and_versions_give_the_same_bytes(target: str, graph: list[str], tmp_path: Path) -> None:
-    """In two processes with other hash seeds: what depends on the order of a set would differ."""
-    for number in ("1", "2"):
-        command = [sys.executable, "-c", _EXPORT, str(MODELS / "full_stack"), str(tmp_path / number), target]
-        subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": number})
-    first, second = (tmp_path / number for number in ("1", "2"))
+    """In two processes, a new one and this, with other hash seeds: what depends on the order of a set would differ.
+
+    So it would where a third has traced the model for this one.
+    """
+    model, first, second = MODELS / "full_stack", tmp_path / "1", tmp_path / "2"
+    command = [sys.executable, "-c", _EXPORT, str(model), str(first), target, *TWO_TEXTS]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": "1"})
+    export_model(model, second, target, texts=TWO_TEXTS, calibration=TWO_TEXTS)
     names = files_of(first)
     assert names == ["manifest.json", *graph, "report.json", "tokenizer.json"]
     assert filecmp.cmpfiles(first, second, names, shallow=False)[0] == names
@@ -102,10 +106,11 @@ def test_a_model_that_depends_on_padding_is_never_padded(compiled: Compiled) -> 
     assert np.abs(alone - together).max() <= 1e-6 * np.linalg.norm(alone, axis=1).max()
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_a_parity_failure_publishes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fails where a wrong graph would: a stack whose pooling changed after the trace."""
-    destination = tmp_path / "artifact"
-    export_model(MODELS / "pool_mean", destination, "onnx-fp32", texts=TEXTS)
+    model, destination = MODELS / "pool_mean", tmp_path / "artifact"
+    export_model(model, destination, "onnx-fp32", texts=TEXTS)
     before = {name: (destination / name).read_bytes() for name in files_of(destination)}
     from stcompile.compiler import export
     from stcompile.compiler.trace.onnx import trace
@@ -118,7 +123,7 @@ def test_a_parity_failure_publishes_nothing(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(export, "trace", trace_another)
     with pytest.raises(ParityError, match="Nothing was published"):
-        export_model(MODELS / "pool_mean", destination, "onnx-fp32", texts=TEXTS)
+        export_model(model, destination, "onnx-fp32", texts=TEXTS)
     assert {name: (destination / name).read_bytes() for name in files_of(destination)} == before
     assert os.listdir(tmp_path) == ["artifact"]  # noqa: PTH208 - hidden staging folders count
 
@@ -164,6 +169,7 @@ def test_a_live_object_and_its_folder_compile_alike(compiled: Compiled, tmp_path
     assert np.array_equal(vectors, stcompile.load(compiled("full_stack")).encode(TEXTS))
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_weights_above_the_limit_go_to_a_file_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serialize, "EXTERNAL_ABOVE", 1000)
     artifact = export_model(MODELS / "pool_mean", tmp_path / "artifact", "onnx-fp32", texts=TEXTS)
@@ -172,6 +178,7 @@ def test_weights_above_the_limit_go_to_a_file_of_their_own(tmp_path: Path, monke
     assert stcompile.load(artifact.folder).encode("hello").shape == (32,)
 
 
+@pytest.mark.usefixtures("traced_once")
 @pytest.mark.parametrize(
     ("options", "error", "sentence"),
     [

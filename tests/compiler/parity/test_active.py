@@ -38,6 +38,7 @@ def test_a_published_artifact_tells(quick: Quick) -> None:
     assert found.tolerance.active_overlap == 0.9995
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_numbers_that_appear_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As small as a cosine does not see."""
     real = _run_here

@@ -12,15 +12,16 @@ import pytest
 import torch
 
 from stcompile.artifact.target import Target
+from stcompile.compiler import export
 from stcompile.compiler.parity.half import judge_half
 from stcompile.compiler.passes import CleanGraph, run_pipeline
 from stcompile.compiler.quantize.half import _Converter, convert_to_half
 from stcompile.compiler.quantize.job import QuantizationJob
-from stcompile.compiler.stack.load import load_stack
 from stcompile.compiler.stack.route import Route
-from stcompile.compiler.trace.onnx import trace
 from stcompile.errors import ParityError
 from tests.conftest import MODELS
+
+pytestmark = pytest.mark.usefixtures("traced_once")
 
 FLOAT16 = Target.parse("onnx-fp16").tolerance
 LARGEST = float(np.finfo(np.float16).max)
@@ -36,9 +37,10 @@ FAMILIES = [
 @functools.cache
 def _loaded(name: str) -> tuple[ir.Model, Route, ir.Value, Any]:
     """A network's graph and its route, and in either the table of embeddings, as they are."""
-    route = load_stack(MODELS / name).routes[""]
-    graph = trace(route, ("sentence_embedding",), "model")
-    weight: Any = route.front.network.get_input_embeddings().weight  # type: ignore[union-attr, operator]
+    steps: Any = export
+    route = steps.load_stack(MODELS / name).routes[""]
+    graph = steps.trace(route, ("sentence_embedding",), "model")
+    weight: Any = route.front.network.get_input_embeddings().weight
     (table,) = (
         value
         for value in graph.graph.initializers.values()

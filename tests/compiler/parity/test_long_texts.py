@@ -18,7 +18,6 @@ from stcompile.compiler import export
 from stcompile.compiler.export import export_model
 from stcompile.compiler.parity import verify
 from stcompile.compiler.parity.probes import long_texts, probe_texts
-from stcompile.compiler.trace.onnx import trace
 from stcompile.errors import InputError, ParityError
 from tests.conftest import MODELS, _run_here
 
@@ -40,12 +39,13 @@ def long_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def damage(monkeypatch: pytest.MonkeyPatch) -> Any:
+def damage(traced_once: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Exports in this process, with other positions from one on in the compiled graph alone."""
+    trace = traced_once.trace
 
     def from_position(first: int) -> None:
         def trace_damaged(*arguments: Any) -> ir.Model:
-            graph = trace(*arguments)
+            graph: ir.Model = trace(*arguments)
             tables = [
                 value for value in graph.graph.initializers.values() if tuple(value.shape or ())[:1] == (POSITIONS,)
             ]
@@ -106,6 +106,7 @@ def test_how_long_the_long_texts_are(limit: int | None, flat: bool, tokens: list
     assert all(wanted - 20 < number <= wanted for number, wanted in zip(found, tokens, strict=True))
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_a_text_that_no_tokenizer_reads_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a text that parity is judged on"):
         export_model(MODELS / "pool_mean", tmp_path / "artifact", "onnx-fp32", texts=["half a \ud83d pair"])

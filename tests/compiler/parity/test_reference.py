@@ -52,7 +52,7 @@ def test_what_all_of_our_modules_misread_is_found_in_8_bits_too(
 
     monkeypatch.setattr(Pooling, "forward", slightly_wrong)
     with pytest.raises(ParityError, match=f"reads the model otherwise than {PACKAGE}") as error:
-        export_model(MODELS / "pool_mean", tmp_path / "artifact", "onnx-int8", texts=TEXTS)
+        export_model(MODELS / "pool_mean", tmp_path / "artifact", "onnx-int8", texts=TEXTS, calibration=TEXTS)
     assert "please report" in str(error.value)
     assert "is below" not in str(error.value)
     assert not any(tmp_path.iterdir())

@@ -19,7 +19,6 @@ from stcompile.compiler.parity import scores
 from stcompile.compiler.parity.pairs import Pairs
 from stcompile.compiler.parity.scores import score_tolerance
 from stcompile.compiler.stack.load import load_stack
-from stcompile.compiler.trace.onnx import trace
 from stcompile.errors import InputError, ModelFolderError, ParityError
 from tests.conftest import MODELS, Compiled, Quick, _run_here, load_case
 
@@ -36,9 +35,11 @@ def exported(tmp_path: Path, **options: Any) -> Any:
     return stcompile.export_model(MODELS / CASE, tmp_path / "artifact", "onnx-fp32", texts=TEXTS, **options)
 
 
-def test_a_wrong_weight_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_weight_fails(tmp_path: Path, traced_once: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = traced_once.trace
+
     def damaged(*arguments: Any) -> ir.Model:
-        graph = trace(*arguments)
+        graph: ir.Model = trace(*arguments)
         value = max(
             (value for value in graph.graph.initializers.values() if len(value.shape or ()) == 2),
             key=lambda value: value.const_value.size if value.const_value else 0,
@@ -79,6 +80,7 @@ def test_pairs_that_are_read_otherwise_fail(tmp_path: Path, monkeypatch: pytest.
         exported(tmp_path)
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_what_a_pair_does_in_a_batch_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def disturbed(*arguments: Any, **options: Any) -> Any:
         found = _run_here(*arguments, **options)
@@ -90,6 +92,7 @@ def test_what_a_pair_does_in_a_batch_is_judged(tmp_path: Path, monkeypatch: pyte
         exported(tmp_path)
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_no_score_is_worse_than_a_wrong_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def nothing(*arguments: Any, **options: Any) -> Any:
         found = _run_here(*arguments, **options)
@@ -101,6 +104,7 @@ def test_no_score_is_worse_than_a_wrong_one(tmp_path: Path, monkeypatch: pytest.
         exported(tmp_path)
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_what_all_pairs_are_off_by_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shift and a factor, which no cosine sees, in a precision that allows much."""
 
@@ -109,7 +113,7 @@ def test_what_all_pairs_are_off_by_is_judged(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(scores, "run_shipped", shifted)
     with pytest.raises(ParityError, match=r"a logit is .* standard deviations off, above 1.0e\+00"):
-        stcompile.export_model(MODELS / CASE, tmp_path / "artifact", "onnx-int8", texts=TEXTS)
+        stcompile.export_model(MODELS / CASE, tmp_path / "artifact", "onnx-int8", texts=TEXTS, calibration=TEXTS)
 
 
 def test_verify_judges_a_published_reranker(compiled: Compiled) -> None:

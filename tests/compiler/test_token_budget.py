@@ -47,7 +47,7 @@ def test_a_graph_without_matrices_has_none() -> None:
 
 
 def test_the_runtime_takes_the_artifacts_budget(compiled: Callable[[str], Path]) -> None:
-    artifact = open_artifact(compiled("plain_bert"))
+    artifact = open_artifact(compiled("full_stack"))
     texts = [f"number {number} of a few texts" for number in range(40)]
 
     def largest(budget: int | None) -> int:

@@ -59,13 +59,13 @@ def engine_of(folder: Path, **change: Any) -> OpenVinoEngine:
 )
 def test_two_exports_of_one_model_are_the_same_bytes(target: str, quick: Quick, tmp_path: Path) -> None:
     """Other graphs in between: OpenVINO's own names count up over the life of a process."""
-    quick(_CASE, target, tmp_path / "1")
-    quick("wide_bert", target, tmp_path / "other")
-    quick(_CASE, target, tmp_path / "2")
-    names = sorted(path.name for path in (tmp_path / "1").iterdir())
+    first = quick(_CASE, target).folder
+    other = quick("static_dense", target, tmp_path / "other").folder
+    again = quick(_CASE, target, tmp_path / "again").folder
+    names = sorted(path.name for path in first.iterdir())
     assert names == ["manifest.json", "model.bin", "model.xml", "report.json", "tokenizer.json"]
-    assert filecmp.cmpfiles(tmp_path / "1", tmp_path / "2", names, shallow=False)[0] == names
-    assert not filecmp.cmp(tmp_path / "1" / "model.bin", tmp_path / "other" / "model.bin", shallow=False)
+    assert filecmp.cmpfiles(first, again, names, shallow=False)[0] == names
+    assert not filecmp.cmp(first / "model.bin", other / "model.bin", shallow=False)
 
 
 def test_nothing_of_the_machine_is_in_the_files(artifact: Path, tmp_path: Path) -> None:

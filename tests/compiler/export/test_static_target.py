@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from sentence_transformers.sentence_transformer import modules as st
 import stcompile
 from stcompile.artifact import open_artifact
 from stcompile.artifact.report import read_report
+from stcompile.cli import app as cli
 from stcompile.compiler.export import export_model
 from stcompile.compiler.parity.probes import probe_texts
 from stcompile.compiler.stack.distill import distilled
@@ -161,15 +163,20 @@ def test_wrong_arguments_are_one_clear_error(options: dict[str, Any], sentence: 
     assert not any(tmp_path.iterdir())
 
 
-def test_scored_pairs_go_with_no_other_target_on_the_command_line(tmp_path: Path) -> None:
+def test_scored_pairs_go_with_no_other_target_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     pairs = tmp_path / "pairs.csv"
     pairs.write_text("a,b,1\nc,d,2\n", encoding="utf-8")
     arguments = ["export", str(MODELS / MODEL), "--output", str(tmp_path / "artifact"), "--eval", str(pairs)]
-    command = [sys.executable, "-m", "stcompile", *arguments, "--target", "onnx-fp32"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "static" in done.stderr
-    assert "Traceback" not in done.stderr
+    monkeypatch.setattr(sys, "argv", ["stcompile", *arguments, "--target", "onnx-fp32"])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        cli.run()
+    told = capfd.readouterr().err
+    assert ended.value.code == 2
+    assert "static" in told
+    assert "Traceback" not in told
     assert not (tmp_path / "artifact").exists()
 
 

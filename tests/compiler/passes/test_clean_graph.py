@@ -107,14 +107,14 @@ def test_low_precision_tensors_are_compared_too() -> None:
 
 
 def test_two_traces_are_the_same_bytes(trace: Callable[[str], ir.Model], retrace: Callable[[str], ir.Model]) -> None:
-    first, second = CleanGraph()(trace("distilbert")).model, CleanGraph()(retrace("distilbert")).model
+    first, second = CleanGraph()(trace("mpnet")).model, CleanGraph()(retrace("mpnet")).model
 
     assert ir.to_proto(first).SerializeToString() == ir.to_proto(second).SerializeToString()
 
 
 def test_a_folded_weight_takes_its_parameters_name(trace: Callable[[str], ir.Model]) -> None:
-    model = CleanGraph()(trace("distilbert")).model
+    model = CleanGraph()(trace("mpnet")).model
 
     weights = {node.inputs[1].name for node in model.graph if node.op_type == "MatMul" and node.inputs[1] is not None}
-    assert "model.transformer.layer.0.attention.q_lin.weight" in weights
-    assert "model.transformer.layer.0.ffn.lin2.weight" in weights
+    assert "model.encoder.layer.0.attention.attn.q.weight" in weights
+    assert "model.encoder.layer.0.output.dense.weight" in weights

@@ -110,14 +110,26 @@ def crafted(data: some.DataObject, name: str, file: str = MANIFEST_NAME) -> dict
     return body
 
 
-many = settings(
-    derandomize=True, deadline=None, max_examples=400, database=None, suppress_health_check=list(HealthCheck)
+some_files = settings(
+    derandomize=True, deadline=None, max_examples=100, database=None, suppress_health_check=list(HealthCheck)
 )
+many_files = settings(some_files, max_examples=400)
 
 
 @given(data=some.data())
-@many
+@some_files
 def test_a_crafted_manifest_loads_or_is_refused(data: some.DataObject, copies: dict[str, Path]) -> None:
+    _loads_or_is_refused(data, copies)
+
+
+@pytest.mark.more_models
+@given(data=some.data())
+@many_files
+def test_many_crafted_manifests_load_or_are_refused(data: some.DataObject, copies: dict[str, Path]) -> None:
+    _loads_or_is_refused(data, copies)
+
+
+def _loads_or_is_refused(data: some.DataObject, copies: dict[str, Path]) -> None:
     name = data.draw(some.sampled_from(REAL))
     body = crafted(data, name)
     _write(copies[name], body)
@@ -136,8 +148,19 @@ def test_a_crafted_manifest_loads_or_is_refused(data: some.DataObject, copies: d
 
 
 @given(data=some.data())
-@many
+@some_files
 def test_a_crafted_report_is_shown_or_refused(data: some.DataObject, copies: dict[str, Path]) -> None:
+    _is_shown_or_refused(data, copies)
+
+
+@pytest.mark.more_models
+@given(data=some.data())
+@many_files
+def test_many_crafted_reports_are_shown_or_refused(data: some.DataObject, copies: dict[str, Path]) -> None:
+    _is_shown_or_refused(data, copies)
+
+
+def _is_shown_or_refused(data: some.DataObject, copies: dict[str, Path]) -> None:
     """Its file, or before schema 4 two of them, changed together with the hash that the manifest has of it."""
     name = data.draw(some.sampled_from(REPORTED))
     file = "report.json" if name.startswith("v4") else "parity.json"

@@ -339,13 +339,13 @@ def traced_once(traced: traces.Traces, monkeypatch: pytest.MonkeyPatch) -> Any:
     from stcompile.compiler.stack.source import ModelSource, SourceOptions
 
     steps: Any = export
-    load, trace = steps.load_stack, steps.trace
+    load, trace = steps.load_stack, _uncollected(steps.trace)
     loaded: weakref.WeakKeyDictionary[Any, tuple[Path, bool, str]] = weakref.WeakKeyDictionary()
 
     def load_known(model: Any, **options: Any) -> Any:
         stack = load(model, **options)
         source = ModelSource.of(model, cast(SourceOptions, options))
-        if not source.is_live and Path(source.model).expanduser().is_dir():
+        if not source.is_live and not source.follow_links and Path(source.model).expanduser().is_dir():
             for name, route in stack.routes.items():
                 loaded[route] = Path(source.model).expanduser(), source.trust_remote_code, name
         return stack

@@ -136,8 +136,8 @@ def test_verify_repeats_the_verdict(compiled: Compiled) -> None:
 
 
 def test_verify_notices_another_model(compiled: Compiled) -> None:
-    artifact = compiled("dense_tanh")
-    report = stcompile.verify_artifact(artifact, MODELS / "dense_relu", texts=TEXTS)
+    artifact = compiled("static")
+    report = stcompile.verify_artifact(artifact, MODELS / "static_float16", texts=TEXTS)
     assert not report.passed
     with pytest.raises(stcompile.ModelFolderError, match="compiled from another model"):
         stcompile.verify_artifact(artifact, MODELS / "pool_mean", texts=TEXTS)

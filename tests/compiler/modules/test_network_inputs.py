@@ -24,6 +24,8 @@ from stcompile.runtime.route import FRONT_ENDS
 from tests.conftest import MODELS, transformer_of
 from tests.own_network import edit, own_network
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 PAIR = ("the quick brown fox", "jumps over the lazy dog")
 
 # Of two float32 computations of the same few operations.

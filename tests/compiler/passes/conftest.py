@@ -16,6 +16,7 @@ import torch
 import transformers
 from onnx_ir.passes.common import ShapeInferencePass
 
+from tests.conftest import _uncollected as uncollected
 from tests.traces import Traces
 
 Feeds = Mapping[str, npt.NDArray[Any]]
@@ -110,7 +111,7 @@ def trace(traced: Traces) -> Trace:
     source = Path(__file__).read_text(encoding="utf-8")
 
     def fresh(architecture: str) -> ir.Model:
-        return traced(f"{architecture} {source}", lambda: _trace(architecture))
+        return traced(f"{architecture} {source}", lambda: uncollected(_trace)(architecture))
 
     return fresh
 

@@ -16,6 +16,8 @@ import stcompile
 from stcompile.artifact.report import read_report
 from stcompile.errors import StcompileError
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 # The second is cut, wherever the limit of a folder below lies.
 TEXTS = ["hello world", "a longer text about many things " * 40, "where is the end of it"]
 

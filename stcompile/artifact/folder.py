@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import mmap
 import os
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -17,6 +19,9 @@ WORK_NAME = ".stcompile-export"
 _CHUNK = 1 << 20
 
 _LARGEST_JSON = 64 << 20
+
+# How protobuf spells where the weights of a tensor are (StringStringEntryProto): the key, and the length of the name.
+_LOCATION = re.compile(rb"\x0a\x08location\x12(.)", re.DOTALL)
 
 # What is no part of a folder's content: an export at work, and what a filesystem keeps in its root.
 FILESYSTEM_NAMES = frozenset((WORK_NAME, "lost+found"))
@@ -151,6 +156,13 @@ def _refuse_unlisted(root: Path, manifest: Manifest) -> None:
             raise ArtifactError(f"{MANIFEST_NAME} in {root} names {name} but does not list it: do not use the artifact")
     # A graph may refer to weights by a name that stands in the graph alone.
     try:
+        for graph in manifest.graphs:
+            for name in _weights_outside(root / graph.file):
+                if (Path(graph.file).parent / name).as_posix() not in listed:
+                    raise ArtifactError(
+                        f"{graph.file} in {root} reads weights from {name}, which {MANIFEST_NAME} does not list: do "
+                        "not use the artifact"
+                    )
         for name in unlisted(root, manifest, _EXTRAS):
             raise ArtifactError(
                 f"{root} holds {name}, which its {MANIFEST_NAME} does not list: move it elsewhere, or do not use the "
@@ -158,6 +170,18 @@ def _refuse_unlisted(root: Path, manifest: Manifest) -> None:
             )
     except OSError as error:
         raise ArtifactError(f"{root} cannot be read: {error}") from error
+
+
+def _weights_outside(graph: Path) -> set[str]:
+    """The files of weights that an ONNX graph names, read off its bytes without a reader of ONNX."""
+    if not graph.stat().st_size:
+        return set()
+    with graph.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        # A name of 128 bytes and more would have a length of several: none of ours has, and none is listed.
+        return {
+            content[found.end() : found.end() + found[1][0]].decode("utf-8", "replace")
+            for found in _LOCATION.finditer(content)
+        }
 
 
 def _check(root: Path, entry: FileEntry, check_integrity: bool) -> None:

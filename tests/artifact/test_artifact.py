@@ -7,15 +7,18 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 import stcompile
 from stcompile.artifact import claimed, open_artifact, write_manifest, written
+from stcompile.artifact.folder import read_manifest
 from stcompile.artifact.manifest import MANIFEST_NAME, SCHEMA_VERSION, FileEntry, Manifest, _digest
 from stcompile.errors import ArtifactError
 from tests.conftest import GOLDEN
@@ -385,6 +388,21 @@ def test_a_file_that_is_not_listed_is_refused(name: str, artifact: Path) -> None
     (artifact / name).write_bytes(b"")
     with pytest.raises(ArtifactError, match=f"holds {name}, which its manifest.json does not list"):
         open_artifact(artifact, check_integrity=False)
+
+
+@pytest.mark.parametrize("name", [".cache/w.bin", ".git/w.bin", "README.md", "LICENSE", "nowhere"])
+def test_weights_that_are_not_listed_are_refused(name: str, artifact: Path) -> None:
+    """Also under names that are passed over, as of what a hub adds."""
+    entry = onnx.StringStringEntryProto(key="location", value=name)
+    tensor = onnx.TensorProto(name="w", data_location=onnx.TensorProto.EXTERNAL, external_data=[entry])
+    (artifact / "model.onnx").write_bytes(
+        onnx.ModelProto(graph=onnx.GraphProto(initializer=[tensor])).SerializeToString()
+    )
+    write_manifest(artifact, read_manifest(artifact))
+    (artifact / name).parent.mkdir(exist_ok=True)
+    (artifact / name).write_bytes(b"weights")
+    with pytest.raises(ArtifactError, match=rf"model\.onnx in .* reads weights from {re.escape(name)}, which"):
+        open_artifact(artifact)
 
 
 def test_a_link_that_is_not_listed_is_refused(artifact: Path) -> None:

@@ -34,6 +34,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanhshrink": nn.Tanhshrink,
     "hardshrink": nn.Hardshrink,
     "softshrink": nn.Softshrink,
+    "rrelu": nn.RReLU,
 }
 
 

@@ -10,9 +10,12 @@ from stcompile.compiler.kinds.values import not_feature_names, not_positive
 _ACTIVATION_HOMES = ("torch.nn", "torch.nn.modules.activation", "torch.nn.modules.linear")
 ACTIVATION_NAMES = (
     *("CELU", "ELU", "GELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "Identity", "LeakyReLU"),
-    *("LogSigmoid", "LogSoftmax", "Mish", "PReLU", "ReLU", "ReLU6", "SELU", "Sigmoid", "SiLU", "Softmax", "Softmin"),
-    *("Softplus", "Softshrink", "Softsign", "Tanh", "Tanhshrink"),
+    *("LogSigmoid", "LogSoftmax", "Mish", "PReLU", "RReLU", "ReLU", "ReLU6", "SELU", "Sigmoid", "SiLU"),
+    *("Softmax", "Softmin", "Softplus", "Softshrink", "Softsign", "Tanh", "Tanhshrink"),
 )
+
+# PyLate's own class, of which its folders hold the same files.
+PYLATES = "pylate.models.Dense.Dense"
 
 
 def is_activation(path: object) -> bool:
@@ -26,15 +29,18 @@ def _problems(config: Config) -> Iterator[str]:
     yield from not_positive(config, "in_features", "out_features")
     path = config.get("activation_function", "torch.nn.modules.activation.Tanh")
     if not is_activation(path):
-        yield (
-            f"its activation {path!r} is not one of torch.nn's ({', '.join(ACTIVATION_NAMES)}); "
-            "sentence-transformers would silently use Tanh: name the activation the model was trained with"
+        instead = (
+            "it does something else than a function of each number: leave it out, or compute it in a module of its own"
+            if str(path).startswith("torch.nn.")
+            else "sentence-transformers would silently use Tanh: name the activation the model was trained with"
         )
+        yield f"its activation {path!r} is none that stcompile has ({', '.join(ACTIVATION_NAMES)}); {instead}"
 
 
 KIND = ModuleType(
     "Dense",
     "dense",
+    further_paths=(PYLATES,),
     normalized=keep(
         *("in_features", "out_features", "bias", "activation_function"),
         *("module_input_name", "module_output_name", "use_residual"),

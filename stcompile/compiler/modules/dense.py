@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
+from torch.nn import functional
 from typing_extensions import Self
 
 from stcompile.artifact.manifest import SENTENCE
@@ -79,7 +80,7 @@ class Dense(Module):
 
     def forward(self, features: Features) -> Features:
         value = features[self.reads]
-        result = self.activation_function(self.linear(value))
+        result = applied(self.activation_function, self.linear(value))
         if self.use_residual:
             result = result + (value if self.residual is None else self.residual(value))
         return {**features, self.writes: result}
@@ -104,6 +105,15 @@ class Dense(Module):
 
     def out_width(self, in_width: int) -> int:
         return self.out_features
+
+
+def applied(activation: nn.Module, value: Tensor) -> Tensor:
+    """What an activation makes of numbers, outside training, in operators that can be exported."""
+    if isinstance(activation, nn.RReLU):
+        # Its slope is drawn in training, and the middle of its range otherwise.
+        return functional.leaky_relu(value, (activation.lower + activation.upper) / 2)
+    result: Tensor = activation(value)
+    return result
 
 
 def build_activation(path: str) -> nn.Module:

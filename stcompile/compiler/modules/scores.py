@@ -6,7 +6,7 @@ from torch import nn
 
 from stcompile.artifact.manifest import LOGITS, SCORES
 from stcompile.compiler.modules.base import Features, Module
-from stcompile.compiler.modules.dense import build_activation
+from stcompile.compiler.modules.dense import applied, build_activation
 
 
 class Scores(Module):
@@ -33,4 +33,4 @@ class Scores(Module):
 
     def forward(self, features: Features) -> Features:
         logits = features[SCORES]
-        return {**features, LOGITS: logits, SCORES: self._activation(logits)}
+        return {**features, LOGITS: logits, SCORES: applied(self._activation, logits)}

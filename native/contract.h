@@ -82,6 +82,7 @@ struct Batch {
     const float* hidden;
     const size_t *place, *start;
     const int32_t* position;
+    const uint8_t* unseen;  // not 0 for tokens that none attends to; null where there are none
     size_t tokens;
     size_t block;  // tokens in one; the last may have fewer
     // What is added to the scores: (biases, heads, sequence, sequence), biases 1 or one a text; null where nothing is.

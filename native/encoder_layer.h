@@ -65,7 +65,8 @@ class EncoderLayer {
         const size_t matrix = batch.sequence * batch.sequence;
         const float* bias = batch.bias;
         if (bias != nullptr) bias += ((batch.biases > 1 ? text * w.heads : 0) + index * group) * matrix;
-        const Text seen{batch.position + first, tokens, w.before, w.after, bias, batch.sequence};
+        const uint8_t* unseen = batch.unseen == nullptr ? nullptr : batch.unseen + first;
+        const Text seen{batch.position + first, tokens, w.before, w.after, bias, batch.sequence, unseen};
         Attention<Attending>::run(heads, seen, memory);
     }
 

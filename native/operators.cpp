@@ -1,11 +1,12 @@
 // The operators `EncoderLayerInt8`, `EncoderLayerBfloat16` and `EncoderLayerFloat32` of the domain `stcompile`.
 //
-// Inputs: hidden float32 (batch, sequence, hidden); attention mask int64 (batch, sequence); then constants: of each of
-// the linear layers [query | key | value], output, up, down its packed weights, bias and, in 8 bits, scales and
-// smoothing; gain and shift of the first two normalizations. All others are optional, any of them: what is added to the
-// scores, float32 (batch or 1, heads, sequence, sequence); cosines and sines of rotary positions, float32 (batch,
-// sequence, at most half a head); and constants: gains of each query's and key's norm, (head); gain and shift of the
-// third and fourth normalization. Output: float32 (batch, sequence, hidden).
+// Inputs: hidden float32 (batch, sequence, hidden); attention mask int64 (batch, sequence), 0 for padding, 1 for a token
+// and 2 for one that is computed and that none attends to; then constants: of each of the linear layers [query | key |
+// value], output, up, down its packed weights, bias and, in 8 bits, scales and smoothing; gain and shift of the first
+// two normalizations. All others are optional, any of them: what is added to the scores, float32 (batch or 1, heads,
+// sequence, sequence); cosines and sines of rotary positions, float32 (batch, sequence, at most half a head); and
+// constants: gains of each query's and key's norm, (head); gain and shift of the third and fourth normalization. Output:
+// float32 (batch, sequence, hidden).
 //
 // Attributes: heads, hidden, intermediate, epsilon_1, epsilon_2; optional ones, which say what a layer has that BERT's
 // has not, are read in `parts_of`. Where there is a `head_size`, a head has that many numbers; otherwise heads are as
@@ -47,9 +48,14 @@ namespace {
 
 const ort::Api* api = nullptr;
 
+// What the mask is of a token that none attends to.
+constexpr int64_t kUnseen = 2;
+
 struct ThreadMemory : Scratch {
     std::vector<size_t> place, start;
     std::vector<int32_t> position;
+    std::vector<uint8_t> unseen;
+    bool hides = false;
 
     ThreadMemory() : Scratch{} {}
     ThreadMemory(const ThreadMemory&) = delete;
@@ -67,12 +73,16 @@ struct ThreadMemory : Scratch {
     void read(const int64_t* mask, size_t texts, size_t width) {
         place.clear();
         position.clear();
+        unseen.clear();
+        hides = false;
         start.assign(1, 0);
         for (size_t text = 0; text < texts; ++text) {
             for (size_t i = text * width; i < (text + 1) * width; ++i) {
                 if (mask[i] == 0) continue;
                 place.push_back(i);
                 position.push_back(static_cast<int32_t>(i - text * width));
+                unseen.push_back(mask[i] == kUnseen);
+                hides = hides || mask[i] == kUnseen;
             }
             start.push_back(place.size());
         }
@@ -363,6 +373,7 @@ class Kernel {
         batch.place = memory.place.data();
         batch.start = memory.start.data();
         batch.position = memory.position.data();
+        batch.unseen = memory.hides ? memory.unseen.data() : nullptr;
         batch.tokens = tokens;
         batch.to = to;
         batch.sequence = width;

@@ -14,7 +14,7 @@ inline T* memory_of(Scratch& memory, Slot slot, size_t count) {
     return static_cast<T*>(memory.of(slot, count * sizeof(T)));
 }
 
-// The tokens of one text: their positions, how far each sees, and what is added to the scores of its first head, a row
+// The tokens of one text: their positions, how far each sees, which are seen at all, and what is added to the scores of its first head, a row
 // of `bias_width` numbers for each position, and as many rows a head; null where nothing is.
 struct Text {
     const int32_t* positions;
@@ -22,8 +22,10 @@ struct Text {
     int64_t before, after;
     const float* bias;
     size_t bias_width;
+    const uint8_t* unseen;  // not 0 for tokens that none sees; null where all are seen
 
     bool limited() const { return before != kUnlimited || after != kUnlimited; }
+    bool shows(size_t token) const { return token < tokens && (unseen == nullptr || unseen[token] == 0); }
     // Whether no padding stands between them.
     bool neighbours() const { return positions[tokens - 1] - positions[0] == static_cast<int32_t>(tokens) - 1; }
 };
@@ -62,8 +64,8 @@ class Sight {
         if (text.bias != nullptr) return;
         if (!text.limited()) {
             row_ = memory_of<float>(memory, kMask, packed);
-            for (size_t i = 0; i < packed; ++i) row_[i] = base + i < text.tokens ? 0.0f : kMasked;
-        } else if (text.neighbours()) {
+            for (size_t i = 0; i < packed; ++i) row_[i] = text.shows(base + i) ? 0.0f : kMasked;
+        } else if (text.neighbours() && text.unseen == nullptr) {
             make_band();
         }
     }
@@ -87,7 +89,7 @@ class Sight {
     // Whether all queries see all of so many keys from `start` on, and nothing is added to their scores: their rows hold
     // zeros then.
     bool all_seen(size_t start, size_t keys) const {
-        return text_.bias == nullptr && first_ + start >= common_.first && first_ + start + keys <= common_.end;
+        return text_.bias == nullptr && text_.unseen == nullptr && first_ + start >= common_.first && first_ + start + keys <= common_.end;
     }
 
     // The rows of one head, which all have in common where nothing is added.
@@ -134,6 +136,10 @@ class Sight {
                 for (; i < end; ++i) to[i] = (neighbours ? row[i] : row[text_.positions[first_ + i]]) * kLog2E;
             }
             for (; i < width_; ++i) to[i] = kMasked;
+            if (text_.unseen == nullptr) continue;
+            for (i = from; i < end; ++i) {
+                if (text_.unseen[first_ + i] != 0) to[i] = kMasked;
+            }
         }
     }
 

@@ -120,10 +120,18 @@ BIASED_BATCHES: tuple[Batch, ...] = (
     ([7, 64, 33], "left", 2),
     ([100, 16], "right", 2),
 )
+UNSEEN_BATCHES: tuple[Batch, ...] = (([40, 17, 3, 1, 100], "unseen", 0),)
+BIASED_UNSEEN_BATCHES: tuple[Batch, ...] = (([40, 17, 1], "unseen", 2),)
 LONG_BATCHES: tuple[Batch, ...] = (([600, 20], "right", 0), ([333], "holes", 0))
 
 
 def cases() -> dict[str, tuple[Layer, list[Batch]]]:
     """Every kind with its batches: lengths of texts, where padding stands, what is added to the scores."""
-    found = {name: (layer, [*BATCHES, *(LONG_BATCHES if name in LONG else ())]) for name, layer in KINDS.items()}
-    return found | {name: (layer, list(BIASED_BATCHES)) for name, layer in BIASED.items()}
+    found = {
+        name: (
+            layer,
+            [*BATCHES, *(LONG_BATCHES if name in LONG else ()), *(() if layer.is_narrow else UNSEEN_BATCHES)],
+        )
+        for name, layer in KINDS.items()
+    }
+    return found | {name: (layer, [*BIASED_BATCHES, *BIASED_UNSEEN_BATCHES]) for name, layer in BIASED.items()}

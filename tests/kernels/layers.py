@@ -37,7 +37,7 @@ EPSILONS = (1e-12, 1e-6, 1e-5, 1e-7)
 HEAD_EPSILON = 1e-3
 LOG2_E = math.log2(math.e)
 
-Padding = Literal["holes", "left", "right"]
+Padding = Literal["holes", "left", "right", "unseen"]
 
 
 def _gelu(x: Exact) -> Exact:
@@ -182,6 +182,11 @@ class Layer:
         by = (LOG2_E / math.sqrt(self.head), 1) if self.head_norms else ()
         return [((random.standard_normal(self.head) * 0.1 + 1) * factor).astype(np.float32) for factor in by]
 
+    @property
+    def is_narrow(self) -> bool:
+        """Whether a token sees so few others that none of them may be hidden."""
+        return 0 <= self.before < NARROW and 0 <= self.after < NARROW
+
     def expected(
         self, feeds: Feeds, operator: str | None = None, *, rows: int | None = None, without: int = 0
     ) -> Exact:
@@ -239,6 +244,7 @@ class Layer:
             seen &= away <= self.after
         if without:
             seen[:, -without:] = False
+        seen &= feeds["mask"][text, kept] != UNSEEN
         contexts = []
         for head, query in enumerate(queries):
             group = head // (self.heads // self.groups)
@@ -341,7 +347,8 @@ class Layer:
         """Texts of so many tokens.
 
         Args:
-            padding: where it stands: between the tokens, on the left, or on the right.
+            padding: where it stands: between the tokens, on the left, or on the right; `unseen` has some tokens, too,
+                that none attends to, of three neighbours one, never the first or the last.
             bias: 0 for none, 1 for one of all texts, 2 for one a text.
         """
         lengths = list(lengths)
@@ -351,6 +358,9 @@ class Layer:
         for row, length in zip(mask, lengths, strict=True):
             places = random.permutation(width) if padding == "holes" else np.arange(width)
             row[places[::-1][:length] if padding == "left" else places[:length]] = 1
+        if padding == "unseen":
+            for row, length in zip(mask, lengths, strict=True):
+                row[1 : max(length - 1, 1) : 3] = UNSEEN
         found: Feeds = {
             "hidden": random.standard_normal((*mask.shape, self.hidden)).astype(np.float32),
             "mask": mask,
@@ -371,6 +381,9 @@ class Layer:
         rows = [name for name in ("hidden", "mask", "cos", "sin") if name in feeds]
         return [{name: feeds[name][text, kept[text]][None] for name in rows} for text in range(len(kept))]
 
+
+# What the mask is of a token that none attends to, and a window in which all may be such.
+UNSEEN, NARROW = 2, 3
 
 # What the attributes are of a node that does not have them.
 DEFAULTS: Mapping[str, Any] = MappingProxyType(

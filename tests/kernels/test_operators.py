@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from stcompile.kernels import native
 from tests.kernels import run_cases
 from tests.kernels.layer_kinds import KINDS
-from tests.kernels.layers import ACTIVATIONS, BFLOAT16, FLOAT32, INT8, OPERATORS, Layer, error
+from tests.kernels.layers import ACTIVATIONS, BFLOAT16, FLOAT32, INT8, OPERATORS, UNSEEN, Layer, error
 
 pytestmark = pytest.mark.skipif(bool(native.refusals()), reason="; ".join(native.refusals()) or "they run here")
 
@@ -211,6 +211,19 @@ def test_other_kinds_come_out_the_same_bit_by_bit_whatever_stands_beside_a_text(
     for index, text in enumerate(layer.alone(feeds)):
         (row,) = alone.run(None, text)
         assert np.array_equal(row[0], together[index, feeds["mask"][index] != 0])
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_tokens_that_none_attends_to_change_no_other(operator: str, threads: int) -> None:
+    """Bit by bit: what is left of a text without them is what it is beside them, but for their own rows."""
+    layer = Layer(64, 128, 2)
+    feeds = layer.feeds([60, 9, 300], "unseen")
+    (found,) = layer.session(operator, threads).run(None, feeds)
+    without = {**feeds, "mask": np.where(feeds["mask"] == UNSEEN, 0, feeds["mask"])}
+    (seen,) = layer.session(operator, threads).run(None, without)
+    assert found[feeds["mask"] == UNSEEN].any(axis=-1).all()
+    np.testing.assert_allclose(found[feeds["mask"] == 1], seen[feeds["mask"] == 1], atol=LARGEST_ERROR[operator])
 
 
 # A text shorter than a window and one far longer are one to what has no window.

@@ -123,6 +123,7 @@ class EncoderLayer:
         bias: the part of the mask that hides nothing, `(batch or 1, heads, queries, keys)`; None where there is none,
             or before it is known.
         before, after: how many positions before and behind its own a token sees; None for all.
+        hides_tokens: whether some tokens are computed that no token sees.
     """
 
     query: Linear
@@ -143,6 +144,7 @@ class EncoderLayer:
     bias: ir.Value | None = None
     before: int | None = None
     after: int | None = None
+    hides_tokens: bool = False
 
     @property
     def width(self) -> int:

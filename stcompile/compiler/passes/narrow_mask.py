@@ -8,7 +8,7 @@ import onnx_ir as ir
 from stcompile.compiler.passes.base import PassResult
 from stcompile.compiler.passes.constants import added, constant_named, integers
 from stcompile.compiler.passes.graph import dims, finish, input_named, is_op
-from stcompile.compiler.passes.padding_mask import ATTENTION_MASK, proofs
+from stcompile.compiler.passes.padding_mask import ATTENTION_MASK, marks_unseen, proofs
 
 # What a score of padding becomes: softmax gives it no weight, and a text of nothing but padding stays a number.
 _LOWEST = np.finfo(np.float32).min
@@ -59,7 +59,10 @@ def _row(graph: ir.Graph) -> ir.Value:
     """`(batch, 1, 1, keys)`: 0 for tokens, the lowest number for padding."""
     kept = input_named(graph, ATTENTION_MASK)
     first = graph[0]
-    shown = added(graph, first, "Cast", [kept], "mask_shown", {"to": ir.DataType.BOOL})
+    if marks_unseen(graph):
+        shown = added(graph, first, "Equal", [kept, integers(graph, "mask_seen", [1])], "mask_shown")
+    else:
+        shown = added(graph, first, "Cast", [kept], "mask_shown", {"to": ir.DataType.BOOL})
     row = added(graph, first, "Unsqueeze", [shown, integers(graph, "mask_axes", [1, 2])], "mask_row")
     numbers = (
         constant_named(graph, name, np.array(number, np.float32))

@@ -30,6 +30,9 @@ _ROWS = 256
 _ENDLESS = 1 << 31
 _WHOLE_NUMBERS = (ir.DataType.INT64, ir.DataType.INT32)
 
+# Tokens of a trial that no token attends to, of a graph that knows such.
+_UNSEEN_SHARE = 0.3
+
 # What hides a key: exp(-1e4) is 0 in every precision.
 _HIDDEN = -1e4
 
@@ -69,6 +72,15 @@ class MaskProof:
         return self.is_known and self.window == Window()
 
 
+def marks_unseen(graph: ir.Graph) -> bool:
+    """Whether `attention_mask` is 2 for tokens that are computed and that no token attends to.
+
+    Such a graph compares it with 1 before anything else; others take 0 and 1 as they are.
+    """
+    mask = next((item for item in graph.inputs if item.name == ATTENTION_MASK), None)
+    return mask is not None and any(is_op(node, "Equal") for node, _ in mask.uses())
+
+
 def proofs(model: ir.Model, masks: Iterable[ir.Value], longest: int | None = None) -> dict[ir.Value, MaskProof]:
     """Each mask and what it was proved to be, up to the longest text; one that layers share is proved once."""
     biases = {mask: position_bias(mask) for mask in masks}
@@ -84,7 +96,7 @@ def window_of(
 ) -> Window | None:
     """The window outside which `mask` hides keys, where it is 0 for every other key that `attention_mask` keeps.
 
-    It hides all keys that `attention_mask` does not keep. None where it is another mask.
+    It hides all keys that `attention_mask` does not keep, by 1. None where it is another mask.
 
     Args:
         model: a float32 graph; it is left as it was.
@@ -108,13 +120,13 @@ def window_of(
                 break
             most = length if longest is None else min(length, longest)
             tried = most if not scores else min(most, math.isqrt(int(_MOST_SCORES / scores)))
-            feeds = _trial(part, texts, tried)
+            feeds = _trial(part, texts, tried, hides=marks_unseen(model.graph))
             try:
                 found = engine.run(feeds, names)
             except Exception:  # the engine's own, for more positions than there are
                 break
             added = np.zeros(1, dtype=np.float32) if bias is None else found[1]
-            kept = feeds[ATTENTION_MASK] != 0
+            kept = feeds[ATTENTION_MASK] == 1
             window = _narrowed(window, found[0], kept)
             if not _hides(found[0], added, kept, window):
                 return None
@@ -208,8 +220,11 @@ def _leading_to(model: ir.Model, names: tuple[str, ...]) -> ir.Model:
     return copy
 
 
-def _trial(model: ir.Model, texts: int, length: int) -> dict[str, NDArray[np.int64]]:
-    """Inputs of the graph, their masks with holes but for the first of several texts, none without a token; two ids."""
+def _trial(model: ir.Model, texts: int, length: int, *, hides: bool) -> dict[str, NDArray[np.int64]]:
+    """Inputs of the graph, their masks with holes but for the first of several texts, none without a token; two ids.
+
+    Some tokens of a mask that `hides` such are 2.
+    """
     random = np.random.default_rng(length)
     kept = random.random((texts, length)) < 0.7
     kept[:, 0] |= ~kept.any(axis=1)
@@ -218,4 +233,8 @@ def _trial(model: ir.Model, texts: int, length: int) -> dict[str, NDArray[np.int
     for item in model.graph.inputs:
         shape = (texts, length)[: 0 if item.shape is None else len(item.shape)]
         feeds[str(item.name)] = random.integers(0, 2, shape) if item.name == "input_ids" else np.zeros(shape, np.int64)
-    return {**feeds, ATTENTION_MASK: kept.astype(np.int64)}
+    mask = kept.astype(np.int64)
+    if hides:
+        # Behind the first token, which is seen, so that every text has one.
+        mask[:, 1:][random.random((texts, length - 1)) < _UNSEEN_SHARE] *= 2
+    return {**feeds, ATTENTION_MASK: mask}

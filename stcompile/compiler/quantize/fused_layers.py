@@ -30,7 +30,7 @@ from stcompile.compiler.passes.encoder_layers import (
     find_encoder_layers,
 )
 from stcompile.compiler.passes.graph import input_named, swap, weight_of
-from stcompile.compiler.passes.padding_mask import ATTENTION_MASK, MaskProof, proofs
+from stcompile.compiler.passes.padding_mask import ATTENTION_MASK, MaskProof, marks_unseen, proofs
 from stcompile.compiler.quantize.layer_bodies import LINEARS, PARTS, Kind, layer_body, told
 from stcompile.kernels.native import DOMAIN
 
@@ -87,15 +87,17 @@ def fusable_layers(model: ir.Model, longest: int | None) -> tuple[list[EncoderLa
         refusals.append("more than padding, a window and relative positions is added to the scores")
     if not found and not refusals:
         refusals.append("it has no attention of the kind that is known")
-    layers = [_proved(layer, proved[layer.mask]) for layer in found if proved[layer.mask].is_known]
+    hides = marks_unseen(model.graph)
+    layers = [_proved(layer, proved[layer.mask], hides) for layer in found if proved[layer.mask].is_known]
     alike = [layer for layer in layers if kind_of(layer) == kind_of(layers[0])]
     if len(alike) < len(layers):
         refusals.append("it is made of other parts than the layers before it")
     return alike, tuple(dict.fromkeys(refusals))
 
 
-def _proved(layer: EncoderLayer, proof: MaskProof) -> EncoderLayer:
-    return dataclasses.replace(layer, bias=proof.bias, before=proof.window.before, after=proof.window.after)
+def _proved(layer: EncoderLayer, proof: MaskProof, hides: bool) -> EncoderLayer:
+    window = proof.window
+    return dataclasses.replace(layer, bias=proof.bias, before=window.before, after=window.after, hides_tokens=hides)
 
 
 def kind_of(layer: EncoderLayer) -> Kind:
@@ -111,6 +113,7 @@ def kind_of(layer: EncoderLayer) -> Kind:
         half=None if layer.rotary is None else layer.rotary.half,
         head_norms=layer.head_norms is not None,
         biased=layer.bias is not None,
+        hides_tokens=layer.hides_tokens,
     )
 
 

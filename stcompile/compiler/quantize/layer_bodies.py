@@ -80,6 +80,7 @@ class Kind:
         half: angles of rotary position embeddings; None without them.
         head_norms: whether heads of queries and keys are normalized.
         biased: whether each layer has something to add to its scores.
+        hides_tokens: whether the mask is 2 for some tokens: they are computed, and no token sees them.
     """
 
     heads: int
@@ -92,6 +93,7 @@ class Kind:
     half: int | None
     head_norms: bool
     biased: bool
+    hides_tokens: bool = False
 
     @property
     def optional(self) -> frozenset[str]:
@@ -219,6 +221,18 @@ _NO_WINDOW = """
     mask = Expand (mask_row, mask_shape)
 """
 
+# Which tokens are kept, and what hides a key, of a mask of 0 and 1, and of one that is 2 where tokens are hidden too.
+_HIDES_PADDING = """
+    kept = Cast <to = 1> (attention_mask)
+    hiding = Sub (all_kept, kept)
+"""
+_HIDES = """
+    number = Cast <to = 1> (attention_mask)
+    kept = Min (number, all_kept)
+    from_seen = Sub (all_kept, number)
+    hiding = Abs (from_seen)
+"""
+
 _SCALARS = ("earliest", "after_limit", "none", "lowest", "first", "end", "step")
 
 
@@ -247,8 +261,7 @@ def layer_body(op_type: str, kind: Kind, opset: int, *, windows: bool, without_f
     all_kept = Constant <value_float: float = 1.0> ()
     lowest = Constant <value_float: float = -1e30> ()
     {_ONCE[op_type]}
-    kept = Cast <to = 1> (attention_mask)
-    hiding = Sub (all_kept, kept)
+    {_HIDES if kind.hides_tokens else _HIDES_PADDING}
     masked = Mul (hiding, lowest)
     mask_axes = Constant <value_ints: ints = [1, 2]> ()
     mask_row = Unsqueeze (masked, mask_axes)

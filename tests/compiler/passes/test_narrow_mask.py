@@ -38,6 +38,8 @@ g (int64[B,S] input_ids, int64[B,S] attention_mask) => (float[B,1,S,S] w) {
   w = Softmax <axis = -1> (sum)
 }"""
 
+_SHOWN = "shown = Cast <to = 9> (attention_mask)"
+
 
 def cleaned(trace: Callable[[str], ir.Model], architecture: str) -> ir.Model:
     return run_pipeline(trace(architecture), (CleanGraph(),))[0]
@@ -67,10 +69,11 @@ def test_what_hides_more_is_left_alone(architecture: str, trace: Callable[[str],
     assert (after.rewrites, after.refusals) == (0, (LEFT[architecture],))
 
 
-def attention(from_text: Callable[..., ir.Model], order: str, condition: str = "wide") -> ir.Model:
+def attention(from_text: Callable[..., ir.Model], order: str, condition: str = "wide", shown: str = _SHOWN) -> ir.Model:
     numbers = {"zero": np.float32(0), "low": np.float32(-3e38), "one": np.array([1])}
     axes = {"axes": np.array([1, 2]), "column": np.array([1, 3])}
-    return from_text(_GRAPH.replace("ORDER", order).replace("(wide,", f"({condition},"), **numbers, **axes)
+    graph = _GRAPH.replace("ORDER", order).replace("(wide,", f"({condition},").replace(_SHOWN, shown)
+    return from_text(graph, **numbers, **axes)
 
 
 @pytest.mark.parametrize("order", ["scores, mask", "mask, scores"])
@@ -90,3 +93,13 @@ def test_what_is_one_row_already_is_left_alone(from_text: Callable[..., ir.Model
     (where,) = (node for node in model.graph if is_op(node, "Where"))
     assert (dims(where.outputs[0]) or ())[2] == 1
     assert NarrowMask()(model).rewrites == 0
+
+
+def test_tokens_that_none_attends_to_stay_hidden(from_text: Callable[..., ir.Model], assert_same: Any) -> None:
+    """Where the mask is 2 for some, the row that takes a mask's place hides those too."""
+    seen = "shown = Equal (attention_mask, one)"
+    before = attention(from_text, "mask, scores", shown=seen)
+    after = NarrowMask()(before.clone())
+    assert after.rewrites == 1
+    mask = np.array([[1, 2, 1, 0], [1, 1, 2, 2]])
+    assert_same(before, after.model, [{"input_ids": np.arange(8).reshape(2, 4) % 3, "attention_mask": mask}])

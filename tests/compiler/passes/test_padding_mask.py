@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from stcompile.compiler.passes.constants import added, constant_named, integers
-from stcompile.compiler.passes.padding_mask import Window, position_bias, proofs, window_of
+from stcompile.compiler.passes.padding_mask import Window, marks_unseen, position_bias, proofs, window_of
 
 Build = Callable[[ir.Graph, ir.Node], ir.Value]
 
@@ -23,6 +23,21 @@ def padding(graph: ir.Graph, end: ir.Node, hidden: float = -3e38) -> ir.Value:
     kept = added(graph, end, "Cast", [mask], "kept", {"to": ir.DataType.BOOL})
     wide = added(graph, end, "Unsqueeze", [kept, integers(graph, "axes", [1, 2])], "wide")
     return added(graph, end, "Where", [wide, number(graph, "zero", 0), number(graph, "hidden", hidden)], "where")
+
+
+def seen(graph: ir.Graph, end: ir.Node) -> ir.Value:
+    """Hides tokens, too, where the mask is 2."""
+    mask = next(value for value in graph.inputs if value.name == "attention_mask")
+    kept = added(graph, end, "Equal", [mask, integers(graph, "is_one", [1])], "kept")
+    wide = added(graph, end, "Unsqueeze", [kept, integers(graph, "axes", [1, 2])], "wide")
+    return added(graph, end, "Where", [wide, number(graph, "zero", 0), number(graph, "hidden", -3e38)], "where")
+
+
+def seen_or_not(graph: ir.Graph, end: ir.Node) -> ir.Value:
+    """Says that it marks tokens that none attends to, and hides padding alone."""
+    mask = next(value for value in graph.inputs if value.name == "attention_mask")
+    added(graph, end, "Equal", [mask, integers(graph, "is_one", [1])], "unused")
+    return padding(graph, end)
 
 
 def positions(graph: ir.Graph, end: ir.Node, mask: ir.Value) -> ir.Value:
@@ -137,7 +152,14 @@ def test_the_padding_mask_is_one() -> None:
     assert [value.name for value in made.graph.outputs] == ["out"]
 
 
-@pytest.mark.parametrize("build", [weak, shifted, by_id, by_position, by_far_position, every_other])
+def test_tokens_that_are_not_seen_are_hidden_as_padding_is() -> None:
+    made, mask = model(seen)
+    assert marks_unseen(made.graph)
+    assert not marks_unseen(model(padding)[0].graph)
+    assert window_of(made, mask) == Window()
+
+
+@pytest.mark.parametrize("build", [weak, shifted, by_id, by_position, by_far_position, every_other, seen_or_not])
 def test_anything_more_or_less_is_not(build: Build) -> None:
     assert window_of(*model(build)) is None
 

@@ -58,7 +58,7 @@ OF_EACH_KIND = (
     *("pool_lasttoken", "pool_max", "pool_weightedmean", "weighted_layer_pooling", "cnn_over_transformer"),
     *("transformer_wordweights", "wordemb_cnn", "wordemb_lstm_bi", "wordemb_transformers_tokenizer"),
     *("static_dense", "model2vec_folder_int8", "bow_dense_normalize", "dense_two", "layernorm", "text_pairs"),
-    *("reranker_bert", "reranker_logit_score", "sparse_splade"),
+    *("reranker_bert", "reranker_logit_score", "sparse_splade", "multi_vector_fixed"),
 )
 
 
@@ -216,6 +216,7 @@ def compiled(model: str, names: Iterable[str] = tuple(PIPELINES)) -> dict[str, d
         stack = load_stack(MODELS / model, trust_remote_code=trusted)
     except UnsupportedError as error:
         return {name: {"": _refusal(error)} for name in names}
+    graphs = [name for name, route in stack.routes.items() if route.shares is None]
     traced: dict[tuple[Any, ...], ir.Model] = {}
 
     def traced_once(*arguments: Any) -> ir.Model:
@@ -232,9 +233,9 @@ def compiled(model: str, names: Iterable[str] = tuple(PIPELINES)) -> dict[str, d
             try:
                 request = request.fitting(stack)
             except UnsupportedError as error:
-                found[name] = {route: _refusal(error) for route in stack.routes}
+                found[name] = dict.fromkeys(graphs, _refusal(error))
                 continue
-            for route in stack.routes:
+            for route in graphs:
                 try:
                     done = export.compiled_route(stack, route, request, silent_step)
                 except UnsupportedError as error:

@@ -14,6 +14,7 @@ from golden.generate.cases import (
     dense,
     layers,
     legacy,
+    multi_vectors,
     plain,
     pooling,
     postprocessing,
@@ -51,6 +52,7 @@ GROUPS: dict[str, dict[str, Case]] = {
     "custom": custom.CASES,
     "rerankers": rerankers.CASES,
     "sparse": sparse.CASES,
+    "multi-vectors": multi_vectors.CASES,
 }
 
 

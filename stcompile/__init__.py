@@ -16,8 +16,10 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "AsyncEncoder": "stcompile.runtime.async_encoder",
     "Encoder": "stcompile.runtime.encoder",
+    "MultiVectorEncoder": "stcompile.runtime.multi_vector_encoder",
     "Reranker": "stcompile.runtime.reranker",
     "SparseEncoder": "stcompile.runtime.sparse_encoder",
+    "TokenPooling": "stcompile.runtime.token_pooling",
     "load": "stcompile.runtime.loading",
     "ModuleStack": "stcompile.compiler.stack.module_stack",
     "load_stack": "stcompile.compiler.stack.load",
@@ -40,6 +42,7 @@ __all__ = [
     "MissingExtraError",
     "ModelFolderError",
     "ModuleStack",
+    "MultiVectorEncoder",
     "ParityError",
     "ProviderError",
     "Reranker",
@@ -47,6 +50,7 @@ __all__ = [
     "StcompileError",
     "Target",
     "TargetError",
+    "TokenPooling",
     "UnsupportedError",
     "__version__",
     "export_model",
@@ -76,8 +80,10 @@ if TYPE_CHECKING:
     from stcompile.runtime.async_encoder import AsyncEncoder
     from stcompile.runtime.encoder import Encoder
     from stcompile.runtime.loading import load
+    from stcompile.runtime.multi_vector_encoder import MultiVectorEncoder
     from stcompile.runtime.reranker import Reranker
     from stcompile.runtime.sparse_encoder import SparseEncoder
+    from stcompile.runtime.token_pooling import TokenPooling
 
 
 def __getattr__(name: str) -> object:

@@ -25,6 +25,7 @@ _EXTRA_OF = {
     "model2vec": "static",
     "skeletoken": "static",
     "peft": "peft",
+    "scipy": "pooling",
     "matplotlib": "plot",
 }
 

@@ -303,20 +303,27 @@ class _Remembering:
         return self._known[key]
 
 
-def _run_here(artifact: Path, texts: Sequence[str], runs: Any, *, device: str) -> dict[str, npt.NDArray[np.float32]]:
+def _run_here(artifact: Path, texts: Sequence[str], runs: Any, *, device: str) -> dict[str, npt.NDArray[Any]]:
     """`run_shipped` without a process of its own."""
+    from stcompile.compiler.metrics import as_ragged
+
     found = {}
     for kernels in {run.kernels for run in runs.values()}:
         with pytest.MonkeyPatch.context() as patch:
             if not kernels:
                 patch.setenv(native.VARIABLE, native.NONE)
             encoder = stcompile.load(artifact, device=device, threads=1)
+        if isinstance(encoder, stcompile.MultiVectorEncoder):
+            encoder.keep_all()
         for name, run in runs.items():
             if run.kernels is kernels:
                 ask = getattr(encoder, "encode", None) or encoder.predict
-                vectors = ask([texts[index] for index in run.order], **run.options)
+                vectors: Any = ask([texts[index] for index in run.order], **run.options)
                 vectors = vectors.toarray() if isinstance(vectors, SparseVectors) else vectors
-                found[name] = np.concatenate(vectors) if isinstance(vectors, list) else vectors
+                if isinstance(encoder, stcompile.MultiVectorEncoder):
+                    found[name] = as_ragged(vectors)
+                else:
+                    found[name] = np.concatenate(vectors) if isinstance(vectors, list) else vectors
     return found
 
 

@@ -19,6 +19,9 @@ from stcompile.compiler.stack.describe import describe
 from tests.conftest import EXPECTED, MODELS, Case, Compiled, cases_of, load_case
 from tests.tiers import COMPILED_OFTEN
 
+# The other classes, each with tests of its own.
+OTHERS = ("CrossEncoder", "SparseEncoder", "MultiVectorEncoder")
+
 CASES = cases_of("SentenceTransformer")
 
 # Largest difference of a component, on rows scaled to the length of the expected row. Measured over all cases but
@@ -137,7 +140,7 @@ def test_the_comparison_can_fail() -> None:
 def test_everything_supported_has_a_golden() -> None:
     """A module, a pooling mode or an activation without a golden is not supported: it is hoped for."""
     entries = [row for name in CASES if name not in REFUSED for row in stack_of(name)]
-    entries += [row for kind in ("CrossEncoder", "SparseEncoder") for name in cases_of(kind) for row in stack_of(name)]
+    entries += [row for kind in OTHERS for name in cases_of(kind) for row in stack_of(name)]
     assert {type_ for type_, _ in entries} == {*KINDS, "Scores"}
     modes = [config["pooling_mode"] for type_, config in entries if type_ == "Pooling"]
     assert {mode for item in modes for mode in ([item] if isinstance(item, str) else item)} == set(POOLING_MODES)

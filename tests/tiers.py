@@ -27,6 +27,8 @@ _MODULES = (
     *("router_first_static_query", "router_route_mappings", "chat_template_saved_by_st"),
     *("reranker_bert", "reranker_bert_classes", "reranker_logit_score"),
     *("sparse_splade", "sparse_splade_sum", "sparse_csr", "sparse_static", "sparse_router"),
+    *("multi_vector_fixed", "multi_vector_modernbert", "multi_vector_pooled", "multi_vector_residual"),
+    *("multi_vector_pylate_markers", "multi_vector_stanford"),
 )
 
 # What has no transformer in it is traced in a moment.

@@ -38,6 +38,11 @@ def whole(least: int, most: int) -> Rule:
     return Rule(f"a whole number from {least} to {most}", lambda value: least <= value <= most)
 
 
+def from_on(least: float) -> Rule:
+    """A finite number, no less than that."""
+    return Rule(f"a number from {least:g}", lambda value: _is_finite(value) and value >= least)
+
+
 def one_of(*names: str) -> Rule:
     """One of a few names."""
     return Rule(f"one of {', '.join(names)}", lambda value: value in names)

@@ -23,6 +23,7 @@ from stcompile.artifact.fields import (
     Sha256,
     built,
     canonical,
+    from_on,
     one_of,
     read_json,
     to_json,
@@ -30,7 +31,7 @@ from stcompile.artifact.fields import (
 )
 from stcompile.errors import ArtifactError
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 MANIFEST_NAME = "manifest.json"
 
 # The graph's outputs, and the features of the stack they are: what is compiled and what is asked for.
@@ -42,8 +43,8 @@ SCORES: Final = "scores"
 LOGITS: Final = "logits"
 
 # What an artifact is, and what its graphs end in.
-ENCODER, RERANKER, SPARSE = "encoder", "reranker", "sparse encoder"
-ANSWERS = {ENCODER: SENTENCE, RERANKER: SCORES, SPARSE: SENTENCE}
+ENCODER, RERANKER, SPARSE, MULTI_VECTOR = "encoder", "reranker", "sparse encoder", "multi-vector encoder"
+ANSWERS = {ENCODER: SENTENCE, RERANKER: SCORES, SPARSE: SENTENCE, MULTI_VECTOR: TOKENS}
 
 # How texts share a run: padded to the longest, or only with texts of their own length.
 LONGEST, NO_PADDING = "longest", "none"
@@ -59,6 +60,11 @@ PRECISIONS = ("float32", "bfloat16")
 
 # How alike two vectors are, by the model's own measure.
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
+
+# The same of two texts of many vectors each: of every vector of the first the likest of the second's, added up or as a
+# mean.
+MAXSIM, MEAN_MAXSIM = "maxsim", "meanmaxsim"
+MAXSIMS = (MAXSIM, MEAN_MAXSIM)
 
 # Front ends whose texts lie behind each other, told apart by `offsets`, and those of padded rows.
 FLAT_KINDS, PADDED_KINDS = ("static", "bow"), ("transformer", "words")
@@ -109,6 +115,21 @@ class ChatTemplate:
 
 
 @dataclass(frozen=True)
+class QueryExpansion:
+    """How a query is made longer before it is encoded (module-stack spec, section 16).
+
+    Attributes:
+        length: positions that every query is filled up to.
+        token_id: what it is filled up with.
+        is_seen: whether its tokens attend to those; `attention_mask` is 1 for them then, and otherwise 2.
+    """
+
+    length: Positions
+    token_id: Id
+    is_seen: bool
+
+
+@dataclass(frozen=True)
 class TextSpec:
     """The text front end: how strings become the graph's inputs (module-stack spec, sections 5, 9 and 10).
 
@@ -128,6 +149,7 @@ class TextSpec:
             engine whose sums depend on it.
         split_special_tokens: whether a special token that a text quotes is read as the characters it is spelled with.
         takes_pairs: whether a text may be a pair of texts; the network may have no token type for the second.
+        expansion: how texts are made longer, or None.
     """
 
     kind: str
@@ -143,6 +165,28 @@ class TextSpec:
     length_multiple: Positions = 1
     split_special_tokens: bool = False
     takes_pairs: bool = True
+    expansion: QueryExpansion | None = None
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """Of a multi-vector encoder, which tokens of a text have a vector, and what becomes of their vectors.
+
+    Attributes:
+        skipped_ids: tokens without one.
+        kept_ids: the only tokens with one; None is all.
+        keeps_unseen: whether tokens that a text was made longer with have one, where `attention_mask` is 2.
+        pool_factor: about one vector of so many is kept, see `TokenPooling`; 1 keeps all.
+        num_protected_tokens: so many of a text's first vectors are no part of that.
+        normalizes: whether what is kept is scaled to length 1.
+    """
+
+    skipped_ids: tuple[Id, ...] = ()
+    kept_ids: tuple[Id, ...] | None = None
+    keeps_unseen: bool = False
+    pool_factor: Annotated[float, from_on(1)] = 1.0
+    num_protected_tokens: Count = 1
+    normalizes: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,7 +195,7 @@ class GraphSpec:
 
     Attributes:
         route: the route's name; empty where the stack has no Router.
-        file: the graph's file, relative to the artifact.
+        file: the graph's file, relative to the artifact; routes that differ in their text alone share one.
         external_data: the file of weights outside the graph, above 2 GB or shared with other routes; None without.
         inputs: in the graph's order.
         outputs: what `ANSWERS` says first, then `logits` of a reranker, or what `--outputs` asked for.
@@ -160,6 +204,7 @@ class GraphSpec:
         token_budget: token positions of a run on a CPU, padding included; None takes the runtime's own.
         max_active_dims: of a sparse encoder, how many of the largest numbers are kept by default; None keeps all.
         names_tokens: of a sparse encoder, whether its dimensions are the tokens of its vocabulary.
+        rows: of a multi-vector encoder, which tokens have a vector; None where the artifact is of another kind.
     """
 
     route: str
@@ -172,6 +217,7 @@ class GraphSpec:
     token_budget: Annotated[int, whole(1, 2**31 - 1)] | None = None
     max_active_dims: Dim | None = None
     names_tokens: bool = False
+    rows: TokenRows | None = None
 
 
 @dataclass(frozen=True)
@@ -231,7 +277,7 @@ class Manifest:
         optimization_level: what the engine may still rewrite at load; more would undo the passes.
         dim: width of a sentence embedding before `truncate_dim`; of a reranker, how many labels it scores.
         truncate_dim: the model's own default of `truncate_dim`, or None.
-        similarity: `cosine`, `dot`, `euclidean` or `manhattan`.
+        similarity: `cosine`, `dot`, `euclidean` or `manhattan`; of a multi-vector encoder `maxsim` or `meanmaxsim`.
         prompts: prompt name to text.
         default_prompt_name: the prompt plain `encode` uses, or None.
         text: the text front end.
@@ -241,7 +287,8 @@ class Manifest:
             share a batch.
         routing: which graph answers which task; None where there is one graph for all.
         engine: what runs the graphs.
-        kind: `encoder`; `reranker`, which scores pairs of texts; `sparse encoder`, whose vectors are mostly zeros.
+        kind: `encoder`; `reranker`, which scores pairs of texts; `sparse encoder`, whose vectors are mostly zeros;
+            `multi-vector encoder`, which makes a vector of each token.
     """
 
     schema_version: Annotated[int, whole(1, SCHEMA_VERSION)]
@@ -250,7 +297,7 @@ class Manifest:
     optimization_level: Annotated[str, one_of(*OPTIMIZATION_LEVELS)]
     dim: Dim
     truncate_dim: Dim | None
-    similarity: Annotated[str, one_of(*SIMILARITIES)]
+    similarity: Annotated[str, one_of(*SIMILARITIES, *MAXSIMS)]
     prompts: dict[str, str]
     default_prompt_name: str | None
     text: TextSpec
@@ -323,6 +370,8 @@ def _contradictions(manifest: Manifest) -> Iterator[str]:
     paths = [entry.path for entry in manifest.files]
     if len(set(paths)) < len(paths) or MANIFEST_NAME in paths:
         yield "it lists itself" if MANIFEST_NAME in paths else "it lists a file twice"
+    if (manifest.similarity in MAXSIMS) != (manifest.kind == MULTI_VECTOR):
+        yield f"it is a {manifest.kind}, and its similarity {manifest.similarity}"
     for graph in manifest.graphs:
         yield from _contradictions_of(manifest, graph)
 
@@ -337,6 +386,8 @@ def _contradictions_of(manifest: Manifest, graph: GraphSpec) -> Iterator[str]:
     is_flat = "offsets" in inputs
     if text.kind in (PADDED_KINDS if is_flat else FLAT_KINDS):
         yield f"its text is of kind {text.kind}, and the graph takes {', '.join(inputs)}"
+    if (graph.rows is None) == (manifest.kind == MULTI_VECTOR):
+        yield f"it is a {manifest.kind}, and a graph says {'nothing' if graph.rows is None else 'something'} of rows"
     axes = graph.outputs[0].axes if graph.outputs else ()
     if axes and axes[-1].isdigit() and axes[-1] != str(dim):
         yield f"dim is {dim}, and the graph's {reprlib.repr(axes[-1])}"

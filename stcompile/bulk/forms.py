@@ -1,4 +1,4 @@
-"""What an artifact makes of a text, as a column: dense vectors, or sparse ones."""
+"""What an artifact makes of a text, as a column: a dense vector, a sparse one, or several."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from stcompile.bulk.vectors import as_column
 from stcompile.errors import InputError
 from stcompile.runtime.encoder import Encoder
 from stcompile.runtime.loaded import Loaded
+from stcompile.runtime.multi_vector_encoder import MultiVectorEncoder
 from stcompile.runtime.sparse_encoder import SparseEncoder
 from stcompile.runtime.sparse_vectors import SparseVectors
 
@@ -114,7 +115,47 @@ class SparseForm:
         return pa.StructArray.from_arrays(lists, ["indices", "values"]), {}
 
 
-def form_of(loaded: Loaded, options: BulkOptions) -> tuple[Encoder | SparseEncoder, Form]:
+class MultiVectorForm:
+    """Of each text an array `(tokens, dim)`, as a list of fixed-size lists.
+
+    Args:
+        options: of the job.
+
+    Raises:
+        InputError: one of them is of one vector a text.
+    """
+
+    def __init__(self, options: BulkOptions) -> None:
+        single = {
+            "precision": options.precision != "float32",
+            "truncate_dim": options.truncate_dim is not None,
+            "max_active_dims": options.max_active_dims is not None,
+        }
+        if wrong := [name for name, given in single.items() if given]:
+            raise InputError(f"{', '.join(wrong)}: of one vector a text, and this artifact makes several: leave it out")
+        self.asked = {name: value for name, value in options.encoding.items() if name != "truncate_dim"}
+
+    def field(self, name: str, column: pa.Array, found: Sequence[NDArray[np.float32]]) -> pa.Field:
+        """As `Form.field`."""
+        return pa.field(name, column.type)
+
+    def joined(self, parts: Sequence[Sequence[NDArray[np.float32]]]) -> list[NDArray[np.float32]]:
+        """As `Form.joined`."""
+        return [vectors for part in parts for vectors in part]
+
+    def column(
+        self, found: Sequence[NDArray[np.float32]], ranges: NDArray[np.float32] | None
+    ) -> tuple[pa.Array, dict[int, str]]:
+        """As `Form.column`."""
+        offsets = np.cumsum([0, *map(len, found)])
+        if offsets[-1] > np.iinfo(np.int32).max:
+            raise InputError(
+                f"a shard would hold {offsets[-1]} vectors, more than a list of Parquet: lower --shard-rows"
+            )
+        return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), as_column(np.concatenate(list(found)))), {}
+
+
+def form_of(loaded: Loaded, options: BulkOptions) -> tuple[Encoder | SparseEncoder | MultiVectorEncoder, Form]:
     """An opened artifact as what makes a vector of a text, and its form.
 
     Raises:
@@ -122,6 +163,8 @@ def form_of(loaded: Loaded, options: BulkOptions) -> tuple[Encoder | SparseEncod
     """
     if isinstance(loaded, SparseEncoder):
         return loaded, SparseForm(options)
+    if isinstance(loaded, MultiVectorEncoder):
+        return loaded, MultiVectorForm(options)
     if isinstance(loaded, Encoder):
         return loaded, DenseForm(options)
     raise InputError(f"a {loaded.kind} makes no vectors: pass an encoder's artifact, or use `stcompile rerank`")

@@ -39,8 +39,8 @@ def encode(
         typer.Option(
             "--output",
             "-o",
-            help="Where the vectors go: FILE.npy (sparse: FILE.npz), FILE.jsonl, or - for JSONL; with --input a folder "
-            "or its address.",
+            help="Where the vectors go: FILE.npy (sparse, or several a text: FILE.npz), FILE.jsonl, or - for JSONL; "
+            "with --input a folder or its address.",
         ),
     ] = STDIN,
     field: Annotated[
@@ -182,12 +182,13 @@ def _stream(
 ) -> None:
     """From one source into one file or standard output, in one go."""
     from stcompile.runtime.loading import load  # noqa: PLC0415 - imports numpy and the engine
+    from stcompile.runtime.multi_vector_encoder import MultiVectorEncoder  # noqa: PLC0415 - the same
     from stcompile.runtime.sparse_encoder import SparseEncoder  # noqa: PLC0415 - the same
 
     if output != STDIN and not output.endswith((".npy", ".npz", ".jsonl")):
         raise InputError(
-            f"cannot tell the format of {output}: name it .npy or .jsonl, sparse vectors .npz or .jsonl, or name files "
-            "with --input"
+            f"cannot tell the format of {output}: name it .npy or .jsonl, sparse and several vectors a text .npz or "
+            ".jsonl, or name files with --input"
         )
     if output != STDIN:
         _check_output(local_path(output), local_path(artifact), texts if texts == STDIN else str(local_path(texts)))
@@ -196,7 +197,6 @@ def _stream(
     first = list(islice(found, _NO_BAR_UP_TO + 1))
     encoder = load(artifact, device=device, threads=threads)
     waiting: deque[str] = deque()
-    is_sparse = isinstance(encoder, SparseEncoder)
     options = {
         **asked.shared,
         **_of_kind(asked, encoder, output),
@@ -208,8 +208,10 @@ def _stream(
     else:
         vectors = encoder.encode_iter(_kept(chain(first, found), waiting), **options)
     rows = ((waiting.popleft(), vector) for vector in vectors)
-    if is_sparse:
+    if isinstance(encoder, SparseEncoder):
         _write_sparse(output, encoder, rows, asked)
+    elif isinstance(encoder, MultiVectorEncoder) and output.endswith(".npz"):
+        _write_ragged(local_path(output), [vectors for _, vectors in rows], encoder.get_embedding_dimension())
     elif output.endswith(".npy"):
         write_npy(local_path(output), (vector for _, vector in rows))
     else:
@@ -224,8 +226,22 @@ def _of_kind(asked: _Asked, encoder: Any, output: str) -> dict[str, Any]:
         InputError: some are of another kind, or the file is.
     """
     from stcompile.runtime.encoder import Encoder  # noqa: PLC0415 - imports numpy and the engine
+    from stcompile.runtime.multi_vector_encoder import MultiVectorEncoder  # noqa: PLC0415 - the same
     from stcompile.runtime.sparse_encoder import SparseEncoder  # noqa: PLC0415 - the same
 
+    if isinstance(encoder, MultiVectorEncoder):
+        given = {
+            "--truncate-dim": asked.dense["truncate_dim"] is not None,
+            "--precision": asked.dense["precision"] != "float32",
+            "--max-active-dims": asked.sparse["max_active_dims"] is not None,
+            "--token-weights": asked.token_weights,
+            output: output.endswith(".npy"),
+        }
+        if wrong := [name for name, is_given in given.items() if is_given]:
+            raise InputError(
+                f"this artifact makes several vectors of a text, and {', '.join(wrong)} is of one: write JSONL or .npz"
+            )
+        return {"normalize_embeddings": asked.dense["normalize_embeddings"]}
     if isinstance(encoder, SparseEncoder):
         given = {
             "--normalize": asked.dense["normalize_embeddings"],
@@ -273,6 +289,15 @@ def _write_sparse(output: str, encoder: SparseEncoder, rows: Iterator[tuple[str,
                 for text, vector in rows
             ),
         )
+
+
+def _write_ragged(path: Path, texts: list[Any], dim: int) -> None:
+    """`vectors` `(all, dim)`, of one text behind those of the one before it, and `offsets` `(texts + 1,)`."""
+    import numpy as np  # noqa: PLC0415 - as all that imports it
+
+    vectors = np.concatenate([np.zeros((0, dim), np.float32), *texts])
+    offsets = np.cumsum([0, *map(len, texts)], dtype=np.int64)
+    write_bytes(path, lambda place: np.savez(place, vectors=vectors, offsets=offsets))
 
 
 def _check_output(output: Path, artifact: Path, texts: str) -> None:

@@ -72,16 +72,20 @@ def assembled(
     distillation: DistillationSummary | None,
 ) -> tuple[Manifest, Compilation]:
     """The manifest of an artifact that is still to be judged, and what its report is to tell of the compiled routes."""
+    budgets = {item.route: item.token_budget for item in compiled}
+    written = {graph.route: dataclasses.replace(graph, token_budget=budgets[graph.route]) for graph in graphs}
+    several = len(stack.routes) > 1
     graphs = tuple(
         dataclasses.replace(
-            graph,
-            token_budget=item.token_budget,
-            # Those of a single graph are the manifest's.
-            text=texts[graph.route] if len(graphs) > 1 else None,
-            dim=stack.routes[graph.route].dim if len(graphs) > 1 else None,
-            **(_sparse(stack, graph.route) if stack.kind == SPARSE else {}),
+            written[route.shares or name],
+            route=name,
+            # Those of a single route are the manifest's.
+            text=texts[name] if several else None,
+            dim=route.dim if several else None,
+            rows=route.rows,
+            **(_sparse(stack, name) if stack.kind == SPARSE else {}),
         )
-        for graph, item in zip(graphs, compiled, strict=True)
+        for name, route in stack.routes.items()
     )
     native = any(DOMAIN in item.graph.graph.opset_imports for item in compiled)
     packed = any(packs(item.passes) for item in compiled)

@@ -10,7 +10,7 @@ from typing import Any
 from typing_extensions import Unpack
 
 from stcompile.artifact import Artifact, Destination, claimed, open_artifact, write_manifest, written
-from stcompile.artifact.manifest import NO_PADDING, TOKENS, TextSpec
+from stcompile.artifact.manifest import MULTI_VECTOR, NO_PADDING, TOKENS, TextSpec
 from stcompile.artifact.report import ParityReport, write_report
 from stcompile.artifact.target import OPENVINO_LENGTH_MULTIPLE, Target
 from stcompile.compiler.assembly import CompiledRoute, assembled, judged
@@ -108,10 +108,10 @@ def _run_steps(source: ModelSource, place: Destination, request: ExportRequest, 
         multiple = OPENVINO_LENGTH_MULTIPLE if target.is_openvino and padding != NO_PADDING else 1
         specs, tokenizers = front_ends(stack.routes, length_multiple=multiple)
         check_front_ends(stack.routes, specs, tokenizers, stack.prompts)
-        if padding != NO_PADDING and TOKENS not in request.outputs:
+        if padding != NO_PADDING and not _shows_padding(stack, request):
             specs = _on_the_right(stack, specs)
         _check_padding(stack, request, specs)
-    compiled = [compiled_route(stack, name, request, step) for name in stack.routes]
+    compiled = [compiled_route(stack, name, request, step) for name, route in stack.routes.items() if not route.shares]
     _check_gains(stack, target, compiled)
     if options.packed:
         _check_packed(stack, compiled)
@@ -159,18 +159,26 @@ def compiled_route(stack: ModuleStack, name: str, request: ExportRequest, step: 
         budget = None
         if request.budget is not None:
             budget = request.budget.on(route, calibration, stack.default_prompt, options.texts)
-        fuses = request.fuses and not _reads_padding(route, request)
-        job = QuantizationJob(name, calibration, budget, tell, fuses, route.front.max_seq_length)
+        fuses = request.fuses and not _reads_padding(stack, route, request)
+        job = QuantizationJob(name, calibration, budget, tell, fuses, route.longest)
         with about(stack.name):
             summary = RECIPES[target.recipe](graph, job)
-        finals = final_passes(options.provider, route.front.max_seq_length, openvino=target.is_openvino)
+        finals = final_passes(options.provider, route.longest, openvino=target.is_openvino)
         graph, last = run_pipeline(graph, finals)
     return CompiledRoute(name, graph, [*records, *job.records, *last], positions, summary, notes)
 
 
-def _reads_padding(route: Route, request: ExportRequest) -> bool:
+def _shows_padding(stack: ModuleStack, request: ExportRequest) -> bool:
+    """Whether an output has rows of padding on the left, as sentence-transformers leaves them there.
+
+    Of a multi-vector encoder it does not.
+    """
+    return TOKENS in request.outputs and stack.kind != MULTI_VECTOR
+
+
+def _reads_padding(stack: ModuleStack, route: Route, request: ExportRequest) -> bool:
     """Whether rows of padding become part of an output, which operators make none of."""
-    if TOKENS in request.outputs and route.front.pads_left:
+    if _shows_padding(stack, request) and route.front.pads_left:
         return True
     takes_first = any(isinstance(block, Pooling) and "cls" in block.modes for block in route.blocks)
     # A text without any token: its first row is padding.
@@ -189,7 +197,7 @@ def _on_the_right(stack: ModuleStack, specs: Mapping[str, TextSpec]) -> dict[str
 
 def _check_padding(stack: ModuleStack, request: ExportRequest, specs: Mapping[str, TextSpec]) -> None:
     on_the_left = any(spec.padding_side == "left" for spec in specs.values())
-    if request.target.needs_operators and TOKENS in request.outputs and on_the_left:
+    if request.target.needs_operators and _shows_padding(stack, request) and on_the_left:
         raise UnsupportedError(
             stack.name,
             f"its texts are padded on the left, where {TOKENS} have rows that {request.target.name}'s layers do not "

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Matrix = NDArray[np.float32]
+# Float32 `(n, dim)`; of texts of several vectors each an array of objects, of each text float32 `(tokens, dim)`.
+Matrix = NDArray[Any]
 
 NEIGHBOURS = 10
 
@@ -32,12 +34,44 @@ class Distance:
     cosine: NDArray[np.float64]
 
 
+def as_ragged(rows: Sequence[NDArray[Any]]) -> Matrix:
+    """Vectors of texts of which each has its own number, as an array of objects `(n,)`."""
+    found = np.empty(len(rows), dtype=object)
+    for place, row in enumerate(rows):
+        found[place] = row
+    return found
+
+
+def is_ragged(rows: Matrix) -> bool:
+    """Whether a text has several vectors."""
+    return rows.dtype == object
+
+
+def joined(rows: Matrix) -> Matrix:
+    """All vectors, `(n, dim)`, those of one text behind those of the one before it."""
+    return np.concatenate(list(rows)) if is_ragged(rows) else rows
+
+
+def has_nan(rows: Matrix) -> bool:
+    """Whether some number is none."""
+    return any(bool(np.isnan(row).any()) for row in rows) if is_ragged(rows) else bool(np.isnan(rows).any())
+
+
+def equal(left: Matrix, right: Matrix) -> bool:
+    """Whether two sets of vectors are the same, bit by bit; NaN is NaN."""
+    return len(left) == len(right) and all(
+        np.array_equal(one, other, equal_nan=True) for one, other in zip(left, right, strict=True)
+    )
+
+
 def distance(reference: Matrix, candidate: Matrix) -> Distance:
-    """Compares row by row what is `(n, dim)` on both sides.
+    """Compares row by row what is `(n, dim)` on both sides; of texts of several vectors, a text's worst one counts.
 
     Equal infinities (max pooling over nothing) count as equal; a NaN, or an infinity on one side only, is an
-    error of `BROKEN` and a cosine of -1.
+    error of `BROKEN` and a cosine of -1; so is a text with another number of vectors on one side than on the other.
     """
+    if is_ragged(reference):
+        return _of_worst(reference, candidate)
     left, right = reference.astype(np.float64), candidate.astype(np.float64)
     agreed = np.isinf(left) & (left == right)
     left, right = np.where(agreed, 0, left), np.where(agreed, 0, right)
@@ -50,6 +84,17 @@ def distance(reference: Matrix, candidate: Matrix) -> Distance:
     cosine = np.divide((left * right).sum(axis=1), both, out=np.zeros_like(both), where=both > 0)
     cosine = np.where((left_length == 0) & (right_length == 0), 1, cosine)
     return Distance(np.where(broken, BROKEN, error), np.where(broken, -1, np.clip(cosine, -1, 1)))
+
+
+def _of_worst(reference: Matrix, candidate: Matrix) -> Distance:
+    errors, cosines = np.zeros(len(reference)), np.ones(len(reference))
+    for place, (left, right) in enumerate(zip(reference, candidate, strict=True)):
+        if left.shape != right.shape:
+            errors[place], cosines[place] = BROKEN, -1
+        elif len(left):
+            found = distance(left, right)
+            errors[place], cosines[place] = found.abs_error.max(), found.cosine.min()
+    return Distance(errors, cosines)
 
 
 def centred(scores: Matrix) -> Matrix:

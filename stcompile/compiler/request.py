@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from stcompile.artifact.manifest import ENCODER, SENTENCE, SPARSE, TOKENS
+from stcompile.artifact.manifest import ENCODER, MULTI_VECTOR, SENTENCE, SPARSE, TOKENS
 from stcompile.artifact.target import PCA_DIMS, Target, Tolerance
 from stcompile.compiler.budgets import AskedBudget, asked_budget
 from stcompile.compiler.parity.active import sparse_tolerance
+from stcompile.compiler.parity.late_interaction import token_tolerance
 from stcompile.compiler.parity.scores import score_tolerance
 from stcompile.compiler.parity.verify import tolerance_for
 from stcompile.compiler.passes import GraphPass, pipeline_for
@@ -137,6 +138,8 @@ class ExportRequest:
             return self
         if stack.kind == SPARSE:
             return self._sparse(stack)
+        if stack.kind == MULTI_VECTOR:
+            return self._of_tokens(stack)
         reasons = []
         if TOKENS in self.outputs:
             reasons.append(f"it scores pairs and makes no {TOKENS}: leave them out of --outputs")
@@ -164,6 +167,22 @@ class ExportRequest:
         if reasons:
             raise UnsupportedError(stack.name, *reasons)
         return replace(self, tolerance=sparse_tolerance(self.target, self.tolerance, self.options.min_cosine))
+
+    def _of_tokens(self, stack: ModuleStack) -> ExportRequest:
+        reasons = []
+        if self.target.distills:
+            reasons.append("it makes vectors of tokens, and static embeddings are one of a text: choose another target")
+        if self.options.max_drop is not None or self.options.evaluation is not None:
+            reasons.append(
+                "max_drop and scored pairs are measured on one vector a text, and it makes vectors of tokens: leave "
+                "them out, or pass min_cosine"
+            )
+        if self.options.packed:
+            reasons.append("packed graphs end in one vector a text, and it makes one of each token: leave packed out")
+        if reasons:
+            raise UnsupportedError(stack.name, *reasons)
+        tolerance = token_tolerance(self.target, self.options.min_cosine)
+        return replace(self, outputs=(TOKENS,), tolerance=tolerance, budget=None)
 
     @property
     def fuses(self) -> bool:

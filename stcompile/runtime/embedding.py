@@ -1,4 +1,4 @@
-"""What encoders of dense and of sparse vectors share: tasks, and the route of a text."""
+"""What encoders of dense, sparse and several vectors a text share: tasks, and the route of a text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Embedding(Loaded):
 
     @property
     def similarity_fn_name(self) -> str:
-        """`cosine`, `dot`, `euclidean` or `manhattan`."""
+        """`cosine`, `dot`, `euclidean` or `manhattan`; of a multi-vector encoder `maxsim` or `meanmaxsim`."""
         return self._manifest.similarity
 
     def get_embedding_dimension(self) -> int:

@@ -6,15 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from stcompile.artifact import open_artifact
-from stcompile.artifact.manifest import ENCODER, RERANKER, SPARSE
+from stcompile.artifact.manifest import ENCODER, MULTI_VECTOR, RERANKER, SPARSE
 from stcompile.runtime.arguments import check_threads, local_path
 from stcompile.runtime.device import CPU
 from stcompile.runtime.encoder import Encoder
 from stcompile.runtime.loaded import Loaded
+from stcompile.runtime.multi_vector_encoder import MultiVectorEncoder
 from stcompile.runtime.reranker import Reranker
 from stcompile.runtime.sparse_encoder import SparseEncoder
 
-_CLASSES: dict[str, type[Loaded]] = {ENCODER: Encoder, RERANKER: Reranker, SPARSE: SparseEncoder}
+_CLASSES: dict[str, type[Loaded]] = {
+    ENCODER: Encoder,
+    RERANKER: Reranker,
+    SPARSE: SparseEncoder,
+    MULTI_VECTOR: MultiVectorEncoder,
+}
 
 
 def load(
@@ -25,7 +31,7 @@ def load(
     cuda_graphs: bool = False,
     check_integrity: bool = True,
 ) -> Any:
-    """Opens an artifact as what it is: an `Encoder`, a `Reranker` or a `SparseEncoder`.
+    """Opens an artifact as what it is: an `Encoder`, `Reranker`, `SparseEncoder` or `MultiVectorEncoder`.
 
     For type checkers that is anything; `load` of those classes says what it gives, and opens nothing else.
 

@@ -113,10 +113,13 @@ class Opened:
 
     def _open(self, artifact: Artifact) -> Routes:
         manifest = artifact.manifest
-        return {
-            graph.route: OpenRoute(self._origin.folder, manifest, graph, self._device, self._threads)
-            for graph in manifest.graphs
-        }
+        found: Routes = {}
+        opened: dict[str, OpenRoute] = {}
+        for graph in manifest.graphs:
+            beside = opened.get(graph.file)
+            route = OpenRoute(self._origin.folder, manifest, graph, self._device, self._threads, beside)
+            found[graph.route] = opened[graph.file] = route
+        return found
 
     def _after_fork(self) -> None:
         keep_forever((self._routes, self._single))

@@ -72,14 +72,41 @@ class Counted:
     tokens: int = 0
 
 
+class _SharedEngine:
+    """An engine of as many runs at once as there are threads, opened when it is first needed."""
+
+    def __init__(self, opened: Callable[[], Engine]) -> None:
+        self._open = opened
+        self._opening = Lock()
+        self._engine: Engine | None = None
+
+    def engine(self) -> Engine:
+        """The one that there is, or a new one."""
+        with self._opening:
+            if self._engine is None:
+                with engine_call:
+                    self._engine = self._open()
+            return self._engine
+
+
 class OpenRoute:
     """Runs one graph of an artifact on a device; safe to use from several threads at once.
+
+    A route of the same graph that was opened before, `beside`, shares its engine.
 
     Raises:
         ArtifactError, ProviderError, MissingExtraError: as `stcompile.load`.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, graph: GraphSpec, device: Device, threads: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        graph: GraphSpec,
+        device: Device,
+        threads: int,
+        beside: OpenRoute | None = None,
+    ) -> None:
         spec = manifest.text_of(graph)
         unknown = [item.name for item in graph.inputs if item.name not in _INPUTS]
         if spec.kind not in FRONT_ENDS or unknown:
@@ -98,21 +125,24 @@ class OpenRoute:
             spec = replace(spec, length_multiple=math.lcm(spec.length_multiple, GPU_LENGTH_MULTIPLE))
         self._spec = spec
         self.max_active_dims = graph.max_active_dims
+        self.rows = graph.rows
         # What comes out of short texts is larger than all that goes in, where a vector is as long as a vocabulary.
         self._most_texts = max(1, SPARSE_NUMBERS // manifest.dim_of(graph)) if manifest.kind == SPARSE else None
         self.pads_to_multiple = spec.length_multiple > 1
         self._text = FRONT_ENDS[spec.kind](folder, spec, [item.name for item in graph.inputs])
         # A run of a flat graph is over before a second thread is told of it; a GPU computes one run at a time anyway.
         self._workers = 1 if self._on_gpu or self._is_flat else threads
-        with engine_call:
-            self._engine = open_engine(folder, graph, manifest, device, 1 if self._is_flat else threads)
+        if beside is None:
+            with engine_call:
+                self._engine = open_engine(folder, graph, manifest, device, 1 if self._is_flat else threads)
+            opened = partial(open_engine, folder, graph, manifest, device, self._workers, self._workers)
+            self._shared = _SharedEngine(opened)
+        else:
+            self._engine, self._shared = beside._engine, beside._shared
         self._tokenizes_on_pool = threads > 1
         # Of this route and of the same one for single threads: about right where several threads encode at once.
         self.counted = Counted()
         self._forks = process.forks
-        self._open_shared = partial(open_engine, folder, graph, manifest, device, self._workers, self._workers)
-        self._opening = Lock()
-        self._shared: Engine | None = None
 
     @property
     def takes_pairs(self) -> bool:
@@ -177,7 +207,7 @@ class OpenRoute:
         other = copy(self)
         other._tokenizes_on_pool = False
         if self._workers > 1:
-            other._engine, other._workers = self._shared_engine(), 1
+            other._engine, other._workers = self._shared.engine(), 1
         return other
 
     def _run(
@@ -197,16 +227,8 @@ class OpenRoute:
     def _alone_above(self, output: str) -> int | None:
         """Positions above which a text runs alone."""
         # Rows that are padded on the left show which texts shared a batch.
-        shows_batches = output == TOKENS and self._spec.padding_side == "left"
+        shows_batches = output == TOKENS and self._spec.padding_side == "left" and self.rows is None
         return None if self._is_flat or self._on_gpu or shows_batches else batching.LONG
-
-    def _shared_engine(self) -> Engine:
-        """An engine of as many runs at once as there are threads, opened when it is first needed."""
-        with self._opening:
-            if self._shared is None:
-                with engine_call:
-                    self._shared = self._open_shared()
-            return self._shared
 
     def _tokenized(self, texts: Sequence[Text], window: range, prompt: str | None) -> list[Row]:
         try:
@@ -229,7 +251,7 @@ class OpenRoute:
 def _tokens(feeds: Feeds) -> int:
     """Of a batch, padding left out."""
     mask = feeds.get("attention_mask")
-    return feeds["input_ids"].size if mask is None else int(mask.sum())
+    return feeds["input_ids"].size if mask is None else int(np.count_nonzero(mask))
 
 
 def _fills_threads(batch: tuple[list[int], Feeds]) -> bool:

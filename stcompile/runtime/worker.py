@@ -2,7 +2,8 @@
 
 `python -m stcompile.runtime.worker JOB` reads a JSON job (`artifact`, `device`, `threads`, `texts`, and `runs`: name to
 `options`, the keyword arguments of `encode` or `predict`, `order`, a list of positions, and whether with `kernels`) and
-writes one `.npy` per run beside it. It exits with 3 when a module that must stay out of the runtime was imported.
+writes one `.npy` per run beside it, and of several vectors a text
+how many each has. It exits with 3 when a module that must stay out of the runtime was imported.
 """
 
 from __future__ import annotations
@@ -21,10 +22,14 @@ from stcompile.errors import StcompileError
 from stcompile.kernels.native import NONE, VARIABLE
 from stcompile.runtime.loaded import Loaded
 from stcompile.runtime.loading import load
+from stcompile.runtime.multi_vector_encoder import MultiVectorEncoder
 from stcompile.runtime.reranker import Reranker
 from stcompile.runtime.sparse_vectors import SparseVectors
 
 FORBIDDEN = ("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "nncf", "sentence_transformers")
+
+# Of a multi-vector encoder's run, how many vectors each text has.
+COUNTS = ".counts.npy"
 
 EXIT_BAD_INPUT = 2
 EXIT_NOT_ALONE = 3
@@ -44,6 +49,8 @@ def main(job_path: str) -> int:
             joined = np.concatenate(vectors) if isinstance(vectors, list) else vectors
             with in_scratch(job_file.parent):
                 np.save(job_file.with_name(f"{name}.npy"), joined)
+                if isinstance(loaded, MultiVectorEncoder):
+                    np.save(job_file.with_name(f"{name}{COUNTS}"), [len(rows) for rows in vectors])
     except StcompileError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_BAD_INPUT
@@ -63,6 +70,8 @@ def _runs(job: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], Loaded]]:
         if not kernels:
             os.environ[VARIABLE] = NONE
         with load(job["artifact"], device=job["device"], threads=job["threads"]) as loaded:
+            if isinstance(loaded, MultiVectorEncoder):
+                loaded.keep_all()
             for name, run in runs.items():
                 yield name, run, loaded
 

@@ -1,4 +1,4 @@
-"""numpy's own files: `NAME.npy` with vectors, `NAME.npz` with sparse ones, `NAME.ids.npy` with what names them."""
+"""numpy's own files: `NAME.npy`, or `NAME.npz` of vectors that are sparse or several of a text, `NAME.ids.npy`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LONGEST_ID = 256
 
 class NpyWriter:
     """Two arrays a shard, `(n, dim)` and `(n,)`, which `numpy.load` reads without pickles. Sparse vectors are as
-    `scipy.sparse.load_npz` reads them.
+    `scipy.sparse.load_npz` reads them; several of a text lie behind those of the text before, with where each begins.
 
     Args:
         into: the column of the vectors.
@@ -69,6 +69,8 @@ class NpyWriter:
                     names,
                 ]
             }
+        if pa.types.is_list(vectors.type):
+            return {"files": [put(store, f"{name}.npz", _ragged(vectors)), names]}
         matrix = vectors.values.to_numpy(zero_copy_only=False).reshape(len(table), vectors.type.list_size)
         return {"files": [put(store, f"{name}.npy", _npy(matrix)), names]}
 
@@ -90,6 +92,16 @@ def _npz(vectors: pa.StructArray, dim: int) -> bytes:
     )
     place = io.BytesIO()
     rows.save_npz(place)
+    return place.getvalue()
+
+
+def _ragged(vectors: pa.ListArray) -> bytes:
+    """`vectors` `(all, dim)`, of one text behind those of the one before it, and `offsets` `(texts + 1,)`."""
+    flat = vectors.flatten()
+    rows = flat.flatten().to_numpy(zero_copy_only=False).reshape(len(flat), vectors.type.value_type.list_size)
+    offsets = np.concatenate([[0], np.cumsum(vectors.value_lengths().to_numpy())]).astype(np.int64)
+    place = io.BytesIO()
+    np.savez(place, vectors=rows, offsets=offsets)
     return place.getvalue()
 
 

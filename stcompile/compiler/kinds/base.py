@@ -33,6 +33,12 @@ def sparse_paths(name: str, file: str) -> tuple[str, ...]:
     return (f"{old}.{name}", f"{old}.{name}.{name}", f"{new}.{name}", f"{new}.{file}.{name}")
 
 
+def multi_vector_paths(name: str, file: str) -> tuple[str, ...]:
+    """What modules.json calls a class of multi-vector encoders, which came with 6.0."""
+    package = "sentence_transformers.multi_vector_encoder.modules"
+    return (f"{package}.{name}", f"{package}.{file}.{name}")
+
+
 def keep(*keys: str, **renamed: str) -> Callable[[Config], Config]:
     """A reader of configurations that keeps the keys it names; `new="old"` also takes the name a key had before 5.4."""
 

@@ -13,6 +13,7 @@ from stcompile.compiler.kinds import (
     logit_score,
     lstm,
     mlm_transformer,
+    multi_vector_mask,
     normalize,
     pooling,
     router,
@@ -20,6 +21,7 @@ from stcompile.compiler.kinds import (
     sparse_static_embedding,
     splade_pooling,
     static_embedding,
+    token_pooling,
     transformer,
     weighted_layer_pooling,
     word_embeddings,
@@ -30,16 +32,14 @@ from stcompile.compiler.kinds.base import ModuleType
 _MODULES = (
     *(transformer, clip_model, static_embedding, word_embeddings, bow, router, weighted_layer_pooling, word_weights),
     *(cnn, lstm, pooling, dense, layer_norm, dropout, normalize, logit_score),
-    *(mlm_transformer, splade_pooling, sparse_auto_encoder, sparse_static_embedding, custom),
+    *(mlm_transformer, splade_pooling, sparse_auto_encoder, sparse_static_embedding),
+    *(multi_vector_mask, token_pooling, custom),
 )
 
 KINDS: dict[str, ModuleType] = {module.KIND.name: module.KIND for module in _MODULES}
 
-_MULTI_VECTOR = "belongs to multi-vector encoders: stcompile compiles one vector per text"
-
 REFUSED = {
-    "MultiVectorMask": _MULTI_VECTOR,
-    "HierarchicalTokenPooling": _MULTI_VECTOR,
+    "LambdaTokenPooling": "is a function of Python, which no folder holds: pool tokens with HierarchicalTokenPooling",
     "T5": "prepended a fixed task text and was removed from sentence-transformers: save it again with Transformer",
     "WKPooling": "was removed from sentence-transformers: train the model again with Pooling",
 }
@@ -63,4 +63,4 @@ def resolve(type_path: str) -> tuple[ModuleType | None, str]:
 
 def is_custom(type_path: str) -> bool:
     """Whether a type path names code that comes with the model, or a package of somebody else's."""
-    return not type_path.startswith("sentence_transformers.")
+    return type_path not in _BY_PATH and not type_path.startswith("sentence_transformers.")

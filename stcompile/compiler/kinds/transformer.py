@@ -34,6 +34,11 @@ _FIRST_NAMES = ("BERT", "RoBERTa", "DistilBERT", "ALBERT", "CamemBERT", "XLMRoBE
 # Each of them had a configuration file of its own, and all but that of BERT are gone.
 _FIRST_NETWORKS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 
+# How queries are made longer: to exactly so many tokens, or to at least so many.
+FIXED, AT_LEAST = "fixed", "min"
+STRATEGIES = (FIXED, AT_LEAST)
+_EXPANSION = ("strategy", "attend", "token", "length")
+
 # What a folder may pass on to transformers; everything else could read outside the folder or change the code that
 # runs. Of the model's arguments stcompile decides those about dtype and attention itself.
 _ARGUMENTS = {
@@ -73,16 +78,11 @@ def _problems(config: Config) -> Iterator[str]:
     task = config.get("transformer_task", FEATURES)
     if task not in TASKS:
         yield f"its transformer_task is {task}: stcompile compiles {', '.join(TASKS)}"
-    if config.get("query_expansion") is not None:
-        yield "query_expansion belongs to multi-vector encoders, which score the tokens it adds: set it to null"
     limit = config.get("max_seq_length")
     for key in ("query_length", "document_length"):
-        # sentence-transformers cuts there in encode_query and encode_document, and nowhere else.
-        if config.get(key) not in (None, limit):
-            yield (
-                f"{key} {config[key]!r} cuts those texts elsewhere than max_seq_length {limit!r} does, and an artifact "
-                "has one limit: set it to null, or both to one number"
-            )
+        if config.get(key) is not None and not is_positive(config[key]):
+            yield f"its {key} is {config[key]!r}: it must be a positive whole number or null"
+    yield from expansion_problems(config)
     yield from _modality_problems(config.get("modality_config"))
     yield from _processing_problems(config.get("processing_kwargs"))
     if limit is not None and not is_positive(limit):
@@ -95,6 +95,31 @@ def _problems(config: Config) -> Iterator[str]:
         yield "module_output_name must be text"
     if not isinstance(config.get("do_lower_case", False), bool):
         yield "do_lower_case must be true or false"
+
+
+def expansion_problems(config: Config) -> Iterator[str]:
+    """What is wrong with how queries are made longer (module-stack spec, section 16)."""
+    found = config.get("query_expansion")
+    if found is None:
+        return
+    if not isinstance(found, dict) or set(found) - set(_EXPANSION):
+        yield f"its query_expansion is {found!r}: it must be null, or an object of {', '.join(_EXPANSION)}"
+        return
+    if found.get("strategy") not in STRATEGIES:
+        yield f"its query_expansion.strategy is {found.get('strategy')!r}: it must be {' or '.join(STRATEGIES)}"
+    if not isinstance(found.get("attend", False), bool):
+        yield "its query_expansion.attend must be true or false"
+    if not isinstance(found.get("token"), (str, type(None))):
+        yield "its query_expansion.token must be a token or null"
+    length: Any = found.get("length")
+    limit: Any = config.get("query_length")
+    if not is_positive(length):
+        yield f"its query_expansion.length is {length!r}: it must be a positive whole number"
+    elif is_positive(limit) and limit < length:
+        yield (
+            f"its query_length {limit} is less than the {length} tokens that query_expansion makes of every query: "
+            "raise it, or set it to null"
+        )
 
 
 def _modality_problems(modalities: Any) -> Iterator[str]:

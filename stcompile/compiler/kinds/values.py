@@ -20,6 +20,11 @@ def is_positive(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
 
 
+def is_id(value: Any) -> bool:
+    """Whether it is a whole number that a token may have."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
+
+
 def is_number(value: Any) -> bool:
     """Whether it is a number that float32 holds."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST_FLOAT
@@ -37,6 +42,13 @@ def not_feature_names(config: Config) -> Iterator[str]:
     for key in ("module_input_name", "module_output_name"):
         if not isinstance(config.get(key), (str, type(None))):
             yield f"its {key} is {config[key]!r}: it must be the name of a feature"
+
+
+def task_list_problems(config: Config, key: str) -> Iterator[str]:
+    """What is wrong with tasks that a module is told to treat in its own way."""
+    tasks = config[key]
+    if not isinstance(tasks, list) or not all(isinstance(task, str) for task in tasks):
+        yield f"its {key} must be a list of tasks, e.g. document"
 
 
 def not_a_share(config: Config, key: str, default: float) -> Iterator[str]:

@@ -13,6 +13,7 @@ from stcompile.compiler.modules.dropout import Dropout
 from stcompile.compiler.modules.layer_norm import LayerNorm
 from stcompile.compiler.modules.logit_score import LogitScore
 from stcompile.compiler.modules.lstm import LSTM
+from stcompile.compiler.modules.multi_vector_mask import MultiVectorMask
 from stcompile.compiler.modules.normalize import Normalize
 from stcompile.compiler.modules.pooling import Pooling
 from stcompile.compiler.modules.router import Router
@@ -21,6 +22,7 @@ from stcompile.compiler.modules.sparse_auto_encoder import SparseAutoEncoder
 from stcompile.compiler.modules.sparse_static_embedding import SparseStaticEmbedding
 from stcompile.compiler.modules.splade_pooling import SpladePooling
 from stcompile.compiler.modules.static_embedding import StaticEmbedding
+from stcompile.compiler.modules.token_pooling import HierarchicalTokenPooling
 from stcompile.compiler.modules.transformer import Transformer
 from stcompile.compiler.modules.weighted_layer_pooling import WeightedLayerPooling
 from stcompile.compiler.modules.word_embeddings import WordEmbeddings
@@ -42,10 +44,12 @@ __all__ = [
     "CustomModule",
     "Dense",
     "Dropout",
+    "HierarchicalTokenPooling",
     "InputModule",
     "LayerNorm",
     "LogitScore",
     "Module",
+    "MultiVectorMask",
     "Normalize",
     "PhraseTokenizer",
     "Pooling",

@@ -23,6 +23,10 @@ from stcompile.runtime.text.base import Text
 Features = dict[str, Any]
 
 
+# The feature of tokens `(batch, sequence)` that are computed and scored, and that no token attends to.
+UNSEEN = "unseen_tokens"
+
+
 # Where configurations name the tasks of a network: adapters by task, and instructions by task (jina's spellings).
 _TASK_KEYS = ("lora_adaptations", "task_instructions", "task_names", "tasks")
 
@@ -98,6 +102,21 @@ class Module(nn.Module, ABC):
         Raises:
             UnsupportedError: they do not fit each other.
         """
+
+    def meets(self, front: InputModule) -> None:
+        """Told which module reads the text, before anything is asked of it."""
+
+    def for_task(self, task: str | None) -> Self:
+        """The module as it treats a task where its graph shows nothing of that, with the same weights.
+
+        Itself where it treats all tasks alike.
+        """
+        return self
+
+    @property
+    def treatment(self) -> tuple[Any, ...]:
+        """What sets the module of one task apart from that of another, to compare them by."""
+        return ()
 
     def called_with(self, task: str | None, modality: str | None, *, routed: bool) -> dict[str, Any]:
         """The keyword arguments that sentence-transformers calls its `forward` with.

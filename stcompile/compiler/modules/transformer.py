@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 from collections.abc import Sequence
@@ -9,15 +10,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 from torch.nn import functional
 from typing_extensions import Self
 
-from stcompile.artifact.manifest import TextSpec
-from stcompile.compiler.kinds.transformer import CLASSIFIES, FEATURES, FILLS, GENERATES, KIND, TASKS
+from stcompile.artifact.manifest import QueryExpansion, TextSpec
+from stcompile.compiler.kinds.transformer import CLASSIFIES, FEATURES, FILLS, FIXED, GENERATES, KIND, TASKS
 from stcompile.compiler.modules.adapter import base_of, merged
 from stcompile.compiler.modules.backbone import load_config, load_network, quiet_transformers, usable_positions
-from stcompile.compiler.modules.base import Example, Features, InputModule, SavedModule, named_tasks
+from stcompile.compiler.modules.base import UNSEEN, Example, Features, InputModule, SavedModule, named_tasks
 from stcompile.compiler.modules.chat import ChatRenderer, guess_format
 from stcompile.compiler.modules.network_inputs import NetworkInputs
 from stcompile.compiler.modules.rotary import freeze_frequencies
@@ -29,6 +30,7 @@ from stcompile.runtime.text.base import Text
 _STORED = (
     *("transformer_task", "max_seq_length", "model_args", "tokenizer_args", "config_args", "do_lower_case"),
     *("modality_config", "module_output_name", "processing_kwargs"),
+    *("query_length", "document_length", "query_expansion", "prefixes"),
 )
 
 # Names of the width of what comes out, first existing wins.
@@ -74,6 +76,11 @@ class Transformer(InputModule):
         transformer_task: what the network is loaded for: `feature-extraction`, or with the head of
             `sequence-classification`, of `fill-mask`, or of `text-generation`, whose rows are padded on the left.
         processing_kwargs: `text.max_length` and the `chat_template` options are understood.
+        query_length: most tokens of a query, a text of the task `query`; None takes that of all texts.
+        document_length: the same of the task `document`.
+        query_expansion: how queries are made longer: `strategy` (`fixed`, `min`), `length` in tokens, `token` they are
+            filled up with (None takes the mask token), `attend`, whether tokens attend to those.
+        prefixes: texts in front of others whose first word is to be one token, where the tokenizer knows it as one.
         revision: the hub revision.
         trust_remote_code: run code that comes with the model.
 
@@ -100,6 +107,10 @@ class Transformer(InputModule):
         module_output_name: str | None = None,
         transformer_task: str = FEATURES,
         processing_kwargs: dict[str, Any] | None = None,
+        query_length: int | None = None,
+        document_length: int | None = None,
+        query_expansion: dict[str, Any] | None = None,
+        prefixes: Sequence[str] = (),
         revision: str | None = None,
         trust_remote_code: bool = False,
     ) -> None:
@@ -140,6 +151,9 @@ class Transformer(InputModule):
             raise UnsupportedError(source, reason)
         if do_lower_case:
             prepend_lowercase(self.tokenizer)
+        _register(self.tokenizer, prefixes)
+        self.query_length, self.document_length, self.query_expansion = query_length, document_length, query_expansion
+        self._filled_up: QueryExpansion | None = None
         self.modality_config = modality_config or self._infer_modalities()
         # Of a network that knows how, the logits of the last position alone.
         self._keeps_last = "logits_to_keep" in inspect.signature(self.network.forward).parameters
@@ -169,6 +183,32 @@ class Transformer(InputModule):
     def features(self) -> frozenset[str]:
         hidden = {"all_layer_embeddings"} if self._shows_hidden_states else set()
         return frozenset({*self.input_names, *hidden})
+
+    @property
+    def marks_unseen(self) -> bool:
+        """Whether the mask of its graph marks tokens that no token attends to, by 2."""
+        return self.query_expansion is not None and not self.query_expansion.get("attend", False)
+
+    def for_task(self, task: str | None) -> Self:
+        other = copy.copy(self)
+        longer = self.query_expansion if task == "query" else None
+        asked = {"query": self.query_length, "document": self.document_length}.get(task or "")
+        override = (self.processing_kwargs.get("text") or {}).get("max_length")
+        if longer is not None and longer["strategy"] == FIXED:
+            asked = longer["length"]
+        elif override is not None:
+            asked = None
+        elif longer is not None and asked is not None:
+            asked = max(asked, longer["length"])
+        if asked is not None:
+            other.max_seq_length = other._clamped(asked)
+        if longer is not None:
+            other._filled_up = self._expansion(longer)
+        return self if other.treatment == self.treatment else other
+
+    @property
+    def treatment(self) -> tuple[Any, ...]:
+        return (self.max_seq_length, self._filled_up)
 
     @property
     def vocabulary_size(self) -> int:
@@ -241,6 +281,9 @@ class Transformer(InputModule):
         return ["only the text side of this model is compiled: keep images on sentence-transformers"]
 
     def forward(self, features: Features, **keywords: Any) -> Features:
+        if self.marks_unseen:
+            mask = features["attention_mask"]
+            features = {**features, "attention_mask": (mask == 1).to(torch.int64), UNSEEN: mask == 2}
         inputs = {name: features[name] for name in self._inputs.names if name in features}
         path = self.modality_config["text"]["method_output_name"]
         steps = path if isinstance(path, list) else [path]
@@ -276,7 +319,10 @@ class Transformer(InputModule):
         else:
             first = [(prompt or "") + (text if isinstance(text, str) else text[0]) for text in texts]
             second = [text[1] for text in texts if not isinstance(text, str)]
+            if self._fixes_length:
+                options |= {"padding": "max_length"}
             batch = dict(self.tokenizer(first, second or None, **options))
+            batch = batch if self._filled_up is None else self._made_longer(batch, self._filled_up)
         # A text without any token still needs a position to compute on.
         return self.widened({name: batch[name].long() for name in self.input_names}, 1)
 
@@ -310,6 +356,7 @@ class Transformer(InputModule):
             chat=None if chat is None else chat.reduce(),
             split_special_tokens=bool(tokenizer.split_special_tokens),
             takes_pairs=self._inputs.takes_pairs,
+            expansion=self._filled_up,
         )
         plain = Tokenizer.from_str(self.tokenizer.backend_tokenizer.to_str())
         plain.no_padding()
@@ -341,6 +388,8 @@ class Transformer(InputModule):
             config["transformer_task"] = self.transformer_task
         if (self.modality_config, self.writes) != TASKS[self.transformer_task]:
             config |= {"modality_config": self.modality_config, "module_output_name": self.writes}
+        stored = {name: getattr(self, name) for name in ("query_length", "document_length", "query_expansion")}
+        config |= {name: value for name, value in stored.items() if value is not None}
         return {**config, "processing_kwargs": self.processing_kwargs} if self.processing_kwargs else config
 
     def save(self, folder: Path) -> None:
@@ -422,6 +471,65 @@ class Transformer(InputModule):
     def _shows_hidden_states(self) -> bool:
         return self._method_name == "forward" and bool(getattr(self.network.config, "output_hidden_states", False))
 
+    @property
+    def _fixes_length(self) -> bool:
+        return (
+            self._filled_up is not None
+            and self.query_expansion is not None
+            and (self.query_expansion["strategy"] == FIXED)
+        )
+
+    def _expansion(self, longer: dict[str, Any]) -> QueryExpansion:
+        """What queries are filled up with.
+
+        Raises:
+            UnsupportedError: they are padded in front, or go through a chat template, or there is no such token.
+        """
+        tokenizer, name = self.tokenizer, self.network.config.model_type
+        if self.pads_left:
+            reason = (
+                "its query_expansion fills queries up in front, where its tokenizer pads: set padding_side to right"
+            )
+            raise UnsupportedError(name, reason)
+        if self.chat is not None:
+            reason = (
+                "its queries go through a chat template, of which query_expansion would leave the beginning alone: set "
+                "query_expansion to null, or remove `message` from its modality_config"
+            )
+            raise UnsupportedError(name, reason)
+        token = longer.get("token")
+        if token is not None:
+            number = tokenizer.convert_tokens_to_ids(token)
+            if number is None or (number == tokenizer.unk_token_id and token != tokenizer.unk_token):
+                raise UnsupportedError(
+                    name, f"its query_expansion.token {token!r} is no token of its tokenizer: correct it"
+                )
+        else:
+            number = tokenizer.mask_token_id if tokenizer.mask_token_id is not None else tokenizer.eos_token_id
+            if number is None:
+                reason = (
+                    "its tokenizer has no mask token to make queries longer with: name one in query_expansion.token"
+                )
+                raise UnsupportedError(name, reason)
+        return QueryExpansion(longer["length"], int(number), bool(longer.get("attend", False)))
+
+    def _made_longer(self, batch: dict[str, Any], longer: QueryExpansion) -> dict[str, Any]:
+        """A batch whose rows are filled up to some length with tokens that are scored."""
+        missing = max(longer.length - batch["input_ids"].shape[1], 0)
+        batch = {name: functional.pad(value, (0, missing)) for name, value in batch.items()}
+        mask = batch["attention_mask"]
+        new = (mask == 0) & (torch.arange(mask.shape[1]) < longer.length)
+        batch["input_ids"] = batch["input_ids"].masked_fill(new, longer.token_id)
+        batch["attention_mask"] = mask.masked_fill(new, 1 if longer.is_seen else 2)
+        return batch
+
+    def _clamped(self, limit: int) -> int:
+        """The limit of some task, no more than there are positions."""
+        positions = usable_positions(self.network)
+        if positions is None or limit <= positions:
+            return limit
+        return positions
+
     def _limit(self, max_seq_length: int | None, tokenizer_args: dict[str, Any]) -> int | None:
         positions = usable_positions(self.network)
         own = int(self.tokenizer.model_max_length)
@@ -458,6 +566,22 @@ class Transformer(InputModule):
                 end = len(ids) if not mask[0] else length
                 keep = min(len(tail), length)
                 ids[end - keep : end] = ids.new_tensor(tail[-keep:])
+
+
+def _register(tokenizer: Any, prefixes: Sequence[str]) -> None:
+    """Makes the first word of prefixes one token, where the tokenizer has it and splits it all the same.
+
+    As sentence-transformers does for folders of PyLate and of ColBERT, which put those tokens in by their numbers.
+    """
+    known = {*tokenizer.get_added_vocab(), *tokenizer.get_vocab()}
+    new = []
+    for prefix in prefixes:
+        words = prefix.split(None, 1)
+        found = next((text for text in (prefix, *words[:1]) if text in known), None) if words else None
+        if found is not None and tokenizer.tokenize(found) != [found]:
+            new.append(AddedToken(found, normalized=False, special=True))
+    if new:
+        tokenizer.add_special_tokens({"additional_special_tokens": new})
 
 
 def _follow(result: Any, steps: list[str | int | None]) -> torch.Tensor:

@@ -59,7 +59,7 @@ def judge_half(graph: ir.Model, route: Route, tolerance: Tolerance, name: str) -
     feeds = [route.feeds(batch) for batch in batches]
     try:
         evaluator = _Evaluator(ir.to_proto(graph))
-        found = [evaluator.vectors(inputs) for inputs in feeds]
+        found = [route.answers_in(evaluator.vectors(inputs), inputs) for inputs in feeds]
     except (
         Exception
     ) as error:  # of an operator that the evaluator does not know or knows wrongly, and of protobuf's size

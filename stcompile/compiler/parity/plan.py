@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from stcompile.artifact import Artifact
-from stcompile.artifact.manifest import NO_PADDING, SPARSE, TOKENS, GraphSpec, RoutingSpec
-from stcompile.compiler.metrics import BROKEN, Distance, Matrix, distance
+from stcompile.artifact.manifest import MULTI_VECTOR, NO_PADDING, SPARSE, TOKENS, GraphSpec, RoutingSpec
+from stcompile.compiler.metrics import BROKEN, Distance, Matrix, as_ragged, distance, is_ragged
 from stcompile.compiler.parity.padding import REFERENCE_INVARIANT
 from stcompile.compiler.parity.probes import long_texts
 from stcompile.compiler.parity.reference import Reference
@@ -77,7 +77,8 @@ class Plan:
         self.texts = [*texts, *long]
         self._dim = manifest.dim_of(graph)
         # All that the model makes is compared.
-        self._keeps = "max_active_dims" if manifest.kind == SPARSE else "truncate_dim"
+        keeps = {SPARSE: "max_active_dims", MULTI_VECTOR: None}.get(manifest.kind, "truncate_dim")
+        self._all: dict[str, Any] = {} if keeps is None else {keeps: self._dim}
         self._task = _task_of(manifest.routing, graph.route)
         self._long = range(len(texts), len(self.texts))
         self._sums = np.maximum(1, [len(row) / _ROUNDED for row in front.tokenize(long, None)])
@@ -85,7 +86,7 @@ class Plan:
         self._some = [*range(0, len(texts), max(1, len(texts) // _INVARIANCE_TEXTS))]
         self._few = self._some[:: max(1, len(self._some) // _FEW_TEXTS)][:_FEW_TEXTS]
         self._prompts = sorted({text for text in manifest.prompts.values() if text})
-        self._makes_tokens = any(spec.name == TOKENS for spec in graph.outputs)
+        self._makes_tokens = any(spec.name == TOKENS for spec in graph.outputs[1:])
         self._alone_only = manifest.padding == NO_PADDING
         # Of weights of tokens sentence-transformers loses, in a padded batch, a [PAD] that a text spells out.
         self._reference_alone = is_flat and manifest.kind == SPARSE
@@ -112,7 +113,7 @@ class Plan:
         for name, places in self._read():
             run = self.runs[name]
             texts = [self.texts[run.order[place]] for place in places]
-            found[name] = route.encode(texts, run.options["prompt"], 1)
+            found[name] = route.encode(texts, run.options["prompt"], 1, route.answers[0])
         return found
 
     def own_distances(self, reference: Answers, own: Answers) -> dict[str, tuple[Sequence[int], Distance]]:
@@ -157,7 +158,9 @@ class Plan:
                 for index, row in zip(self.runs[name].order, found[name], strict=True)
                 if index in alone
             ]
-            left, right = (np.stack(rows) for rows in zip(*both, strict=True))
+            left, right = (as_ragged(rows) for rows in zip(*both, strict=True))
+            if not is_ragged(found[name]):
+                left, right = np.stack(list(left)), np.stack(list(right))
             smallest = min(smallest, float(distance(left, right).cosine.min()))
         return smallest
 
@@ -172,7 +175,7 @@ class Plan:
         return max(ranked)
 
     def _runs(self, batch_size: int) -> dict[str, Run]:
-        plain: dict[str, Any] = {"prompt": "", self._keeps: self._dim, "batch_size": batch_size, "task": self._task}
+        plain: dict[str, Any] = {"prompt": "", **self._all, "batch_size": batch_size, "task": self._task}
         widest = max(range(len(self._lengths)), key=self._lengths.__getitem__)
         # Each in one batch, padded to its longest text.
         beside = self._short()[::-1]
@@ -244,7 +247,7 @@ class Plan:
 
 def compared(reference: Matrix, found: Matrix) -> Distance:
     """Row by row; rows of another number or width, which another tokenizer or module makes, are all broken."""
-    if reference.shape != found.shape:
+    if reference.shape != found.shape or is_ragged(reference) != is_ragged(found):
         return Distance(np.full(len(found), BROKEN), np.full(len(found), -1.0))
     return distance(reference, found)
 

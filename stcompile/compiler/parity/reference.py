@@ -13,8 +13,8 @@ import numpy as np
 import torch
 import transformers
 
-from stcompile.artifact.manifest import ENCODER, LOGITS, RERANKER, SENTENCE, SPARSE, TOKENS
-from stcompile.compiler.metrics import Matrix
+from stcompile.artifact.manifest import ENCODER, LOGITS, MULTI_VECTOR, RERANKER, SENTENCE, SPARSE, TOKENS
+from stcompile.compiler.metrics import Matrix, as_ragged, has_nan
 from stcompile.compiler.modules.backbone import quiet_transformers, silenced
 from stcompile.compiler.stack.load import load_stack
 from stcompile.compiler.stack.module_stack import ModuleStack
@@ -28,7 +28,12 @@ from stcompile.runtime.text.base import Text
 OWN = "stcompile's own modules"
 
 # What sentence-transformers calls the class of each kind.
-_CLASSES = {ENCODER: "SentenceTransformer", RERANKER: "CrossEncoder", SPARSE: "SparseEncoder"}
+_CLASSES = {
+    ENCODER: "SentenceTransformer",
+    RERANKER: "CrossEncoder",
+    SPARSE: "SparseEncoder",
+    MULTI_VECTOR: "MultiVectorEncoder",
+}
 
 _PURPOSE = "Proving a compiled model"
 
@@ -70,7 +75,7 @@ class Reference:
             batch_size: texts of a batch.
 
         Returns:
-            float32 `(n, dim)`.
+            float32 `(n, dim)`; of a multi-vector encoder an array of objects, of each text float32 `(tokens, dim)`.
         """
         return self._answered(lambda judge, some: judge.encode(some, prompt, task, dim, batch_size), texts, prompt)
 
@@ -90,7 +95,7 @@ class Reference:
         reason = "NaN"
         try:
             found = ask(self._judge, texts)
-            if not np.isnan(found).any():
+            if not has_nan(found):
                 return found
         except Exception as error:  # sentence-transformers lets every error of its modules through
             reason = _reason(error)
@@ -186,6 +191,18 @@ class _SparseEncoder(_SentenceTransformers):
         raise TypeError("a SparseEncoder makes no token embeddings")
 
 
+class _MultiVectorEncoder(_SentenceTransformers):
+    """A MultiVectorEncoder, through its public `encode`, before any of a text's vectors are made fewer."""
+
+    def encode(self, texts: Sequence[str], prompt: str, task: str | None, dim: int, batch_size: int) -> Matrix:
+        with _all_vectors(self._model):
+            rows = self._encode(texts, prompt, task, batch_size, convert_to_numpy=True)
+        return as_ragged([row.astype(np.float32, copy=False) for row in rows])
+
+    def tokens(self, texts: Sequence[str], prompt: str, task: str | None) -> Matrix:
+        raise TypeError("a MultiVectorEncoder gives token embeddings by encode")
+
+
 class _CrossEncoder:
     """A CrossEncoder, through its public `predict`; a live object is left in the mode it was in."""
 
@@ -219,6 +236,7 @@ _JUDGES: dict[str, Callable[[Any], Judge]] = {
     ENCODER: _SentenceTransformers,
     RERANKER: _CrossEncoder,
     SPARSE: _SparseEncoder,
+    MULTI_VECTOR: _MultiVectorEncoder,
 }
 
 
@@ -229,7 +247,7 @@ class _OwnModules:
         self._stack = stack
 
     def encode(self, texts: Sequence[Any], prompt: str, task: str | None, dim: int, batch_size: int) -> Matrix:
-        output = LOGITS if self._stack.kind == RERANKER else None
+        output = {RERANKER: LOGITS, MULTI_VECTOR: TOKENS}.get(self._stack.kind)
         return self._stack.encode(texts, prompt, batch_size, output, task)
 
     def scores(self, pairs: Sequence[Text], prompt: str) -> Matrix:
@@ -237,6 +255,21 @@ class _OwnModules:
 
     def tokens(self, texts: Sequence[str], prompt: str, task: str | None) -> Matrix:
         return np.concatenate([self._stack.encode([text], prompt, 1, TOKENS, task)[0] for text in texts])
+
+
+@contextlib.contextmanager
+def _all_vectors(model: Any) -> Iterator[None]:
+    """Has a MultiVectorEncoder's token pooling leave all tasks alone: which vectors join, rounding decides."""
+    package = require("sentence_transformers.multi_vector_encoder.modules", _PURPOSE)
+    pooling = [module for module in model.modules() if isinstance(module, package.BaseTokenPooling)]
+    tasks = [module.tasks for module in pooling]
+    try:
+        for module in pooling:
+            module.tasks = []
+        yield
+    finally:
+        for module, known in zip(pooling, tasks, strict=True):
+            module.tasks = known
 
 
 @contextlib.contextmanager

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stcompile.artifact import scratch
+from stcompile.compiler.metrics import Matrix, as_ragged
 from stcompile.errors import ParityError, StcompileError
 from stcompile.runtime.text.base import Text
-from stcompile.runtime.worker import EXIT_BAD_INPUT
+from stcompile.runtime.worker import COUNTS, EXIT_BAD_INPUT
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,12 @@ class Run:
 
 def run_shipped(
     artifact: Path, texts: Sequence[Text], runs: dict[str, Run], *, device: str, threads: int | None = None
-) -> dict[str, NDArray[np.float32]]:
+) -> dict[str, Matrix]:
     """Encodes with the artifact in a fresh process that must not import torch.
 
     Returns:
-        run name to float32 `(len(order), dim)`; token rows of several texts come one after the other.
+        run name to float32 `(len(order), dim)`; token rows of several texts come one after the other. Of a multi-vector
+        encoder an array of objects, of each text float32 `(tokens, dim)`.
 
     Raises:
         ParityError: the process crashed, or torch got into it.
@@ -66,4 +67,12 @@ def run_shipped(
         if done.returncode:
             last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
             raise ParityError(f"the runtime failed on the compiled graph ({last}); nothing was published")
-        return {name: np.load(job.with_name(f"{name}.npy")) for name in runs}
+        return {name: _read(job, name) for name in runs}
+
+
+def _read(job: Path, name: str) -> Matrix:
+    found: Matrix = np.load(job.with_name(f"{name}.npy"))
+    counts = job.with_name(f"{name}{COUNTS}")
+    if not counts.is_file():
+        return found
+    return as_ragged(np.split(found, np.cumsum(np.load(counts))[:-1]))

@@ -13,12 +13,14 @@ import numpy as np
 from typing_extensions import Unpack
 
 from stcompile.artifact import Artifact, open_artifact
-from stcompile.artifact.manifest import ENCODER, NO_PADDING, RERANKER, SPARSE, Manifest, RoutingSpec
+from stcompile.artifact.manifest import ANSWERS, MULTI_VECTOR, NO_PADDING, RERANKER, SPARSE, Manifest, RoutingSpec
 from stcompile.artifact.report import ParityReport, PathReport, Report, read_report
 from stcompile.artifact.target import Target, Tolerance
 from stcompile.artifact.writing import in_scratch
 from stcompile.compiler.metrics import Distance, neighbour_overlap, rounded
 from stcompile.compiler.parity.active import active_overlap, sparse_tolerance
+from stcompile.compiler.parity.late_interaction import AGREEMENT as TOKEN_AGREEMENT
+from stcompile.compiler.parity.late_interaction import rank_overlap, token_tolerance
 from stcompile.compiler.parity.padding import REFERENCE_INVARIANT
 from stcompile.compiler.parity.plan import Answers, Plan
 from stcompile.compiler.parity.probes import probe_texts, shortened, texts_sha256
@@ -46,6 +48,9 @@ _SAME_READING = 1e-4
 # what is rounded moves by 4e-5, as the kernels' attention in bfloat16 and their GELU do: some levels tip over, and both
 # are as far from each other as from the model.
 AGREEMENT = {"onnx-fp32": 0.9999995, "onnx-bf16": 0.9998, "onnx-int8": 0.99}
+
+# Of so many texts one is judged on every further route of a graph.
+_OF_SHARED = 4
 
 # A model distilled a second time: principal components move in the fourth decimal with the order of a sum.
 AGAIN_DISTILLED = Tolerance(max_abs_error=None, min_cosine=0.999, mean_cosine=0.9999, batch_invariance=0.999999)
@@ -94,6 +99,8 @@ def verify_artifact(
     accepted = _budget_of(report, min_cosine)
     scored = stack.kind == RERANKER
     tolerance = score_tolerance(target, accepted[0]) if scored else tolerance_for(target, *accepted)
+    if stack.kind == MULTI_VECTOR:
+        tolerance = token_tolerance(target, accepted[0])
     if stack.kind == SPARSE:
         tolerance = sparse_tolerance(target, tolerance, accepted[0])
     _check_same_model(opened.manifest, stack)
@@ -173,7 +180,8 @@ class Proof:
                 "the texts to judge parity on",
                 "there is no text to judge parity on: pass at least one",
             )
-            plan = Plan(artifact, graph, chosen, f"route-{index}")
+            # Of a graph that another route has, too, few texts show whether its own are read and counted rightly.
+            plan = Plan(artifact, graph, chosen[::_OF_SHARED] if route.shares else chosen, f"route-{index}")
             self._plans.append(plan)
             self._own.append(plan.own_answers(route))
 
@@ -201,7 +209,8 @@ class Proof:
             np.concatenate([item.abs_error for found in distances for item in found.values()]),
             np.concatenate([item.cosine for found in distances for item in found.values()]),
         )
-        overlaps = [neighbour_overlap(reference["batched"], found["batched"]) for _, reference, found in pairs]
+        overlap = rank_overlap if manifest.kind == MULTI_VECTOR else neighbour_overlap
+        overlaps = [overlap(reference["batched"], found["batched"]) for _, reference, found in pairs]
         report = ParityReport(
             target=manifest.target,
             reference=about,
@@ -224,7 +233,8 @@ class Proof:
         )
         paths = _paths(manifest, pairs, device)
         misread = self._misread(references, about)
-        failures = (*_failures(report, manifest.padding), *_failures_of_paths(paths, tolerance, manifest.target))
+        least = (TOKEN_AGREEMENT if manifest.kind == MULTI_VECTOR else AGREEMENT).get(manifest.target, 0)
+        failures = (*_failures(report, manifest.padding), *_failures_of_paths(paths, tolerance, least))
         return dataclasses.replace(report, misread=bool(misread), failures=(*failures, *misread), paths=paths)
 
     def _misread(self, references: list[Answers], about: str) -> tuple[str, ...]:
@@ -303,10 +313,9 @@ def _paths(manifest: Manifest, pairs: Sequence[tuple[Plan, Answers, Answers]], d
     )
 
 
-def _failures_of_paths(paths: Sequence[PathReport], allowed: Tolerance, target: str) -> tuple[str, ...]:
+def _failures_of_paths(paths: Sequence[PathReport], allowed: Tolerance, least: float) -> tuple[str, ...]:
     failures = []
     for path in paths[1:]:
-        least = AGREEMENT[target]
         if allowed.max_abs_error is not None and not path.max_abs_error <= allowed.max_abs_error:
             failures.append(
                 f"without kernels max abs error {path.max_abs_error:.2e} is above {allowed.max_abs_error:.1e}"
@@ -345,4 +354,4 @@ def _failures(report: ParityReport, padding: str) -> tuple[str, ...]:
 
 
 # What proves each kind of artifact.
-PROOFS: dict[str, type[Proof] | type[ScoreProof]] = {ENCODER: Proof, RERANKER: ScoreProof, SPARSE: Proof}
+PROOFS: dict[str, type[Proof] | type[ScoreProof]] = {**dict.fromkeys(ANSWERS, Proof), RERANKER: ScoreProof}

@@ -6,16 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stcompile.artifact.manifest import ENCODER, RERANKER, SPARSE
+from stcompile.artifact.manifest import ENCODER, MULTI_VECTOR, RERANKER, SPARSE
 from stcompile.compiler.kinds.base import ModuleEntry
 from stcompile.compiler.kinds.folder import Folder
 from stcompile.compiler.kinds.registry import KINDS
 from stcompile.compiler.stack.entries import EntryReader
+from stcompile.compiler.stack.multi_vector import completed, is_multi_vector, is_stanfords, stanfords, stored_in
 from stcompile.compiler.stack.reranker import is_reranker, scores_of
 from stcompile.compiler.stack.settings import Settings, settings_of
 from stcompile.compiler.stack.sparse import active_dims_of, is_sparse
 from stcompile.runtime.arguments import local_path
 
+_EXPANDS = (
+    "its query_expansion makes queries longer by tokens that multi-vector encoders alone score: set it to null, or "
+    "model_type to MultiVectorEncoder in config_sentence_transformers.json"
+)
 _READERS = f"{', '.join(kind.name for kind in KINDS.values() if kind.reads_text)} do"
 
 
@@ -58,22 +63,33 @@ def describe(path: str | Path, *, trust_remote_code: bool = False, follow_links:
     rows = folder.json("modules.json")
     network = None if rows is not None else folder.json_object("config.json", finite=False)
     scores_pairs = is_reranker(stored, network)
+    of_tokens = None
     if rows is not None:
         layout, entries = "modules.json", reader.listed(rows)
+        if is_multi_vector(stored, entries):
+            of_tokens = stored_in(stored)
     elif scores_pairs:
         layout, entries = "plain", reader.of_plain_reranker()
         # Without modules.json CrossEncoder does not look at it.
         stored = {}
+    elif is_stanfords(network):
+        layout = "plain"
+        entries, of_tokens = stanfords(folder, reader.reasons)
     elif folder.json_object("config.json").get("model_type") == "model2vec":
         layout, entries = "model2vec", reader.of_model2vec()
     else:
         layout, entries = "plain", reader.of_plain_folder()
     reasons = reader.reasons
+    kind = RERANKER if scores_pairs else SPARSE if is_sparse(stored, entries) else ENCODER
+    if of_tokens is not None:
+        kind, stored = MULTI_VECTOR, {**stored, "prompts": of_tokens.prompts}
+        entries = completed(entries, of_tokens, reasons)
     if not reasons and not (_begins_with_text(entries) and not any(map(_reads_text, entries[1:]))):
         reasons.append(f"one module must read text, the first of the stack or of every route: {_READERS}")
     if scores_pairs and entries and not reasons:
         entries.append(scores_of(folder, stored, entries, reasons))
-    kind = RERANKER if scores_pairs else SPARSE if is_sparse(stored, entries) else ENCODER
+    expands = any(entry.config.get("query_expansion") is not None for entry in entries)
+    reasons += [_EXPANDS] if expands and kind != MULTI_VECTOR else []
     settings = settings_of(stored, kind, reasons)
     if kind == SPARSE:
         settings = replace(settings, max_active_dims=active_dims_of(stored, entries, reasons))

@@ -89,11 +89,6 @@ class EntryReader:
             return [ModuleEntry(0, transformer.KIND, "", dict(clip_model.CLIP_CONFIG))]
         architectures = config.get("architectures") or [""]
         architecture = str(architectures[0] if isinstance(architectures, list) else architectures)
-        if architecture.endswith("HF_ColBERT"):
-            self.reasons.append(
-                f"it is a {architecture}, not an embedding model: to compile its network with mean pooling all the "
-                "same, load it with SentenceTransformer and save that"
-            )
         causal = architecture.endswith("ForCausalLM") and config.get("is_causal", True) is not False
         pooled = {"pooling_mode": "lasttoken" if causal else "mean", "include_prompt": True}
         return [ModuleEntry(0, transformer.KIND, "", {}), ModuleEntry(1, pooling.KIND, "", pooled)]

@@ -6,9 +6,8 @@ from collections.abc import Container, Iterator, Sequence
 from itertools import count
 from typing import Any
 
-import numpy as np
-
 from stcompile.artifact.manifest import RERANKER, RoutingSpec
+from stcompile.compiler.metrics import equal
 from stcompile.compiler.modules import Module, Router
 from stcompile.compiler.stack.route import Route
 from stcompile.errors import InputError, UnsupportedError, one_line
@@ -30,7 +29,8 @@ def lay_out(
 
     A task chooses the routes of Routers. Where a module is called with it (`kwargs` of modules.json, `forward_kwargs`
     of a class, or a network in a Router whose forward names it), each task is a graph of its own as far as its vectors
-    differ. Which tasks a network knows is nowhere written down for sure: the usual two, those that its configuration
+    differ. Where tasks differ in how a text is read alone, or in which of its tokens are scored, their routes share one
+    graph. Which tasks a network knows is nowhere written down for sure: the usual two, those that its configuration
     names, and the names of prompts are tried, and any other is refused when it is asked for.
 
     Args:
@@ -55,18 +55,24 @@ def lay_out(
             "its pairs go through a chat template, which is compiled of networks that classify or generate alone: "
             "remove `message` from its modality_config",
         )
-    if not routers and not by_task:
-        return {"": Route(list(modules), name, kind=kind)}, None
+    treated = _treated(modules)
+    if not routers and not by_task and not treated:
+        return {"": Route([module.for_task(None) for module in modules], name, kind=kind)}, None
     modality = modules[0].modality
-    tasks = [*(task for router in routers for task in router.tasks)]
+    tasks = [*(task for router in routers for task in router.tasks), *treated]
     if by_task:
         tasks += [*_USUAL_TASKS, *(task for module in _all(modules) for task in module.task_names), *prompt_names]
     known = dict.fromkeys(tasks)
-    if kind == RERANKER:
+    if kind == RERANKER and (routers or by_task):
         raise UnsupportedError(name, "it scores pairs, and a Router or a task chooses how: load it without")
+    if kind == RERANKER:
+        # Its texts have no task.
+        return {"": Route([module.for_task(None) for module in modules], name, kind=kind)}, None
     found = _Routes(name, by_task, kind)
     answers: dict[str | None, str | None] = {}
-    for task in (None, *known, _UNHEARD_OF):
+    # Documents first: where routes share a graph it is calibrated on what the first one reads.
+    first = ("document",) if treated else ()
+    for task in dict.fromkeys((*first, None, *known, _UNHEARD_OF)):
         path = _Path(task, modality)
         # What an unheard-of task would mean to a network, only its author knows.
         if path.follow(modules) and not (by_task and task == _UNHEARD_OF):
@@ -77,6 +83,8 @@ def lay_out(
         if found.failures:
             raise UnsupportedError(name, f"it fails for every task ({found.failures[0]}): correct its modules")
         raise InputError("no task reaches any route of the Router: give it a default_route or name its routes")
+    for label, owner in found.routes.items():
+        owner.serve([other for other in found.routes.values() if other.shares == label])
     chosen = {task: route for task in known if (route := answers[task]) is not None}
     return found.routes, RoutingSpec(chosen, answers[None], answers[_UNHEARD_OF])
 
@@ -88,22 +96,30 @@ class _Routes:
         self._name = name
         self._kind = kind
         self._by_task = by_task
-        self._known: list[tuple[tuple[str, ...], str, Any]] = []
+        self._known: list[tuple[tuple[str, ...], tuple[Any, ...], str, Any]] = []
         self.routes: dict[str, Route] = {}
         self.failures: list[str] = []
 
     def add(self, path: _Path, noted: dict[str, Any]) -> str | None:
         """The name of the route that a path is; None where its modules refuse the task."""
-        choices = tuple(path.choices)
+        choices, treatment = tuple(path.choices), tuple(module.treatment for module in path.modules)
         if not self._by_task:
-            for known, label, _ in self._known:
-                if known == choices:
+            for known, like, label, _ in self._known:
+                if (known, like) == (choices, treatment):
                     return label
+        alike = (label for known, _, label, _ in self._known if known == choices)
+        shares = None if self._by_task else next(alike, None)
         # Of one Router the route's own name; of several, one that no other way through them has.
-        parts = [*choices, *([path.task or "default"] if self._by_task else [])]
-        label = _unused("-".join(dict.fromkeys(parts)), self.routes)
+        by_task = self._by_task or any(treatment)
+        parts = [*choices, *([path.task or "default"] if by_task else [])]
+        label = _unused("-".join(dict.fromkeys(parts)).replace(_UNHEARD_OF, "other"), self.routes)
         route = Route(
-            path.modules, f"{self._name}, route {label}", keywords=path.keywords, noted=noted, kind=self._kind
+            path.modules,
+            f"{self._name}, route {label}",
+            keywords=path.keywords,
+            noted=noted,
+            kind=self._kind,
+            shares=shares,
         )
         vectors = None
         if self._by_task:
@@ -112,10 +128,10 @@ class _Routes:
             except Exception as error:  # it is somebody else's code, which may know no such task
                 self.failures.append(f"{type(error).__name__}: {one_line(error, 200)}")
                 return None
-            for known, same, others in self._known:
-                if known == choices and np.array_equal(vectors, others, equal_nan=True):
+            for known, like, same, others in self._known:
+                if (known, like) == (choices, treatment) and equal(vectors, others):
                     return same
-        self._known.append((choices, label, vectors))
+        self._known.append((choices, treatment, label, vectors))
         self.routes[label] = route
         return label
 
@@ -134,7 +150,7 @@ class _Path:
         """Walks through; False where some Router has no route for the task."""
         for module in modules:
             if not isinstance(module, Router):
-                self.modules.append(module)
+                self.modules.append(module.for_task(self.task))
                 self.keywords.append(module.called_with(self.task, self._modality, routed=routed))
                 continue
             choice = module.route(self.task, self._modality)
@@ -144,6 +160,17 @@ class _Path:
             if not self.follow(module.routes[choice], routed=True):
                 return False
         return True
+
+
+def _treated(modules: Sequence[Module]) -> tuple[str, ...]:
+    """The tasks that modules treat in their own way, where their graphs show nothing of it; none where they do not."""
+    tasks = (*_USUAL_TASKS, *(task for module in _all(modules) for task in module.task_names))
+    found = [
+        module
+        for module in _all(modules)
+        if len({str(module.for_task(t).treatment) for t in (None, *tasks, _UNHEARD_OF)}) > 1
+    ]
+    return tuple(dict.fromkeys(tasks)) if found else ()
 
 
 def _unused(name: str, taken: Container[str]) -> str:

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from typing_extensions import Unpack
 
-from stcompile.artifact.manifest import LOGITS, RERANKER, SPARSE
+from stcompile.artifact.manifest import LOGITS, MULTI_VECTOR, RERANKER, SPARSE
 from stcompile.compiler.kinds.base import ModuleEntry
 from stcompile.compiler.kinds.folder import Folder
+from stcompile.compiler.metrics import Matrix, as_ragged, joined
 from stcompile.compiler.modules import Router
 from stcompile.compiler.modules.base import InputModule, Module, SavedModule
 from stcompile.compiler.stack.describe import StackDescription, describe
@@ -105,8 +106,12 @@ def _stack_of(description: StackDescription, name: str, builder: _Builder, notes
 
 
 def _introduce(modules: Sequence[Module]) -> None:
-    """Tells each module what stands right before it, where that has no other neighbour in any route."""
+    """Tells each module what reads the text, and what is right before it, where that has no other neighbour."""
     pairs = list(dict.fromkeys(_neighbours(modules)))
+    front = next((module for module, _ in pairs if isinstance(module, InputModule)), None)
+    for module, _ in pairs:
+        if front is not None:
+            module.meets(front)
     for before, behind in pairs:
         if behind is not None and [pair for pair in pairs if pair[0] is before] == [(before, behind)]:
             behind.stands_behind(before)
@@ -174,7 +179,7 @@ def _try(route: Route, name: str) -> None:
     """Runs a few texts, so that what only shows in the network's real outputs is a sentence and not a traceback."""
     try:
         texts = ["a", "The quick brown fox jumps over the lazy dog.", *route.front.probe_texts()[-1:]]
-        width = route.encode(route.examples_of(texts)).shape[1]
+        width = route.width_made(route.examples_of(texts))
     except StcompileError:
         raise
     except Exception as error:  # the network may fail in any way
@@ -204,6 +209,8 @@ def _check_live(model: Any, stack: ModuleStack) -> None:
     form: dict[str, Any] = {"convert_to_tensor": True}
     if stack.kind == SPARSE:
         form |= {"convert_to_sparse_tensor": False}
+    elif stack.kind == MULTI_VECTOR:
+        form = {"convert_to_numpy": True}
     for task in tasks:
         # Releases before 5.0 know no task, and have no model that needs one.
         options: dict[str, Any] = {} if task is None else {"task": task}
@@ -217,8 +224,19 @@ def _check_live(model: Any, stack: ModuleStack) -> None:
         except Exception as error:  # of a network that has no positions for what sentence-transformers cuts at
             reason = f"it fails on a long text ({type(error).__name__}: {one_line(error, 200)}): lower max_seq_length"
             raise UnsupportedError(stack.name, reason) from error
-        expected = np.asarray(given.float().cpu().numpy(), np.float32)
-        found = found[:, : expected.shape[1]]
-        lengths = np.maximum(np.linalg.norm(expected, axis=1, keepdims=True), 1e-9)
-        if expected.shape != found.shape or not np.nanmax(np.abs(expected - found) / lengths) <= allowed:
+        if stack.kind == MULTI_VECTOR:
+            expected = as_ragged([row.astype(np.float32) for row in given])
+        else:
+            expected = np.asarray(given.float().cpu().numpy(), np.float32)
+            found = found[:, : expected.shape[1]]
+        if not _same(expected, found, allowed):
             raise UnsupportedError(stack.name, _NOT_IN_THE_FOLDER)
+
+
+def _same(expected: Matrix, found: Matrix, allowed: float) -> bool:
+    """Whether vectors are the same but for so much, where no row is longer than 1."""
+    if [row.shape for row in expected] != [row.shape for row in found]:
+        return False
+    expected, found = joined(expected), joined(found)
+    lengths = np.maximum(np.linalg.norm(expected, axis=1, keepdims=True), 1e-9)
+    return bool(np.nanmax(np.abs(expected - found) / lengths) <= allowed)

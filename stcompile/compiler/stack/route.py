@@ -11,15 +11,32 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from stcompile.artifact.manifest import ANSWERS, ENCODER, LOGITS, RERANKER, SCORES, SENTENCE, SPARSE, TOKENS, TextSpec
-from stcompile.compiler.metrics import centred
+from stcompile.artifact.manifest import (
+    ANSWERS,
+    ENCODER,
+    LOGITS,
+    MULTI_VECTOR,
+    RERANKER,
+    SCORES,
+    SENTENCE,
+    SPARSE,
+    TOKENS,
+    TextSpec,
+    TokenRows,
+)
+from stcompile.compiler.metrics import as_ragged, centred, joined
 from stcompile.compiler.modules.base import Example, Features, InputModule, Module
+from stcompile.compiler.modules.multi_vector_mask import MultiVectorMask
 from stcompile.compiler.modules.scores import Scores
 from stcompile.compiler.modules.sparse_auto_encoder import SparseAutoEncoder
 from stcompile.compiler.modules.sparse_static_embedding import SparseStaticEmbedding
 from stcompile.compiler.modules.splade_pooling import SpladePooling
+from stcompile.compiler.modules.token_pooling import HierarchicalTokenPooling
+from stcompile.compiler.modules.transformer import Transformer
 from stcompile.errors import StcompileError, UnsupportedError
-from stcompile.runtime.text.base import Text
+from stcompile.runtime.text.base import Feeds, Text
+from stcompile.runtime.token_pooling import TokenPooling
+from stcompile.runtime.token_rows import rows_of, without_pooling
 
 # What a front end's file is called, by its kind; the others hold a tokenizer of the tokenizers library.
 _FILES = {"words": "words", "bow": "words"}
@@ -34,9 +51,12 @@ class Route(nn.Module):
         keywords: what each module is called with besides the features; None means nothing.
         noted: what a Router in front writes among the features, its task for one.
         kind: what is made of it, one of `ANSWERS`.
+        shares: the name of the route whose graph is its own too; None for a graph of its own.
 
     Attributes:
         answers: the features that its graph ends in, the one of its kind first.
+        shares: as above.
+        longest: most tokens of a text that its graph meets; None when unlimited.
 
     Raises:
         UnsupportedError: they do not fit each other; names everything found.
@@ -50,9 +70,11 @@ class Route(nn.Module):
         keywords: Sequence[Mapping[str, Any]] | None = None,
         noted: Mapping[str, Any] | None = None,
         kind: str = ENCODER,
+        shares: str | None = None,
     ) -> None:
         super().__init__()
         self.kind = kind
+        self.shares = shares
         last = modules[-1] if modules else None
         more = (LOGITS,) if isinstance(last, Scores) and not last.is_identity else ()
         self.answers = (ANSWERS[kind], *more)
@@ -63,6 +85,7 @@ class Route(nn.Module):
         self._line = tuple(modules)
         self.name = name
         self.min_seq_length = _least_length(modules)
+        self.longest = self.front.max_seq_length
         self.eval()
 
     @property
@@ -71,6 +94,12 @@ class Route(nn.Module):
         first = self._line[0]
         assert isinstance(first, InputModule)
         return first
+
+    def serve(self, others: Sequence[Route]) -> None:
+        """Makes its graph that of other routes, too."""
+        limits = [route.front.max_seq_length for route in (self, *others)]
+        known = [limit for limit in limits if limit is not None]
+        self.longest = max(known) if len(known) == len(limits) else None
 
     @property
     def leaves_out_prompt(self) -> bool:
@@ -89,7 +118,7 @@ class Route(nn.Module):
         width = self._widths[self.answers[0]]
         if width is None:
             # Only running it tells how wide a custom module's output is.
-            width = self._widths[self.answers[0]] = self.encode(["a"]).shape[1]
+            width = self._widths[self.answers[0]] = self.width_made(["a"])
         return width
 
     @property
@@ -102,6 +131,37 @@ class Route(nn.Module):
         """How many of the largest numbers its last module keeps by itself; None keeps all."""
         last = self._line[-1]
         return last.k if isinstance(last, SparseAutoEncoder) else None
+
+    @property
+    def rows(self) -> TokenRows | None:
+        """Of a multi-vector encoder, which tokens of a text have a vector, and what becomes of those."""
+        if self.kind != MULTI_VECTOR:
+            return None
+        masks = [block for block in self._line if isinstance(block, MultiVectorMask)]
+        found = TokenRows(
+            skipped_ids=tuple(number for mask in masks for number in mask.skipped_ids),
+            kept_ids=next((mask.kept_ids for mask in masks if mask.kept_ids is not None), None),
+            keeps_unseen=bool(masks),
+        )
+        pooling = self._pooling
+        if pooling is None:
+            return found
+        return dataclasses.replace(
+            found,
+            pool_factor=float(pooling.pool_factor),
+            num_protected_tokens=pooling.num_protected_tokens,
+            normalizes=pooling.normalize_embeddings,
+        )
+
+    @property
+    def _pooling(self) -> TokenPooling | None:
+        last = self._line[-1]
+        return last.pooling if isinstance(last, HierarchicalTokenPooling) else None
+
+    @property
+    def marks_unseen(self) -> bool:
+        """Whether the mask of its graph may mark tokens, by 2, that are computed and that no token attends to."""
+        return isinstance(self.front, Transformer) and self.front.marks_unseen
 
     @property
     def makes_tokens(self) -> bool:
@@ -117,32 +177,48 @@ class Route(nn.Module):
     @torch.inference_mode()
     def encode(
         self, texts: Sequence[Text], prompt: str | None = None, batch_size: int = 32, output: str | None = None
-    ) -> NDArray[np.float32]:
+    ) -> NDArray[Any]:
         """Torch's vectors, in batches of like length.
 
         Args:
             texts: strings, or pairs of strings.
             prompt: text in front of each.
             batch_size: texts per forward pass.
-            output: the feature to return, per text; None takes the first of `answers`.
+            output: the feature to return, per text, of a multi-vector encoder before any of its vectors are made fewer;
+                None takes the first of `answers`.
 
         Returns:
-            float32 `(n, dim)`.
+            float32 `(n, dim)`; of a multi-vector encoder an array of objects, of each text float32 `(tokens, dim)`.
         """
         if not len(texts):
-            return np.zeros((0, self.dim), dtype=np.float32)
+            return as_ragged([]) if self.kind == MULTI_VECTOR else np.zeros((0, self.dim), dtype=np.float32)
         rows: list[NDArray[np.float32]] = [np.zeros(0, dtype=np.float32)] * len(texts)
         order = sorted(range(len(texts)), key=lambda index: -sum(map(len, texts[index])))
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            values = (
-                self(self._features([texts[index] for index in batch], prompt))[output or self.answers[0]]
-                .float()
-                .numpy()
-            )
+            features = self(self._features([texts[index] for index in batch], prompt))
+            values = features[output or self.answers[0]].float().numpy()
+            if self.kind == MULTI_VECTOR:
+                values = self._scored(values, features["attention_mask"].numpy() > 0, pools=output is None)
             for index, row in zip(batch, values, strict=True):
                 rows[index] = row
-        return np.stack(rows)
+        return as_ragged(rows) if self.kind == MULTI_VECTOR else np.stack(rows)
+
+    def answers_in(self, made: NDArray[np.float32], feeds: Feeds) -> NDArray[Any]:
+        """What a graph made of `feeds`, as `encode` gives it of the output `raw`."""
+        rows = self.rows
+        return made if rows is None else as_ragged(rows_of(made, feeds, without_pooling(rows)))
+
+    def width_made(self, texts: Sequence[Text]) -> int:
+        """How wide the vectors are that it makes of some texts."""
+        return int(self.encode(texts)[0].shape[-1])
+
+    def _scored(
+        self, values: NDArray[np.float32], mask: NDArray[np.bool_], *, pools: bool
+    ) -> list[NDArray[np.float32]]:
+        pooling = self._pooling if pools else None
+        rows = [text[kept] for text, kept in zip(values, mask, strict=True)]
+        return rows if pooling is None else [pooling.of(row) for row in rows]
 
     def examples_of(self, texts: Sequence[str]) -> list[Text]:
         """Texts as this route reads them: of a reranker each with the next one, as a pair."""
@@ -157,9 +233,9 @@ class Route(nn.Module):
 
     def comparable(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Rows to be compared one by one; of a reranker all logits about their mean, as one row: alone, each would be
-        compared with its own size.
+        compared with its own size. Of several vectors a text those of all texts.
         """
-        return centred(rows) if self.kind == RERANKER else rows
+        return centred(rows) if self.kind == RERANKER else joined(rows)
 
     def feeds(self, texts: Sequence[Text], prompt: str | None = None) -> dict[str, NDArray[np.int64]]:
         """The graph's inputs for one batch of texts, as the runtime makes them: `input_names` to int64 arrays."""
@@ -232,7 +308,33 @@ def _least_length(modules: Sequence[Module]) -> int:
 
 
 def _misplaced(modules: Sequence[Module], kind: str) -> list[str]:
-    """What is wrong with where a SparseAutoEncoder is: how many of its numbers are kept is decided behind the graph."""
+    """What is wrong with where modules are of which a part is done behind the graph."""
+    return [*_misplaced_encoders(modules, kind), *_misplaced_masks(modules, kind)]
+
+
+def _misplaced_masks(modules: Sequence[Module], kind: str) -> list[str]:
+    """Of a MultiVectorMask and a HierarchicalTokenPooling: which tokens have vectors."""
+    named = [(place, module, type(module).__name__) for place, module in enumerate(modules)]
+    masks = [item for item in named if isinstance(item[1], MultiVectorMask)]
+    pooling = [item for item in named if isinstance(item[1], HierarchicalTokenPooling)]
+    if kind != MULTI_VECTOR:
+        say = "set model_type to MultiVectorEncoder in config_sentence_transformers.json"
+        return [
+            f"module {place} ({name}) is of multi-vector encoders, and its settings say {kind}: {say}"
+            for place, _, name in (*masks, *pooling)
+        ]
+    return [
+        *(f"module {place} ({name}) is a second one of its kind: leave one out" for place, _, name in masks[1:]),
+        *(
+            f"module {place} ({name}) makes vectors fewer, and something stands behind it: end the stack with it"
+            for place, _, name in pooling
+            if place < len(modules) - 1
+        ),
+    ]
+
+
+def _misplaced_encoders(modules: Sequence[Module], kind: str) -> list[str]:
+    """Of a SparseAutoEncoder: how many of its numbers are kept."""
     places = [place for place, module in enumerate(modules) if isinstance(module, SparseAutoEncoder)]
     if places and kind != SPARSE:
         return [f"module {places[0]} (SparseAutoEncoder) makes sparse vectors, and its settings say {kind}: {_SAY_SO}"]
@@ -291,6 +393,7 @@ _LONGEST_NEED, _MANY = 10_000, 100_000
 
 _UNANSWERED = {
     SENTENCE: "nothing makes a sentence embedding: add a Pooling to modules.json",
+    TOKENS: "nothing makes token embeddings: begin the stack with a Transformer",
     SCORES: "nothing makes scores: end the stack with a network that classifies, a LogitScore, or a Dense whose "
     "module_output_name is scores",
 }

@@ -5,14 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from stcompile.artifact.manifest import ENCODER, RERANKER, SIMILARITIES, SPARSE
+from stcompile.artifact.manifest import ENCODER, MAXSIM, MAXSIMS, MULTI_VECTOR, RERANKER, SIMILARITIES, SPARSE
+from stcompile.compiler.stack.multi_vector import MULTI_VECTOR_ENCODER, PYLATES
 from stcompile.errors import ModelFolderError
 
 # What sentence-transformers calls the classes of what we compile.
-_MODEL_TYPES = {ENCODER: "SentenceTransformer", RERANKER: "CrossEncoder", SPARSE: "SparseEncoder"}
+_MODEL_TYPES = {
+    ENCODER: "SentenceTransformer",
+    RERANKER: "CrossEncoder",
+    SPARSE: "SparseEncoder",
+    MULTI_VECTOR: MULTI_VECTOR_ENCODER,
+}
 
 # How alike two vectors are where nothing is stored.
-_SIMILARITY = {ENCODER: "cosine", RERANKER: "cosine", SPARSE: "dot"}
+_SIMILARITY = {ENCODER: "cosine", RERANKER: "cosine", SPARSE: "dot", MULTI_VECTOR: MAXSIM}
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ def settings_of(stored: dict[str, Any], kind: str, reasons: list[str]) -> Settin
         ModelFolderError: the prompts are no texts by name.
     """
     named = stored.get("model_type", _MODEL_TYPES[kind])
-    if named not in _MODEL_TYPES.values():
+    if named not in (*_MODEL_TYPES.values(), PYLATES):
         reasons.append(f"it is a {named}: stcompile compiles {', '.join(_MODEL_TYPES.values())}")
     prompts = _prompts(stored)
     default = stored.get("default_prompt_name")
@@ -45,10 +51,13 @@ def settings_of(stored: dict[str, Any], kind: str, reasons: list[str]) -> Settin
             f"default_prompt_name {default!r} is not among its prompts: correct config_sentence_transformers.json"
         )
     similarity = stored.get("similarity_fn_name") or _SIMILARITY[kind]
-    if similarity not in SIMILARITIES:
+    if kind == MULTI_VECTOR:
+        # PyLate writes its own spelling, and what is none of those is not read.
+        similarity = similarity if similarity in MAXSIMS else MAXSIM
+    elif similarity not in SIMILARITIES:
         reasons.append(f"its similarity {similarity!r} is not one of {', '.join(SIMILARITIES)}")
-    # Of sparse vectors a part of the vocabulary is no vector.
-    kept = None if kind == SPARSE else _truncate_dim(stored, reasons)
+    # Of sparse vectors a part of the vocabulary is no vector, and vectors of tokens are compared whole.
+    kept = None if kind in (SPARSE, MULTI_VECTOR) else _truncate_dim(stored, reasons)
     return Settings(prompts, default, str(similarity), kept, kind)
 
 

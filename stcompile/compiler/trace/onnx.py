@@ -60,7 +60,7 @@ def trace(route: Route, outputs: Sequence[str], name: str) -> ir.Model:
         MissingExtraError: the exporter and a package that it imports do not fit each other.
     """
     examples = route.examples()
-    limit = route.front.max_seq_length
+    limit = route.longest
     axes = {
         "batch": Dim("batch"),
         # torch takes an axis of at most two positions for a constant; the runtime cuts texts in any case.

@@ -19,6 +19,9 @@ Text = str | tuple[str, str]
 
 Feeds = dict[str, NDArray[np.int64]]
 
+# What `attention_mask` is of a token that is computed, and that no token attends to.
+UNSEEN = 2
+
 # What is tokenized at once ends at whichever comes first. The tokenizer's own result keeps all that truncation
 # cut off, with the spelling and the place of every token: tens of bytes a character of input.
 _CHUNK_TEXTS = 512
@@ -30,10 +33,14 @@ _POOL_CHARS = 32_768
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A tokenized text, as small as it gets; `type_ids` is None where all are zero or the graph takes none."""
+    """A tokenized text, as small as it gets; `type_ids` is None where all are zero or the graph takes none.
+
+    The last `unseen` of its tokens are computed, and none attends to them.
+    """
 
     ids: NDArray[np.int32]
     type_ids: NDArray[np.int32] | None = None
+    unseen: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -100,6 +107,8 @@ def encodings(
 def padded(rows: Sequence[Row], spec: TextSpec, *, pad_id: int) -> Feeds:
     """Rows as `input_ids` and `attention_mask`, int64 `(batch, sequence)`, padded on the side that the spec says.
 
+    The mask is 1 for a token, `UNSEEN` for one that none attends to, and 0 for padding.
+
     They are as wide as the longest row, or wider where the spec asks for more positions or for a multiple of some.
     """
     side, width = spec.padding_side, width_of(max(map(len, rows), default=0), spec)
@@ -110,6 +119,8 @@ def padded(rows: Sequence[Row], spec: TextSpec, *, pad_id: int) -> Feeds:
         where = slice(0, length) if side == "right" else slice(width - length, width)
         ids[index, where] = row.ids
         mask[index, where] = 1
+        if row.unseen:
+            mask[index, where.stop - row.unseen : where.stop] = UNSEEN
     return {"input_ids": ids, "attention_mask": mask}
 
 

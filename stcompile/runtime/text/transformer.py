@@ -45,7 +45,7 @@ class TransformerText:
         for encoding in encodings(self._tokenizer, composed, add_special_tokens=special, on_pool=on_pool):
             ids = np.array(self._restore_tail(encoding.ids), dtype=np.int32)
             types = encoding.type_ids if takes_types else []
-            rows.append(Row(ids, np.array(types, dtype=np.int32) if any(types) else None))
+            rows.append(self._made_longer(ids, np.array(types, dtype=np.int32) if any(types) else None))
         return rows
 
     def collate(self, rows: Sequence[Row], prompt: str | None) -> Feeds:
@@ -59,6 +59,16 @@ class TransformerText:
         if "prompt_length" in self._inputs:
             feeds["prompt_length"] = np.array(self._prompt_length(prompt), dtype=np.int64)
         return feeds
+
+    def _made_longer(self, ids: NDArray[np.int32], types: NDArray[np.int32] | None) -> Row:
+        """A row, filled up with tokens that are scored where the text is to be longer."""
+        longer = self._spec.expansion
+        missing = 0 if longer is None else max(longer.length - len(ids), 0)
+        if longer is None or not missing:
+            return Row(ids, types)
+        ids = np.concatenate([ids, np.full(missing, longer.token_id, dtype=np.int32)])
+        types = None if types is None else np.pad(types, (0, missing))
+        return Row(ids, types, 0 if longer.is_seen else missing)
 
     def _compose(self, text: Text, prompt: str) -> Text:
         chat = self._spec.chat

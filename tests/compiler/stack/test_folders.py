@@ -238,7 +238,7 @@ class Touch:
         return (Path.touch, (self.path,))
 
 
-@pytest.mark.parametrize("kind", ["MultiVectorEncoder", "ColBERT"])
+@pytest.mark.parametrize("kind", ["AudioEncoder", "Splade"])
 def test_other_kinds_of_models_are_refused(folder: Path, kind: str) -> None:
     edit(folder / "config_sentence_transformers.json", lambda config: {**config, "model_type": kind})
     assert kind in describe(folder).unsupported[0]

@@ -220,8 +220,27 @@ def test_more_activations_of_torch(name: str, tmp_path: Path) -> None:
     assert np.abs(compiled(folder, TEXTS) - expected).max() <= ROUNDING
 
 
+@pytest.mark.parametrize("lengths", [{"query_length": 8}, {"query_length": 5, "document_length": 30}])
+def test_queries_and_documents_are_cut_where_they_say(lengths: dict[str, int], tmp_path: Path) -> None:
+    """The texts of each task go to one graph: what differs is where they are cut."""
+    folder = Path(shutil.copytree(MODELS / "full_stack", tmp_path / "model"))
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 64, **lengths}))
+    stack = load_stack(folder)
+    assert len({route.shares or name for name, route in stack.routes.items()}) == 1
+    model = SentenceTransformer(str(folder), device="cpu")
+    for task in (None, "query", "document"):
+        expected = np.concatenate([model.encode([text], task=task, prompt="") for text in TEXTS])
+        assert np.abs(stack.encode(TEXTS, task=task) - expected).max() <= ROUNDING
+    assert np.abs(stack.encode(TEXTS[2:], task="query") - stack.encode(TEXTS[2:])).max() > 0.01
+
+
 def with_query_length(folder: Path) -> None:
-    settings = {"max_seq_length": 64, "query_length": 8, "document_length": 64}
+    settings = {"max_seq_length": 64, "query_length": "eight"}
+    (folder / "sentence_bert_config.json").write_text(json.dumps(settings))
+
+
+def with_longer_queries(folder: Path) -> None:
+    settings = {"query_expansion": {"strategy": "fixed", "length": 8}}
     (folder / "sentence_bert_config.json").write_text(json.dumps(settings))
 
 
@@ -234,7 +253,8 @@ def with_tokenizer_of_bytes(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (with_query_length, r"^module 0 \(Transformer\): query_length 8 cuts those texts elsewhere .*set it to null"),
+        (with_query_length, r"^module 0 \(Transformer\): its query_length is 'eight': it must be a positive whole"),
+        (with_longer_queries, r"^its query_expansion makes queries longer by tokens .*: set it to null, or model_type"),
         (with_tokenizer_of_bytes, r"^its tokenizer \(ByT5Tokenizer\) reads bytes .* compile a model whose tokenizer"),
     ],
 )

@@ -69,7 +69,21 @@ def test_what_is_there_is_imported() -> None:
 
 def test_everything_that_is_asked_for_has_an_extra() -> None:
     # pyproject.toml is the other side of this table, and tomllib is not in Python 3.10
-    known = {"cpu", "cuda", "openvino", "cli", "compile", "phrases", "plot", "static", "bulk", "ray", "lance", "peft"}
+    known = {
+        "cpu",
+        "cuda",
+        "openvino",
+        "cli",
+        "compile",
+        "phrases",
+        "plot",
+        "static",
+        "bulk",
+        "ray",
+        "lance",
+        "peft",
+        "pooling",
+    }
     assert set(extras._EXTRA_OF.values()) <= known
 
 

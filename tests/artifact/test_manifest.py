@@ -15,7 +15,9 @@ from stcompile.artifact.manifest import (
     EngineSpec,
     FileEntry,
     Manifest,
+    QueryExpansion,
     RoutingSpec,
+    TokenRows,
     _digest,
 )
 from stcompile.errors import ArtifactError
@@ -196,6 +198,12 @@ OUT_OF_RANGE: list[tuple[str, Any, str]] = [
     ("files.0.size", -1, "a whole number from 0 to"),
     ("engine.saturates", 1, "true or false"),
     ("routing.tasks.query", 1, "text"),
+    ("text.expansion.length", 0, "a whole number from 1 to 65536"),
+    ("text.expansion.token_id", -1, "a whole number from 0 to"),
+    ("graphs.0.rows.skipped_ids.0", -1, "a whole number from 0 to"),
+    ("graphs.0.rows.kept_ids.0", "a", "a whole number"),
+    ("graphs.0.rows.pool_factor", 0.5, "a number from 1"),
+    ("graphs.0.rows.num_protected_tokens", -1, "a whole number from 0 to"),
 ]
 
 
@@ -204,7 +212,7 @@ def _full(manifest: Manifest) -> dict[str, Any]:
     return _body(
         dataclasses.replace(
             manifest,
-            text=dataclasses.replace(manifest.text, chat=_CHAT),
+            text=dataclasses.replace(manifest.text, chat=_CHAT, expansion=QueryExpansion(8, 4, True)),
             files=(FileEntry("model.onnx", "cd" * 32, 7),),
             routing=RoutingSpec({"query": ""}, "", None),
         )
@@ -220,6 +228,8 @@ def test_a_value_out_of_its_range_is_named_with_what_it_must_be(
     path: str, value: Any, wanted: str, manifest: Manifest
 ) -> None:
     body = _full(manifest)
+    # Of a kind of its own.
+    body["graphs"][0]["rows"] = {**dataclasses.asdict(TokenRows()), "skipped_ids": [3], "kept_ids": [4]}
     put(body, path, value)
     with pytest.raises(ArtifactError, match="is malformed") as caught:
         Manifest.from_json(_signed(body))
@@ -275,7 +285,7 @@ def test_keys_of_a_later_release_are_left_alone(manifest: Manifest) -> None:
         ("[]", "not an stcompile manifest"),
         ('{"version": 1}', "not an stcompile manifest"),
         ('{"schema_version": "1"}', "not an stcompile manifest"),
-        (f'{{"schema_version": {SCHEMA_VERSION + 1}}}', r"schema version 7.*reads up to 6: pip install --upgrade"),
+        (f'{{"schema_version": {SCHEMA_VERSION + 1}}}', r"schema version 8.*reads up to 7: pip install --upgrade"),
         (f'{{"schema_version": {SCHEMA_VERSION}}}', "changed after the export"),
     ],
 )

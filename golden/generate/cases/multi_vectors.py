@@ -13,11 +13,13 @@ from sentence_transformers.base.modules import Dense
 from sentence_transformers.multi_vector_encoder.modules import HierarchicalTokenPooling, MultiVectorMask
 from sentence_transformers.sentence_transformer import modules
 from torch import nn
+from transformers import AutoModel, AutoTokenizer
 
 from golden.generate.backbones import HIDDEN
 from golden.generate.builder import FolderBuilder
 from golden.generate.case import Case
 from golden.generate.files import edit_json, write_json
+from golden.generate.weights import randomize
 
 _TOKENS, _WIDTH = "token_embeddings", 16
 _PUNCTUATION = list(string.punctuation)
@@ -69,7 +71,7 @@ def residual(builder: FolderBuilder) -> None:
     builder.save([builder.transformer("modernbert"), *layers, MultiVectorMask()])
 
 
-def pylate(builder: FolderBuilder, markers: bool = False, **settings: Any) -> None:
+def pylate(builder: FolderBuilder, markers: bool = False, added: bool = False, **settings: Any) -> None:
     """As PyLate writes a folder: two modules, and all else in the settings."""
     _runs(builder)
     builder.save([builder.transformer("bert"), _dense(builder, module_input_name=_TOKENS)])
@@ -83,6 +85,8 @@ def pylate(builder: FolderBuilder, markers: bool = False, **settings: Any) -> No
     edit_json(builder.folder / "1_Dense" / "config.json", lambda config: {name: config[name] for name in names})
     if markers:
         _unused(builder)
+    if added:
+        _added(builder, [settings["query_prefix"], settings["document_prefix"]])
     write_json(
         builder.folder / "config_sentence_transformers.json",
         {
@@ -99,6 +103,16 @@ def pylate(builder: FolderBuilder, markers: bool = False, **settings: Any) -> No
             **settings,
         },
     )
+
+
+def _added(builder: FolderBuilder, prefixes: list[str]) -> None:
+    """As PyLate trains by default: its prefixes, a space behind each, are tokens of their own."""
+    tokenizer = AutoTokenizer.from_pretrained(builder.folder)
+    tokenizer.add_tokens(prefixes)
+    tokenizer.save_pretrained(builder.folder)
+    network: Any = AutoModel.from_pretrained(builder.folder)
+    network.resize_token_embeddings(len(tokenizer))
+    randomize(network, builder.next_seed()).save_pretrained(builder.folder)
 
 
 def stanford(builder: FolderBuilder, **metadata: Any) -> None:
@@ -181,6 +195,10 @@ CASES: dict[str, Case] = {
     "multi_vector_residual": Case("two layers of each token, one with its input added", residual),
     "multi_vector_pylate": Case(
         "PyLate's folder, its prefixes text", partial(pylate, query_prefix="[Q] ", document_prefix="[D] ")
+    ),
+    "multi_vector_pylate_added": Case(
+        "PyLate's folder, its prefixes tokens of their own",
+        partial(pylate, added=True, query_prefix="[Q] ", document_prefix="[D] "),
     ),
     "multi_vector_pylate_markers": Case(
         "PyLate's folder, whose prefixes are words of the vocabulary, without queries made longer",

@@ -213,12 +213,15 @@ GOLDEN_OF: dict[str, tuple[str, ...]] = {
 
 SPARSE = ("SparseAutoEncoder", "SparseStaticEmbedding", "SpladePooling")
 
+MULTI_VECTOR = ("MultiVectorMask", "HierarchicalTokenPooling")
+
 NEVER_SAVED = {
     "Module": "the base of all",
     "InputModule": "the base of those that read text",
     "CustomModule": "code of the user's own, which only its own `save` could write",
     **dict.fromkeys(("LogitScore", "Scores"), "of rerankers, which sentence-transformers alone writes"),
     **dict.fromkeys(SPARSE, "of sparse encoders, which sentence-transformers alone writes"),
+    **dict.fromkeys(MULTI_VECTOR, "of multi-vector encoders, which sentence-transformers alone writes"),
 }
 
 
@@ -337,7 +340,14 @@ def test_our_own_round_trip_of_every_front(name: str, tmp_path: Path) -> None:
 def test_every_building_block_is_saved_and_loaded() -> None:
     assert {*GOLDEN_OF, *NEVER_SAVED} == set(modules.__all__)
     # CLIP's text tower is a Transformer of ours, under the name it has in folders
-    assert {*KINDS} - {"CLIPModel", "Custom", "LogitScore", "MLMTransformer", *SPARSE} <= GOLDEN_OF.keys()
+    assert {*KINDS} - {
+        "CLIPModel",
+        "Custom",
+        "LogitScore",
+        "MLMTransformer",
+        *SPARSE,
+        *MULTI_VECTOR,
+    } <= GOLDEN_OF.keys()
     assert "clip_text" in GOLDEN_OF["Transformer"]
 
 

@@ -120,12 +120,14 @@ class MultiVectorForm:
 
     Args:
         options: of the job.
+        dim: width of a vector.
 
     Raises:
         InputError: one of them is of one vector a text.
     """
 
-    def __init__(self, options: BulkOptions) -> None:
+    def __init__(self, options: BulkOptions, dim: int) -> None:
+        self._dim = dim
         single = {
             "precision": options.precision != "float32",
             "truncate_dim": options.truncate_dim is not None,
@@ -152,7 +154,10 @@ class MultiVectorForm:
             raise InputError(
                 f"a shard would hold {offsets[-1]} vectors, more than a list of Parquet: lower --shard-rows"
             )
-        return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), as_column(np.concatenate(list(found)))), {}
+        return pa.ListArray.from_arrays(
+            pa.array(offsets.astype(np.int32)),
+            as_column(np.concatenate([np.zeros((0, self._dim), np.float32), *found])),
+        ), {}
 
 
 def form_of(loaded: Loaded, options: BulkOptions) -> tuple[Encoder | SparseEncoder | MultiVectorEncoder, Form]:
@@ -164,7 +169,7 @@ def form_of(loaded: Loaded, options: BulkOptions) -> tuple[Encoder | SparseEncod
     if isinstance(loaded, SparseEncoder):
         return loaded, SparseForm(options)
     if isinstance(loaded, MultiVectorEncoder):
-        return loaded, MultiVectorForm(options)
+        return loaded, MultiVectorForm(options, loaded.get_embedding_dimension())
     if isinstance(loaded, Encoder):
         return loaded, DenseForm(options)
     raise InputError(f"a {loaded.kind} makes no vectors: pass an encoder's artifact, or use `stcompile rerank`")

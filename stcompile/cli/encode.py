@@ -70,7 +70,9 @@ def encode(
             "--token-weights", help="Of a sparse encoder: JSONL of token to weight, for Elasticsearch or OpenSearch."
         ),
     ] = False,
-    task: Annotated[str | None, typer.Option(help="Which route of a Router: query, document, ...")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="query, document, or another route; its prompt is named by --prompt-name.")
+    ] = None,
     inputs: Annotated[
         list[str] | None,
         typer.Option(

@@ -7,13 +7,13 @@ The math is sentence-transformers' `HierarchicalTokenPooling` (6.0 and later), a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stcompile.errors import InputError
 from stcompile.extras import require
-from stcompile.runtime.arguments import is_number
 from stcompile.runtime.postprocess import normalize
 
 _PURPOSE = "Pooling the tokens of a document"
@@ -39,12 +39,13 @@ class TokenPooling:
         Raises:
             InputError: one is out of range.
         """
-        if not is_number(self.pool_factor) or not self.pool_factor >= 1:
-            raise InputError(f"pool_factor must be a number from 1, got {self.pool_factor!r}")
-        protected = self.num_protected_tokens
-        if not isinstance(protected, int) or isinstance(protected, bool) or protected < 0:
+        factor: Any = self.pool_factor
+        if isinstance(factor, bool) or not isinstance(factor, (int, float, np.number)) or not factor >= 1:
+            raise InputError(f"pool_factor must be a number from 1, got {factor!r}")
+        protected: Any = self.num_protected_tokens
+        if isinstance(protected, bool) or not isinstance(protected, (int, np.integer)) or protected < 0:
             raise InputError(f"num_protected_tokens must be a whole number from 0, got {protected!r}")
-        return self
+        return TokenPooling(float(factor), int(protected), self.normalize_embeddings)
 
     def of(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """What is kept of one text.

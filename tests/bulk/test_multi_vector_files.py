@@ -47,6 +47,13 @@ def test_files_of_numpy(tmp_path: Path, compiled: Compiled) -> None:
         np.testing.assert_allclose(texts[row["id"]], expected, atol=ROUNDING)
 
 
+def test_a_shard_without_a_text(tmp_path: Path, compiled: Compiled) -> None:
+    file = parquet(tmp_path / "a.parquet", [{"id": "nothing", "text": None}] * 7 + ROWS[:2])
+    encode_files(str(compiled(CASE)), [str(file)], str(tmp_path / "out"), BulkOptions(**OPTIONS))
+    assert rows_of(tmp_path / "out")["id"].to_pylist() == [row["id"] for row in ROWS[:2]]
+    assert len((tmp_path / "out" / "_rejects.jsonl").read_text("utf-8").splitlines()) == 7
+
+
 @pytest.mark.parametrize("wrong", [{"precision": "int8"}, {"truncate_dim": 4}, {"max_active_dims": 4}])
 def test_what_is_of_one_vector_is_refused(wrong: dict[str, Any], tmp_path: Path, compiled: Compiled) -> None:
     file = parquet(tmp_path / "a.parquet", ROWS)

@@ -6,7 +6,7 @@ import copy
 import inspect
 import pickle
 import sys
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -130,7 +130,7 @@ def test_pooling_of_a_call_is_theirs(
     factor: float, normalizes: bool, encoder: stcompile.MultiVectorEncoder, theirs: Any
 ) -> None:
     asked = HierarchicalTokenPooling(factor, num_protected_tokens=2, normalize_embeddings=normalizes)
-    ours = stcompile.TokenPooling(factor, 2, normalizes)
+    ours = stcompile.TokenPooling(np.float64(factor), cast("int", np.int64(2)), normalizes)
     for task in ("document", "query"):
         expected = theirs.encode(TEXTS, task=task, token_pooling=asked, convert_to_numpy=True)
         assert_alike(encoder.encode(TEXTS, task=task, token_pooling=ours), expected)

@@ -39,6 +39,9 @@ _HIDDEN_SIZE_KEYS = ("word_embed_proj_dim", "hidden_size", "d_model", "dim", "n_
 # Above this transformers' tokenizers stop truncating; tokenizer_config.json writes 1e30 for "no limit".
 _UNLIMITED = 10**20
 
+# How far layers see, both sides together, where they do not see all.
+_WINDOWS = ("local_attention", "sliding_window")
+
 # What sentence-transformers needs to load a model that also has an image side; kept for `save`, never read.
 _PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
@@ -192,16 +195,17 @@ class Transformer(InputModule):
     def for_task(self, task: str | None) -> Self:
         other = copy.copy(self)
         longer = self.query_expansion if task == "query" else None
+        key = f"{task}_length"
         asked = {"query": self.query_length, "document": self.document_length}.get(task or "")
         override = (self.processing_kwargs.get("text") or {}).get("max_length")
         if longer is not None and longer["strategy"] == FIXED:
-            asked = longer["length"]
+            key, asked = "query_expansion.length", longer["length"]
         elif override is not None:
             asked = None
         elif longer is not None and asked is not None:
             asked = max(asked, longer["length"])
         if asked is not None:
-            other.max_seq_length = other._clamped(asked)
+            other.max_seq_length = self._usable(key, asked)
         if longer is not None:
             other._filled_up = self._expansion(longer)
         return self if other.treatment == self.treatment else other
@@ -497,6 +501,7 @@ class Transformer(InputModule):
                 "query_expansion to null, or remove `message` from its modality_config"
             )
             raise UnsupportedError(name, reason)
+        self._check_length(longer)
         token = longer.get("token")
         if token is not None:
             number = tokenizer.convert_tokens_to_ids(token)
@@ -513,6 +518,23 @@ class Transformer(InputModule):
                 raise UnsupportedError(name, reason)
         return QueryExpansion(longer["length"], int(number), bool(longer.get("attend", False)))
 
+    def _check_length(self, longer: dict[str, Any]) -> None:
+        """Whether a query that is filled up has positions, and each of its tokens another one to attend to."""
+        config, length = self.network.config, longer["length"]
+        positions = usable_positions(self.network)
+        if positions is not None and length > positions:
+            reason = f"its query_expansion.length is {length}, and it has {positions} positions: lower it"
+            raise UnsupportedError(config.model_type, reason)
+        window = next((size for name in _WINDOWS if isinstance(size := getattr(config, name, None), int)), None)
+        # Of an empty text the last token of its own is the one behind the first.
+        if window is not None and self.marks_unseen and length - 2 > window // 2:
+            raise UnsupportedError(
+                config.model_type,
+                f"its query_expansion fills queries up to {length} tokens that none attends to, and its layers see "
+                f"{window // 2} tokens to either side, so that the last would see nothing: set attend to true, or lower"
+                " its length",
+            )
+
     def _made_longer(self, batch: dict[str, Any], longer: QueryExpansion) -> dict[str, Any]:
         """A batch whose rows are filled up to some length with tokens that are scored."""
         missing = max(longer.length - batch["input_ids"].shape[1], 0)
@@ -523,12 +545,23 @@ class Transformer(InputModule):
         batch["attention_mask"] = mask.masked_fill(new, 1 if longer.is_seen else 2)
         return batch
 
-    def _clamped(self, limit: int) -> int:
-        """The limit of some task, no more than there are positions."""
+    def _usable(self, key: str, limit: int) -> int:
+        """A length of some task, no more than there are positions.
+
+        Raises:
+            UnsupportedError: it leaves no room for a text, or queries are made longer than there are positions.
+        """
+        self._check_room(key, limit)
         positions = usable_positions(self.network)
-        if positions is None or limit <= positions:
-            return limit
-        return positions
+        return limit if positions is None else min(limit, positions)
+
+    def _check_room(self, key: str, limit: int) -> None:
+        special = self.tokenizer.num_special_tokens_to_add()
+        if limit < max(special, 1):
+            raise UnsupportedError(
+                self.network.config.model_type,
+                f"its {key} {limit} is less than the {special} special tokens of every text: raise it",
+            )
 
     def _limit(self, max_seq_length: int | None, tokenizer_args: dict[str, Any]) -> int | None:
         positions = usable_positions(self.network)
@@ -544,12 +577,7 @@ class Transformer(InputModule):
         if positions is not None and limit > positions:
             self.clamped_from = limit if limit <= _UNLIMITED else None
             limit = positions
-        special = self.tokenizer.num_special_tokens_to_add()
-        if limit < max(special, 1):
-            raise UnsupportedError(
-                self.network.config.model_type,
-                f"its length limit {limit} is less than the {special} special tokens of every text: raise it",
-            )
+        self._check_room("length limit", limit)
         return limit if limit <= _UNLIMITED else None
 
     def _infer_modalities(self) -> dict[str, dict[str, Any]]:

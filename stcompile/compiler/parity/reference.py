@@ -18,6 +18,7 @@ from stcompile.compiler.metrics import Matrix, as_ragged, has_nan
 from stcompile.compiler.modules.backbone import quiet_transformers, silenced
 from stcompile.compiler.stack.load import load_stack
 from stcompile.compiler.stack.module_stack import ModuleStack
+from stcompile.compiler.stack.multi_vector import all_vectors
 from stcompile.compiler.stack.source import ModelSource
 from stcompile.errors import MissingExtraError, one_line
 from stcompile.extras import require
@@ -195,7 +196,7 @@ class _MultiVectorEncoder(_SentenceTransformers):
     """A MultiVectorEncoder, through its public `encode`, before any of a text's vectors are made fewer."""
 
     def encode(self, texts: Sequence[str], prompt: str, task: str | None, dim: int, batch_size: int) -> Matrix:
-        with _all_vectors(self._model):
+        with all_vectors(self._model):
             rows = self._encode(texts, prompt, task, batch_size, convert_to_numpy=True)
         return as_ragged([row.astype(np.float32, copy=False) for row in rows])
 
@@ -255,21 +256,6 @@ class _OwnModules:
 
     def tokens(self, texts: Sequence[str], prompt: str, task: str | None) -> Matrix:
         return np.concatenate([self._stack.encode([text], prompt, 1, TOKENS, task)[0] for text in texts])
-
-
-@contextlib.contextmanager
-def _all_vectors(model: Any) -> Iterator[None]:
-    """Has a MultiVectorEncoder's token pooling leave all tasks alone: which vectors join, rounding decides."""
-    package = require("sentence_transformers.multi_vector_encoder.modules", _PURPOSE)
-    pooling = [module for module in model.modules() if isinstance(module, package.BaseTokenPooling)]
-    tasks = [module.tasks for module in pooling]
-    try:
-        for module in pooling:
-            module.tasks = []
-        yield
-    finally:
-        for module, known in zip(pooling, tasks, strict=True):
-            module.tasks = known
 
 
 @contextlib.contextmanager

@@ -74,6 +74,12 @@ def _limited(tokenizer: Tokenizer, transformer: Transformer) -> Tokenizer:
 
 
 def _distillable(stack: ModuleStack) -> tuple[Transformer, str]:
+    if stack.routing is not None and sum(route.shares is None for route in stack.routes.values()) == 1:
+        raise UnsupportedError(
+            stack.name,
+            "queries and documents are cut each at a length of its own, and static embeddings know one: set "
+            "query_length and document_length to null",
+        )
     if stack.routing is not None:
         raise UnsupportedError(
             stack.name,

@@ -68,7 +68,7 @@ def lay_out(
     if kind == RERANKER:
         # Its texts have no task.
         return {"": Route([module.for_task(None) for module in modules], name, kind=kind)}, None
-    found = _Routes(name, by_task, kind)
+    found = _Routes(name, by_task, kind, treated=bool(treated))
     answers: dict[str | None, str | None] = {}
     # Documents first: where routes share a graph it is calibrated on what the first one reads.
     first = ("document",) if treated else ()
@@ -92,10 +92,11 @@ def lay_out(
 class _Routes:
     """The routes found so far; equal ones are one."""
 
-    def __init__(self, name: str, by_task: bool, kind: str) -> None:
+    def __init__(self, name: str, by_task: bool, kind: str, *, treated: bool) -> None:
         self._name = name
         self._kind = kind
         self._by_task = by_task
+        self._treated = treated
         self._known: list[tuple[tuple[str, ...], tuple[Any, ...], str, Any]] = []
         self.routes: dict[str, Route] = {}
         self.failures: list[str] = []
@@ -110,8 +111,7 @@ class _Routes:
         alike = (label for known, _, label, _ in self._known if known == choices)
         shares = None if self._by_task else next(alike, None)
         # Of one Router the route's own name; of several, one that no other way through them has.
-        by_task = self._by_task or any(treatment)
-        parts = [*choices, *([path.task or "default"] if by_task else [])]
+        parts = [*choices, *([path.task or "default"] if self._by_task or self._treated else [])]
         label = _unused("-".join(dict.fromkeys(parts)).replace(_UNHEARD_OF, "other"), self.routes)
         route = Route(
             path.modules,

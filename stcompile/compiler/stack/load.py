@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from typing_extensions import Unpack
 
-from stcompile.artifact.manifest import LOGITS, MULTI_VECTOR, RERANKER, SPARSE
+from stcompile.artifact.manifest import LOGITS, MULTI_VECTOR, RERANKER, SPARSE, TOKENS
 from stcompile.compiler.kinds.base import ModuleEntry
 from stcompile.compiler.kinds.folder import Folder
 from stcompile.compiler.metrics import Matrix, as_ragged, joined
@@ -21,6 +21,7 @@ from stcompile.compiler.modules.base import InputModule, Module, SavedModule
 from stcompile.compiler.stack.describe import StackDescription, describe
 from stcompile.compiler.stack.keywords import TASK, refusal
 from stcompile.compiler.stack.module_stack import ModuleStack
+from stcompile.compiler.stack.multi_vector import all_vectors
 from stcompile.compiler.stack.route import Route
 from stcompile.compiler.stack.source import ModelSource, SourceOptions
 from stcompile.errors import ModelFolderError, StcompileError, UnsupportedError, about, one_line
@@ -215,12 +216,14 @@ def _check_live(model: Any, stack: ModuleStack) -> None:
         # Releases before 5.0 know no task, and have no model that needs one.
         options: dict[str, Any] = {} if task is None else {"task": task}
         # All in one batch on both sides: where padding changes the vectors, it changes both alike.
-        found = stack.encode(_LIVE_TEXTS, task=task)
+        output = TOKENS if stack.kind == MULTI_VECTOR else None
+        found = stack.encode(_LIVE_TEXTS, output=output, task=task)
         if stack.kind == SPARSE:
             # All: a SparseAutoEncoder keeps some where nothing is asked for.
             options["max_active_dims"] = found.shape[1]
         try:
-            given = model.encode(_LIVE_TEXTS, prompt="", **form, **options)
+            with all_vectors(model):
+                given = model.encode(_LIVE_TEXTS, prompt="", **form, **options)
         except Exception as error:  # of a network that has no positions for what sentence-transformers cuts at
             reason = f"it fails on a long text ({type(error).__name__}: {one_line(error, 200)}): lower max_seq_length"
             raise UnsupportedError(stack.name, reason) from error

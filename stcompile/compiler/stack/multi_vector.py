@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -67,7 +68,7 @@ def is_multi_vector(settings: Mapping[str, Any], entries: Sequence[ModuleEntry])
 def is_stanfords(network: Mapping[str, Any] | None) -> bool:
     """Whether config.json of a folder without modules.json is of ColBERT's own library."""
     names = (network or {}).get("architectures")
-    return isinstance(names, list) and _STANFORDS in names
+    return names == _STANFORDS or (isinstance(names, list) and _STANFORDS in names)
 
 
 def stanfords(folder: Folder, reasons: list[str]) -> tuple[list[ModuleEntry], Stored]:
@@ -78,7 +79,13 @@ def stanfords(folder: Folder, reasons: list[str]) -> tuple[list[ModuleEntry], St
     """
     reasons += [*network_problems(folder, ""), *tokenizer_problems(folder, "")]
     metadata = folder.json_object(_METADATA, finite=False)
-    prompts = {role: f"{metadata.get(key) or usual} " for role, (key, usual) in _STANFORD_MARKERS.items()}
+    markers = {role: metadata.get(key) or usual for role, (key, usual) in _STANFORD_MARKERS.items()}
+    reasons += [
+        f"its {_STANFORD_MARKERS[role][0]} in {_METADATA} is {marker!r}: it must be a token"
+        for role, marker in markers.items()
+        if not isinstance(marker, str)
+    ]
+    prompts = {role: f"{marker} " for role, marker in markers.items()}
     length, attends = metadata.get("query_maxlen") or _LENGTH, bool(metadata.get("attend_to_mask_tokens"))
     options: Config = {"query_expansion": {"strategy": FIXED, "attend": attends, "length": length}}
     if metadata.get("doc_maxlen") is not None:
@@ -97,7 +104,11 @@ def stored_in(settings: Mapping[str, Any]) -> Stored:
     Raises:
         ModelFolderError: its prefixes are no texts.
     """
-    prompts, prefixes = dict(settings.get("prompts") or {}), {}
+    given = settings.get("prompts") or {}
+    if not isinstance(given, dict) or not all(isinstance(text, (str, type(None))) for text in given.values()):
+        # What is wrong with it, whoever reads all settings says.
+        return Stored(given)
+    prompts, prefixes = dict(given), {}
     for key, role in _PREFIXES.items():
         if key in settings:
             prefix = settings[key] or ""
@@ -126,11 +137,25 @@ def stored_in(settings: Mapping[str, Any]) -> Stored:
 def completed(entries: Sequence[ModuleEntry], stored: Stored, reasons: list[str]) -> list[ModuleEntry]:
     """The modules with what is stored of them elsewhere, and with those that a folder leaves unsaid."""
     found = [_completed(entry, stored, reasons) for entry in entries]
-    if stored.skiplist_words is not None:
+    if stored.skiplist_words is not None and not any(entry.kind is multi_vector_mask.KIND for entry in found):
         config = multi_vector_mask.KIND.normalized({"skiplist_words": stored.skiplist_words})
         found.append(_appended(len(found), multi_vector_mask.KIND, config, reasons))
         found.append(_appended(len(found), normalize.KIND, {"module_input_name": "token_embeddings"}, reasons))
     return found
+
+
+@contextlib.contextmanager
+def all_vectors(model: Any) -> Iterator[None]:
+    """Has a live MultiVectorEncoder give all vectors of a text: which of them its pooling joins, rounding decides."""
+    pooling = [module for module in model.modules() if hasattr(module, "pool_one")]
+    tasks = [module.tasks for module in pooling]
+    try:
+        for module in pooling:
+            module.tasks = []
+        yield
+    finally:
+        for module, known in zip(pooling, tasks, strict=True):
+            module.tasks = known
 
 
 def _completed(entry: ModuleEntry, stored: Stored, reasons: list[str]) -> ModuleEntry:

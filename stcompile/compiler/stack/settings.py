@@ -43,6 +43,7 @@ def settings_of(stored: dict[str, Any], kind: str, reasons: list[str]) -> Settin
     """
     named = stored.get("model_type", _MODEL_TYPES[kind])
     if named not in (*_MODEL_TYPES.values(), PYLATES):
+        named = named if isinstance(named, str) else f"model of type {named!r}"
         reasons.append(f"it is a {named}: stcompile compiles {', '.join(_MODEL_TYPES.values())}")
     prompts = _prompts(stored)
     default = stored.get("default_prompt_name")

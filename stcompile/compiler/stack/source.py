@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 
 from stcompile.artifact import scratch
 from stcompile.compiler import hub
-from stcompile.errors import InputError
+from stcompile.errors import InputError, UnsupportedError, one_line
 from stcompile.runtime.arguments import local_path
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -82,5 +82,9 @@ class ModelSource:
             kind = type(model).__name__
             raise InputError(f"expected a model folder, a hub id, a SentenceTransformer or a CrossEncoder, got {kind}")
         with scratch("model") as folder:
-            model.save_pretrained(str(folder), create_model_card=False)
+            try:
+                model.save_pretrained(str(folder), create_model_card=False)
+            except NotImplementedError as error:  # of a module that is a function of Python
+                reason = f"one of its modules cannot be saved ({one_line(error, 200)}): leave it out"
+                raise UnsupportedError(type(model).__name__, reason) from error
             yield folder, type(model).__name__

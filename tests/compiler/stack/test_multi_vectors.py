@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sentence_transformers import MultiVectorEncoder
+from sentence_transformers.multi_vector_encoder.modules import LambdaTokenPooling
 
 import stcompile
 from stcompile.artifact.manifest import MULTI_VECTOR
@@ -133,6 +136,67 @@ def test_a_wrong_setting_is_named(name: str, file: str, change: Change, says: st
     assert says in reason
 
 
+@pytest.mark.parametrize("prompts", [{"query": 5}, [1], "x"])
+def test_prompts_that_are_no_texts_are_named(prompts: Any, tmp_path: Path) -> None:
+    folder = copied("multi_vector_pylate", tmp_path)
+    edit(folder, "config_sentence_transformers.json", lambda settings: {**settings, "prompts": prompts})
+    with pytest.raises(ModelFolderError, match=r"prompts in config_sentence_transformers.* must map names to texts"):
+        describe(folder)
+
+
+@pytest.mark.parametrize("change", [lambda _: {}, lambda _: {"prompts": {"query": "", "document": ""}}])
+def test_a_folder_that_does_not_say_what_it_is_but_lists_a_mask(change: Change, tmp_path: Path) -> None:
+    folder = copied("multi_vector_fixed", tmp_path)
+    edit(folder, "config_sentence_transformers.json", change)
+    assert describe(folder).settings.kind == MULTI_VECTOR
+    expected, found = load_stack(MODELS / "multi_vector_fixed"), load_stack(folder)
+    for task in ("query", "document"):
+        for ours, theirs in zip(found.encode(TEXTS, task=task), expected.encode(TEXTS, task=task), strict=True):
+            assert np.array_equal(ours, theirs)
+
+
+def test_a_model_type_that_is_null_is_named(tmp_path: Path) -> None:
+    folder = copied("multi_vector_pylate", tmp_path)
+    edit(folder, "config_sentence_transformers.json", lambda settings: {**settings, "model_type": None})
+    (reason,) = describe(folder).unsupported
+    assert reason.startswith("it is a model of type None: stcompile compiles SentenceTransformer, ")
+
+
+def test_a_marker_that_is_no_token_is_named(tmp_path: Path) -> None:
+    folder = copied("multi_vector_stanford", tmp_path)
+    edit(folder, "artifact.metadata", lambda stored: {**stored, "query_token_id": 5})
+    edit(folder, "config.json", lambda config: {**config, "architectures": "HF_ColBERT"})
+    assert describe(folder).unsupported == ("its query_token_id in artifact.metadata is 5: it must be a token",)
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"query_expansion": None, "query_length": 1}, "its query_length 1 is less than the 2 special tokens"),
+        ({"document_length": 1}, "its document_length 1 is less than the 2 special tokens"),
+        ({"query_expansion": {"strategy": "fixed", "length": 1}}, "its query_expansion.length 1 is less than the 2"),
+        ({"query_expansion": {"strategy": "min", "length": 100}}, "is 100, and it has 64 positions: lower it"),
+    ],
+)
+def test_lengths_without_room_are_named(changed: dict[str, Any], says: str, tmp_path: Path) -> None:
+    folder = copied("multi_vector_fixed", tmp_path)
+    edit(folder, "sentence_bert_config.json", lambda config: {**config, **changed})
+    with pytest.raises(UnsupportedError, match=re.escape(says)):
+        load_stack(folder)
+
+
+def test_tokens_that_would_see_nothing_are_refused(tmp_path: Path) -> None:
+    """Of a local window that ends before them: what is made of nothing, each way of attention decides for itself."""
+    folder = copied("multi_vector_modernbert", tmp_path)
+    longer = {"strategy": "fixed", "attend": False, "length": 7}
+    edit(folder, "sentence_bert_config.json", lambda config: {**config, "query_expansion": longer})
+    with pytest.raises(UnsupportedError, match=r"up to 7 tokens .* see 4 tokens to either side.* set attend to true"):
+        load_stack(folder)
+    attended = {**longer, "attend": True}
+    edit(folder, "sentence_bert_config.json", lambda config: {**config, "query_expansion": attended})
+    assert_read_as_they_do(folder)
+
+
 def test_a_prefix_that_is_no_text_is_named(tmp_path: Path) -> None:
     folder = copied("multi_vector_pylate", tmp_path)
     edit(folder, "config_sentence_transformers.json", lambda settings: {**settings, "query_prefix": 3})
@@ -181,6 +245,17 @@ def test_a_mask_and_a_pooling_are_where_the_graph_ends(tmp_path: Path) -> None:
     )
     with pytest.raises(UnsupportedError, match=r"module 2 \(MultiVectorMask\) is of multi-vector encoders"):
         load_stack(folder)
+
+
+def test_live_objects_that_pool_tokens() -> None:
+    """In half precision, where a rounding decides which vectors join; and by a function, which no folder holds."""
+    path = str(MODELS / "multi_vector_pooled")
+    model = MultiVectorEncoder(path, device="cpu", model_kwargs={"dtype": torch.bfloat16})
+    assert load_stack(model).kind == MULTI_VECTOR
+    assert model[-1].tasks == ["document"]
+    model.append(LambdaTokenPooling(lambda vectors: vectors[:1]))
+    with pytest.raises(UnsupportedError, match="one of its modules cannot be saved"):
+        load_stack(model)
 
 
 def test_a_live_object_is_compiled_and_what_no_folder_holds_is_refused() -> None:

@@ -14,8 +14,8 @@ inline T* memory_of(Scratch& memory, Slot slot, size_t count) {
     return static_cast<T*>(memory.of(slot, count * sizeof(T)));
 }
 
-// The tokens of one text: their positions, how far each sees, which are seen at all, and what is added to the scores of its first head, a row
-// of `bias_width` numbers for each position, and as many rows a head; null where nothing is.
+// The tokens of one text: their positions, how far each sees, which are seen at all, and what is added to the scores of
+// its first head, a row of `bias_width` numbers for each position, and as many rows a head; null where nothing is.
 struct Text {
     const int32_t* positions;
     size_t tokens;
@@ -89,7 +89,8 @@ class Sight {
     // Whether all queries see all of so many keys from `start` on, and nothing is added to their scores: their rows hold
     // zeros then.
     bool all_seen(size_t start, size_t keys) const {
-        return text_.bias == nullptr && text_.unseen == nullptr && first_ + start >= common_.first && first_ + start + keys <= common_.end;
+        return text_.bias == nullptr && text_.unseen == nullptr && first_ + start >= common_.first &&
+               first_ + start + keys <= common_.end;
     }
 
     // The rows of one head, which all have in common where nothing is added.

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from stcompile.runtime.inputs import Reading
+from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
+from typing import Any, ClassVar, Protocol
+
+from numpy.typing import NDArray
+
+from stcompile.artifact.manifest import ANSWERS, Manifest
+from stcompile.runtime import batching
+from stcompile.runtime.device import Device
+from stcompile.runtime.distinct import Distinct
+from stcompile.runtime.inputs import Reading, check_stream, listed, windows
 from stcompile.runtime.loaded import Loaded
+from stcompile.runtime.progress import progress
 from stcompile.runtime.route import OpenRoute, route_of
+from stcompile.runtime.text.base import Feeds, Text
 
 
 class Embedding(Loaded):
@@ -34,3 +46,75 @@ class Embedding(Loaded):
     def _reading(self, task: str | None) -> Reading[OpenRoute]:
         routing = self._manifest.routing
         return Reading(routing is not None, task, lambda task: self._routes[route_of(routing, task)])
+
+
+class Options(Protocol):
+    """What one call asks for, as far as all `encode` methods do."""
+
+    @property
+    def prompt(self) -> str | None: ...
+
+    @property
+    def batch_size(self) -> int | None: ...
+
+    @property
+    def show_progress_bar(self) -> bool | None: ...
+
+    @property
+    def task(self) -> str | None: ...
+
+    def settled(self, manifest: Manifest, here: Device, role: str | None) -> Any:
+        """The same with every default filled in that does not depend on the route."""
+
+
+class OneByOne(Embedding):
+    """One whose results are an object a text, not rows of one array.
+
+    Attributes:
+        window: texts whose results a stream holds at once.
+    """
+
+    window: ClassVar[int] = batching.WINDOW
+
+    def _made(self, made: NDArray[Any], feeds: Feeds, route: OpenRoute, options: Any) -> Sequence[Any]:
+        """The results of a batch, of the graph's first output."""
+        raise NotImplementedError
+
+    def _shaped(self, found: list[Any], single: bool, route: OpenRoute, options: Any) -> Any:
+        """What the caller gets of the results of all texts."""
+        raise NotImplementedError
+
+    def _encoded(self, inputs: Any, options: Options, role: str | None) -> Any:
+        options = options.settled(self._manifest, self.device, role)
+        items, single = listed(inputs)
+        reading = self._reading(options.task)
+        texts = [reading.text(item, place) for place, item in enumerate(items)]
+        with progress(len(texts), options.show_progress_bar) as bar:
+            found = self._found(reading.route, texts, options, bar)
+        return self._shaped(found, single, reading.route, options)
+
+    def _streamed(self, inputs: Iterable[Any], options: Options) -> Iterator[Any]:
+        options = options.settled(self._manifest, self.device, None)
+        check_stream(inputs)
+        return self._stream(iter(inputs), options)
+
+    def _stream(self, items: Iterator[Any], options: Options) -> Iterator[Any]:
+        reading = self._reading(options.task)
+        with progress(None, options.show_progress_bar) as bar:
+            for texts, error in windows(items, reading, self.window):
+                if texts:
+                    found = self._found(reading.route, texts, options, bar)
+                    yield from (self._shaped([result], True, reading.route, options) for result in found)
+                if error is not None:
+                    raise error
+
+    def _found(self, route: OpenRoute, texts: list[Text], options: Options, bar: Any) -> list[Any]:
+        distinct = Distinct.of(texts)
+        found: dict[int, Any] = {}
+        for batch, feeds, made in route.run(distinct.texts, options.prompt, options.batch_size, ANSWERS[self.kind]):
+            for row, result in zip(batch, self._made(made, feeds, route, options), strict=True):
+                first, *others = distinct.places_of(row).tolist()
+                # Of its own: what is done to the result of one text is not done to that of another.
+                found.update({first: result, **{place: copy(result) for place in others}})
+                bar.update(1 + len(others))
+        return [found[place] for place in range(len(texts))]

@@ -13,7 +13,7 @@ from stcompile.errors import InputError, one_line
 from stcompile.runtime import batching, postprocess
 from stcompile.runtime.distinct import Distinct
 from stcompile.runtime.embedding import Embedding
-from stcompile.runtime.inputs import Reading, Sentences, check_many, listed, windows
+from stcompile.runtime.inputs import Reading, Sentences, check_stream, listed, windows
 from stcompile.runtime.options import DOCUMENT, QUERY, EncodeOptions
 from stcompile.runtime.progress import progress
 from stcompile.runtime.route import OpenRoute
@@ -113,9 +113,7 @@ class Encoder(Embedding):
                 "holds: stream float32 and quantize afterwards, or ask for binary or ubinary"
             )
         options = self._settled(options)
-        if isinstance(inputs, (str, dict)):
-            raise InputError("encode_iter takes many texts, one after the other: use encode for a single one")
-        check_many(inputs)
+        check_stream(inputs)
         reading = self._reading(options.task)
         if self._manifest.routing is None or options.task is not None:
             _check_makes(options.output_value, reading.route)

@@ -136,6 +136,17 @@ def listed(inputs: Any) -> tuple[list[Any], bool]:
     return (inputs.tolist() if isinstance(inputs, np.ndarray) else list(inputs)), False
 
 
+def check_stream(inputs: Any) -> None:
+    """Whether `encode_iter` takes it: many texts, one after the other.
+
+    Raises:
+        InputError: it does not.
+    """
+    if isinstance(inputs, (str, dict)):
+        raise InputError("encode_iter takes many texts, one after the other: use encode for a single one")
+    check_many(inputs)
+
+
 def check_many(inputs: Any, verb: str = "encode") -> None:
     """Whether to go through it gives one text after the other, in an order that its vectors can have too.
 

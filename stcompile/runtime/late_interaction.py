@@ -19,7 +19,7 @@ EMPTY = np.float32(-1e9)
 _TILE = 1 << 22
 
 
-def as_texts(what: str, embeddings: Any) -> tuple[list[Vectors], bool]:
+def as_texts(what: str, embeddings: Any) -> list[Vectors]:
     """Vectors of several texts, in whichever form they come.
 
     Args:
@@ -28,7 +28,7 @@ def as_texts(what: str, embeddings: Any) -> tuple[list[Vectors], bool]:
             vectors; arrays or torch tensors.
 
     Returns:
-        float32 `(tokens, dim)` of each text, and whether it was a single one.
+        float32 `(tokens, dim)` of each text.
 
     Raises:
         InputError: it is nothing of that kind, or of several widths.
@@ -38,14 +38,14 @@ def as_texts(what: str, embeddings: Any) -> tuple[list[Vectors], bool]:
     else:
         array = _array(what, embeddings)
         if array.ndim == 2:
-            return [array], True
+            return [array]
         if array.ndim != 3:
             raise _refused(what, f"an array of {array.ndim} axes")
         found = [rows[rows.any(axis=1)] for rows in array]
     widths = {rows.shape[1] for rows in found if len(rows)}
     if len(widths) > 1:
         raise InputError(f"{what} takes vectors of one width, got {' and '.join(map(str, sorted(widths)))}")
-    return found, False
+    return found
 
 
 def maxsim(queries: Sequence[Vectors], documents: Sequence[Vectors], *, by_length: bool = False) -> Vectors:
@@ -59,7 +59,7 @@ def maxsim(queries: Sequence[Vectors], documents: Sequence[Vectors], *, by_lengt
     scores = np.zeros((len(queries), len(documents)), dtype=np.float32)
     if not len(queries):
         return scores
-    longest = max(1, *(len(query) for query in queries)) if queries else 1
+    longest = max(1, *map(len, queries))
     for part in _parts([len(document) for document in documents], max(1, _TILE // longest)):
         some = documents[part]
         full = [place for place, document in enumerate(some) if len(document)]

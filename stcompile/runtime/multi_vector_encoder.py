@@ -7,23 +7,18 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from stcompile.artifact.manifest import MEAN_MAXSIM, MULTI_VECTOR, TOKENS, Manifest
 from stcompile.errors import InputError
 from stcompile.runtime import batching
 from stcompile.runtime.device import Device
-from stcompile.runtime.distinct import Distinct
-from stcompile.runtime.embedding import Embedding
-from stcompile.runtime.inputs import Sentences, at_least_one, check_many, listed, windows
+from stcompile.runtime.embedding import OneByOne
+from stcompile.runtime.inputs import Sentences, at_least_one
 from stcompile.runtime.late_interaction import Vectors, as_texts, maxsim, maxsim_pairwise, padded
 from stcompile.runtime.options import DOCUMENT, QUERY, check_call, imported_torch, prompt_of
 from stcompile.runtime.postprocess import normalize
-from stcompile.runtime.progress import progress
 from stcompile.runtime.route import OpenRoute
 from stcompile.runtime.signatures import called_with
-from stcompile.runtime.text.base import Text
+from stcompile.runtime.text.base import Feeds
 from stcompile.runtime.token_pooling import TokenPooling
 from stcompile.runtime.token_rows import rows_of, without_pooling
 
@@ -68,7 +63,7 @@ class MultiVectorOptions:
 _encode_method: Callable[[Any], Any] = functools.partial(called_with, MultiVectorOptions)
 
 
-class MultiVectorEncoder(Embedding):
+class MultiVectorEncoder(OneByOne):
     """Turns text into a vector of each of its tokens. One encoder may be used from several threads at once.
 
     Made by `stcompile.load`, or `MultiVectorEncoder.load`, which opens nothing else. It may be pickled: by its folder
@@ -82,6 +77,8 @@ class MultiVectorEncoder(Embedding):
     """
 
     kind = MULTI_VECTOR
+    # Vectors of a text are hundreds.
+    window = batching.WINDOW // 8
 
     @_encode_method
     def encode(self, inputs: Sentences, options: MultiVectorOptions) -> Any:
@@ -132,11 +129,7 @@ class MultiVectorEncoder(Embedding):
         Holds some thousand texts at a time, however many there are. Arguments and errors as of `encode`; where going
         through `inputs` raises, or one of them is no text, the vectors of all before it come first, then the error.
         """
-        options = options.settled(self._manifest, self.device, None)
-        if isinstance(inputs, (str, dict)):
-            raise InputError("encode_iter takes many texts, one after the other: use encode for a single one")
-        check_many(inputs)
-        return self._stream(iter(inputs), options)
+        return self._streamed(inputs, options)
 
     def similarity(self, embeddings1: Any, embeddings2: Any, *, length_normalize: bool | None = None) -> Vectors:
         """Score of every query with every document, by the model's own measure.
@@ -155,7 +148,7 @@ class MultiVectorEncoder(Embedding):
         Raises:
             InputError: they are no vectors, or of several widths.
         """
-        queries, documents, _ = _both("similarity", embeddings1, embeddings2)
+        queries, documents = _both("similarity", embeddings1, embeddings2)
         return maxsim(queries, documents, by_length=self._by_length(length_normalize))
 
     def similarity_pairwise(
@@ -171,7 +164,7 @@ class MultiVectorEncoder(Embedding):
         Raises:
             InputError: as `similarity`, or there are more of one than of the other.
         """
-        queries, documents, _ = _both("similarity_pairwise", embeddings1, embeddings2)
+        queries, documents = _both("similarity_pairwise", embeddings1, embeddings2)
         if len(queries) != len(documents):
             raise InputError(
                 f"similarity_pairwise takes as many queries as documents, got {len(queries)} and {len(documents)}"
@@ -191,7 +184,7 @@ class MultiVectorEncoder(Embedding):
         Raises:
             InputError: they are no vectors, or a text has more.
         """
-        texts, _ = as_texts("padded", embeddings)
+        texts = as_texts("padded", embeddings)
         most = None if tokens is None else at_least_one("tokens", tokens)
         dim = next((rows.shape[1] for rows in texts if len(rows)), self.get_embedding_dimension())
         return padded(texts, most, dim)
@@ -208,54 +201,22 @@ class MultiVectorEncoder(Embedding):
     def _by_length(self, asked: bool | None) -> bool:
         return self.similarity_fn_name == MEAN_MAXSIM if asked is None else bool(asked)
 
-    def _encoded(self, inputs: Any, options: MultiVectorOptions, role: str | None) -> Any:
-        options = options.settled(self._manifest, self.device, role)
-        items, single = listed(inputs)
-        reading = self._reading(options.task)
-        texts = [reading.text(item, place) for place, item in enumerate(items)]
-        with progress(len(texts), options.show_progress_bar) as bar:
-            rows = self._rows(reading.route, texts, options, bar)
-        found = _shaped(rows, options)
-        return found[0] if single else found
-
-    def _stream(self, items: Iterator[Any], options: MultiVectorOptions) -> Iterator[Any]:
-        reading = self._reading(options.task)
-        with progress(None, options.show_progress_bar) as bar:
-            for texts, error in windows(items, reading, batching.WINDOW // _SHARE):
-                if texts:
-                    yield from _shaped(self._rows(reading.route, texts, options, bar), options)
-                if error is not None:
-                    raise error
-
-    def _rows(self, route: OpenRoute, texts: list[Text], options: MultiVectorOptions, bar: Any) -> list[Vectors]:
+    def _made(self, made: Vectors, feeds: Feeds, route: OpenRoute, options: MultiVectorOptions) -> list[Vectors]:
         assert route.rows is not None
-        distinct = Distinct.of(texts)
-        found: dict[int, Vectors] = {}
-        for batch, feeds, hidden in route.run(distinct.texts, options.prompt, options.batch_size, TOKENS):
-            for row, vectors in zip(batch, rows_of(hidden, feeds, route.rows), strict=True):
-                first, *others = distinct.places_of(row).tolist()
-                found[first] = _finished(vectors, options)
-                found.update({place: found[first].copy() for place in others})
-                bar.update(1 + len(others))
-        return [found[place] for place in range(len(texts))]
+        return [_finished(vectors, options) for vectors in rows_of(made, feeds, route.rows)]
 
-
-# Vectors of a text are hundreds: fewer texts are held at once than of one vector each.
-_SHARE = 8
+    def _shaped(self, found: list[Vectors], single: bool, route: OpenRoute, options: MultiVectorOptions) -> Any:
+        results: list[Any] = found
+        if not options.convert_to_numpy:
+            torch = imported_torch()
+            results = [torch.from_numpy(vectors) for vectors in found]
+        return results[0] if single else results
 
 
 def _finished(vectors: Vectors, options: MultiVectorOptions) -> Vectors:
     if options.normalize_embeddings:
         vectors = normalize(vectors)
     return vectors if options.token_pooling is None else options.token_pooling.of(vectors)
-
-
-def _shaped(rows: list[NDArray[np.float32]], options: MultiVectorOptions) -> list[Any]:
-    """What the caller gets of all texts."""
-    if options.convert_to_numpy:
-        return list(rows)
-    torch = imported_torch()
-    return [torch.from_numpy(vectors) for vectors in rows]
 
 
 def _pooling(asked: Any, task: str | None) -> TokenPooling | None:
@@ -277,9 +238,9 @@ def _pooling(asked: Any, task: str | None) -> TokenPooling | None:
     return found.checked() if (task or DOCUMENT) in tasks else None
 
 
-def _both(what: str, first: Any, second: Any) -> tuple[list[Vectors], list[Vectors], bool]:
-    (left, one), (right, other) = as_texts(what, first), as_texts(what, second)
+def _both(what: str, first: Any, second: Any) -> tuple[list[Vectors], list[Vectors]]:
+    left, right = as_texts(what, first), as_texts(what, second)
     widths = {rows.shape[1] for rows in (*left, *right) if len(rows)}
     if len(widths) > 1:
         raise InputError(f"{what} takes vectors of one width, got {' and '.join(map(str, sorted(widths)))}")
-    return left, right, one and other
+    return left, right

@@ -10,20 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stcompile.artifact.manifest import SENTENCE, SPARSE, Manifest
+from stcompile.artifact.manifest import SPARSE, Manifest
 from stcompile.errors import InputError
-from stcompile.runtime import batching
 from stcompile.runtime.device import Device
-from stcompile.runtime.distinct import Distinct
-from stcompile.runtime.embedding import Embedding
-from stcompile.runtime.inputs import Sentences, at_least_one, check_many, listed, windows
+from stcompile.runtime.embedding import OneByOne
+from stcompile.runtime.inputs import Sentences, at_least_one
 from stcompile.runtime.options import DOCUMENT, QUERY, check_call, imported_torch, prompt_of
-from stcompile.runtime.progress import progress
 from stcompile.runtime.route import OpenRoute
 from stcompile.runtime.signatures import called_with
 from stcompile.runtime.sparse_similarity import similarity
 from stcompile.runtime.sparse_vectors import Sparse, SparseVector, SparseVectors, as_sparse, rows_of
-from stcompile.runtime.text.base import Text, open_tokenizer
+from stcompile.runtime.text.base import Feeds, open_tokenizer
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ class SparseOptions:
 _encode_method: Callable[[Any], Any] = functools.partial(called_with, SparseOptions)
 
 
-class SparseEncoder(Embedding):
+class SparseEncoder(OneByOne):
     """Turns text into sparse vectors. One encoder may be used from several threads at once.
 
     Made by `stcompile.load`, or `SparseEncoder.load`, which opens nothing else. It may be pickled: by its folder and
@@ -137,11 +134,7 @@ class SparseEncoder(Embedding):
         Holds some thousand texts at a time, however many there are. Arguments and errors as of `encode`; where going
         through `inputs` raises, or one of them is no text, the vectors of all before it come first, then the error.
         """
-        options = options.settled(self._manifest, self.device, None)
-        if isinstance(inputs, (str, dict)):
-            raise InputError("encode_iter takes many texts, one after the other: use encode for a single one")
-        check_many(inputs)
-        return self._stream(iter(inputs), options)
+        return self._streamed(inputs, options)
 
     def decode(self, embeddings: Sparse, top_k: int | None = None) -> Any:
         """The tokens of sparse vectors with their weights, the heaviest first, of equal ones the first.
@@ -258,35 +251,13 @@ class SparseEncoder(Embedding):
         ]
         return np.array(found[0] if single else found, np.float32)
 
-    def _encoded(self, inputs: Any, options: SparseOptions, role: str | None) -> Any:
-        options = options.settled(self._manifest, self.device, role)
-        items, single = listed(inputs)
-        reading = self._reading(options.task)
-        texts = [reading.text(item, place) for place, item in enumerate(items)]
-        with progress(len(texts), options.show_progress_bar) as bar:
-            rows = self._rows(reading.route, texts, options, bar)
-        return _shaped(SparseVectors.of(rows, reading.route.dim), single, options)
+    def _made(
+        self, made: NDArray[np.float32], feeds: Feeds, route: OpenRoute, options: SparseOptions
+    ) -> list[SparseVector]:
+        return rows_of(made, route.max_active_dims if options.max_active_dims is None else options.max_active_dims)
 
-    def _stream(self, items: Iterator[Any], options: SparseOptions) -> Iterator[Any]:
-        reading = self._reading(options.task)
-        with progress(None, options.show_progress_bar) as bar:
-            for texts, error in windows(items, reading, batching.WINDOW):
-                if texts:
-                    rows = self._rows(reading.route, texts, options, bar)
-                    yield from (_shaped(SparseVectors.of([row], row.dim), True, options) for row in rows)
-                if error is not None:
-                    raise error
-
-    def _rows(self, route: OpenRoute, texts: list[Text], options: SparseOptions, bar: Any) -> list[SparseVector]:
-        distinct = Distinct.of(texts)
-        keep = route.max_active_dims if options.max_active_dims is None else options.max_active_dims
-        found: dict[int, SparseVector] = {}
-        for rows, _, vectors in route.run(distinct.texts, options.prompt, options.batch_size, SENTENCE):
-            for row, vector in zip(rows, rows_of(vectors, keep), strict=True):
-                places = distinct.places_of(row).tolist()
-                found.update(dict.fromkeys(places, vector))
-                bar.update(len(places))
-        return [found[place] for place in range(len(texts))]
+    def _shaped(self, found: list[SparseVector], single: bool, route: OpenRoute, options: SparseOptions) -> Any:
+        return _shaped(SparseVectors.of(found, route.dim), single, options)
 
     def _own(self, what: str, embeddings: Sparse) -> tuple[SparseVectors, bool]:
         """Vectors of this model, whose dimensions are tokens."""

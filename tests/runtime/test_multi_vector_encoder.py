@@ -208,12 +208,11 @@ def test_another_kind_is_named(compiled: Compiled, encoder: stcompile.MultiVecto
 
 
 def test_a_list_is_read_as_texts_and_a_matrix_as_one() -> None:
-    one, single = as_texts("x", np.ones((3, 4)))
-    assert (len(one), single) == (1, True)
+    assert len(as_texts("x", np.ones((3, 4)))) == 1
     # In an array of fixed size zeros are no vectors, in a list they are.
     three = np.ones((2, 3, 4), np.float32)
     three[1, 1:] = 0
-    assert [len(rows) for rows in as_texts("x", three)[0]] == [3, 1]
-    assert [len(rows) for rows in as_texts("x", list(three))[0]] == [3, 3]
+    assert [len(rows) for rows in as_texts("x", three)] == [3, 1]
+    assert [len(rows) for rows in as_texts("x", list(three))] == [3, 3]
     with pytest.raises(InputError, match="got an array of 1 axes"):
         as_texts("x", np.ones(3))

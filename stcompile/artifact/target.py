@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
 from stcompile.artifact.fields import Real
@@ -40,6 +40,19 @@ class Tolerance:
     mean_cosine: Real
     batch_invariance: Real | None
     active_overlap: Real | None = None
+
+    def accepting(self, min_cosine: float | None) -> Tolerance:
+        """The same with the caller's own least cosine in the place of all that is judged by cosines and errors."""
+        if min_cosine is None:
+            return self
+        invariance = self.batch_invariance
+        return replace(
+            self,
+            max_abs_error=None,
+            min_cosine=min_cosine,
+            mean_cosine=min_cosine,
+            batch_invariance=None if invariance is None else min(invariance, min_cosine),
+        )
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,11 @@ def as_ragged(rows: Sequence[NDArray[Any]]) -> Matrix:
     return found
 
 
+def together(rows: Sequence[NDArray[Any]]) -> Matrix:
+    """What each of some texts, one at least, has, a vector or several, as one."""
+    return np.stack(rows) if rows[0].ndim == 1 else as_ragged(rows)
+
+
 def is_ragged(rows: Matrix) -> bool:
     """Whether a text has several vectors."""
     return rows.dtype == object

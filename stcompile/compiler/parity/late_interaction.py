@@ -34,16 +34,7 @@ def token_tolerance(target: Target, min_cosine: float | None) -> Tolerance:
     found = _TOLERANCES[target.precision]
     if not target.batch_invariant:
         found = dataclasses.replace(found, batch_invariance=None)
-    if min_cosine is None:
-        return found
-    invariance = found.batch_invariance
-    return dataclasses.replace(
-        found,
-        max_abs_error=None,
-        min_cosine=min_cosine,
-        mean_cosine=min_cosine,
-        batch_invariance=None if invariance is None else min(invariance, min_cosine),
-    )
+    return found.accepting(min_cosine)
 
 
 def rank_overlap(reference: Matrix, found: Matrix, count: int = NEIGHBOURS) -> float:

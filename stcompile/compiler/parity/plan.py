@@ -10,7 +10,7 @@ import numpy as np
 
 from stcompile.artifact import Artifact
 from stcompile.artifact.manifest import MULTI_VECTOR, NO_PADDING, SPARSE, TOKENS, GraphSpec, RoutingSpec
-from stcompile.compiler.metrics import BROKEN, Distance, Matrix, as_ragged, distance, is_ragged
+from stcompile.compiler.metrics import BROKEN, Distance, Matrix, distance, is_ragged, together
 from stcompile.compiler.parity.padding import REFERENCE_INVARIANT
 from stcompile.compiler.parity.probes import long_texts
 from stcompile.compiler.parity.reference import Reference
@@ -158,9 +158,7 @@ class Plan:
                 for index, row in zip(self.runs[name].order, found[name], strict=True)
                 if index in alone
             ]
-            left, right = (as_ragged(rows) for rows in zip(*both, strict=True))
-            if not is_ragged(found[name]):
-                left, right = np.stack(list(left)), np.stack(list(right))
+            left, right = (together(rows) for rows in zip(*both, strict=True))
             smallest = min(smallest, float(distance(left, right).cosine.min()))
         return smallest
 

@@ -125,18 +125,9 @@ def tolerance_for(target: Target, min_cosine: float | None, max_drop: float | No
     found = target.tolerance
     if max_drop is not None:
         found = dataclasses.replace(found, mean_cosine=1 - max_drop, min_cosine=min(found.min_cosine, 1 - max_drop))
-    if min_cosine is None:
-        return found
-    if not is_number(min_cosine) or not 0 < min_cosine <= 1:
+    if min_cosine is not None and (not is_number(min_cosine) or not 0 < min_cosine <= 1):
         raise InputError(f"min_cosine must lie between 0 and 1, got {min_cosine}")
-    invariance = found.batch_invariance
-    return dataclasses.replace(
-        found,
-        max_abs_error=None,
-        min_cosine=min_cosine,
-        mean_cosine=min_cosine,
-        batch_invariance=None if invariance is None else min(invariance, min_cosine),
-    )
+    return found.accepting(min_cosine)
 
 
 def _budget_of(report: Report, min_cosine: float | None) -> tuple[float | None, float | None]:

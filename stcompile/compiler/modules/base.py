@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -222,6 +223,26 @@ class Module(nn.Module, ABC):
         if self.has_weights:
             state = {name: tensor.detach().contiguous() for name, tensor in self.state_dict().items()}
             save_file(state, str(folder / "model.safetensors"), metadata={"format": "pt"})
+
+
+class TaskModule(Module):
+    """A block that treats tasks each in its own way, where its graph shows nothing of that.
+
+    Attributes:
+        task: the one that it is for; None is no task.
+    """
+
+    task: str | None = None
+
+    @property
+    def counts_as(self) -> str:
+        """The task, where texts without one are documents."""
+        return self.task or "document"
+
+    def for_task(self, task: str | None) -> Self:
+        other = copy.copy(self)
+        other.task = task
+        return other
 
 
 @dataclass(frozen=True)

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from typing_extensions import Self
 
 from stcompile.artifact.manifest import TOKENS
-from stcompile.compiler.modules.base import UNSEEN, Features, InputModule, Module
+from stcompile.compiler.modules.base import UNSEEN, Features, InputModule, TaskModule
 from stcompile.compiler.modules.transformer import Transformer
 
-# What a module takes a text for where it is told no task.
 _QUERY, _DOCUMENT = "query", "document"
 
 
-class MultiVectorMask(Module):
+class MultiVectorMask(TaskModule):
     """The scoring mask of late interaction (module-stack spec, section 16).
 
     Overwrites `attention_mask` `(batch, sequence)` with where a token is scored: a text's own tokens and those that a
@@ -48,7 +45,6 @@ class MultiVectorMask(Module):
         self.skiplist_tasks = [_DOCUMENT] if skiplist_tasks is None else list(skiplist_tasks)
         self.keep_only_token_ids = list(keep_only_token_ids) if keep_only_token_ids else None
         self._known: tuple[int, ...] = ()
-        self._task: str | None = None
 
     def meets(self, front: InputModule) -> None:
         if not isinstance(front, Transformer):
@@ -65,18 +61,13 @@ class MultiVectorMask(Module):
     @property
     def skipped_ids(self) -> tuple[int, ...]:
         """Tokens that are not scored for its task, in order."""
-        return self._known if (self._task or _DOCUMENT) in self.skiplist_tasks else ()
+        return self._known if self.counts_as in self.skiplist_tasks else ()
 
     @property
     def kept_ids(self) -> tuple[int, ...] | None:
         """The only tokens that are scored for its task; None is all."""
         kept = self.keep_only_token_ids
-        return None if kept is None or self._task == _QUERY else tuple(sorted(set(kept)))
-
-    def for_task(self, task: str | None) -> Self:
-        other = copy.copy(self)
-        other._task = task
-        return other
+        return None if kept is None or self.task == _QUERY else tuple(sorted(set(kept)))
 
     @property
     def treatment(self) -> tuple[Any, ...]:

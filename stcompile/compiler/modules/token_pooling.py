@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
-from typing_extensions import Self
-
 from stcompile.artifact.manifest import TOKENS
-from stcompile.compiler.modules.base import Features, Module
+from stcompile.compiler.modules.base import Features, TaskModule
 from stcompile.runtime.token_pooling import TokenPooling
 
 _DOCUMENT = "document"
 
 
-class HierarchicalTokenPooling(Module):
+class HierarchicalTokenPooling(TaskModule):
     """Ward's clusters of a text's token embeddings, each replaced by its mean (module-stack spec, section 16).
 
     A graph cannot hold it: the runtime does it behind the graph, by `TokenPooling`.
@@ -44,19 +41,13 @@ class HierarchicalTokenPooling(Module):
         self.num_protected_tokens = num_protected_tokens
         self.normalize_embeddings = normalize_embeddings
         self.tasks = [_DOCUMENT] if tasks is None else list(tasks)
-        self._task: str | None = None
 
     @property
     def pooling(self) -> TokenPooling | None:
         """What is done to the vectors of a text of its task; None where nothing is."""
-        if (self._task or _DOCUMENT) not in self.tasks or (self.pool_factor == 1 and not self.normalize_embeddings):
+        if self.counts_as not in self.tasks or (self.pool_factor == 1 and not self.normalize_embeddings):
             return None
         return TokenPooling(self.pool_factor, self.num_protected_tokens, self.normalize_embeddings)
-
-    def for_task(self, task: str | None) -> Self:
-        other = copy.copy(self)
-        other._task = task
-        return other
 
     @property
     def treatment(self) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from stcompile.artifact.manifest import RERANKER, RoutingSpec
 from stcompile.compiler.metrics import equal
-from stcompile.compiler.modules import Module, Router
+from stcompile.compiler.modules import InputModule, Module, Router
 from stcompile.compiler.stack.route import Route
 from stcompile.errors import InputError, UnsupportedError, one_line
 
@@ -46,6 +46,7 @@ def lay_out(
         InputError: no task reaches any route.
         UnsupportedError: the modules of a route do not fit each other, or no task can be run.
     """
+    _introduce_front(modules)
     routers = [module for module in _all(modules) if isinstance(module, Router)]
     noted = isinstance(modules[0], Router)
     by_task = any(module.reads_task(noted=noted) for module in _all(modules))
@@ -55,7 +56,8 @@ def lay_out(
             "its pairs go through a chat template, which is compiled of networks that classify or generate alone: "
             "remove `message` from its modality_config",
         )
-    treated = _treated(modules)
+    # The texts of pairs have no task.
+    treated = () if kind == RERANKER else _treated(modules)
     if not routers and not by_task and not treated:
         return {"": Route([module.for_task(None) for module in modules], name, kind=kind)}, None
     modality = modules[0].modality
@@ -63,11 +65,8 @@ def lay_out(
     if by_task:
         tasks += [*_USUAL_TASKS, *(task for module in _all(modules) for task in module.task_names), *prompt_names]
     known = dict.fromkeys(tasks)
-    if kind == RERANKER and (routers or by_task):
-        raise UnsupportedError(name, "it scores pairs, and a Router or a task chooses how: load it without")
     if kind == RERANKER:
-        # Its texts have no task.
-        return {"": Route([module.for_task(None) for module in modules], name, kind=kind)}, None
+        raise UnsupportedError(name, "it scores pairs, and a Router or a task chooses how: load it without")
     found = _Routes(name, by_task, kind, treated=bool(treated))
     answers: dict[str | None, str | None] = {}
     # Documents first: where routes share a graph it is calibrated on what the first one reads.
@@ -160,6 +159,14 @@ class _Path:
             if not self.follow(module.routes[choice], routed=True):
                 return False
         return True
+
+
+def _introduce_front(modules: Sequence[Module]) -> None:
+    """Tells each module which one reads the text, the first of several in Routers."""
+    front = next((module for module in _all(modules) if isinstance(module, InputModule)), None)
+    if front is not None:
+        for module in _all(modules):
+            module.meets(front)
 
 
 def _treated(modules: Sequence[Module]) -> tuple[str, ...]:

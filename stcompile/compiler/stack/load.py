@@ -107,12 +107,8 @@ def _stack_of(description: StackDescription, name: str, builder: _Builder, notes
 
 
 def _introduce(modules: Sequence[Module]) -> None:
-    """Tells each module what reads the text, and what is right before it, where that has no other neighbour."""
+    """Tells each module what stands right before it, where that has no other neighbour in any route."""
     pairs = list(dict.fromkeys(_neighbours(modules)))
-    front = next((module for module, _ in pairs if isinstance(module, InputModule)), None)
-    for module, _ in pairs:
-        if front is not None:
-            module.meets(front)
     for before, behind in pairs:
         if behind is not None and [pair for pair in pairs if pair[0] is before] == [(before, behind)]:
             behind.stands_behind(before)

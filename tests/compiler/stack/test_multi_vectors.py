@@ -17,10 +17,11 @@ from sentence_transformers.multi_vector_encoder.modules import LambdaTokenPoolin
 
 import stcompile
 from stcompile.artifact.manifest import MULTI_VECTOR
+from stcompile.compiler.modules import MultiVectorMask
 from stcompile.compiler.stack.describe import describe
 from stcompile.compiler.stack.load import load_stack
 from stcompile.errors import ModelFolderError, UnsupportedError
-from tests.conftest import MODELS
+from tests.conftest import MODELS, load_case
 
 TEXTS = ["hello world!", "The quick brown fox, jumps.", "one two three four five " * 20]
 
@@ -267,6 +268,16 @@ def test_a_live_object_is_compiled_and_what_no_folder_holds_is_refused() -> None
     model[0].tokenizer.padding_side = "left"
     with pytest.raises(UnsupportedError, match=r"in front|live object"):
         load_stack(model)
+
+
+def test_a_stack_that_is_built_leaves_out_its_skip_words() -> None:
+    blocks = [*load_stack(MODELS / "multi_vector_fixed").blocks]
+    assert isinstance(blocks[2], MultiVectorMask)
+    blocks[2] = MultiVectorMask(blocks[2].skiplist_words)
+    built = stcompile.ModuleStack(blocks, kind=MULTI_VECTOR, similarity="maxsim")
+    expected = load_case("multi_vector_fixed").ragged("encode_document")
+    found = built.encode(load_case("multi_vector_fixed").texts, task="document")
+    assert [rows.shape for rows in found] == [rows.shape for rows in expected]
 
 
 def test_inspect_says_what_it_becomes() -> None:

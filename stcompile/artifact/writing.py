@@ -45,7 +45,7 @@ def scratch(purpose: str) -> Iterator[Path]:
         try:
             made = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"stcompile-{purpose}-")))
         except OSError as error:
-            raise _no_scratch(error, tempfile.tempdir) from error
+            raise no_scratch(error, tempfile.tempdir) from error
         with in_scratch(made):
             yield made
 
@@ -62,7 +62,7 @@ def in_scratch(folder: Path) -> Iterator[None]:
     except OSError as error:
         # A full disk names no file when a stream is written, and the block writes streams there.
         if is_full(error) and (error.filename is None or folder in Path(str(error.filename)).parents):
-            raise _no_scratch(error, folder.parent) from error
+            raise no_scratch(error, folder.parent) from error
         raise
 
 
@@ -71,7 +71,8 @@ def is_full(error: OSError) -> bool:
     return error.errno in _FULL or (error.errno is None and "requested and" in str(error))
 
 
-def _no_scratch(error: OSError, place: object) -> StcompileError:
+def no_scratch(error: OSError, place: object) -> StcompileError:
+    """What to raise where the temporary folder, or one in it, cannot be written."""
     reason = "no space left" if is_full(error) else f"nothing can be written ({error.strerror})"
     return StcompileError(
         f"{reason} in the temporary folder {place or ''}: free some, or name another one in the environment "

@@ -27,13 +27,13 @@ def in_precision(vectors: NDArray[Any], precision: str, ranges: NDArray[np.float
     Args:
         vectors: `(n, dim)`.
         precision: of the job.
-        ranges: float32 `(2, dim)`, lowest and highest value of each dimension; for int8 and uint8.
+        ranges: float32 `(2, dim)`, lowest and highest value of each dimension; of int8 and uint8, None for others.
     """
     if precision == "float16":
         # What becomes infinite, `too_large` finds.
         with np.errstate(over="ignore"):
             return vectors.astype(np.float16)
-    return quantize(vectors, precision, ranges) if precision in RANGED else vectors
+    return vectors if ranges is None else quantize(vectors, precision, ranges)
 
 
 def too_large(vectors: NDArray[Any], found: NDArray[Any]) -> NDArray[np.bool_]:

@@ -52,6 +52,10 @@ class Distinct:
             written += len(places)
         return written
 
+    def count(self, rows: Sequence[int]) -> int:
+        """How many texts of the call some rows of `texts` stand for."""
+        return len(rows) if self.places is None else sum(len(self.places_of(row)) for row in rows)
+
     def places_of(self, row: int) -> NDArray[np.int64]:
         """Where in the call one of `texts` is."""
         if self.places is None or self.ends is None:

@@ -19,6 +19,7 @@ from stcompile.runtime.progress import progress
 from stcompile.runtime.route import OpenRoute
 from stcompile.runtime.signatures import encode_iter_method, encode_method
 from stcompile.runtime.text.base import Text
+from stcompile.runtime.waiting import Waiting
 
 # sentence-transformers' own default.
 _TOKEN_ROWS_BATCH = 32
@@ -64,7 +65,7 @@ class Encoder(Embedding):
             show_progress_bar: a progress bar on stderr; None shows one when the `stcompile` logger is at
                 INFO or below.
             output_value: `sentence_embedding`, or `token_embeddings` when the artifact was exported with them.
-            precision: `float32`, `int8`, `uint8`, `binary` or `ubinary`, see `postprocess.quantize`; None is `float32`.
+            precision: `float32`, `int8`, `uint8`, `binary` or `ubinary`, see `postprocess`; None is `float32`.
             convert_to_numpy: False gives a list of vectors instead of one array; they are numpy's all the same.
             convert_to_tensor: a torch tensor in main memory; needs torch, which is imported for this alone.
             device: where the encoder computes anyway, or None.
@@ -197,17 +198,24 @@ def _answers(route: OpenRoute, texts: list[Text], options: EncodeOptions, bar: A
 
 
 def _embeddings(route: OpenRoute, texts: list[Text], options: EncodeOptions, bar: Any) -> NDArray[Any]:
-    """`(n, dim)` in the precision asked for, see `postprocess.quantize`; nothing as large is held beside it."""
+    """`(n, dim)` in the precision asked for, see `postprocess`; nothing as large is held beside it."""
     distinct = Distinct.of(texts)
     precision, keep = options.precision or "float32", options.truncate_dim
-    # The ranges of int8 are known in the end.
-    at_once = precision if precision in postprocess.ROW_BY_ROW else "float32"
-    result = postprocess.empty(len(texts), min(keep or route.dim, route.dim), at_once)
-    for rows, _, vectors in route.run(distinct.texts, options.prompt, options.batch_size, SENTENCE):
-        kept = vectors[:, :keep]
-        kept = postprocess.normalize(kept) if options.normalize_embeddings else kept
-        bar.update(distinct.write(rows, postprocess.quantize(kept, at_once), result))
-    return result if at_once == precision else postprocess.quantize(result, precision)
+    dim = min(keep or route.dim, route.dim)
+    postprocess.check_count(len(texts), precision)
+    result = postprocess.empty(len(texts), dim, precision)
+    with Waiting(dim) as waiting:
+        for rows, _, vectors in route.run(distinct.texts, options.prompt, options.batch_size, SENTENCE):
+            kept = vectors[:, :keep]
+            kept = postprocess.normalize(kept) if options.normalize_embeddings else kept
+            if precision in postprocess.ROW_BY_ROW:
+                distinct.write(rows, postprocess.by_row(kept, precision), result)
+            else:
+                waiting.add(rows, kept)
+            bar.update(distinct.count(rows))
+        for rows, kept in waiting.batches():
+            distinct.write(rows, postprocess.quantize(kept, precision, waiting.ranges), result)
+    return result
 
 
 def _token_rows(route: OpenRoute, texts: list[Text], options: EncodeOptions, bar: Any) -> list[NDArray[np.float32]]:

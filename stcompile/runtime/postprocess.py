@@ -36,35 +36,48 @@ def empty(count: int, dim: int, precision: str) -> NDArray[Any]:
     return np.empty((count, dim), dtype=precision)
 
 
-def quantize(embeddings: Matrix, precision: str, ranges: NDArray[np.float32] | None = None) -> NDArray[np.generic]:
-    """Embeddings in fewer bits, as `sentence_transformers.util.quantize_embeddings` (5.7 and later) does.
-
-    Args:
-        embeddings: float32 `(n, dim)`.
-        precision: one of `PRECISIONS`. `binary` and `ubinary` pack the signs of 8 dimensions into a byte.
-        ranges: for `int8` and `uint8`, float32 `(2, dim)`: the lowest and highest value of each dimension, what is
-            outside is cut; None takes them from these very rows, so that results of two calls cannot be compared.
-
-    Returns:
-        `(n, dim)` float32, int8 or uint8; `(n, ceil(dim / 8))` int8 or uint8 for the binary ones.
+def check_count(count: int, precision: str) -> None:
+    """Refuses ranges of a single vector.
 
     Raises:
-        InputError: an int8 or uint8 range cannot be had from a single row.
+        InputError: int8 or uint8 of one text.
     """
-    if precision == "float32":
-        return embeddings
-    if precision in ("binary", "ubinary"):
-        bits: NDArray[np.uint8] = np.packbits(embeddings > 0, axis=-1)
-        return bits if precision == "ubinary" else np.subtract(bits, 128).astype(np.int8)
-    if len(embeddings) == 1 and ranges is None:
+    if count == 1 and precision not in ROW_BY_ROW:
         raise InputError(
             f"precision={precision!r} takes its ranges from the texts of the call and needs at least two: "
             "pass more texts, or ask for float32, binary or ubinary"
         )
+
+
+def by_row(embeddings: Matrix, precision: str) -> NDArray[np.generic]:
+    """Embeddings in one of `ROW_BY_ROW`, as `sentence_transformers.util.quantize_embeddings` makes them.
+
+    Args:
+        embeddings: float32 `(n, dim)`.
+        precision: `float32`; or `binary`, `ubinary`, which pack the signs of 8 dimensions into a byte.
+
+    Returns:
+        `(n, dim)` float32, or `(n, ceil(dim / 8))` int8 or uint8.
+    """
+    if precision == "float32":
+        return embeddings
+    bits: NDArray[np.uint8] = np.packbits(embeddings > 0, axis=-1)
+    return bits if precision == "ubinary" else np.subtract(bits, 128).astype(np.int8)
+
+
+def quantize(embeddings: Matrix, precision: str, ranges: NDArray[np.float32]) -> NDArray[np.generic]:
+    """Embeddings in 8 bits, as `sentence_transformers.util.quantize_embeddings` (5.7 and later) makes them.
+
+    Args:
+        embeddings: float32 `(n, dim)`.
+        precision: `int8` or `uint8`.
+        ranges: float32 `(2, dim)`: the lowest and highest value of each dimension; what is outside is cut.
+
+    Returns:
+        `(n, dim)` int8 or uint8.
+    """
     result = empty(len(embeddings), embeddings.shape[1], precision)
-    if len(embeddings) == 0:
-        return result
-    low, high = (embeddings.min(axis=0), embeddings.max(axis=0)) if ranges is None else ranges
+    low, high = ranges
     step = (high - low) / np.float32(255)
     step[step == 0] = 1
     rows = max(1, _TILE // max(1, embeddings.shape[1]))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import tempfile
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from stcompile.runtime import postprocess
+from stcompile.errors import InputError, StcompileError
+from stcompile.runtime import waiting
 from stcompile.runtime.encoder import _embeddings
 from stcompile.runtime.options import EncodeOptions, Precision
 
@@ -59,14 +63,17 @@ def _peak(make: Callable[[], Vectors]) -> tuple[Vectors, int]:
         ("float32", _FLOATS),
         ("binary", _FLOATS // 32),
         ("ubinary", _FLOATS // 32),
-        # The float32 rows, for their ranges, and the result.
-        ("int8", _FLOATS + _FLOATS // 4),
-        ("uint8", _FLOATS + _FLOATS // 4),
+        # The float32 rows wait for their ranges in a file.
+        ("int8", _FLOATS // 4),
+        ("uint8", _FLOATS // 4),
     ],
 )
-def test_equal_texts_and_precisions_hold_the_result_once(precision: Precision, limit: int) -> None:
+def test_equal_texts_and_precisions_hold_the_result_once(
+    precision: Precision, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from sentence_transformers.util import quantize_embeddings
 
+    monkeypatch.setattr(waiting, "HELD", 1 << 20)
     texts = [str(number) for number in range(_COUNT - 2)]
     texts = [*texts, texts[5], texts[0]]
     route: Any = _Route()
@@ -82,10 +89,52 @@ def test_equal_texts_and_precisions_hold_the_result_once(precision: Precision, l
 
 
 @pytest.mark.parametrize("precision", ["int8", "uint8", "binary", "ubinary"])
-def test_of_no_text_there_is_an_empty_result(precision: str) -> None:
+def test_of_no_text_there_is_an_empty_result(precision: Precision) -> None:
     width = _DIM // 8 if "binary" in precision else _DIM
-    found = postprocess.quantize(np.empty((0, _DIM), dtype=np.float32), precision)
+    route: Any = _Route()
+    found = _embeddings(route, [], EncodeOptions(precision=precision), _Bar())
     assert (found.shape, str(found.dtype)) == (
         (0, width),
         precision.replace("ubinary", "uint8").replace("binary", "int8"),
     )
+
+
+@pytest.mark.parametrize("held", [1 << 20, 64 << 20])
+def test_8_bits_are_the_same_in_memory_and_in_a_file(held: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sentence_transformers.util import quantize_embeddings
+
+    monkeypatch.setattr(waiting, "HELD", held)
+    texts = [str(number % 5000) for number in range(_COUNT)]
+    route: Any = _Route()
+    options = EncodeOptions(precision="uint8", truncate_dim=100, normalize_embeddings=True)
+    found = _embeddings(route, [*texts], options, _Bar())
+    rows = np.stack([_vector(text)[:100] for text in texts])
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    expected = quantize_embeddings(rows, "uint8")
+    apart = np.abs(found.astype(np.int16) - expected.astype(np.int16))
+    assert apart.max() <= 1
+    assert (apart > 0).mean() < 1e-4
+
+
+def test_a_temporary_folder_that_is_full_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "HELD", 1 << 20)
+    monkeypatch.setattr(tempfile, "TemporaryFile", _Full)
+    route: Any = _Route()
+    with pytest.raises(StcompileError, match=r"no space left in the temporary folder .* TMPDIR"):
+        _embeddings(route, [str(number) for number in range(_COUNT)], EncodeOptions(precision="int8"), _Bar())
+
+
+class _Full(BytesIO):
+    def __init__(self, **_: object) -> None:
+        super().__init__()
+
+    def write(self, _: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_of_one_text_there_are_no_ranges_before_anything_is_computed() -> None:
+    bar = _Bar()
+    route: Any = _Route()
+    with pytest.raises(InputError, match="needs at least two"):
+        _embeddings(route, ["1"], EncodeOptions(precision="int8"), bar)
+    assert bar.total == 0

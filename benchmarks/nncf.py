@@ -90,7 +90,7 @@ def main() -> int:
         contenders = _contenders(ours, theirs, arguments.threads)
         status(f"Encoding {len(texts)} held-back texts with each of {len(contenders) + 1}")
         source = _route(ours[SOURCE], available_cpus())
-        exact = _encode(source, partial(source.infer, output=SENTENCE), texts)
+        exact = _encode(source, lambda feeds: source.infer(feeds, (SENTENCE,))[0], texts)
         apart = {contender.who: distance(exact, contender.encode(texts)).cosine for contender in contenders}
         status(f"Timing {len(timed)} of them, {arguments.rounds} rounds")
         calls = {contender.who: partial(contender.encode, timed) for contender in contenders}

@@ -12,9 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -25,11 +23,11 @@ from benchmarks._common import (
     machine_facts,
     model_folder,
     parser,
-    print_table,
     run,
     status,
     write_json,
 )
+from benchmarks._rivals import print_rows, rows_of
 from benchmarks.peers.contenders import REFERENCE
 from benchmarks.peers.preparation import Rivals, started
 from benchmarks.peers.processes import take_turns
@@ -69,8 +67,8 @@ def main() -> int:
                 # Anew for each set: what a process has held at most stays.
                 with started(ready, cores) as processes:
                     answers = take_turns(processes, "encode", file, arguments.rounds)
-                results += _rows(Path(name).stem, len(lines), cores, answers)
-    _print(results)
+                results += rows_of(Path(name).stem, len(lines), cores, answers)
+    print_rows(results)
     settings = {
         "model": model.name,
         "rounds": arguments.rounds,
@@ -119,49 +117,6 @@ def _splade(folder: Path) -> Path:
         first = Transformer(checkpoint, transformer_task="fill-mask")
         SparseEncoder(modules=[first, SpladePooling()], device="cpu").save(str(folder), create_model_card=False)
     return folder
-
-
-def _rows(name: str, count: int, cores: int, answers: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    walls = {who: [answer["wall"] for answer in given] for who, given in answers.items()}
-    peaks = {who: max(answer["peak_mb"] for answer in given) for who, given in answers.items()}
-    fastest = min((who for who in walls if not who.startswith("stcompile")), key=lambda who: median(walls[who]))
-
-    def ratio(to: str, who: str) -> float:
-        return round(float(median([peer / own for peer, own in zip(walls[to], walls[who], strict=True)])), 3)
-
-    return [
-        {
-            "texts": name,
-            "cores": cores,
-            "who": who,
-            "texts_per_second": round(count / median(walls[who]), 1),
-            "peak_mb": round(peaks[who]),
-            "fastest_peer": fastest,
-            "ratio_to_it": ratio(fastest, who),
-            "ratio_to_torch": ratio(REFERENCE, who),
-            "memory_to_torch": round(peaks[who] / peaks[REFERENCE], 3) if peaks[REFERENCE] else None,
-        }
-        for who in answers
-    ]
-
-
-def _print(results: list[dict[str, Any]]) -> None:
-    for name, cores in dict.fromkeys((row["texts"], row["cores"]) for row in results):
-        rows = [
-            (
-                row["who"],
-                f"{row['texts_per_second']:.1f}",
-                f"{row['ratio_to_it']:.2f}",
-                f"{row['ratio_to_torch']:.2f}",
-                f"{row['peak_mb']}",
-            )
-            for row in results
-            if (row["texts"], row["cores"]) == (name, cores)
-        ]
-        fastest = next(row["fastest_peer"] for row in results if (row["texts"], row["cores"]) == (name, cores))
-        print_table(
-            f"{name}, {cores} core(s)", ("who", "texts/s", f"x {fastest}", f"x {REFERENCE}", "peak MB"), rows, ()
-        )
 
 
 if __name__ == "__main__":

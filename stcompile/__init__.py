@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "AsyncEncoder": "stcompile.runtime.async_encoder",
     "Encoder": "stcompile.runtime.encoder",
+    "HybridEncoder": "stcompile.runtime.hybrid_encoder",
     "MultiVectorEncoder": "stcompile.runtime.multi_vector_encoder",
     "Reranker": "stcompile.runtime.reranker",
     "SparseEncoder": "stcompile.runtime.sparse_encoder",
@@ -38,6 +39,7 @@ __all__ = [
     "AsyncEncoder",
     "BudgetError",
     "Encoder",
+    "HybridEncoder",
     "InputError",
     "MissingExtraError",
     "ModelFolderError",
@@ -79,6 +81,7 @@ if TYPE_CHECKING:
     )
     from stcompile.runtime.async_encoder import AsyncEncoder
     from stcompile.runtime.encoder import Encoder
+    from stcompile.runtime.hybrid_encoder import HybridEncoder
     from stcompile.runtime.loading import load
     from stcompile.runtime.multi_vector_encoder import MultiVectorEncoder
     from stcompile.runtime.reranker import Reranker

@@ -49,6 +49,8 @@ ENVIRONMENTS = {
         ("sentence-transformers[openvino]==6.2.0", "datasets", "huggingface-hub<1.22", _TORCH),
         without=("torchvision",),
     ),
+    "flag-embedding": Environment(("FlagEmbedding==1.4.2", "transformers<5", _TORCH)),
+    "pylate": Environment(("pylate==1.6.0", _TORCH)),
     "fastembed": Environment(("fastembed==0.9.1", "onnxruntime==1.32.0")),
     "ctranslate2": Environment(("ctranslate2==4.8.5", "transformers", _TORCH)),
     "openvino-genai": Environment(("openvino-genai==2026.4.1",)),

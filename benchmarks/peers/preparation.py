@@ -54,11 +54,13 @@ class Rivals:
         maker: the adapter of sentence-transformers, which also makes the exports that others read.
         peers: contender to its environment, its adapter, the backend whose export it reads (empty: the model itself),
             and options.
+        outputs: what ours is exported with.
     """
 
     ours: str
     maker: str
     peers: Mapping[str, tuple[str, str, str, dict[str, Any]]]
+    outputs: tuple[str, ...] = ("sentence_embedding",)
 
     def ready(self, model: Path, work: Path, only: Sequence[str]) -> dict[str, Ready]:
         """Compiles the model, and makes what the peers read that is not there yet.
@@ -72,7 +74,7 @@ class Rivals:
         for target in ("onnx-fp32", "onnx-int8"):
             folder = work / "models" / model.name / target
             status(f"Compiling {target}")
-            export_model(model, folder, target)
+            export_model(model, folder, target, outputs=self.outputs)
             python = python_of("stcompile", work / "environments")
             found[f"stcompile {target}"] = Ready(python, {"adapter": self.ours, "model": str(folder), "options": {}})
         for name, (environment, adapter, backend, options) in self.peers.items():

@@ -31,7 +31,7 @@ from stcompile.artifact.fields import (
 )
 from stcompile.errors import ArtifactError
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 MANIFEST_NAME = "manifest.json"
 
 # The graph's outputs, and the features of the stack they are: what is compiled and what is asked for.
@@ -42,9 +42,14 @@ TOKENS: Final = "token_embeddings"
 SCORES: Final = "scores"
 LOGITS: Final = "logits"
 
+# Of bge-m3 and its kin beside the sentence embedding: how much each token weighs, and a vector of each.
+WEIGHTS: Final = "token_weights"
+VECTORS: Final = "token_vectors"
+
 # What an artifact is, and what its graphs end in.
 ENCODER, RERANKER, SPARSE, MULTI_VECTOR = "encoder", "reranker", "sparse encoder", "multi-vector encoder"
-ANSWERS = {ENCODER: SENTENCE, RERANKER: SCORES, SPARSE: SENTENCE, MULTI_VECTOR: TOKENS}
+HYBRID = "hybrid encoder"
+ANSWERS = {ENCODER: SENTENCE, RERANKER: SCORES, SPARSE: SENTENCE, MULTI_VECTOR: TOKENS, HYBRID: SENTENCE}
 
 # How texts share a run: padded to the longest, or only with texts of their own length.
 LONGEST, NO_PADDING = "longest", "none"
@@ -170,9 +175,10 @@ class TextSpec:
 
 @dataclass(frozen=True)
 class TokenRows:
-    """Of a multi-vector encoder, which tokens of a text have a vector, and what becomes of their vectors.
+    """Where a text has several vectors, which of its tokens have one, and what becomes of them.
 
     Attributes:
+        leading: so many tokens in front of a text have none.
         skipped_ids: tokens without one.
         kept_ids: the only tokens with one; None is all.
         keeps_unseen: whether tokens that a text was made longer with have one, where `attention_mask` is 2.
@@ -181,12 +187,26 @@ class TokenRows:
         normalizes: whether what is kept is scaled to length 1.
     """
 
+    leading: Count = 0
     skipped_ids: tuple[Id, ...] = ()
     kept_ids: tuple[Id, ...] | None = None
     keeps_unseen: bool = False
     pool_factor: Annotated[float, from_on(1)] = 1.0
     num_protected_tokens: Count = 1
     normalizes: bool = False
+
+
+@dataclass(frozen=True)
+class TokenWeights:
+    """Of a hybrid encoder, how weights of tokens become a sparse vector: of a token that occurs twice the larger.
+
+    Attributes:
+        dim: how many tokens the vocabulary has.
+        skipped_ids: tokens without a weight.
+    """
+
+    dim: Dim
+    skipped_ids: tuple[Id, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -204,7 +224,8 @@ class GraphSpec:
         token_budget: token positions of a run on a CPU, padding included; None takes the runtime's own.
         max_active_dims: of a sparse encoder, how many of the largest numbers are kept by default; None keeps all.
         names_tokens: of a sparse encoder, whether its dimensions are the tokens of its vocabulary.
-        rows: of a multi-vector encoder, which tokens have a vector; None where the artifact is of another kind.
+        rows: which tokens have a vector; None where a text has one.
+        weights: how weights of tokens become a sparse vector; None where there are none.
     """
 
     route: str
@@ -218,6 +239,7 @@ class GraphSpec:
     max_active_dims: Dim | None = None
     names_tokens: bool = False
     rows: TokenRows | None = None
+    weights: TokenWeights | None = None
 
 
 @dataclass(frozen=True)
@@ -288,7 +310,8 @@ class Manifest:
         routing: which graph answers which task; None where there is one graph for all.
         engine: what runs the graphs.
         kind: `encoder`; `reranker`, which scores pairs of texts; `sparse encoder`, whose vectors are mostly zeros;
-            `multi-vector encoder`, which makes a vector of each token.
+            `multi-vector encoder`, which makes a vector of each token; `hybrid encoder`, which makes a dense vector and
+            besides a sparse one, one of each token, or both.
     """
 
     schema_version: Annotated[int, whole(1, SCHEMA_VERSION)]
@@ -386,8 +409,13 @@ def _contradictions_of(manifest: Manifest, graph: GraphSpec) -> Iterator[str]:
     is_flat = "offsets" in inputs
     if text.kind in (PADDED_KINDS if is_flat else FLAT_KINDS):
         yield f"its text is of kind {text.kind}, and the graph takes {', '.join(inputs)}"
-    if (graph.rows is None) == (manifest.kind == MULTI_VECTOR):
+    if (graph.rows is None) == (manifest.kind == MULTI_VECTOR or VECTORS in outputs):
         yield f"it is a {manifest.kind}, and a graph says {'nothing' if graph.rows is None else 'something'} of rows"
+    if (graph.weights is None) == (WEIGHTS in outputs):
+        said = "nothing" if graph.weights is None else "something"
+        yield f"a graph makes {', '.join(outputs)}, and says {said} of weights"
+    if (manifest.kind == HYBRID) != (not {WEIGHTS, VECTORS}.isdisjoint(outputs)):
+        yield f"it is a {manifest.kind}, and a graph makes {', '.join(outputs)}"
     axes = graph.outputs[0].axes if graph.outputs else ()
     if axes and axes[-1].isdigit() and axes[-1] != str(dim):
         yield f"dim is {dim}, and the graph's {reprlib.repr(axes[-1])}"

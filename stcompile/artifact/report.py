@@ -176,6 +176,33 @@ class PathReport:
 
 
 @dataclass(frozen=True)
+class OutputReport:
+    """What a hybrid encoder makes beside its dense vectors, on some texts one by one, by our own modules in torch.
+
+    Attributes:
+        output: `sparse` or `multi_vector`.
+        texts: how many it was judged on.
+        max_abs_error: largest absolute difference of a component, as of `ParityReport`; of sparse vectors in proportion
+            to the longest.
+        min_cosine: smallest cosine similarity, of vectors of tokens that of a text's worst one; of sparse vectors
+            without those of a tenth of the longest's length and less.
+        mean_cosine: mean of those over texts.
+        batch_invariance: smallest cosine between a text's vectors alone and in a mixed batch, compiled.
+        tolerance: what was allowed.
+        active_overlap: of sparse vectors, as of `ParityReport`.
+    """
+
+    output: str
+    texts: Count
+    max_abs_error: Real
+    min_cosine: Real
+    mean_cosine: Real
+    batch_invariance: Real
+    tolerance: Tolerance
+    active_overlap: Real | None = None
+
+
+@dataclass(frozen=True)
 class ParityReport:
     """How a compiled artifact compares with sentence-transformers.
 
@@ -200,6 +227,7 @@ class ParityReport:
             above is of the first.
         active_overlap: of sparse vectors, the share of numbers that are not zero in both among those that are not in
             either, on average; None of others.
+        outputs: of a hybrid encoder, what it makes beside its dense vectors.
     """
 
     target: str
@@ -218,6 +246,7 @@ class ParityReport:
     misread: bool = False
     paths: tuple[PathReport, ...] = ()
     active_overlap: Real | None = None
+    outputs: tuple[OutputReport, ...] = ()
 
     @property
     def passed(self) -> bool:

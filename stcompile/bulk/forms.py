@@ -1,4 +1,4 @@
-"""What an artifact makes of a text, as a column: a dense vector, a sparse one, or several."""
+"""What an artifact makes of a text, as a column: a dense vector, a sparse one, several, or some of these."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from stcompile.artifact.manifest import HYBRID
 from stcompile.bulk.options import BulkOptions
 from stcompile.bulk.precision import TOO_LARGE, encode_precision, in_precision, too_large
 from stcompile.bulk.vectors import as_column
 from stcompile.errors import InputError
 from stcompile.runtime.encoder import Encoder
-from stcompile.runtime.loaded import Loaded
+from stcompile.runtime.hybrid_embeddings import DENSE, MULTI_VECTOR, SPARSE, HybridEmbeddings
+from stcompile.runtime.hybrid_encoder import HybridEncoder
+from stcompile.runtime.loaded import ARTICLES, Loaded
 from stcompile.runtime.multi_vector_encoder import MultiVectorEncoder
 from stcompile.runtime.sparse_encoder import SparseEncoder
 from stcompile.runtime.sparse_vectors import SparseVectors
@@ -24,8 +27,9 @@ DIM = "dim"
 
 
 class Form(Protocol):
-    """How the results of a job are asked for and kept."""
+    """How the results of a job are asked for, by which method of the encoder, and kept."""
 
+    method: str
     asked: dict[str, Any]
 
     def field(self, name: str, column: pa.Array, found: Any) -> pa.Field:
@@ -52,6 +56,8 @@ class DenseForm:
     Raises:
         InputError: one of them is of sparse vectors.
     """
+
+    method = "encode"
 
     def __init__(self, options: BulkOptions) -> None:
         if options.max_active_dims is not None:
@@ -83,6 +89,8 @@ class SparseForm:
         InputError: one of them is of dense vectors.
     """
 
+    method = "encode"
+
     def __init__(self, options: BulkOptions) -> None:
         dense = {
             "precision": options.precision != "float32",
@@ -108,11 +116,7 @@ class SparseForm:
 
     def column(self, found: SparseVectors, ranges: NDArray[np.float32] | None) -> tuple[pa.Array, dict[int, str]]:
         """As `Form.column`."""
-        if found.nnz > np.iinfo(np.int32).max:
-            raise InputError(f"a shard would hold {found.nnz} numbers, more than a list of Parquet: lower --shard-rows")
-        offsets = pa.array(found.indptr.astype(np.int32))
-        lists = [pa.ListArray.from_arrays(offsets, pa.array(each)) for each in (found.indices, found.values)]
-        return pa.StructArray.from_arrays(lists, ["indices", "values"]), {}
+        return _sparse_column(found), {}
 
 
 class MultiVectorForm:
@@ -125,6 +129,8 @@ class MultiVectorForm:
     Raises:
         InputError: one of them is of one vector a text.
     """
+
+    method = "encode"
 
     def __init__(self, options: BulkOptions, dim: int) -> None:
         self._dim = dim
@@ -149,15 +155,83 @@ class MultiVectorForm:
         self, found: Sequence[NDArray[np.float32]], ranges: NDArray[np.float32] | None
     ) -> tuple[pa.Array, dict[int, str]]:
         """As `Form.column`."""
-        offsets = np.cumsum([0, *map(len, found)])
-        if offsets[-1] > np.iinfo(np.int32).max:
+        return _ragged_column(found, self._dim), {}
+
+
+class HybridForm:
+    """`HybridEmbeddings` as structs of `dense`, `sparse` and `multi_vector`, each as of its own form.
+
+    Args:
+        options: of the job.
+        outputs: what the artifact makes.
+        dim: width of a token's vector.
+
+    Raises:
+        InputError: one of them is of dense vectors alone, or there is no such output.
+    """
+
+    method = "encode_hybrid"
+
+    def __init__(self, options: BulkOptions, dim: int) -> None:
+        self._dim = dim
+        single = {
+            "precision": options.precision != "float32",
+            "normalize_embeddings": options.normalize_embeddings,
+            "truncate_dim": options.truncate_dim is not None,
+            "max_active_dims": options.max_active_dims is not None,
+            "format npy": options.format == "npy",
+        }
+        if wrong := [name for name, given in single.items() if given]:
             raise InputError(
-                f"a shard would hold {offsets[-1]} vectors, more than a list of Parquet: lower --shard-rows"
+                f"{', '.join(wrong)}: of one kind of vectors, and this artifact makes several: leave it out, or ask "
+                "for dense ones alone with --outputs dense"
             )
-        return pa.ListArray.from_arrays(
-            pa.array(offsets.astype(np.int32)),
-            as_column(np.concatenate([np.zeros((0, self._dim), np.float32), *found])),
-        ), {}
+        names = ("normalize_embeddings", "truncate_dim")
+        asked = {name: value for name, value in options.encoding.items() if name not in names}
+        self.asked = {**asked, "outputs": options.outputs}
+
+    def field(self, name: str, column: pa.Array, found: HybridEmbeddings) -> pa.Field:
+        """As `Form.field`: with how many dimensions sparse vectors have, as `dim`."""
+        metadata = None if found.sparse is None else {DIM: str(found.sparse.dim)}
+        return pa.field(name, column.type, metadata=metadata)
+
+    def joined(self, parts: Sequence[HybridEmbeddings]) -> HybridEmbeddings:
+        """As `Form.joined`."""
+        first = parts[0]
+        return HybridEmbeddings(
+            None if first.dense is None else np.concatenate([part.dense for part in parts if part.dense is not None]),
+            None
+            if first.sparse is None
+            else SparseVectors.of([vector for part in parts for vector in part.sparse], first.sparse.dim),
+            None if first.multi_vector is None else [vectors for part in parts for vectors in part.multi_vector],
+        )
+
+    def column(self, found: HybridEmbeddings, ranges: NDArray[np.float32] | None) -> tuple[pa.Array, dict[int, str]]:
+        """As `Form.column`."""
+        columns = {}
+        if found.dense is not None:
+            columns[DENSE] = as_column(found.dense)
+        if found.sparse is not None:
+            columns[SPARSE] = _sparse_column(found.sparse)
+        if found.multi_vector is not None:
+            columns[MULTI_VECTOR] = _ragged_column(found.multi_vector, self._dim)
+        return pa.StructArray.from_arrays([*columns.values()], [*columns]), {}
+
+
+def _sparse_column(found: SparseVectors) -> pa.Array:
+    if found.nnz > np.iinfo(np.int32).max:
+        raise InputError(f"a shard would hold {found.nnz} numbers, more than a list of Parquet: lower --shard-rows")
+    offsets = pa.array(found.indptr.astype(np.int32))
+    lists = [pa.ListArray.from_arrays(offsets, pa.array(each)) for each in (found.indices, found.values)]
+    return pa.StructArray.from_arrays(lists, ["indices", "values"])
+
+
+def _ragged_column(found: Sequence[NDArray[np.float32]], dim: int) -> pa.Array:
+    offsets = np.cumsum([0, *map(len, found)])
+    if offsets[-1] > np.iinfo(np.int32).max:
+        raise InputError(f"a shard would hold {offsets[-1]} vectors, more than a list of Parquet: lower --shard-rows")
+    vectors = as_column(np.concatenate([np.zeros((0, dim), np.float32), *found]))
+    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), vectors)
 
 
 def form_of(loaded: Loaded, options: BulkOptions) -> tuple[Encoder | SparseEncoder | MultiVectorEncoder, Form]:
@@ -166,6 +240,12 @@ def form_of(loaded: Loaded, options: BulkOptions) -> tuple[Encoder | SparseEncod
     Raises:
         InputError: it makes none, or the options are of another form.
     """
+    if isinstance(loaded, HybridEncoder) and options.outputs != (DENSE,):
+        return loaded, HybridForm(options, loaded.token_dim)
+    if options.outputs is not None and not isinstance(loaded, HybridEncoder):
+        raise InputError(
+            f"outputs are of a {HYBRID}, and this artifact is {ARTICLES[loaded.kind]} {loaded.kind}: leave out"
+        )
     if isinstance(loaded, SparseEncoder):
         return loaded, SparseForm(options)
     if isinstance(loaded, MultiVectorEncoder):

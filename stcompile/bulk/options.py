@@ -29,6 +29,7 @@ class BulkOptions:
         shard_rows: most rows of one file of the output, and of what is done again after a kill.
         prompt_name, prompt, batch_size, normalize_embeddings, truncate_dim, task: as of `Encoder.encode`.
         max_active_dims: of a sparse encoder, as of `SparseEncoder.encode`.
+        outputs: of a hybrid encoder, as of `HybridEncoder.encode_hybrid`; None is all.
     """
 
     column: str = "text"
@@ -45,6 +46,7 @@ class BulkOptions:
     truncate_dim: int | None = None
     task: str | None = None
     max_active_dims: int | None = None
+    outputs: tuple[str, ...] | None = None
 
     def settled(self) -> BulkOptions:
         """The same, checked, in the types that they are kept in.
@@ -83,9 +85,10 @@ class BulkOptions:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON has it."""
-        return {**asdict(self), "keep": list(self.keep)}
+        return {**asdict(self), "keep": list(self.keep), "outputs": self.outputs and list(self.outputs)}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> BulkOptions:
         """What `to_json` gave."""
-        return cls(**{**value, "keep": tuple(value["keep"])})
+        outputs = value.get("outputs")
+        return cls(**{**value, "keep": tuple(value["keep"]), "outputs": outputs and tuple(outputs)})

@@ -87,7 +87,8 @@ class Worker:
             )
         self._asked: dict[str, Any] = {**self._form.asked, "show_progress_bar": False}
         # `(0, dim)`; what is wrong with the options is said here, and is not the fault of a text.
-        self._nothing: Any = self.encoder.encode([], **self._asked)
+        self._encode = getattr(self.encoder, self._form.method)
+        self._nothing: Any = self._encode([], **self._asked)
         self._ranges = self.journal.ranges()
         self._reader: tuple[int, Reader] | None = None
 
@@ -154,7 +155,7 @@ class Worker:
         if not texts:
             return self._nothing, {}
         try:
-            return self.encoder.encode(texts, **self._asked), {}
+            return self._encode(texts, **self._asked), {}
         except InputError as error:
             if len(texts) == 1:
                 return self._nothing, {0: str(error)}

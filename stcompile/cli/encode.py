@@ -70,6 +70,10 @@ def encode(
             "--token-weights", help="Of a sparse encoder: JSONL of token to weight, for Elasticsearch or OpenSearch."
         ),
     ] = False,
+    outputs: Annotated[
+        str | None,
+        typer.Option(help="Of a hybrid encoder (bge-m3): some of dense,sparse,multi_vector. Default: all it makes."),
+    ] = None,
     task: Annotated[
         str | None, typer.Option(help="query, document, or another route; its prompt is named by --prompt-name.")
     ] = None,
@@ -142,6 +146,7 @@ def encode(
             truncate_dim=truncate_dim,
             task=task,
             max_active_dims=max_active_dims,
+            outputs=_names(outputs),
         )
         if token_weights:
             raise InputError("--token-weights is JSONL of one source: leave it out with --input")
@@ -165,25 +170,30 @@ def encode(
     shared = {"prompt_name": prompt_name, "prompt": prompt, "batch_size": batch_size, "task": task}
     dense = {"normalize_embeddings": normalize, "truncate_dim": truncate_dim, "precision": precision}
     sparse = {"max_active_dims": max_active_dims}
-    _stream(artifact, texts, output, field, _Asked(shared, dense, sparse, token_weights), device, threads)
+    asked_for = _Asked(shared, dense, sparse, token_weights, _names(outputs))
+    _stream(artifact, texts, output, field, asked_for, device, threads)
     return DONE
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """Options of `encode` that all artifacts have, that those of dense and of sparse vectors have, and how to write."""
+    """Options of all artifacts, those of dense and those of sparse vectors, and what to write."""
 
     shared: dict[str, Any]
     dense: dict[str, Any]
     sparse: dict[str, Any]
     token_weights: bool
+    outputs: tuple[str, ...] | None
 
 
 def _stream(
     artifact: str, texts: str, output: str, field: str, asked: _Asked, device: str, threads: int | None
 ) -> None:
     """From one source into one file or standard output, in one go."""
-    from stcompile.runtime.loading import load  # noqa: PLC0415 - imports numpy and the engine
+    from stcompile.cli.encode_hybrid import check_options, write_hybrid  # noqa: PLC0415 - imports numpy and the engine
+    from stcompile.runtime.hybrid_embeddings import DENSE  # noqa: PLC0415 - the same
+    from stcompile.runtime.hybrid_encoder import HybridEncoder  # noqa: PLC0415 - the same
+    from stcompile.runtime.loading import load  # noqa: PLC0415 - the same
     from stcompile.runtime.multi_vector_encoder import MultiVectorEncoder  # noqa: PLC0415 - the same
     from stcompile.runtime.sparse_encoder import SparseEncoder  # noqa: PLC0415 - the same
 
@@ -199,11 +209,14 @@ def _stream(
     first = list(islice(found, _NO_BAR_UP_TO + 1))
     encoder = load(artifact, device=device, threads=threads)
     waiting: deque[str] = deque()
-    options = {
-        **asked.shared,
-        **_of_kind(asked, encoder, output),
-        "show_progress_bar": sys.stderr.isatty() and len(first) > _NO_BAR_UP_TO,
-    }
+    options = {**asked.shared, "show_progress_bar": sys.stderr.isatty() and len(first) > _NO_BAR_UP_TO}
+    if isinstance(encoder, HybridEncoder) and asked.outputs != (DENSE,):
+        check_options(asked.dense, asked.sparse, output, token_weights=asked.token_weights)
+        results = encoder.encode_hybrid_iter(_kept(chain(first, found), waiting), outputs=asked.outputs, **options)
+        pairs = ((waiting.popleft(), result) for result in results)
+        write_hybrid(output, encoder, pairs, token_weights=asked.token_weights)
+        return
+    options |= _of_kind(asked, encoder, output)
     if options.get("precision") in ("int8", "uint8"):
         waiting.extend(chain(first, found))
         vectors = iter(encoder.encode(list(waiting), **options))
@@ -228,9 +241,14 @@ def _of_kind(asked: _Asked, encoder: Any, output: str) -> dict[str, Any]:
         InputError: some are of another kind, or the file is.
     """
     from stcompile.runtime.encoder import Encoder  # noqa: PLC0415 - imports numpy and the engine
+    from stcompile.runtime.hybrid_encoder import HybridEncoder  # noqa: PLC0415 - the same
+    from stcompile.runtime.loaded import ARTICLES  # noqa: PLC0415 - the same
     from stcompile.runtime.multi_vector_encoder import MultiVectorEncoder  # noqa: PLC0415 - the same
     from stcompile.runtime.sparse_encoder import SparseEncoder  # noqa: PLC0415 - the same
 
+    if asked.outputs is not None and not isinstance(encoder, HybridEncoder):
+        what = f"{ARTICLES[encoder.kind]} {encoder.kind}"
+        raise InputError(f"--outputs is of a hybrid encoder, and this artifact is {what}: leave it out")
     if isinstance(encoder, MultiVectorEncoder):
         given = {
             "--truncate-dim": asked.dense["truncate_dim"] is not None,
@@ -300,6 +318,10 @@ def _write_ragged(path: Path, texts: list[Any], dim: int) -> None:
     vectors = np.concatenate([np.zeros((0, dim), np.float32), *texts])
     offsets = np.cumsum([0, *map(len, texts)], dtype=np.int64)
     write_bytes(path, lambda place: np.savez(place, vectors=vectors, offsets=offsets))
+
+
+def _names(asked: str | None) -> tuple[str, ...] | None:
+    return None if asked is None else tuple(name.strip() for name in asked.split(","))
 
 
 def _check_output(output: Path, artifact: Path, texts: str) -> None:

@@ -42,7 +42,10 @@ def export(
         ),
     ] = False,
     outputs: Annotated[
-        str, typer.Option(help="Graph outputs: sentence_embedding, or sentence_embedding,token_embeddings.")
+        str,
+        typer.Option(
+            help="Graph outputs: sentence_embedding, or with ,token_embeddings; of bge-m3 dense,sparse,multi_vector."
+        ),
     ] = "sentence_embedding",
     texts: options.TextsOption = None,
     texts_field: options.TextsFieldOption = "text",

@@ -42,6 +42,10 @@ def parity(target: str, report: dict[str, Any]) -> Table:
     for path in report["paths"]:
         what = f"layers by {path['path']}, min cosine"
         table.add_row(what, f"{path['min_cosine']:.6f}", _bound(">=", allowed["min_cosine"]))
+    for item in report.get("outputs", ()):
+        for measure in ("min_cosine", "mean_cosine", "batch_invariance"):
+            what = f"{item['output']}, {measure.replace('_', ' ')}"
+            table.add_row(what, f"{item[measure]:.6f}", _bound(">=", item["tolerance"][measure]))
     return table
 
 

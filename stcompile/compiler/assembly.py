@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,16 @@ import onnx_ir as ir
 
 from stcompile import __version__
 from stcompile.artifact.manifest import (
+    ENCODER,
+    HYBRID,
+    MULTI_VECTOR,
     NO_PADDING,
     ONNXRUNTIME,
     OPENVINO,
     SCHEMA_VERSION,
     SPARSE,
+    VECTORS,
+    WEIGHTS,
     EngineSpec,
     GraphSpec,
     Manifest,
@@ -82,8 +87,7 @@ def assembled(
             # Those of a single route are the manifest's.
             text=texts[name] if several else None,
             dim=route.dim if several else None,
-            rows=route.rows,
-            **(_sparse(stack, name) if stack.kind == SPARSE else {}),
+            **_answer(stack, name, {item.name for item in written[route.shares or name].outputs}),
         )
         for name, route in stack.routes.items()
     )
@@ -104,7 +108,7 @@ def assembled(
         padding=padding,
         routing=stack.routing,
         engine=EngineSpec(OPENVINO if target.is_openvino else ONNXRUNTIME, target.computes_in, native, native, packed),
-        kind=stack.kind,
+        kind=HYBRID if any(graph.rows or graph.weights for graph in graphs) and stack.kind == ENCODER else stack.kind,
     )
     done = Compilation(
         source=Source(stack.name, stack.fingerprint(), stack.summaries()),
@@ -124,11 +128,19 @@ def assembled(
     return manifest, done
 
 
-def _sparse(stack: ModuleStack, name: str) -> dict[str, Any]:
-    """What the runtime needs to know of a route's vectors, of which most numbers are zeros."""
+def _answer(stack: ModuleStack, name: str, outputs: Container[str]) -> dict[str, Any]:
+    """What the runtime needs to know to make of a route's outputs what a text gets, but for one dense vector."""
     route = stack.routes[name]
+    found: dict[str, Any] = {}
+    if stack.kind == MULTI_VECTOR or VECTORS in outputs:
+        found["rows"] = route.rows
+    if WEIGHTS in outputs:
+        found["weights"] = route.weights
+    if stack.kind != SPARSE:
+        return found
     asked = stack.max_active_dims
     return {
+        **found,
         "max_active_dims": route.active_dims if asked is None else asked,
         "names_tokens": route.names_tokens,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from stcompile.artifact.manifest import ENCODER, MULTI_VECTOR, SENTENCE, SPARSE, TOKENS
+from stcompile.artifact.manifest import ENCODER, MULTI_VECTOR, SENTENCE, SPARSE, TOKENS, VECTORS, WEIGHTS
 from stcompile.artifact.target import PCA_DIMS, Target, Tolerance
 from stcompile.compiler.budgets import AskedBudget, asked_budget
 from stcompile.compiler.parity.active import sparse_tolerance
@@ -21,7 +21,10 @@ from stcompile.compiler.trace.running import why_no_gpu
 from stcompile.errors import InputError, ProviderError, TargetError, UnsupportedError
 from stcompile.runtime.device import CPU, CUDA
 
-OUTPUTS = (SENTENCE, TOKENS)
+OUTPUTS = (SENTENCE, TOKENS, WEIGHTS, VECTORS)
+
+# What users call some of them.
+_OUTPUTS = {**{name: name for name in OUTPUTS}, "dense": SENTENCE, "sparse": WEIGHTS, "multi_vector": VECTORS}
 
 # What the operators for packed tokens compute in.
 PACKED_TARGETS = ("onnx-fp32", "onnx-fp16")
@@ -52,7 +55,8 @@ class ExportOptions:
         packed: for `cuda`, leave padding out between embeddings and pooling. Only a GPU has the operators, so parity is
             judged on one.
         portable: leave the package's own operators out: standard ones alone, which is slower on CPU.
-        outputs: `sentence_embedding`, and `token_embeddings` if they are wanted too.
+        outputs: `sentence_embedding`, or `dense`, and what is wanted besides: `token_embeddings`; of a model such as
+            bge-m3 `sparse` and `multi_vector`.
         texts: what parity is judged on; None takes the project's probe texts.
         min_cosine: replaces the target's smallest allowed cosine, and its largest absolute error. For a target that
             calibrates it is also a budget: layers are kept in higher precision until it is reached.
@@ -134,6 +138,9 @@ class ExportRequest:
         Raises:
             UnsupportedError: it was asked for what such a model does not have.
         """
+        heads = [name for name in (WEIGHTS, VECTORS) if name in self.outputs]
+        if heads:
+            self._check_heads(stack, heads)
         if stack.kind == ENCODER:
             return self
         if stack.kind == SPARSE:
@@ -153,6 +160,25 @@ class ExportRequest:
             raise UnsupportedError(stack.name, *reasons)
         tolerance = score_tolerance(self.target, self.options.min_cosine)
         return replace(self, outputs=stack.route(None).answers, tolerance=tolerance, budget=None)
+
+    def _check_heads(self, stack: ModuleStack, heads: Sequence[str]) -> None:
+        """Whether it makes sparse vectors and vectors of tokens beside dense ones."""
+        reasons = []
+        if stack.kind != ENCODER or not all(route.makes(name) for route in stack.routes.values() for name in heads):
+            reasons.append(
+                "it makes no sparse vectors or vectors of tokens beside a dense one: that takes sparse_linear.pt and "
+                "colbert_linear.pt beside modules.json, as bge-m3 has them; leave them out of --outputs"
+            )
+        elif any(route.front.pads_left for route in stack.routes.values()):
+            reasons.append(
+                "its texts are padded on the left, where the first token is none of a text: pad on the right"
+            )
+        if self.target.distills:
+            reasons.append("static embeddings are dense vectors alone: choose another target")
+        if self.options.packed:
+            reasons.append("packed graphs end in one vector a text: leave packed out")
+        if reasons:
+            raise UnsupportedError(stack.name, *reasons)
 
     def _sparse(self, stack: ModuleStack) -> ExportRequest:
         reasons = []
@@ -215,7 +241,10 @@ def _check_can_pack(target: Target) -> None:
 
 
 def _checked_outputs(outputs: Sequence[str]) -> tuple[str, ...]:
-    unknown = [name for name in outputs if name not in OUTPUTS]
-    if unknown or SENTENCE not in outputs:
-        raise InputError(f"outputs must be {SENTENCE}, or {SENTENCE},{TOKENS}; got {','.join(outputs)}")
-    return tuple(name for name in OUTPUTS if name in outputs)
+    wanted = [_OUTPUTS.get(name) for name in outputs]
+    if None in wanted or SENTENCE not in wanted:
+        raise InputError(
+            f"outputs must be {SENTENCE} or dense, and besides {TOKENS}, sparse or multi_vector where they are wanted; "
+            f"got {','.join(outputs)}"
+        )
+    return tuple(name for name in OUTPUTS if name in wanted)

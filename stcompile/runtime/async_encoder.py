@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from stcompile.artifact.manifest import ENCODER
+from stcompile.artifact.manifest import ENCODER, HYBRID
 from stcompile.errors import InputError, StcompileError
 from stcompile.runtime.desk import Call, Desk, Piece
 from stcompile.runtime.encoder import Encoder
@@ -62,7 +62,7 @@ class AsyncEncoder:
         max_pending: int = 4096,
         workers: int | None = None,
     ) -> None:
-        if not hasattr(encoder, "encode") or getattr(encoder, "kind", ENCODER) != ENCODER:
+        if not hasattr(encoder, "encode") or getattr(encoder, "kind", ENCODER) not in (ENCODER, HYBRID):
             raise InputError(f"AsyncEncoder collects the texts of an Encoder, got {type(encoder).__name__}")
         if not isinstance(max_wait_ms, (int, float)) or not 0 <= max_wait_ms <= 60_000:
             raise InputError(f"max_wait_ms must be from 0 to 60000 milliseconds, got {max_wait_ms!r}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stcompile.artifact import Artifact, open_artifact
-from stcompile.artifact.manifest import ENCODER, MULTI_VECTOR, RERANKER, SPARSE
+from stcompile.artifact.manifest import ENCODER, HYBRID, MULTI_VECTOR, RERANKER, SPARSE
 from stcompile.errors import ArtifactError, StcompileError
 from stcompile.runtime.arguments import check_threads, local_path
 from stcompile.runtime.cpus import available_cpus
@@ -23,6 +23,7 @@ CLASSES = {
     RERANKER: ("Reranker", "predict or rank"),
     SPARSE: ("SparseEncoder", "encode_query and encode_document"),
     MULTI_VECTOR: ("MultiVectorEncoder", "encode_query and encode_document"),
+    HYBRID: ("HybridEncoder", "encode and encode_hybrid"),
 }
 
 
@@ -170,7 +171,7 @@ def _check_kind(artifact: Artifact, wanted: str) -> None:
         )
 
 
-ARTICLES = {ENCODER: "an", RERANKER: "a", SPARSE: "a", MULTI_VECTOR: "a"}
+ARTICLES = {ENCODER: "an", RERANKER: "a", SPARSE: "a", MULTI_VECTOR: "a", HYBRID: "a"}
 
 
 def _opened_again(kind: type[Loaded], origin: Origin, asked: dict[str, Any], is_single_threaded: bool) -> Loaded:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from stcompile.artifact import open_artifact
-from stcompile.artifact.manifest import ENCODER, MULTI_VECTOR, RERANKER, SPARSE
+from stcompile.artifact.manifest import ENCODER, HYBRID, MULTI_VECTOR, RERANKER, SPARSE
 from stcompile.runtime.arguments import check_threads, local_path
 from stcompile.runtime.device import CPU
 from stcompile.runtime.encoder import Encoder
+from stcompile.runtime.hybrid_encoder import HybridEncoder
 from stcompile.runtime.loaded import Loaded
 from stcompile.runtime.multi_vector_encoder import MultiVectorEncoder
 from stcompile.runtime.reranker import Reranker
@@ -20,6 +21,7 @@ _CLASSES: dict[str, type[Loaded]] = {
     RERANKER: Reranker,
     SPARSE: SparseEncoder,
     MULTI_VECTOR: MultiVectorEncoder,
+    HYBRID: HybridEncoder,
 }
 
 
@@ -31,9 +33,10 @@ def load(
     cuda_graphs: bool = False,
     check_integrity: bool = True,
 ) -> Any:
-    """Opens an artifact as what it is: an `Encoder`, `Reranker`, `SparseEncoder` or `MultiVectorEncoder`.
+    """Opens an artifact as what it is.
 
-    For type checkers that is anything; `load` of those classes says what it gives, and opens nothing else.
+    An `Encoder`, `Reranker`, `SparseEncoder`, `MultiVectorEncoder` or `HybridEncoder`. For type
+    checkers that is anything; `load` of those classes says what it gives, and opens nothing else.
 
     Args:
         folder: what `stcompile export` wrote; `~` is the home folder.

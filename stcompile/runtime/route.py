@@ -125,7 +125,7 @@ class OpenRoute:
             spec = replace(spec, length_multiple=math.lcm(spec.length_multiple, GPU_LENGTH_MULTIPLE))
         self._spec = spec
         self.max_active_dims = graph.max_active_dims
-        self.rows = graph.rows
+        self.rows, self.weights = graph.rows, graph.weights
         # What comes out of short texts is larger than all that goes in, where a vector is as long as a vocabulary.
         self._most_texts = max(1, SPARSE_NUMBERS // manifest.dim_of(graph)) if manifest.kind == SPARSE else None
         self.pads_to_multiple = spec.length_multiple > 1
@@ -157,7 +157,18 @@ class OpenRoute:
     def run(
         self, texts: Sequence[Text], prompt: str | None, batch_size: int | None, output: str
     ) -> Iterator[tuple[list[int], Feeds, NDArray[np.float32]]]:
-        """One output of the graph, batch by batch, until every text had its turn.
+        """One output of the graph. Arguments, errors and order as `run_all`.
+
+        Yields:
+            positions of some texts, the graph's inputs for them, and the output's rows.
+        """
+        for places, feeds, (found,) in self.run_all(texts, prompt, batch_size, (output,)):
+            yield places, feeds, found
+
+    def run_all(
+        self, texts: Sequence[Text], prompt: str | None, batch_size: int | None, outputs: tuple[str, ...]
+    ) -> Iterator[tuple[list[int], Feeds, list[NDArray[np.float32]]]]:
+        """Some outputs of the graph, batch by batch, until every text had its turn.
 
         Few batches run one after the other, each on all threads. Many run side by side, each on a thread of its own:
         measured on two CPUs, that is 10% faster on short texts and up to a third on those of 256 tokens. Batches of
@@ -167,16 +178,16 @@ class OpenRoute:
             texts: what to run.
             prompt: the text in front of each, or None.
             batch_size: texts of a batch; None takes the artifact's token budget. Long texts run alone on a CPU.
-            output: name of the graph's output.
+            outputs: names of the graph's outputs.
 
         Yields:
-            positions of some texts, the graph's inputs for them, and the output's rows; in no order.
+            positions of some texts, the graph's inputs for them, and the rows of each output; in no order.
 
         Raises:
             InputError: the tokenizer fails on a text.
         """
-        for fills, batches in groupby(self.batches(texts, prompt, batch_size, output), _fills_threads):
-            for (places, feeds), found in self._run(batches, output, self._workers if not fills else 1):
+        for fills, batches in groupby(self.batches(texts, prompt, batch_size, outputs[0]), _fills_threads):
+            for (places, feeds), found in self._run(batches, outputs, self._workers if not fills else 1):
                 self.counted.texts += len(places)
                 self.counted.tokens += _tokens(feeds)
                 yield places, feeds, found
@@ -195,12 +206,12 @@ class OpenRoute:
             for batch in self._grouped(rows, limits):
                 yield [window.start + index for index in batch], self._text.collate([rows[i] for i in batch], prompt)
 
-    def infer(self, feeds: Feeds, output: str) -> NDArray[np.float32]:
-        """One output of the graph for one batch."""
+    def infer(self, feeds: Feeds, outputs: tuple[str, ...]) -> list[NDArray[np.float32]]:
+        """Some outputs of the graph for one batch."""
         if self._forks != process.forks:
             raise StcompileError("what began to encode before a fork cannot go on in the child: begin it there")
         with engine_call:
-            return self._engine.run(feeds, (output,))[0]
+            return self._engine.run(feeds, outputs)
 
     def single_threaded(self) -> OpenRoute:
         """The same route for callers that bring threads of their own: each run takes one, that of its caller."""
@@ -211,9 +222,9 @@ class OpenRoute:
         return other
 
     def _run(
-        self, batches: Iterator[tuple[list[int], Feeds]], output: str, workers: int
-    ) -> Iterator[tuple[tuple[list[int], Feeds], NDArray[np.float32]]]:
-        """Each batch with its output's rows: side by side where there are workers and enough batches for them."""
+        self, batches: Iterator[tuple[list[int], Feeds]], outputs: tuple[str, ...], workers: int
+    ) -> Iterator[tuple[tuple[list[int], Feeds], list[NDArray[np.float32]]]]:
+        """Each batch with the rows of its outputs: side by side where there are workers and enough batches for them."""
         route = self
         if workers > 1:
             first = list(islice(batches, _MANY * workers))
@@ -222,7 +233,7 @@ class OpenRoute:
                 route = self.single_threaded()
             else:
                 workers = 1
-        return in_parallel(batches, lambda batch: route.infer(batch[1], output), workers)
+        return in_parallel(batches, lambda batch: route.infer(batch[1], outputs), workers)
 
     def _alone_above(self, output: str) -> int | None:
         """Positions above which a text runs alone."""

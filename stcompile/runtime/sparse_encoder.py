@@ -21,6 +21,7 @@ from stcompile.runtime.signatures import called_with
 from stcompile.runtime.sparse_similarity import similarity
 from stcompile.runtime.sparse_vectors import Sparse, SparseVector, SparseVectors, as_sparse, rows_of
 from stcompile.runtime.text.base import Feeds, open_tokenizer
+from stcompile.runtime.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -149,10 +150,7 @@ class SparseEncoder(OneByOne):
         Raises:
             InputError: no vectors of this model's width, or its dimensions are no tokens.
         """
-        keep = None if top_k is None else at_least_one("top_k", top_k)
-        vectors, single = self._own("decode", embeddings)
-        found = [self._named(vector, keep) for vector in vectors]
-        return found[0] if single else found
+        return self._vocabulary("decode").decode(embeddings, top_k)
 
     def token_weights(self, embeddings: Sparse) -> Any:
         """Sparse vectors as token to weight, the form of Elasticsearch's and OpenSearch's sparse fields.
@@ -167,12 +165,7 @@ class SparseEncoder(OneByOne):
         Raises:
             InputError: as of `decode`.
         """
-        vectors, single = self._own("token_weights", embeddings)
-        weights = [
-            {token: value for token, value in self._named(vector, None) if value > 0 and token is not None}
-            for vector in vectors
-        ]
-        return weights[0] if single else weights
+        return self._vocabulary("token_weights").token_weights(embeddings)
 
     @staticmethod
     def sparsity(embeddings: Sparse) -> dict[str, float]:
@@ -259,32 +252,19 @@ class SparseEncoder(OneByOne):
     def _shaped(self, found: list[SparseVector], single: bool, route: OpenRoute, options: SparseOptions) -> Any:
         return _shaped(SparseVectors.of(found, route.dim), single, options)
 
-    def _own(self, what: str, embeddings: Sparse) -> tuple[SparseVectors, bool]:
-        """Vectors of this model, whose dimensions are tokens."""
+    def _vocabulary(self, what: str) -> Vocabulary:
         if self._tokens is None:
             raise InputError(f"{what} names tokens, and the dimensions of this model are learned features")
-        vectors, single = as_sparse(what, embeddings)
-        graph = next(graph for graph in self._manifest.graphs if graph.names_tokens)
-        if len(vectors) and vectors.dim != self._manifest.dim_of(graph):
-            raise InputError(f"{what} takes vectors of {self._manifest.dim_of(graph)} dimensions, got {vectors.dim}")
-        return vectors, single
-
-    def _named(self, vector: SparseVector, keep: int | None) -> list[tuple[str | None, float]]:
-        order = np.argsort(-vector.values, kind="stable")[:keep]
-        tokens = (self._token(int(index)) for index in vector.indices[order])
-        return list(zip(tokens, vector.values[order].tolist(), strict=True))
-
-    def _token(self, index: int) -> str | None:
-        """Of the vocabulary; None where the network's is larger than the tokenizer's."""
-        assert self._tokens is not None
-        token: str | None = self._tokens.id_to_token(index)
-        return token
+        return self._tokens
 
     @functools.cached_property
-    def _tokens(self) -> Any:
-        """The tokenizer whose tokens the dimensions are, or None."""
+    def _tokens(self) -> Vocabulary | None:
+        """The tokens that the dimensions are; None where they are none."""
         graph = next((graph for graph in self._manifest.graphs if graph.names_tokens), None)
-        return None if graph is None else open_tokenizer(self.artifact.folder, self._manifest.text_of(graph))
+        if graph is None:
+            return None
+        tokenizer = open_tokenizer(self.artifact.folder, self._manifest.text_of(graph))
+        return Vocabulary(tokenizer, self._manifest.dim_of(graph))
 
 
 def _shaped(vectors: SparseVectors, single: bool, options: SparseOptions) -> Any:

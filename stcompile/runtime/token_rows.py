@@ -47,6 +47,7 @@ def without_pooling(rows: TokenRows) -> TokenRows:
 def _kept(feeds: Feeds, rows: TokenRows) -> NDArray[np.bool_]:
     ids, mask = feeds["input_ids"], feeds["attention_mask"]
     kept: NDArray[np.bool_] = (mask > 0) & ((mask != UNSEEN) | rows.keeps_unseen)
+    kept[:, : rows.leading] = False
     if rows.skipped_ids:
         kept &= ~np.isin(ids, rows.skipped_ids)
     if rows.kept_ids is not None:

@@ -1,9 +1,9 @@
 """Encodes texts in a process of its own, for parity: proves that no torch is needed to get the vectors.
 
 `python -m stcompile.runtime.worker JOB` reads a JSON job (`artifact`, `device`, `threads`, `texts`, and `runs`: name to
-`options`, the keyword arguments of `encode` or `predict`, `order`, a list of positions, and whether with `kernels`) and
-writes one `.npy` per run beside it, and of several vectors a text
-how many each has. It exits with 3 when a module that must stay out of the runtime was imported.
+`options`, the keyword arguments of `encode`, `encode_hybrid` or `predict`, `order`, a list of positions, whether with
+`kernels`, and which `part` of what a hybrid encoder makes) and writes one `.npy` per run beside it, and of several
+vectors a text how many each has. It exits with 3 when a module that must stay out of the runtime was imported.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import numpy as np
 from stcompile.artifact.writing import in_scratch
 from stcompile.errors import StcompileError
 from stcompile.kernels.native import NONE, VARIABLE
+from stcompile.runtime.hybrid_embeddings import MULTI_VECTOR
+from stcompile.runtime.hybrid_encoder import HybridEncoder
 from stcompile.runtime.loaded import Loaded
 from stcompile.runtime.loading import load
 from stcompile.runtime.multi_vector_encoder import MultiVectorEncoder
@@ -42,14 +44,13 @@ def main(job_path: str) -> int:
     try:
         for name, run, loaded in _runs(job):
             texts = [job["texts"][index] for index in run["order"]]
-            ask = getattr(loaded, "predict" if isinstance(loaded, Reranker) else "encode")
-            vectors = ask(texts, **run["options"])
+            vectors = _answer(loaded, texts, run)
             if isinstance(vectors, SparseVectors):
                 vectors = vectors.toarray()
             joined = np.concatenate(vectors) if isinstance(vectors, list) else vectors
             with in_scratch(job_file.parent):
                 np.save(job_file.with_name(f"{name}.npy"), joined)
-                if isinstance(loaded, MultiVectorEncoder):
+                if isinstance(loaded, MultiVectorEncoder) or run["part"] == MULTI_VECTOR:
                     np.save(job_file.with_name(f"{name}{COUNTS}"), [len(rows) for rows in vectors])
     except StcompileError as error:
         sys.stderr.write(f"{error}\n")
@@ -59,6 +60,13 @@ def main(job_path: str) -> int:
         sys.stderr.write(f"the runtime imported {', '.join(leaked)}\n")
         return EXIT_NOT_ALONE
     return 0
+
+
+def _answer(loaded: Loaded, texts: list[Any], run: dict[str, Any]) -> Any:
+    if isinstance(loaded, HybridEncoder) and run["part"]:
+        return getattr(loaded.encode_hybrid(texts, outputs=[run["part"]], **run["options"]), run["part"])
+    ask = getattr(loaded, "predict" if isinstance(loaded, Reranker) else "encode")
+    return ask(texts, **run["options"])
 
 
 def _runs(job: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], Loaded]]:

@@ -18,6 +18,7 @@ from stcompile.artifact.manifest import (
     QueryExpansion,
     RoutingSpec,
     TokenRows,
+    TokenWeights,
     _digest,
 )
 from stcompile.errors import ArtifactError
@@ -122,6 +123,24 @@ CONTRADICTIONS: dict[str, tuple[Callable[[Manifest], Change], str]] = {
         lambda of: _graph(of, outputs=(dataclasses.replace(of.graphs[0].outputs[0], name="logits"),)),
         "a graph makes logits",
     ),
+    "weights of none": (
+        lambda of: _graph(of, weights=TokenWeights(9)),
+        "a graph makes sentence_embedding, and says something of weights",
+    ),
+    "weights that nothing is said of": (
+        lambda of: _graph(of, outputs=(*of.graphs[0].outputs, TensorSpec("token_weights", "float32", ()))),
+        "a graph makes sentence_embedding, token_weights, and says nothing of weights",
+    ),
+    "vectors of tokens of an encoder": (
+        lambda of: _graph(
+            of, outputs=(*of.graphs[0].outputs, TensorSpec("token_vectors", "float32", ())), rows=TokenRows(1)
+        ),
+        "it is a encoder, and a graph makes sentence_embedding, token_vectors",
+    ),
+    "a hybrid encoder of one kind": (
+        lambda _: {"kind": "hybrid encoder"},
+        "it is a hybrid encoder, and a graph makes sentence_embedding",
+    ),
     "rows of a flat text": (
         lambda of: {"text": dataclasses.replace(of.text, kind="static")},
         "its text is of kind static, and the graph takes input_ids, attention_mask",
@@ -200,6 +219,9 @@ OUT_OF_RANGE: list[tuple[str, Any, str]] = [
     ("routing.tasks.query", 1, "text"),
     ("text.expansion.length", 0, "a whole number from 1 to 65536"),
     ("text.expansion.token_id", -1, "a whole number from 0 to"),
+    ("graphs.0.weights.dim", 0, "a whole number from 1 to"),
+    ("graphs.0.weights.skipped_ids.0", -1, "a whole number from 0 to"),
+    ("graphs.0.rows.leading", -1, "a whole number from 0 to"),
     ("graphs.0.rows.skipped_ids.0", -1, "a whole number from 0 to"),
     ("graphs.0.rows.kept_ids.0", "a", "a whole number"),
     ("graphs.0.rows.pool_factor", 0.5, "a number from 1"),
@@ -230,6 +252,7 @@ def test_a_value_out_of_its_range_is_named_with_what_it_must_be(
     body = _full(manifest)
     # Of a kind of its own.
     body["graphs"][0]["rows"] = {**dataclasses.asdict(TokenRows()), "skipped_ids": [3], "kept_ids": [4]}
+    body["graphs"][0]["weights"] = {"dim": 9, "skipped_ids": [3]}
     put(body, path, value)
     with pytest.raises(ArtifactError, match="is malformed") as caught:
         Manifest.from_json(_signed(body))
@@ -285,7 +308,10 @@ def test_keys_of_a_later_release_are_left_alone(manifest: Manifest) -> None:
         ("[]", "not an stcompile manifest"),
         ('{"version": 1}', "not an stcompile manifest"),
         ('{"schema_version": "1"}', "not an stcompile manifest"),
-        (f'{{"schema_version": {SCHEMA_VERSION + 1}}}', r"schema version 8.*reads up to 7: pip install --upgrade"),
+        (
+            f'{{"schema_version": {SCHEMA_VERSION + 1}}}',
+            rf"schema version {SCHEMA_VERSION + 1}.*reads up to {SCHEMA_VERSION}: pip install --upgrade",
+        ),
         (f'{{"schema_version": {SCHEMA_VERSION}}}', "changed after the export"),
     ],
 )

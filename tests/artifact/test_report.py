@@ -22,6 +22,7 @@ from stcompile.artifact.report import (
     CalibrationSummary,
     DistillationSummary,
     LayerSummary,
+    OutputReport,
     PassSummary,
     PathReport,
     QuantizationSummary,
@@ -74,7 +75,8 @@ def _body(report: Report) -> dict[str, Any]:
 
 def _full(report: Report) -> Report:
     """A report in which every field is filled."""
-    judged = dataclasses.replace(report.parity, paths=_PATHS)
+    outputs = (OutputReport("sparse", 3, 1e-3, 0.99, 0.999, 1.0, report.parity.tolerance, 0.98),)
+    judged = dataclasses.replace(report.parity, paths=_PATHS, outputs=outputs)
     return dataclasses.replace(report, passes=_PASSES, quantization=_QUANTIZED, distillation=_DISTILLED, parity=judged)
 
 
@@ -184,6 +186,17 @@ OUT_OF_RANGE: list[tuple[str, Any, str]] = [
     ("parity.reference_batch_invariance", _ANY_NUMBER, "a finite number"),
     ("parity.texts_sha256", "", "64 hexadecimal digits"),
     ("parity.misread", 0, "true or false"),
+    ("parity.outputs.0.texts", -1, "a whole number from 0 to"),
+    ("parity.outputs.0.max_abs_error", _ANY_NUMBER, "a finite number"),
+    ("parity.outputs.0.min_cosine", _ANY_NUMBER, "a finite number"),
+    ("parity.outputs.0.mean_cosine", "1", "a number"),
+    ("parity.outputs.0.batch_invariance", _ANY_NUMBER, "a finite number"),
+    ("parity.outputs.0.active_overlap", _ANY_NUMBER, "a finite number"),
+    ("parity.outputs.0.tolerance.max_abs_error", _ANY_NUMBER, "a finite number"),
+    ("parity.outputs.0.tolerance.min_cosine", "1", "a number"),
+    ("parity.outputs.0.tolerance.mean_cosine", _ANY_NUMBER, "a finite number"),
+    ("parity.outputs.0.tolerance.batch_invariance", _ANY_NUMBER, "a finite number"),
+    ("parity.outputs.0.tolerance.active_overlap", _ANY_NUMBER, "a finite number"),
     ("parity.paths.0.texts", -1, "a whole number from 0 to"),
     ("parity.paths.0.max_abs_error", _ANY_NUMBER, "a finite number"),
     ("parity.paths.0.min_cosine", _ANY_NUMBER, "a finite number"),

@@ -48,9 +48,9 @@ def test_each_runs_once_and_every_text_has_its_vector(
     ran: list[int] = []
     infer = route.infer
 
-    def counted(feeds: Feeds, output: str) -> npt.NDArray[np.float32]:
+    def counted(feeds: Feeds, outputs: tuple[str, ...]) -> list[npt.NDArray[np.float32]]:
         ran.append(len(feeds["input_ids"]))
-        return infer(feeds, output)
+        return infer(feeds, outputs)
 
     monkeypatch.setattr(route, "infer", counted)
     found = encoder.encode([*texts, *texts[::-1], texts[0]])

@@ -74,4 +74,4 @@ def test_onnxruntime_node_gives_the_kernels_vectors(case: str, target: str, node
     done = subprocess.run(["node", str(node / "run.js"), str(job)], check=True, capture_output=True, text=True)
     for (places, feeds), found in zip(batches, json.loads(done.stdout), strict=True):
         rows: npt.NDArray[np.float32] = np.array(found["values"], dtype=np.float32).reshape(found["shape"])
-        assert cosines(route.infer(feeds, SENTENCE), rows).min() >= AGREEMENT[target], places
+        assert cosines(route.infer(feeds, (SENTENCE,))[0], rows).min() >= AGREEMENT[target], places

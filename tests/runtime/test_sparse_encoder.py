@@ -16,6 +16,7 @@ from sentence_transformers import SparseEncoder as Theirs
 import stcompile
 from stcompile.errors import ArtifactError, InputError
 from stcompile.runtime.sparse_vectors import SparseVector, SparseVectors, as_sparse, rows_of
+from stcompile.runtime.vocabulary import Vocabulary
 from tests.conftest import MODELS, Compiled, load_case
 
 TEXTS = ["hello world", "the quick brown fox", "hello world", "", "a lazy dog and another dog"]
@@ -222,7 +223,7 @@ def test_what_no_token_is_called_has_no_weight(
     splade: stcompile.SparseEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a network whose vocabulary was made larger than the tokenizer's."""
-    monkeypatch.setattr(type(splade), "_token", lambda self, index: None if index % 2 else f"token {index}")
+    monkeypatch.setattr(Vocabulary, "_token", lambda self, index: None if index % 2 else f"token {index}")
     vector = splade.encode("hello world")
     assert set(splade.token_weights(vector)) == {f"token {index}" for index in vector.indices if index % 2 == 0}
     assert len(splade.decode(vector)) == len(vector.indices)

@@ -12,6 +12,7 @@ from golden.generate.cases import (
     convolutions,
     custom,
     dense,
+    hybrid,
     layers,
     legacy,
     multi_vectors,
@@ -53,6 +54,7 @@ GROUPS: dict[str, dict[str, Case]] = {
     "rerankers": rerankers.CASES,
     "sparse": sparse.CASES,
     "multi-vectors": multi_vectors.CASES,
+    "hybrid": hybrid.CASES,
 }
 
 

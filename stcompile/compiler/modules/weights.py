@@ -43,7 +43,21 @@ def read_state(folder: Path) -> dict[str, Tensor]:
         if safe.is_file():
             return load_file(str(safe))
         if pickled.is_file():
-            return _by_name(torch.load(pickled, map_location="cpu", weights_only=True))
-    except Exception as error:  # a broken pickle raises whatever its bytes happen to mean
+            return read_pickled(pickled)
+    except ModelFolderError:
+        raise
+    except Exception as error:
         raise ModelFolderError(f"the weights in {folder} cannot be read ({error}): copy the model again") from error
     raise ModelFolderError(f"{folder} has neither model.safetensors nor pytorch_model.bin: copy the model again")
+
+
+def read_pickled(file: Path) -> dict[str, Tensor]:
+    """The tensors of a file that torch saved, by name, read without its code.
+
+    Raises:
+        ModelFolderError: it cannot be read, or holds something else.
+    """
+    try:
+        return _by_name(torch.load(file, map_location="cpu", weights_only=True))
+    except Exception as error:  # a broken pickle raises whatever its bytes happen to mean
+        raise ModelFolderError(f"the weights in {file} cannot be read ({error}): copy the model again") from error

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import transformers
 
-from stcompile.artifact.manifest import ENCODER, LOGITS, MULTI_VECTOR, RERANKER, SENTENCE, SPARSE, TOKENS
+from stcompile.artifact.manifest import ENCODER, HYBRID, LOGITS, MULTI_VECTOR, RERANKER, SENTENCE, SPARSE, TOKENS
 from stcompile.compiler.metrics import Matrix, as_ragged, has_nan
 from stcompile.compiler.modules.backbone import quiet_transformers, silenced
 from stcompile.compiler.stack.load import load_stack
@@ -34,6 +34,7 @@ _CLASSES = {
     RERANKER: "CrossEncoder",
     SPARSE: "SparseEncoder",
     MULTI_VECTOR: "MultiVectorEncoder",
+    HYBRID: "SentenceTransformer",
 }
 
 _PURPOSE = "Proving a compiled model"
@@ -238,6 +239,7 @@ _JUDGES: dict[str, Callable[[Any], Judge]] = {
     RERANKER: _CrossEncoder,
     SPARSE: _SparseEncoder,
     MULTI_VECTOR: _MultiVectorEncoder,
+    HYBRID: _SentenceTransformers,
 }
 
 

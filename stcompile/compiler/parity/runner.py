@@ -27,11 +27,13 @@ class Run:
         order: positions of the texts, in the order they are handed over.
         options: keyword arguments of it.
         kernels: whether the package's own operators are computed by its kernels, where this machine has them.
+        part: of a hybrid encoder, which of its `HybridEmbeddings` in place of what `encode` gives; empty for that.
     """
 
     order: Sequence[int]
     options: dict[str, Any] = field(default_factory=dict)
     kernels: bool = True
+    part: str = ""
 
 
 def run_shipped(
@@ -40,8 +42,8 @@ def run_shipped(
     """Encodes with the artifact in a fresh process that must not import torch.
 
     Returns:
-        run name to float32 `(len(order), dim)`; token rows of several texts come one after the other. Of a multi-vector
-        encoder an array of objects, of each text float32 `(tokens, dim)`.
+        run name to float32 `(len(order), dim)`; token rows of several texts come one after the other. Of vectors of
+        tokens an array of objects, of each text float32 `(tokens, dim)`.
 
     Raises:
         ParityError: the process crashed, or torch got into it.
@@ -55,7 +57,7 @@ def run_shipped(
             "threads": threads,
             "texts": list(texts),
             "runs": {
-                name: {"order": list(run.order), "options": run.options, "kernels": run.kernels}
+                name: {"order": list(run.order), "options": run.options, "kernels": run.kernels, "part": run.part}
                 for name, run in runs.items()
             },
         }

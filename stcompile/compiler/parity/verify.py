@@ -13,12 +13,23 @@ import numpy as np
 from typing_extensions import Unpack
 
 from stcompile.artifact import Artifact, open_artifact
-from stcompile.artifact.manifest import ANSWERS, MULTI_VECTOR, NO_PADDING, RERANKER, SPARSE, Manifest, RoutingSpec
+from stcompile.artifact.manifest import (
+    ANSWERS,
+    ENCODER,
+    HYBRID,
+    MULTI_VECTOR,
+    NO_PADDING,
+    RERANKER,
+    SPARSE,
+    Manifest,
+    RoutingSpec,
+)
 from stcompile.artifact.report import ParityReport, PathReport, Report, read_report
 from stcompile.artifact.target import Target, Tolerance
 from stcompile.artifact.writing import in_scratch
 from stcompile.compiler.metrics import Distance, neighbour_overlap, rounded
 from stcompile.compiler.parity.active import active_overlap, sparse_tolerance
+from stcompile.compiler.parity.heads import HeadProof, failures_of
 from stcompile.compiler.parity.late_interaction import AGREEMENT as TOKEN_AGREEMENT
 from stcompile.compiler.parity.late_interaction import rank_overlap, token_tolerance
 from stcompile.compiler.parity.padding import REFERENCE_INVARIANT
@@ -165,6 +176,7 @@ class Proof:
             self._source = ModelSource(self._scratch.name)
         self._plans = []
         self._own = []
+        self._heads: list[HeadProof] = []
         for index, graph in enumerate(manifest.graphs):
             route = stack.routes[graph.route]
             chosen = checked_texts(
@@ -178,6 +190,8 @@ class Proof:
             plan = Plan(artifact, graph, chosen, f"route-{index}")
             self._plans.append(plan)
             self._own.append(plan.own_answers(route))
+            if manifest.kind == HYBRID:
+                self._heads.append(HeadProof(artifact, graph, route, chosen))
 
     def judge(self, tolerance: Tolerance, device: str) -> ParityReport:
         """Encodes with both, the artifact on a device, and compares by what is allowed."""
@@ -228,8 +242,16 @@ class Proof:
         paths = _paths(manifest, pairs, device)
         misread = self._misread(references, about)
         least = (TOKEN_AGREEMENT if manifest.kind == MULTI_VECTOR else AGREEMENT).get(manifest.target, 0)
-        failures = (*_failures(report, manifest.padding), *_failures_of_paths(paths, tolerance, least))
-        return dataclasses.replace(report, misread=bool(misread), failures=(*failures, *misread), paths=paths)
+        target = Target.parse(manifest.target)
+        outputs = tuple(item for heads in self._heads for item in heads.judge(target, tolerance, device))
+        failures = (
+            *_failures(report, manifest.padding),
+            *_failures_of_paths(paths, tolerance, least),
+            *failures_of(outputs),
+        )
+        return dataclasses.replace(
+            report, misread=bool(misread), failures=(*failures, *misread), paths=paths, outputs=outputs
+        )
 
     def _misread(self, references: list[Answers], about: str) -> tuple[str, ...]:
         """Whether our own modules, which were traced, already give other vectors than the reference."""
@@ -249,7 +271,7 @@ class Proof:
 
 
 def _check_same_model(manifest: Manifest, stack: ModuleStack) -> None:
-    if manifest.kind != stack.kind:
+    if manifest.kind != stack.kind and (manifest.kind, stack.kind) != (HYBRID, ENCODER):
         raise ModelFolderError(
             f"the artifact is {ARTICLES[manifest.kind]} {manifest.kind}, and the model {ARTICLES[stack.kind]} "
             f"{stack.kind}: compare like with like"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stcompile.artifact.manifest import ENCODER, MULTI_VECTOR, RERANKER, SPARSE
 from stcompile.compiler.kinds.base import ModuleEntry
+from stcompile.compiler.kinds.bge_m3_head import heads_of
 from stcompile.compiler.kinds.folder import Folder
 from stcompile.compiler.kinds.registry import KINDS
 from stcompile.compiler.stack.entries import EntryReader
@@ -90,6 +91,8 @@ def describe(path: str | Path, *, trust_remote_code: bool = False, follow_links:
         entries.append(scores_of(folder, stored, entries, reasons))
     expands = any(entry.config.get("query_expansion") is not None for entry in entries)
     reasons += [_EXPANDS] if expands and kind != MULTI_VECTOR else []
+    if kind == ENCODER and rows is not None:
+        entries += heads_of(folder, len(entries))
     settings = settings_of(stored, kind, reasons)
     if kind == SPARSE:
         settings = replace(settings, max_active_dims=active_dims_of(stored, entries, reasons))

@@ -23,6 +23,7 @@ from stcompile.artifact.manifest import (
     TOKENS,
     TextSpec,
     TokenRows,
+    TokenWeights,
 )
 from stcompile.compiler.metrics import as_ragged, centred, joined
 from stcompile.compiler.modules.base import Example, Features, InputModule, Module
@@ -132,11 +133,25 @@ class Route(nn.Module):
         last = self._line[-1]
         return last.k if isinstance(last, SparseAutoEncoder) else None
 
+    def makes(self, feature: str) -> bool:
+        """Whether its modules make a feature."""
+        return feature in self._widths
+
     @property
-    def rows(self) -> TokenRows | None:
-        """Of a multi-vector encoder, which tokens of a text have a vector, and what becomes of those."""
+    def weights(self) -> TokenWeights:
+        """How the weights of a text's tokens become a sparse vector, as in FlagEmbedding's `encode`."""
+        assert isinstance(self.front, Transformer)
+        tokenizer = self.front.tokenizer
+        special = (tokenizer.cls_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id)
+        known = sorted({int(number) for number in special if number is not None})
+        return TokenWeights(self.front.vocabulary_size, tuple(known))
+
+    @property
+    def rows(self) -> TokenRows:
+        """Which tokens of a text have a vector, where it has several, and what becomes of those."""
         if self.kind != MULTI_VECTOR:
-            return None
+            # FlagEmbedding's: all but the first, whose vector is the text's.
+            return TokenRows(leading=1)
         masks = [block for block in self._line if isinstance(block, MultiVectorMask)]
         found = TokenRows(
             skipped_ids=tuple(number for mask in masks for number in mask.skipped_ids),
@@ -196,7 +211,7 @@ class Route(nn.Module):
         order = sorted(range(len(texts)), key=lambda index: -sum(map(len, texts[index])))
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            features = self(self._features([texts[index] for index in batch], prompt))
+            features = self(self.features([texts[index] for index in batch], prompt))
             values = features[output or self.answers[0]].float().numpy()
             if self.kind == MULTI_VECTOR:
                 values = self._scored(values, features["attention_mask"].numpy() > 0, pools=output is None)
@@ -206,8 +221,9 @@ class Route(nn.Module):
 
     def answers_in(self, made: NDArray[np.float32], feeds: Feeds) -> NDArray[Any]:
         """What a graph made of `feeds`, as `encode` gives it of the output `raw`."""
-        rows = self.rows
-        return made if rows is None else as_ragged(rows_of(made, feeds, without_pooling(rows)))
+        if self.kind != MULTI_VECTOR:
+            return made
+        return as_ragged(rows_of(made, feeds, without_pooling(self.rows)))
 
     def width_made(self, texts: Sequence[Text]) -> int:
         """How wide the vectors are that it makes of some texts."""
@@ -239,7 +255,7 @@ class Route(nn.Module):
 
     def feeds(self, texts: Sequence[Text], prompt: str | None = None) -> dict[str, NDArray[np.int64]]:
         """The graph's inputs for one batch of texts, as the runtime makes them: `input_names` to int64 arrays."""
-        features = self._features(texts, prompt)
+        features = self.features(texts, prompt)
         return {name: features[name].numpy().astype(np.int64, copy=False) for name in self.input_names}
 
     def front_end(self, file: str) -> tuple[TextSpec, str]:
@@ -260,7 +276,8 @@ class Route(nn.Module):
         """The reason and its remedy, as the module that failed on a text knows them; empty where none does."""
         return next(filter(None, (block.why_it_failed(error) for block in self._line)), "")
 
-    def _features(self, texts: Sequence[Text], prompt: str | None) -> Features:
+    def features(self, texts: Sequence[Text], prompt: str | None = None) -> Features:
+        """What its modules are given for one batch of texts."""
         features = self._tokenized(texts, prompt)
         if self.leaves_out_prompt:
             features["prompt_length"] = torch.tensor(self.front.prompt_length(prompt))

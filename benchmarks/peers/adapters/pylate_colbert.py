@@ -1,0 +1,16 @@
+"""PyLate's ColBERT on torch: documents in batches of 32 by length, its own way."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from .batches import BATCH_SIZE
+
+
+def load(model: str, threads: int, options: dict[str, Any]) -> Callable[[list[str]], Any]:
+    import torch
+    from pylate import models
+
+    torch.set_num_threads(threads)
+    found = models.ColBERT(model_name_or_path=model, device="cpu")
+    return partial(found.encode, is_query=False, batch_size=BATCH_SIZE, show_progress_bar=False)

@@ -1,0 +1,136 @@
+"""How many texts a second become several vectors each, in how much memory, beside the libraries that made the models?
+
+Of two kinds: a multi-vector encoder's documents, beside sentence-transformers and PyLate, and the three outputs of
+bge-m3's kind in one pass, beside FlagEmbedding. Every contender runs in an environment of its own (those of
+benchmarks.peers), as a process that waits for its turn: the same texts and CPUs for all, the order rotating from round
+to round. What counts is the ratio within a round.
+
+Without --model, all-MiniLM-L6-v2's network with a seeded projection to 128 numbers, or with seeded heads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks._common import (
+    add_model_option,
+    at_least_one,
+    machine_facts,
+    model_folder,
+    parser,
+    run,
+    status,
+    write_json,
+)
+from benchmarks._rivals import print_rows, rows_of
+from benchmarks.peers.contenders import REFERENCE
+from benchmarks.peers.preparation import Rivals, started
+from benchmarks.peers.processes import take_turns
+from stcompile.runtime.cpus import available_cpus
+
+_HEADS = {"sparse_linear.pt": 1, "colbert_linear.pt": 0}
+_LIMIT = 256
+
+
+def main() -> int:
+    arguments = _arguments()
+    machine = machine_facts()
+    with tempfile.TemporaryDirectory(prefix="stcompile-vectors-") as scratch:
+        make = _colbert if arguments.kind == "multi-vector" else _with_heads
+        model = make(arguments.work / arguments.kind, arguments.model)
+        ready = _rivals(arguments.kind, model).ready(model, arguments.work.resolve(), arguments.only)
+        results: list[dict[str, Any]] = []
+        for cores in dict.fromkeys((1, available_cpus())):
+            for name in arguments.texts:
+                lines = Path(name).read_text(encoding="utf-8").splitlines()[: arguments.limit]
+                file = Path(scratch) / "texts.json"
+                file.write_text(json.dumps([json.loads(line)["text"] for line in lines]), encoding="utf-8")
+                status(f"Encoding {Path(name).stem}, {cores} core(s), {arguments.rounds} rounds")
+                # Anew for each set: what a process has held at most stays.
+                with started(ready, cores) as processes:
+                    answers = take_turns(processes, "encode", file, arguments.rounds)
+                results += rows_of(Path(name).stem, len(lines), cores, answers)
+    print_rows(results)
+    settings = {"kind": arguments.kind, "model": model.name, "rounds": arguments.rounds}
+    write_json(arguments.json, "several_vectors", machine, settings, {"speed": results})
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    made = parser(
+        __doc__, "python -m benchmarks.several_vectors hybrid --work ~/peers --texts short.jsonl --json hybrid.json"
+    )
+    made.add_argument("kind", choices=("multi-vector", "hybrid"))
+    add_model_option(made)
+    made.add_argument("--work", metavar="DIR", type=Path, required=True, help="where environments and models are kept")
+    made.add_argument("--texts", metavar="FILE", nargs="+", required=True, help="JSONL with a field `text`")
+    made.add_argument("--limit", type=at_least_one, default=128, help="texts of each file (default: 128)")
+    made.add_argument("--rounds", type=at_least_one, default=3, help="timed rounds (default: 3)")
+    made.add_argument("--only", metavar="WORD", action="append", default=[], help="peers with this in their name")
+    return made.parse_args()
+
+
+def _rivals(kind: str, model: Path) -> Rivals:
+    if kind == "multi-vector":
+        peers: dict[str, tuple[str, str, str, dict[str, Any]]] = {
+            REFERENCE: ("sentence-transformers", "multi_vector_encoders", "", {}),
+            "PyLate": ("pylate", "pylate_colbert", "", {}),
+        }
+        return Rivals("stcompile_multi_vectors", "multi_vector_encoders", peers)
+    head = torch.load(model / "colbert_linear.pt", weights_only=True)
+    limit = json.loads((model / "sentence_bert_config.json").read_text(encoding="utf-8")).get("max_seq_length", _LIMIT)
+    options = {"token_dim": len(head["weight"]), "max_seq_length": limit}
+    peers = {REFERENCE: ("flag-embedding", "flag_embedding_m3", "", options)}
+    return Rivals("stcompile_hybrid", "flag_embedding_m3", peers, ("dense", "sparse", "multi_vector"))
+
+
+def _colbert(folder: Path, model: str | None) -> Path:
+    """As PyLate writes a folder, which sentence-transformers reads too: a network and a projection of its tokens."""
+    if model is not None:
+        return Path(model)
+    if folder.is_dir():
+        return folder
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - for this alone
+    from sentence_transformers.base.modules import Dense, Transformer  # noqa: PLC0415 - the same
+
+    torch.manual_seed(1)
+    first = Transformer(str(model_folder(None)))
+    tokens = "token_embeddings"
+    layer = Dense(384, 128, bias=False, activation_function=torch.nn.Identity(), module_input_name=tokens)
+    SentenceTransformer(modules=[first, layer], device="cpu").save(str(folder), create_model_card=False)
+    listed = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+    for row, path in zip(
+        listed, ("sentence_transformers.models.Transformer", "pylate.models.Dense.Dense"), strict=True
+    ):
+        row["type"] = path
+    (folder / "modules.json").write_text(json.dumps(listed), encoding="utf-8")
+    settings = {"query_prefix": "[Q] ", "document_prefix": "[D] ", "query_length": 32, "document_length": _LIMIT}
+    more = {"model_type": "ColBERT", "similarity_fn_name": "MaxSim", "skiplist_words": [], "prompts": {}}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps({**settings, **more}), encoding="utf-8")
+    return folder
+
+
+def _with_heads(folder: Path, model: str | None) -> Path:
+    """A folder with both heads; a model that has none gets a copy with seeded ones."""
+    source = Path(model or model_folder(None))
+    if all((source / file).is_file() for file in _HEADS):
+        return source
+    if folder.is_dir():
+        return folder
+    shutil.copytree(source, folder)
+    width = json.loads((folder / "config.json").read_text(encoding="utf-8"))["hidden_size"]
+    torch.manual_seed(1)
+    for file, out in _HEADS.items():
+        torch.save(torch.nn.Linear(width, out or width).state_dict(), folder / file)
+    return folder
+
+
+if __name__ == "__main__":
+    run(main)

@@ -17,6 +17,7 @@ from stcompile.artifact.manifest import (
     Manifest,
     QueryExpansion,
     RoutingSpec,
+    TensorSpec,
     TokenRows,
     TokenWeights,
     _digest,

@@ -32,7 +32,9 @@ from stcompile.artifact.report import ModuleSummary, ParityReport, Report, Sourc
 from stcompile.artifact.target import Tolerance
 from stcompile.errors import StcompileError
 from stcompile.kernels import native
+from stcompile.runtime.hybrid_embeddings import MULTI_VECTOR
 from stcompile.runtime.sparse_vectors import SparseVectors
+from stcompile.runtime.worker import answered
 from tests import traces
 from tests.tiers import COMPILED_OFTEN, TRACED_OFTEN
 
@@ -152,7 +154,7 @@ class _Quick:
 
     def _export(self, case: str, target: str, destination: Path, options: dict[str, Any]) -> Artifact:
         from stcompile.compiler import export
-        from stcompile.compiler.parity import scores, verify
+        from stcompile.compiler.parity import heads, scores, verify
 
         known = load_case(case)
         texts = [text for text in known.texts if isinstance(text, str)] or None
@@ -181,6 +183,7 @@ class _Quick:
             for judge in (verify, scores):
                 patch.setattr(judge, "run_shipped", _run_here)
                 patch.setattr(judge, "gc", _NothingCollected)
+            patch.setattr(heads, "run_shipped", _run_here)
             patch.setattr(verify, "open_reference", lambda source, kind, **how: _reference(source, once, kind, **how))
             patch.setattr(scores, "open_reference", lambda source, kind: _reference(source, once, kind))
             return export.export_model(known.model, destination, target, **options)
@@ -317,10 +320,9 @@ def _run_here(artifact: Path, texts: Sequence[str], runs: Any, *, device: str) -
             encoder.keep_all()
         for name, run in runs.items():
             if run.kernels is kernels:
-                ask = getattr(encoder, "encode", None) or encoder.predict
-                vectors: Any = ask([texts[index] for index in run.order], **run.options)
+                vectors: Any = answered(encoder, [texts[index] for index in run.order], run.options, run.part)
                 vectors = vectors.toarray() if isinstance(vectors, SparseVectors) else vectors
-                if isinstance(encoder, stcompile.MultiVectorEncoder):
+                if isinstance(encoder, stcompile.MultiVectorEncoder) or run.part == MULTI_VECTOR:
                     found[name] = as_ragged(vectors)
                 else:
                     found[name] = np.concatenate(vectors) if isinstance(vectors, list) else vectors

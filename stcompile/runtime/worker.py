@@ -44,7 +44,7 @@ def main(job_path: str) -> int:
     try:
         for name, run, loaded in _runs(job):
             texts = [job["texts"][index] for index in run["order"]]
-            vectors = _answer(loaded, texts, run)
+            vectors = answered(loaded, texts, run["options"], run["part"])
             if isinstance(vectors, SparseVectors):
                 vectors = vectors.toarray()
             joined = np.concatenate(vectors) if isinstance(vectors, list) else vectors
@@ -62,11 +62,12 @@ def main(job_path: str) -> int:
     return 0
 
 
-def _answer(loaded: Loaded, texts: list[Any], run: dict[str, Any]) -> Any:
-    if isinstance(loaded, HybridEncoder) and run["part"]:
-        return getattr(loaded.encode_hybrid(texts, outputs=[run["part"]], **run["options"]), run["part"])
+def answered(loaded: Loaded, texts: list[Any], options: dict[str, Any], part: str) -> Any:
+    """What an artifact makes of some texts: of a hybrid encoder a part of it, where one is named."""
+    if isinstance(loaded, HybridEncoder) and part:
+        return getattr(loaded.encode_hybrid(texts, outputs=[part], **options), part)
     ask = getattr(loaded, "predict" if isinstance(loaded, Reranker) else "encode")
-    return ask(texts, **run["options"])
+    return ask(texts, **options)
 
 
 def _runs(job: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], Loaded]]:

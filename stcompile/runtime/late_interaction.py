@@ -19,13 +19,15 @@ EMPTY = np.float32(-1e9)
 _TILE = 1 << 22
 
 
-def as_texts(what: str, embeddings: Any) -> list[Vectors]:
+def as_texts(what: str, embeddings: Any, mask: Any = None) -> list[Vectors]:
     """Vectors of several texts, in whichever form they come.
 
     Args:
         what: who asks, for an error.
         embeddings: a list of `(tokens, dim)`, one such matrix, or `(texts, tokens, dim)`, where rows of zeros are no
             vectors; arrays or torch tensors.
+        mask: where it is zero a vector is left out: `(texts, tokens)`, `(tokens,)` of one matrix, or a list of such;
+            may be wider than a text has vectors. None leaves out none.
 
     Returns:
         float32 `(tokens, dim)` of each text.
@@ -37,30 +39,36 @@ def as_texts(what: str, embeddings: Any) -> list[Vectors]:
         found = [_matrix(what, item) for item in embeddings]
     else:
         array = _array(what, embeddings)
-        if array.ndim == 2:
-            return [array]
-        if array.ndim != 3:
+        if array.ndim not in (2, 3):
             raise _refused(what, f"an array of {array.ndim} axes")
-        found = [rows[rows.any(axis=1)] for rows in array]
+        mask = [mask] if mask is not None and array.ndim == 2 and np.ndim(mask) == 1 else mask
+        found = (
+            [array] if array.ndim == 2 else [*array] if mask is not None else [rows[rows.any(axis=1)] for rows in array]
+        )
+    if mask is not None:
+        found = _masked(what, found, mask)
     widths = {rows.shape[1] for rows in found if len(rows)}
     if len(widths) > 1:
         raise InputError(f"{what} takes vectors of one width, got {' and '.join(map(str, sorted(widths)))}")
     return found
 
 
-def maxsim(queries: Sequence[Vectors], documents: Sequence[Vectors], *, by_length: bool = False) -> Vectors:
+def maxsim(
+    queries: Sequence[Vectors], documents: Sequence[Vectors], *, by_length: bool = False, most: int = _TILE
+) -> Vectors:
     """The sum over a query's vectors of the largest product with a document's, float32 `(queries, documents)`.
 
     Args:
         queries: float32 `(tokens, dim)` of each.
         documents: the same.
         by_length: divided by how many vectors a query has (MeanMaxSim).
+        most: about so many products are there at once, at 4 bytes each.
     """
     scores = np.zeros((len(queries), len(documents)), dtype=np.float32)
     if not len(queries):
         return scores
     longest = max(1, *map(len, queries))
-    for part in _parts([len(document) for document in documents], max(1, _TILE // longest)):
+    for part in _parts([len(document) for document in documents], max(1, most // longest)):
         some = documents[part]
         full = [place for place, document in enumerate(some) if len(document)]
         empty = [place for place, document in enumerate(some) if not len(document)]
@@ -120,6 +128,15 @@ def _parts(lengths: Sequence[int], most: int) -> Iterator[slice]:
         total += length
     if start < len(lengths):
         yield slice(start, len(lengths))
+
+
+def _masked(what: str, texts: list[Vectors], mask: Any) -> list[Vectors]:
+    rows = [np.asarray(_array(what, item)).reshape(-1) != 0 for item in mask]
+    if len(rows) != len(texts) or any(len(text) > len(kept) for text, kept in zip(texts, rows, strict=True)):
+        raise InputError(
+            f"{what} takes masks as long as the texts they are of: (texts, tokens), or a list of (tokens,)"
+        )
+    return [text[kept[: len(text)]] for text, kept in zip(texts, rows, strict=True)]
 
 
 def _matrix(what: str, item: Any) -> Vectors:

@@ -131,7 +131,17 @@ class MultiVectorEncoder(OneByOne):
         """
         return self._streamed(inputs, options)
 
-    def similarity(self, embeddings1: Any, embeddings2: Any, *, length_normalize: bool | None = None) -> Vectors:
+    def similarity(
+        self,
+        embeddings1: Any,
+        embeddings2: Any,
+        *,
+        a_mask: Any = None,
+        b_mask: Any = None,
+        chunk_elements: int | None = None,
+        length_normalize: bool | None = None,
+        device: object = None,
+    ) -> Vectors:
         """Score of every query with every document, by the model's own measure.
 
         The sum over a query's vectors of the largest product with any of the document's (MaxSim), or its mean.
@@ -140,19 +150,33 @@ class MultiVectorEncoder(OneByOne):
             embeddings1: queries, as `encode` gave them: a list of `(tokens, dim)`, one such matrix, or an array
                 `(texts, tokens, dim)`, where rows of zeros are no vectors.
             embeddings2: documents, in the same forms.
+            a_mask: 0 where a query's vector is left out: `(queries, tokens)`, or a list of `(tokens,)`.
+            b_mask: the same of documents.
+            chunk_elements: about so many products are there at once; None takes 4 million, 16 MB.
             length_normalize: True takes the mean, False the sum, None what the model does.
+            device: where the encoder computes anyway, or None.
 
         Returns:
             float32 `(queries, documents)`. A document without a vector scores -1e9, a query without one 0.
 
         Raises:
-            InputError: they are no vectors, or of several widths.
+            InputError: they are no vectors, or of several widths; a mask is shorter than what it is of; another device.
         """
-        queries, documents = _both("similarity", embeddings1, embeddings2)
-        return maxsim(queries, documents, by_length=self._by_length(length_normalize))
+        check_call(None, None, device, self.device, tensor=False)
+        queries, documents = _both("similarity", embeddings1, embeddings2, a_mask, b_mask)
+        most = {} if chunk_elements is None else {"most": at_least_one("chunk_elements", chunk_elements)}
+        return maxsim(queries, documents, by_length=self._by_length(length_normalize), **most)
 
     def similarity_pairwise(
-        self, embeddings1: Any, embeddings2: Any, *, length_normalize: bool | None = None
+        self,
+        embeddings1: Any,
+        embeddings2: Any,
+        *,
+        a_mask: Any = None,
+        b_mask: Any = None,
+        chunk_elements: int | None = None,
+        length_normalize: bool | None = None,
+        device: object = None,
     ) -> Vectors:
         """Score of each query with the document at its place, by the model's own measure.
 
@@ -164,7 +188,10 @@ class MultiVectorEncoder(OneByOne):
         Raises:
             InputError: as `similarity`, or there are more of one than of the other.
         """
-        queries, documents = _both("similarity_pairwise", embeddings1, embeddings2)
+        check_call(None, None, device, self.device, tensor=False)
+        if chunk_elements is not None:
+            at_least_one("chunk_elements", chunk_elements)
+        queries, documents = _both("similarity_pairwise", embeddings1, embeddings2, a_mask, b_mask)
         if len(queries) != len(documents):
             raise InputError(
                 f"similarity_pairwise takes as many queries as documents, got {len(queries)} and {len(documents)}"
@@ -238,8 +265,8 @@ def _pooling(asked: Any, task: str | None) -> TokenPooling | None:
     return found.checked() if (task or DOCUMENT) in tasks else None
 
 
-def _both(what: str, first: Any, second: Any) -> tuple[list[Vectors], list[Vectors]]:
-    left, right = as_texts(what, first), as_texts(what, second)
+def _both(what: str, first: Any, second: Any, a_mask: Any, b_mask: Any) -> tuple[list[Vectors], list[Vectors]]:
+    left, right = as_texts(what, first, a_mask), as_texts(what, second, b_mask)
     widths = {rows.shape[1] for rows in (*left, *right) if len(rows)}
     if len(widths) > 1:
         raise InputError(f"{what} takes vectors of one width, got {' and '.join(map(str, sorted(widths)))}")

@@ -104,6 +104,27 @@ def test_similarity_is_theirs(
         np.testing.assert_allclose(found, score, atol=SCORE_ROUNDING)
 
 
+def test_masks_are_theirs(encoder: stcompile.MultiVectorEncoder) -> None:
+    random = np.random.default_rng(0)
+    left, right = (random.standard_normal((n, 6, 16)).astype(np.float32) for n in (3, 4))
+    left_mask, right_mask = (random.random((n, 6)) < 0.7 for n in (3, 4))
+    expected = reference.maxsim(left, right, a_mask=left_mask, b_mask=right_mask).numpy()
+    forms: list[Any] = [
+        (left, left_mask, right, right_mask),
+        ([*left], [*left_mask], torch.from_numpy(right), [*right_mask]),
+    ]
+    for queries, a_mask, documents, b_mask in forms:
+        for chunk in (None, 1):
+            masks: dict[str, Any] = {"a_mask": a_mask, "b_mask": b_mask, "chunk_elements": chunk, "device": "cpu"}
+            found = encoder.similarity(queries, documents, **masks)
+            np.testing.assert_allclose(found, expected, atol=SCORE_ROUNDING)
+            pairs = encoder.similarity_pairwise(queries[:3], documents[:3], **{**masks, "b_mask": b_mask[:3]})
+            np.testing.assert_allclose(pairs, expected.diagonal(), atol=SCORE_ROUNDING)
+    one = encoder.similarity(left[0], right, a_mask=left_mask[0], b_mask=right_mask, length_normalize=True)
+    means = reference.maxsim(left[0], right, a_mask=left_mask[0], b_mask=right_mask, length_normalize=True).numpy()
+    np.testing.assert_allclose(one, means, atol=SCORE_ROUNDING)
+
+
 def test_scores_of_nothing_are_theirs() -> None:
     random = np.random.default_rng(0)
     queries = [random.standard_normal((n, 8)).astype(np.float32) for n in (3, 0, 5)]
@@ -191,6 +212,9 @@ def test_its_methods_take_what_theirs_take(encoder: stcompile.MultiVectorEncoder
         (lambda it: it.similarity([np.zeros((2, 3))], [np.zeros((2, 4))]), "vectors of one width, got 3 and 4"),
         (lambda it: it.similarity([[1.0, 2.0]], [np.zeros((2, 4))]), r"takes a list of arrays \(tokens, dim\)"),
         (lambda it: it.similarity("text", [np.zeros((2, 4))]), r"takes a list of arrays \(tokens, dim\)"),
+        (lambda it: it.similarity([np.ones((2, 4))], [np.ones((3, 4))], b_mask=[[1, 0]]), "masks as long as the texts"),
+        (lambda it: it.similarity([np.ones((2, 4))], [np.ones((3, 4))], chunk_elements=0), "chunk_elements"),
+        (lambda it: it.similarity([np.ones((2, 4))], [np.ones((3, 4))], device="cuda"), "computes on cpu"),
         (lambda it: it.similarity_pairwise([np.zeros((2, 4))], []), "as many queries as documents, got 1 and 0"),
     ],
 )

@@ -102,7 +102,9 @@ def _each(
     for row in rows:
         begun = time.monotonic()
         try:
-            session.install("--quiet", *install, *(f"{name}=={version}" for name, version in row.items()))
+            session.install(
+                "--quiet", "--no-compile", *install, *(f"{name}=={version}" for name, version in row.items())
+            )
             result = run(session, row)
         except CommandFailed:
             result = results.FAILED

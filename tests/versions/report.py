@@ -62,7 +62,7 @@ def _section(task: str, rows: Iterable[tuple[str, table.Row]], found: dict[str, 
     lines = [f"\n## {task}\n", "| Python | versions | result |", "|---|---|---|"]
     for python, row in rows:
         asked = Result(python, task, row, "not run", 0)
-        result = found.get(asked.file.name, asked).result
+        result = found.get(asked.file.name, asked).result.partition(" in ")[0]  # without pytest's seconds
         lines.append(f"| {python} | {', '.join(f'{name} {version}' for name, version in row.items())} | {result} |")
     return lines
 

@@ -93,7 +93,10 @@ def wheels(session: nox.Session) -> None:
     for python, packages in table.WITHOUT_WHEEL.items():
         for name, versions in packages.items():
             for version in versions:
-                session.run(*ask, "--python-version", python, f"{name}=={version}", success_codes=[1])
+                asked = (*ask, "--python-version", python, f"{name}=={version}")
+                said = session.run(*asked, success_codes=[1], silent=True)
+                if "No matching distribution" not in str(said):
+                    session.error(f"{name} {version} on Python {python}: {said}")
 
 
 def _chosen(session: nox.Session, rows: list[table.Row], few: list[table.Row]) -> list[table.Row]:

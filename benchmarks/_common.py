@@ -240,7 +240,7 @@ def write_json(
         return
     report = {
         "benchmark": benchmark,
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": machine,
         "settings": settings,
         "results": results,

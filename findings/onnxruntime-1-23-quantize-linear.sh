@@ -2,8 +2,7 @@
 # onnxruntime 1.23: QuantizeLinear is the operator of opset 23 without a kernel.
 #
 # Seen:      2026-11-28, onnxruntime 1.23.2 (refuses) and 1.24.1 (runs), onnx 1.23.2
-# Input:     a model of QuantizeLinear in opset 23, the newest opset that 1.23 accepts and whose Attention it runs; 1.23
-#            is the last for Python 3.10.
+# Input:     a model of QuantizeLinear in opset 23, the newest opset that 1.23 accepts and whose Attention it runs.
 # Expected:  it runs, as QuantizeLinear of opset 21 and DequantizeLinear of opset 23 do.
 # Observed:  "NOT_IMPLEMENTED : Could not find an implementation for QuantizeLinear(23)". The kernel is registered with
 #            the wrong types (https://github.com/microsoft/onnxruntime/issues/25932).

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from typing_extensions import Unpack
+from typing import Any, Unpack
 
 from stcompile.artifact import Artifact, Destination, claimed, open_artifact, write_manifest, written
 from stcompile.artifact.manifest import MULTI_VECTOR, NO_PADDING, TOKENS, TextSpec

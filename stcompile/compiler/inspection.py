@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 from stcompile.artifact import Artifact, open_artifact
 from stcompile.artifact.folder import read_manifest
@@ -15,9 +15,6 @@ from stcompile.compiler.stack.describe import StackDescription, describe
 from stcompile.compiler.stack.source import ModelSource, SourceOptions
 from stcompile.errors import ArtifactError
 from stcompile.runtime.arguments import local_path
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 
 def inspect(path: str | Path | ModelSource, **options: Unpack[SourceOptions]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from functools import partial
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,6 @@ from stcompile.runtime.encoder import Encoder
 from stcompile.runtime.inputs import Sentences, at_least_one, listed
 from stcompile.runtime.options import DOCUMENT, QUERY, EncodeOptions
 from stcompile.runtime.signatures import SharedOptions
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 # What decides when a run is full is an estimate; the engine's own batches keep to the exact number.
 _CHARACTERS_A_TOKEN = 4

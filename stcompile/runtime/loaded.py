@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 from stcompile.artifact import Artifact, open_artifact
 from stcompile.artifact.manifest import ENCODER, HYBRID, MULTI_VECTOR, RERANKER, SPARSE
@@ -13,9 +13,6 @@ from stcompile.runtime.cpus import available_cpus
 from stcompile.runtime.device import CPU, Device
 from stcompile.runtime.opened import Opened, Origin
 from stcompile.runtime.route import Counted, OpenRoute
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 # The class of each kind of artifact, and what one asks of it.
 CLASSES = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, SupportsIndex, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, SupportsIndex, TypedDict, TypeVar, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,6 @@ from stcompile.runtime.options import EncodeOptions, Output, Precision
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from typing_extensions import Unpack
 
 _Method = Callable[[Any, Any, EncodeOptions], object]
 _Called_co = TypeVar("_Called_co", covariant=True)

@@ -8,11 +8,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from stcompile.artifact.manifest import SENTENCE, TextSpec
 from stcompile.compiler.kinds.base import ModuleEntry

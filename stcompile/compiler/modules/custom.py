@@ -5,11 +5,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from torch import nn
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
-from typing_extensions import Self
 
 from stcompile.compiler.modules.base import Features, Module, SavedModule, named_tasks
 from stcompile.errors import InputError, UnsupportedError, one_line

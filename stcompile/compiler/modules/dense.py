@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 from torch.nn import functional
-from typing_extensions import Self
 
 from stcompile.artifact.manifest import SENTENCE
 from stcompile.compiler.kinds.dense import ACTIVATION_NAMES

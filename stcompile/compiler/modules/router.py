@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from torch import nn
-from typing_extensions import Self
 
 from stcompile.compiler.kinds.router import KIND, arguments
 from stcompile.compiler.modules.base import Features, Module, SavedModule

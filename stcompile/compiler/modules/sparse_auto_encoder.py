@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
 from torch.nn import functional
-from typing_extensions import Self
 
 from stcompile.artifact.manifest import SENTENCE
 from stcompile.compiler.modules.base import Features, Module

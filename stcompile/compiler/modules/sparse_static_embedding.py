@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from tokenizers import Tokenizer
 from torch import nn
-from typing_extensions import Self
 
 from stcompile.artifact.manifest import SENTENCE, TextSpec
 from stcompile.compiler.kinds.sparse_static_embedding import table_of

@@ -7,12 +7,11 @@ import inspect
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from tokenizers import AddedToken, Tokenizer
 from torch.nn import functional
-from typing_extensions import Self
 
 from stcompile.artifact.manifest import QueryExpansion, TextSpec
 from stcompile.compiler.kinds.transformer import CLASSIFIES, FEATURES, FILLS, FIXED, GENERATES, KIND, TASKS

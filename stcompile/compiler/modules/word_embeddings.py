@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
-from typing_extensions import Self
 
 from stcompile.artifact.manifest import TOKENS, TextSpec
 from stcompile.compiler.kinds.word_embeddings import KIND

@@ -6,10 +6,9 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
-from typing_extensions import Self
 
 from stcompile.compiler.modules.backbone import quiet_transformers
 from stcompile.compiler.modules.stop_words import ENGLISH_STOP_WORDS

@@ -7,10 +7,9 @@ import gc
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
-from typing_extensions import Unpack
 
 from stcompile.artifact import Artifact, open_artifact
 from stcompile.artifact.manifest import (

@@ -6,11 +6,10 @@ import dataclasses
 import itertools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
-from typing_extensions import Unpack
 
 from stcompile.artifact.manifest import LOGITS, MULTI_VECTOR, RERANKER, SPARSE, TOKENS
 from stcompile.compiler.kinds.base import ModuleEntry

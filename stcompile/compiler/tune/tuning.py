@@ -11,11 +11,10 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Unpack
 
 from stcompile.artifact import Artifact, Destination, claimed, open_artifact, scratch, written
 from stcompile.artifact.manifest import ENCODER, MANIFEST_NAME

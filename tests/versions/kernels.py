@@ -1,6 +1,6 @@
 """Prints which operators the installed onnxruntime has CPU kernels for, and in which versions of the operator.
 
-    python -m tests.oldest.kernels > tests/oldest/kernels.json     # where onnxruntime is the oldest that is declared
+    python -m tests.versions.kernels > tests/versions/kernels.json    # where onnxruntime is the oldest declared
 
 A kernel that names other types than its operator is never found, and so does not count: QuantizeLinear of opset 23 in
 onnxruntime 1.23 (https://github.com/microsoft/onnxruntime/pull/25932).

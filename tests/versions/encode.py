@@ -1,8 +1,8 @@
 """Encodes with artifacts that `compile.py` made, and compares with the vectors of sentence-transformers.
 
-    python -m tests.oldest.encode FOLDER
+    python -m tests.versions.encode FOLDER
 
-It runs where the runtime's dependencies alone are installed, each in the oldest version that is declared.
+It runs where the runtime's dependencies alone are installed, each in a release that `table.py` lists.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ EXACT, LEAST = 0.999999, 0.97
 def main(folder: Path) -> int:
     """Encodes with every artifact; prints a line for each, and returns how many are wrong."""
     wrong = 0
-    for artifact in sorted(path.parent for path in folder.glob("*/*/manifest.json")):
+    artifacts = sorted(path.parent for path in folder.glob("*/*/manifest.json"))
+    for artifact in artifacts:
         name = f"{artifact.parent.name} {artifact.name}"
         needed = "openvino" if Target.parse(artifact.name).is_openvino else "onnxruntime"
         try:
@@ -46,7 +47,8 @@ def main(folder: Path) -> int:
     used = filter(find_spec, ("numpy", "tokenizers", "onnxruntime", "openvino"))
     versions = [f"stcompile {stcompile.__version__}", *(f"{name} {version(name)}" for name in used)]
     print(", ".join(versions))  # noqa: T201
-    return wrong + len(loaded)
+    print(f"{len(artifacts) - wrong} of {len(artifacts)} right", *(f"{name} was imported" for name in loaded))  # noqa: T201
+    return wrong + len(loaded) + (not artifacts)
 
 
 def _cosine(artifact: Path) -> float:

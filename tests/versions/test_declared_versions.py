@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 import pytest
-import tomllib
 
 from stcompile.kernels.native import DOMAIN
 from tests.conftest import Quick
+from tests.versions import table
 
 HERE = Path(__file__)
 ROOT = HERE.parents[2]
@@ -36,6 +37,37 @@ def test_the_oldest_declared_versions_are_those_that_are_tried(file: str) -> Non
     pins = re.findall(r"^([\w-]+)==([\d.]+)$", (ROOT / file).read_text(), re.MULTILINE)
     assert {name: release(version) for name, version in pins} == {
         name: release(version) for name, version in declared.items()
+    }
+
+
+def test_the_pythons_declared_are_those_that_are_tried() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    tried = [f"Programming Language :: Python :: {python}" for python in table.PYTHONS]
+    assert [line for line in project["classifiers"] if re.search(r":: 3\.\d+$", line)] == tried
+    assert project["requires-python"] == f">={table.PYTHONS[0]}"
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    assert json.loads(re.findall(r"python: (\[.*\])", workflow)[0]) == list(table.PYTHONS)
+
+
+@pytest.mark.parametrize(
+    ("package", "oldest"),
+    [
+        *((package, "constraints-oldest.txt") for package in table.RUNTIME),
+        *((package, "constraints-oldest-compile.txt") for package in table.COMPILER),
+    ],
+)
+def test_releases_from_the_oldest_declared_to_the_pinned_newest_are_tried(package: str, oldest: str) -> None:
+    versions = ({**table.RUNTIME, **table.COMPILER})[package]
+    assert sorted(versions, key=release) == list(versions)
+    assert len({release(version)[:2] for version in versions}) == len(versions)
+    assert release(versions[0])[:2] == release(table.pins(oldest)[package])[:2]
+    assert release(versions[-1]) >= release(table.pins("constraints.txt")[package])
+
+
+def test_the_few_rows_have_every_release_that_production_may_install() -> None:
+    rows = [row for python in table.PYTHONS for row in table.few_runtime_rows(python)]
+    assert {package: {row[package] for row in rows} for package in table.RUNTIME} == {
+        package: set(versions) for package, versions in table.RUNTIME.items()
     }
 
 

@@ -1,6 +1,6 @@
-"""Compiles golden models for many targets into a folder: what `encode.py` loads where every dependency is the oldest.
+"""Compiles golden models for many targets into a folder: what `encode.py` loads beside other releases of all else.
 
-python -m tests.oldest.compile FOLDER
+python -m tests.versions.compile FOLDER
 """
 
 from __future__ import annotations

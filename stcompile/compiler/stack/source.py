@@ -19,7 +19,10 @@ _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 # Everything a stack can be built from; leaves out training state.
 # A star also matches slashes.
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja", "*pytorch_model*.bin", "*.py"]
+_HUB_FILES = [
+    *("*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja", "*pytorch_model*.bin", "*.py"),
+    *("sparse_linear.pt", "colbert_linear.pt", "artifact.metadata"),
+]
 
 
 class SourceOptions(TypedDict, total=False):

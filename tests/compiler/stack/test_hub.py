@@ -16,7 +16,7 @@ from stcompile.compiler import hub
 from stcompile.compiler.inspection import inspect
 from stcompile.compiler.modules import StaticEmbedding
 from stcompile.compiler.stack.load import load_stack
-from stcompile.compiler.stack.source import ModelSource
+from stcompile.compiler.stack.source import _HUB_FILES, ModelSource
 from stcompile.compiler.tune import tuning as tune
 from stcompile.errors import ModelFolderError
 from tests.conftest import MODELS
@@ -77,6 +77,13 @@ def test_weights_are_fetched_in_one_format() -> None:
 )
 def test_shards_and_adapters(files: list[str], kept: list[str]) -> None:
     assert hub.needed(files, PATTERNS) == kept
+
+
+def test_of_every_folder_that_is_read_all_is_fetched() -> None:
+    """Files that only one library writes are missed otherwise, and what they say with them."""
+    for model in sorted(MODELS.iterdir()):
+        files = sorted(path.relative_to(model).as_posix() for path in model.rglob("*") if path.is_file())
+        assert sorted(hub.needed(files, _HUB_FILES)) == files, model.name
 
 
 @dataclass

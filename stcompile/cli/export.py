@@ -54,6 +54,7 @@ def export(
     cache_dir: options.CacheOption = None,
     trust_remote_code: options.TrustOption = False,
     follow_links: options.FollowOption = False,
+    sparse: options.SparseOption = False,
     verbose: options.VerboseOption = False,
     calibration: options.CalibrationOption = None,
     calibration_field: options.CalibrationFieldOption = "text",
@@ -106,7 +107,7 @@ def export(
         evaluation=options.pairs_in(evaluation, evaluation_fields),
         pca_dims=dims,
     )
-    source = ModelSource(model, revision, cache_dir, trust_remote_code, follow_links)
+    source = ModelSource(model, revision, cache_dir, trust_remote_code, follow_links, sparse)
     artifact = run_export(source, destination, asked, spinner)
     report = read_report(artifact)
     plan, distillation, parity = report.quantization, report.distillation, report.parity.to_dict()

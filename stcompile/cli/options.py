@@ -81,6 +81,13 @@ FollowOption = Annotated[
     bool,
     typer.Option("--follow-links", help="Take a model folder whose links, or an adapter whose base, lie elsewhere."),
 ]
+SparseOption = Annotated[
+    bool,
+    typer.Option(
+        "--sparse",
+        help="Read a masked language model without modules.json as SparseEncoder does (SPLADE).",
+    ),
+]
 DeviceOption = Annotated[str, typer.Option(help="Where it runs: cpu, cuda or cuda:1. Never falls back.")]
 
 

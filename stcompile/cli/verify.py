@@ -24,6 +24,7 @@ def verify(
     cache_dir: options.CacheOption = None,
     trust_remote_code: options.TrustOption = False,
     follow_links: options.FollowOption = False,
+    sparse: options.SparseOption = False,
     verbose: options.VerboseOption = False,
     as_json: options.JsonOption = False,
 ) -> None:
@@ -34,7 +35,7 @@ def verify(
     require("torch", "Verifying against a model")
     from stcompile.compiler.parity.verify import verify_artifact  # noqa: PLC0415 - imports torch
 
-    source = ModelSource(against, revision, cache_dir, trust_remote_code, follow_links)
+    source = ModelSource(against, revision, cache_dir, trust_remote_code, follow_links, sparse)
     with spinner("Encoding with sentence-transformers and with the artifact"):
         report = verify_artifact(
             artifact, source, texts=options.texts_in(texts, texts_field), min_cosine=min_cosine, device=device

@@ -11,7 +11,7 @@ from stcompile.artifact.folder import read_manifest
 from stcompile.artifact.manifest import MANIFEST_NAME
 from stcompile.artifact.report import read_report
 from stcompile.compiler.kinds.base import ModuleEntry
-from stcompile.compiler.stack.describe import StackDescription, describe
+from stcompile.compiler.stack.describe import StackDescription
 from stcompile.compiler.stack.source import ModelSource, SourceOptions
 from stcompile.errors import ArtifactError
 from stcompile.runtime.arguments import local_path
@@ -24,8 +24,8 @@ def inspect(path: str | Path | ModelSource, **options: Unpack[SourceOptions]) ->
 
     Args:
         path: the folder, or a hub id of a model, or a `ModelSource` of one.
-        options: `revision`, `cache_dir`, `trust_remote_code`, `follow_links`, see `ModelSource`; with trust, modules
-            whose code comes with the model count as supported.
+        options: `revision`, `cache_dir`, `trust_remote_code`, `follow_links`, `sparse`, see `ModelSource`; with trust,
+            modules whose code comes with the model count as supported.
 
     Returns:
         plain data with a `kind` of `model` or `artifact`.
@@ -38,7 +38,7 @@ def inspect(path: str | Path | ModelSource, **options: Unpack[SourceOptions]) ->
     if _is_artifact(folder):
         return _artifact(open_artifact(folder))
     with source.located() as (model, _):
-        return _model(describe(model, trust_remote_code=source.trust_remote_code, follow_links=source.follow_links))
+        return _model(source.described(model))
 
 
 def _is_artifact(folder: Path) -> bool:

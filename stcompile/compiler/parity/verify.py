@@ -84,7 +84,7 @@ def verify_artifact(
         texts: what to encode; None takes the project's probe texts.
         min_cosine: replaces the target's smallest allowed cosine, and its largest absolute error.
         device: where the artifact runs: `cpu`, `cuda` or `cuda:1`.
-        options: `revision`, `cache_dir`, `trust_remote_code`, `follow_links` of the model, see `ModelSource`.
+        options: `revision`, `cache_dir`, `trust_remote_code`, `follow_links`, `sparse` of the model, see `ModelSource`.
 
     Returns:
         the report; `passed` is the verdict.
@@ -274,6 +274,7 @@ def _check_same_model(manifest: Manifest, stack: ModuleStack) -> None:
         raise ModelFolderError(
             f"the artifact is {ARTICLES[manifest.kind]} {manifest.kind}, and the model {ARTICLES[stack.kind]} "
             f"{stack.kind}: compare like with like"
+            + ("; what was exported with --sparse is verified with it" if manifest.kind == SPARSE else "")
         )
     if {graph.route: manifest.dim_of(graph) for graph in manifest.graphs} != {
         name: route.dim for name, route in stack.routes.items()

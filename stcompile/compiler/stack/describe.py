@@ -22,6 +22,10 @@ _EXPANDS = (
     "its query_expansion makes queries longer by tokens that multi-vector encoders alone score: set it to null, or "
     "model_type to MultiVectorEncoder in config_sentence_transformers.json"
 )
+_NOT_PLAIN = (
+    "it has a modules.json, which says what it is: leave --sparse (sparse=True) out, which is for masked language "
+    "models without one"
+)
 _READERS = f"{', '.join(kind.name for kind in KINDS.values() if kind.reads_text)} do"
 
 
@@ -44,13 +48,16 @@ class StackDescription:
     unsupported: tuple[str, ...]
 
 
-def describe(path: str | Path, *, trust_remote_code: bool = False, follow_links: bool = False) -> StackDescription:
+def describe(
+    path: str | Path, *, trust_remote_code: bool = False, follow_links: bool = False, sparse: bool = False
+) -> StackDescription:
     """Reads a model folder of any generation (spec sections 2 and 13).
 
     Args:
         path: the folder.
         trust_remote_code: take modules whose code comes with the model; without it they are unsupported.
         follow_links: take a folder whose links lead out of it.
+        sparse: of a folder without modules.json, what sentence-transformers' SparseEncoder makes of it.
 
     Raises:
         ModelFolderError: missing, half-written, or with malformed JSON. What is merely unsupported is
@@ -63,12 +70,14 @@ def describe(path: str | Path, *, trust_remote_code: bool = False, follow_links:
     reader = EntryReader(folder, trust_remote_code)
     rows = folder.json("modules.json")
     network = None if rows is not None else folder.json_object("config.json", finite=False)
-    scores_pairs = is_reranker(stored, network)
+    scores_pairs = not sparse and is_reranker(stored, network)
     of_tokens = None
     if rows is not None:
         layout, entries = "modules.json", reader.listed(rows)
         if is_multi_vector(stored, entries):
             of_tokens = stored_in(stored)
+    elif sparse:
+        layout, entries = "plain", reader.of_plain_sparse()
     elif scores_pairs:
         layout, entries = "plain", reader.of_plain_reranker()
         # Without modules.json CrossEncoder does not look at it.
@@ -81,6 +90,7 @@ def describe(path: str | Path, *, trust_remote_code: bool = False, follow_links:
     else:
         layout, entries = "plain", reader.of_plain_folder()
     reasons = reader.reasons
+    reasons += [_NOT_PLAIN] if sparse and rows is not None else []
     kind = RERANKER if scores_pairs else SPARSE if is_sparse(stored, entries) else ENCODER
     if of_tokens is not None:
         kind, stored = MULTI_VECTOR, {**stored, "prompts": of_tokens.prompts}

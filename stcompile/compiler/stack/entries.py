@@ -7,12 +7,21 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from stcompile.compiler.kinds import clip_model, custom, normalize, pooling, registry, static_embedding, transformer
+from stcompile.compiler.kinds import (
+    clip_model,
+    custom,
+    normalize,
+    pooling,
+    registry,
+    splade_pooling,
+    static_embedding,
+    transformer,
+)
 from stcompile.compiler.kinds.adapter import is_adapter
 from stcompile.compiler.kinds.base import ModuleEntry
 from stcompile.compiler.kinds.folder import Folder, join
 from stcompile.compiler.kinds.network_files import network_problems, tokenizer_problems
-from stcompile.compiler.kinds.transformer import CLASSIFIES
+from stcompile.compiler.kinds.transformer import CLASSIFIES, FILLS
 from stcompile.compiler.stack.keywords import keywords_of
 from stcompile.errors import ModelFolderError
 
@@ -92,6 +101,25 @@ class EntryReader:
         causal = architecture.endswith("ForCausalLM") and config.get("is_causal", True) is not False
         pooled = {"pooling_mode": "lasttoken" if causal else "mean", "include_prompt": True}
         return [ModuleEntry(0, transformer.KIND, "", {}), ModuleEntry(1, pooling.KIND, "", pooled)]
+
+    def of_plain_sparse(self) -> list[ModuleEntry]:
+        """What sentence-transformers' SparseEncoder makes of a transformers folder that was trained to fill masks.
+
+        Raises:
+            ModelFolderError: files are missing.
+        """
+        self.reasons += [*network_problems(self._folder, ""), *tokenizer_problems(self._folder, "")]
+        architectures = self._folder.json_object("config.json", finite=False).get("architectures") or []
+        if not any(str(name).endswith("ForMaskedLM") for name in architectures):
+            self.reasons.append(
+                "its network fills no masks (architectures in config.json names no ...ForMaskedLM): "
+                "sentence-transformers would make a sparse encoder with random weights of it; leave --sparse "
+                "(sparse=True) out"
+            )
+        return [
+            ModuleEntry(0, transformer.KIND, "", {"transformer_task": FILLS}),
+            ModuleEntry(1, splade_pooling.KIND, "", {"pooling_strategy": "max"}),
+        ]
 
     def of_plain_reranker(self) -> list[ModuleEntry]:
         """What sentence-transformers' CrossEncoder makes of a transformers folder whose network classifies.

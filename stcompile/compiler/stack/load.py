@@ -17,7 +17,7 @@ from stcompile.compiler.kinds.folder import Folder
 from stcompile.compiler.metrics import Matrix, as_ragged, joined
 from stcompile.compiler.modules import Router
 from stcompile.compiler.modules.base import InputModule, Module, SavedModule
-from stcompile.compiler.stack.describe import StackDescription, describe
+from stcompile.compiler.stack.describe import StackDescription
 from stcompile.compiler.stack.keywords import TASK, refusal
 from stcompile.compiler.stack.module_stack import ModuleStack
 from stcompile.compiler.stack.multi_vector import all_vectors
@@ -48,7 +48,7 @@ def load_stack(model: Any, **options: Unpack[SourceOptions]) -> ModuleStack:
 
     Args:
         model: folder, hub id, SentenceTransformer, or a `ModelSource` of one.
-        options: `revision`, `cache_dir`, `trust_remote_code`, `follow_links`, see `ModelSource`.
+        options: `revision`, `cache_dir`, `trust_remote_code`, `follow_links`, `sparse`, see `ModelSource`.
 
     Raises:
         ModelFolderError: files are missing, unreadable or do not fit each other.
@@ -57,7 +57,7 @@ def load_stack(model: Any, **options: Unpack[SourceOptions]) -> ModuleStack:
     source = ModelSource.of(model, options)
     model = source.model
     with source.located() as (folder, name):
-        description = describe(folder, trust_remote_code=source.trust_remote_code, follow_links=source.follow_links)
+        description = source.described(folder)
         if description.unsupported:
             raise UnsupportedError(name, *description.unsupported)
         notes: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ from typing import Any, TypedDict
 
 from stcompile.artifact import scratch
 from stcompile.compiler import hub
+from stcompile.compiler.stack.describe import StackDescription, describe
 from stcompile.errors import InputError, UnsupportedError, one_line
 from stcompile.runtime.arguments import local_path
 
@@ -32,6 +33,7 @@ class SourceOptions(TypedDict, total=False):
     cache_dir: str | None
     trust_remote_code: bool
     follow_links: bool
+    sparse: bool
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class ModelSource:
         trust_remote_code: run code that comes with the model: its network's, and modules of its own.
         follow_links: take a folder whose links lead out of it, to a store of DVC, git-annex or a mounted one, and an
             adapter whose base is another folder.
+        sparse: read a masked language model without `modules.json` as sentence-transformers' SparseEncoder does: its
+            head of the vocabulary, and SpladePooling. Otherwise it is read as SentenceTransformer does.
     """
 
     model: Any
@@ -53,11 +57,18 @@ class ModelSource:
     cache_dir: str | None = None
     trust_remote_code: bool = False
     follow_links: bool = False
+    sparse: bool = False
 
     @classmethod
     def of(cls, model: Any, options: SourceOptions) -> ModelSource:
         """The model with what is said of it; a `ModelSource` says it all by itself."""
         return model if isinstance(model, cls) else cls(model, **options)
+
+    def described(self, folder: Path) -> StackDescription:
+        """What is in the folder that `located` gave. Errors as of `describe`."""
+        return describe(
+            folder, trust_remote_code=self.trust_remote_code, follow_links=self.follow_links, sparse=self.sparse
+        )
 
     @property
     def is_live(self) -> bool:

@@ -26,7 +26,6 @@ from stcompile.compiler.parity.probes import probe_texts, texts_sha256
 from stcompile.compiler.quantize.calibration import CalibrationSet, calibration_set
 from stcompile.compiler.request import ExportOptions
 from stcompile.compiler.scored_pairs import ScoredPair, checked_pairs
-from stcompile.compiler.stack.describe import describe
 from stcompile.compiler.stack.source import ModelSource, SourceOptions
 from stcompile.compiler.steps import Step, Tell, silent_step
 from stcompile.compiler.tune.bench import Spread, Timing, interleave, speedup
@@ -159,7 +158,7 @@ def tune_model(
         limit: most texts to measure on; of more an even sample is taken.
         threads: engine threads; None takes the CPUs this process may use.
         step: told before each step that may take a while.
-        options: `revision`, `cache_dir`, `trust_remote_code`, `follow_links` of the model, see `ModelSource`.
+        options: `revision`, `cache_dir`, `trust_remote_code`, `follow_links`, `sparse` of the model, see `ModelSource`.
 
     Returns:
         the report.
@@ -376,7 +375,7 @@ def _sample(texts: Sequence[str], limit: int) -> list[str]:
 
 def _check_embeds(source: ModelSource) -> None:
     with source.located() as (folder, name):
-        found = describe(folder, trust_remote_code=source.trust_remote_code, follow_links=source.follow_links)
+        found = source.described(folder)
     if found.settings.kind != ENCODER:
         raise UnsupportedError(
             name, f"it is a {found.settings.kind}, and tune measures embeddings: export its targets one by one"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stcompile.artifact import Artifact, open_artifact
 from stcompile.artifact.folder import read_manifest
-from stcompile.artifact.manifest import MANIFEST_NAME
+from stcompile.artifact.manifest import IMAGE, MANIFEST_NAME, TEXT
 from stcompile.artifact.report import read_report
 from stcompile.compiler.kinds.base import ModuleEntry
 from stcompile.compiler.stack.describe import StackDescription, describe
@@ -41,7 +41,8 @@ def inspect(path: str | Path | ModelSource, **options: Unpack[SourceOptions]) ->
     if _is_artifact(folder):
         return _artifact(open_artifact(folder))
     with source.located() as (model, _):
-        return _model(describe(model, trust_remote_code=source.trust_remote_code, follow_links=source.follow_links))
+        found = describe(model, trust_remote_code=source.trust_remote_code, follow_links=source.follow_links)
+        return _model(found.of(source.modalities))
 
 
 def _is_artifact(folder: Path) -> bool:
@@ -63,6 +64,7 @@ def _model(found: StackDescription) -> dict[str, Any]:
         **settings,
         "kind": "model",
         "becomes": found.settings.kind,
+        "modalities": [TEXT] if found.image is None else [TEXT, IMAGE],
         "unsupported": list(found.unsupported),
         "compiles": not found.unsupported,
     }

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
 from stcompile.artifact import scratch
+from stcompile.artifact.manifest import IMAGE, TEXT
 from stcompile.compiler import hub
 from stcompile.errors import InputError, UnsupportedError, one_line
 from stcompile.runtime.arguments import local_path
@@ -29,6 +30,7 @@ class SourceOptions(TypedDict, total=False):
     cache_dir: str | None
     trust_remote_code: bool
     follow_links: bool
+    modalities: Sequence[str] | None
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class ModelSource:
         trust_remote_code: run code that comes with the model: its network's, and modules of its own.
         follow_links: take a folder whose links lead out of it, to a store of DVC, git-annex or a mounted one, and an
             adapter whose base is another folder.
+        modalities: what is taken of it, `text`, or `text` and `image`; None takes all that it has.
     """
 
     model: Any
@@ -50,6 +53,11 @@ class ModelSource:
     cache_dir: str | None = None
     trust_remote_code: bool = False
     follow_links: bool = False
+    modalities: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.modalities is not None and list(self.modalities) not in ([TEXT], [TEXT, IMAGE]):
+            raise InputError(f"modalities must be {TEXT}, or {TEXT},{IMAGE}; got {','.join(map(str, self.modalities))}")
 
     @classmethod
     def of(cls, model: Any, options: SourceOptions) -> ModelSource:

@@ -83,6 +83,7 @@ def test_everything_that_is_asked_for_has_an_extra() -> None:
         "lance",
         "peft",
         "pooling",
+        "images",
     }
     assert set(extras._EXTRA_OF.values()) <= known
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from stcompile.runtime import postprocess
-from stcompile.runtime.encoder import _embeddings
+from stcompile.runtime.encoder import _embeddings, _Part
 from stcompile.runtime.options import EncodeOptions, Precision
 
 _COUNT, _DIM, _BATCH = 8192, 256, 64
@@ -71,7 +71,9 @@ def test_equal_texts_and_precisions_hold_the_result_once(precision: Precision, l
     texts = [*texts, texts[5], texts[0]]
     route: Any = _Route()
     bar = _Bar()
-    found, peak = _peak(lambda: _embeddings(route, [*texts], EncodeOptions(precision=precision), bar))
+    found, peak = _peak(
+        lambda: _embeddings([_Part(route, [*texts], None)], _COUNT, EncodeOptions(precision=precision), bar)
+    )
     assert peak < limit + _OVERHEAD
     assert bar.total == _COUNT
     rows = np.stack([_vector(text) for text in texts])

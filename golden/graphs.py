@@ -33,7 +33,7 @@ if __name__ == "__main__":
 
 import onnx_ir as ir
 
-from stcompile.artifact.manifest import SENTENCE, TOKENS
+from stcompile.artifact.manifest import SENTENCE, TEXT, TOKENS
 from stcompile.artifact.target import TARGETS
 from stcompile.compiler import export
 from stcompile.compiler.parity.verify import tolerance_for
@@ -58,7 +58,7 @@ OF_EACH_KIND = (
     *("pool_lasttoken", "pool_max", "pool_weightedmean", "weighted_layer_pooling", "cnn_over_transformer"),
     *("transformer_wordweights", "wordemb_cnn", "wordemb_lstm_bi", "wordemb_transformers_tokenizer"),
     *("static_dense", "model2vec_folder_int8", "bow_dense_normalize", "dense_two", "layernorm", "text_pairs"),
-    *("reranker_bert", "reranker_logit_score", "sparse_splade", "multi_vector_fixed"),
+    *("reranker_bert", "reranker_logit_score", "sparse_splade", "multi_vector_fixed", "siglip"),
 )
 
 
@@ -213,10 +213,11 @@ def compiled(model: str, names: Iterable[str] = tuple(PIPELINES)) -> dict[str, d
     tokens = any(run["kwargs"].get("output_value") for run in about["runs"])
     try:
         trusted = bool(about.get("load_kwargs", {}).get("trust_remote_code"))
-        stack = load_stack(MODELS / model, trust_remote_code=trusted)
+        whole = load_stack(MODELS / model, trust_remote_code=trusted)
     except UnsupportedError as error:
         return {name: {"": _refusal(error)} for name in names}
-    graphs = [name for name, route in stack.routes.items() if route.shares is None]
+    # Images have no padding to be packed without.
+    texts_alone = whole if whole.image is None else load_stack(MODELS / model, modalities=[TEXT])
     traced: dict[tuple[Any, ...], ir.Model] = {}
 
     def traced_once(*arguments: Any) -> ir.Model:
@@ -229,13 +230,14 @@ def compiled(model: str, names: Iterable[str] = tuple(PIPELINES)) -> dict[str, d
     with patch.object(export, "trace", traced_once), patch.object(export, "judge_half", lambda *_: ""):
         for name in names:
             request = _request(PIPELINES[name], (SENTENCE, TOKENS) if tokens else (SENTENCE,), texts)
+            stack = texts_alone if PIPELINES[name].packed else whole
             found[name] = {}
             try:
                 request = request.fitting(stack)
             except UnsupportedError as error:
-                found[name] = dict.fromkeys(graphs, _refusal(error))
+                found[name] = dict.fromkeys(stack.graphs, _refusal(error))
                 continue
-            for route in graphs:
+            for route in stack.graphs:
                 try:
                     done = export.compiled_route(stack, route, request, silent_step)
                 except UnsupportedError as error:

@@ -21,6 +21,7 @@ _EXTRA_OF = {
     "pyarrow": "bulk",
     "ray": "ray",
     "lance": "lance",
+    "PIL": "images",
     "nltk": "phrases",
     "model2vec": "static",
     "skeletoken": "static",

@@ -25,10 +25,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from filelock import FileLock
+from PIL import Image
 
 import stcompile
 from stcompile.artifact import open_artifact
-from stcompile.artifact.manifest import ENCODER, SCHEMA_VERSION, GraphSpec, Manifest, TensorSpec, TextSpec
+from stcompile.artifact.manifest import ENCODER, IMAGE, SCHEMA_VERSION, GraphSpec, Manifest, TensorSpec, TextSpec
 from stcompile.artifact.report import ModuleSummary, ParityReport, Report, Source
 from stcompile.artifact.target import Tolerance
 from stcompile.errors import StcompileError
@@ -44,6 +45,7 @@ pytest_plugins = ("tests.costs",)
 GOLDEN = Path(__file__).parents[1] / "golden"
 MODELS = GOLDEN / "models"
 EXPECTED = GOLDEN / "expected"
+PICTURES = GOLDEN / "images"
 
 if TYPE_CHECKING:
     from stcompile.artifact import Artifact
@@ -69,6 +71,13 @@ class Case:
     @property
     def model(self) -> Path:
         return MODELS / self.name
+
+    def inputs_of(self, run: dict[str, Any]) -> list[Any]:
+        """What a run is given: texts, each in a dict of one key or by itself, or images, opened or by their paths."""
+        if "images" in run:
+            paths = [str(PICTURES / f"{name}.png") for name in self.about["images"]]
+            return paths if run["images"] == "paths" else [Image.open(path) for path in paths]
+        return [{run["key"]: text} for text in self.texts] if "key" in run else self.texts
 
     @property
     def trusted(self) -> bool:
@@ -172,7 +181,7 @@ class _Quick:
 
         def stack_of(source: Any) -> Any:
             stack = once("stack", real["load_stack"], source)
-            names.update((id(route), name) for name, route in stack.routes.items())
+            names.update((id(route), name) for name, route in _all_routes(stack))
             return stack
 
         names: dict[int, str] = {}
@@ -180,6 +189,7 @@ class _Quick:
             patch.setattr(export, "load_stack", stack_of)
             patch.setattr(export, "padding_for", lambda stack: once("padding", real["padding_for"], stack))
             patch.setattr(export, "Calibration", lambda *given: once("calibration", _calibration, *given))
+            patch.setattr(export, "ImageCalibration", lambda *given: once("pictures", real["ImageCalibration"], *given))
             patch.setattr(export, "trace", traced)
             for judge in (verify, scores):
                 patch.setattr(judge, "run_shipped", _run_here)
@@ -197,6 +207,11 @@ class _Quick:
         return once
 
 
+def _all_routes(stack: Any) -> list[tuple[str, Any]]:
+    """Each route that is traced, by its name."""
+    return [*stack.routes.items(), *([] if stack.image is None else [(IMAGE, stack.image)])]
+
+
 def _key(content: str, trusted: bool, route: str, outputs: Sequence[str]) -> str:
     """What a trace is kept under, whoever makes it."""
     return f"{content} {trusted} {route!r} {tuple(outputs)!r}"
@@ -212,7 +227,7 @@ def _as_started(patch: pytest.MonkeyPatch) -> None:
 # What the tests were started with.
 _KERNELS = os.environ.get(native.VARIABLE)
 
-_INDEPENDENT = ("load_stack", "padding_for", "trace")
+_INDEPENDENT = ("load_stack", "padding_for", "ImageCalibration", "trace")
 _CASES_KEPT = 16
 _CALIBRATED = 4
 
@@ -309,6 +324,13 @@ class _Remembering:
     def scores(self, pairs: Sequence[Any], **options: Any) -> Any:
         return self._asked("scores", pairs, options)
 
+    def images(self, paths: Sequence[str], **options: Any) -> Any:
+        # The same pictures, whichever folder they are in.
+        key = ("images", *map(os.path.basename, paths), *sorted(options.items()))
+        if key not in self._known:
+            self._known[key] = self._reference.images(paths, **options)
+        return self._known[key]
+
     def _asked(self, name: str, texts: Sequence[str], options: dict[str, Any]) -> Any:
         key = (name, *texts, *sorted(options.items(), key=str))
         if key not in self._known:
@@ -365,7 +387,7 @@ def traced_once(traced: traces.Traces, monkeypatch: pytest.MonkeyPatch) -> Any:
         stack = load(model, **options)
         source = ModelSource.of(model, cast(SourceOptions, options))
         if not source.is_live and not source.follow_links and Path(source.model).expanduser().is_dir():
-            for name, route in stack.routes.items():
+            for name, route in _all_routes(stack):
                 loaded[route] = Path(source.model).expanduser(), source.trust_remote_code, name
         return stack
 

@@ -55,7 +55,7 @@ def test_what_is_read_gives_the_vectors_of_sentence_transformers(name: str) -> N
     case = load_case(name)
     stack = stcompile.load_stack(case.model)
     plain = {"batch_size", "prompt_name"}
-    runs = [run for run in case.runs.values() if run["kwargs"].keys() <= plain and "key" not in run]
+    runs = [run for run in case.runs.values() if run["kwargs"].keys() <= plain and not run.keys() & {"key", "images"}]
     assert runs
     for run in runs:
         method = run["method"].removeprefix("encode").removeprefix("_")
@@ -63,6 +63,10 @@ def test_what_is_read_gives_the_vectors_of_sentence_transformers(name: str) -> N
         rows = stack.encode(case.texts, prompt, run["kwargs"].get("batch_size", 32), task=method or None)
         found = rows[:, : stack.truncate_dim]
         assert_close(case, run, case.expected(run["name"]), found)
+    for run in case.runs.values():
+        if "images" in run and not run["kwargs"]:
+            assert stack.image is not None
+            assert_close(case, run, case.expected(run["name"]), stack.image.encode(case.inputs_of(run)))
 
 
 def outputs_of(case: Case) -> tuple[str, ...]:
@@ -74,8 +78,7 @@ def outputs_of(case: Case) -> tuple[str, ...]:
 def assert_recorded_runs(case: Case, encoder: stcompile.Encoder) -> None:
     """Every run of a case gives what sentence-transformers gave, within float32 rounding."""
     for run in case.runs.values():
-        texts = [{run["key"]: text} for text in case.texts] if "key" in run else case.texts
-        vectors = getattr(encoder, run["method"])(texts, **run["kwargs"])
+        vectors = getattr(encoder, run["method"])(case.inputs_of(run), **run["kwargs"])
         if isinstance(vectors, list):
             assert_close_tokens(case, run, vectors)
         else:

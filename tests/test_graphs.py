@@ -25,9 +25,11 @@ ACCEPT = "look at it with `python -m golden.graphs --show MODEL`, and accept it 
 @pytest.mark.parametrize("name", [name for name in (*CASES, *RERANKERS) if name not in REFUSED])
 def test_a_model_compiles_to_the_accepted_graph(name: str, compiled: Compiled) -> None:
     folder = compiled(name, "onnx-fp32", outputs_of(load_case(name)))
+    manifest = open_artifact(folder).manifest
+    images = () if manifest.image is None else (manifest.image.graph,)
     found = {
         (name, graph.route): graphs.line_of(graphs.text_of(ir.load(folder / graph.file)))
-        for graph in open_artifact(folder).manifest.graphs
+        for graph in (*manifest.graphs, *images)
     }
     assert graphs.differences(graphs.accepted("cpu-fp32"), found, [name]) == [], ACCEPT
 

@@ -317,6 +317,18 @@ def clip_config(vocab: int, start_id: int, end_id: int, pad_id: int, positions: 
     return transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=20)
 
 
+def siglip_config(vocab: int, positions: int) -> Any:
+    """The same of SigLIP, whose texts have no start and whose tower for images pools by attention."""
+    text = {
+        **_SIZES,
+        "vocab_size": vocab,
+        "max_position_embeddings": positions,
+        "projection_size": _SIZES["hidden_size"],
+    }
+    vision = {**_SIZES, "image_size": 16, "patch_size": 8}
+    return transformers.SiglipConfig(text_config=text, vision_config=vision)
+
+
 def _base(config: Any) -> nn.Module:
     is_t5 = config.model_type == "t5"
     model: nn.Module = transformers.T5EncoderModel(config) if is_t5 else transformers.AutoModel.from_config(config)

@@ -22,13 +22,17 @@ POSITIONS = 64
 
 @dataclass(frozen=True)
 class Run:
-    """One recorded call: the method of the loaded model and its arguments; a key wraps every text in a dict."""
+    """One recorded call: the method of the loaded model and its arguments; a key wraps every text in a dict.
+
+    Of images it says whether they are given `opened`, by Pillow, or as `paths`.
+    """
 
     name: str
     method: str
     kwargs: dict[str, Any]
     ragged: bool
     key: str | None = None
+    images: str | None = None
 
 
 @dataclass
@@ -117,7 +121,8 @@ class FolderBuilder:
         *,
         ragged: bool = False,
         key: str | None = None,
+        images: str | None = None,
         **kwargs: Any,
     ) -> None:
         """Record one call of the loaded model; a case without any records one plain call."""
-        self.runs.append(Run(name, method, kwargs, ragged, key))
+        self.runs.append(Run(name, method, kwargs, ragged, key, images))

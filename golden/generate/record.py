@@ -14,12 +14,17 @@ import sentence_transformers
 import tokenizers
 import torch
 import transformers
+from PIL import Image
 
 from golden.generate.builder import FolderBuilder, Run
 from golden.generate.files import write_json
+from golden.generate.images import PICTURES, write_images
 from golden.generate.inputs import INPUTS, Input
 
 Array = npt.NDArray[Any]
+
+# Where the pictures of the runs of images are.
+IMAGES = Path(__file__).resolve().parents[1] / "images"
 
 # What a run's `activation_fn` names.
 _ACTIVATIONS = {"identity": torch.nn.Identity(), "sigmoid": torch.nn.Sigmoid()}
@@ -50,7 +55,7 @@ def _numpy(value: Any) -> Array:
     return array.astype(np.float32) if array.dtype.kind == "f" else array
 
 
-def _call(model: Any, run: Run, inputs: list[Input]) -> Output:
+def _call(model: Any, run: Run, inputs: list[Any]) -> Output:
     given = inputs if run.key is None else [{run.key: text} for text in inputs]
     kwargs = dict(run.kwargs)
     if "activation_fn" in kwargs:
@@ -72,7 +77,7 @@ def _token_ids(features: dict[str, Any]) -> list[int]:
     return result
 
 
-def _call_one_by_one(model: Any, run: Run, inputs: list[Input]) -> tuple[list[Array | None], list[list[int]]]:
+def _call_one_by_one(model: Any, run: Run, inputs: list[Any]) -> tuple[list[Array | None], list[list[int]]]:
     """The rows of every input encoded alone, None where that fails, and the token ids the model was given.
 
     A model that counts words is not given any ids.
@@ -120,7 +125,11 @@ def _largest_difference(output: Output, alone: list[Array | None]) -> float | No
     return largest
 
 
-def _record_run(model: Any, run: Run, inputs: list[Input], folder: Path) -> tuple[dict[str, Any], list[list[int]]]:
+def _record_run(model: Any, run: Run, texts: list[Input], folder: Path) -> tuple[dict[str, Any], list[list[int]]]:
+    inputs: list[Any] = texts
+    if run.images is not None:
+        paths = [str(IMAGES / f"{name}.png") for name in PICTURES]
+        inputs = paths if run.images == "paths" else [Image.open(path) for path in paths]
     output = _call(model, run, inputs)
     alone, ids = _call_one_by_one(model, run, inputs)
     entry: dict[str, Any] = {
@@ -133,6 +142,8 @@ def _record_run(model: Any, run: Run, inputs: list[Input], folder: Path) -> tupl
     }
     if run.key is not None:
         entry["key"] = run.key
+    if run.images is not None:
+        entry["images"] = run.images
     np.save(folder / entry["file"], output.rows)
     if output.offsets is not None:
         entry["offsets"] = f"{run.name}_offsets.npy"
@@ -196,12 +207,15 @@ def record(builder: FolderBuilder, covers: str, folder: Path) -> None:
         "runs": runs,
         "notes": builder.notes,
     }
+    if any(run.images is not None for run in builder.runs):
+        about["images"] = list(PICTURES)
     if builder.load_kwargs:
         about["load_kwargs"] = builder.load_kwargs
     write_json(folder / "case.json", about)
 
 
 def write_inputs(folder: Path) -> None:
-    """Write the texts all cases share; escaped, since some of their characters are invisible."""
+    """Write the texts and pictures all cases share; texts escaped, since some of their characters are invisible."""
+    write_images(IMAGES)
     for name, inputs in INPUTS.items():
         (folder / f"{name}.json").write_text(json.dumps(inputs, indent=1) + "\n", encoding="utf-8")

@@ -148,7 +148,8 @@ def _refuse_unlisted(root: Path, manifest: Manifest) -> None:
     """What is opened must have been hashed: a name outside the list would slip past the check."""
     listed = {entry.path for entry in manifest.files}
     opened = [manifest.text.tokenizer]
-    for graph in manifest.graphs:
+    graphs = manifest.graphs if manifest.image is None else (*manifest.graphs, manifest.image.graph)
+    for graph in graphs:
         opened += [] if graph.text is None else [graph.text.tokenizer]
         opened += [graph.file] if graph.external_data is None else [graph.file, graph.external_data]
     for name in opened:
@@ -156,7 +157,7 @@ def _refuse_unlisted(root: Path, manifest: Manifest) -> None:
             raise ArtifactError(f"{MANIFEST_NAME} in {root} names {name} but does not list it: do not use the artifact")
     # A graph may refer to weights by a name that stands in the graph alone.
     try:
-        for graph in manifest.graphs:
+        for graph in graphs:
             for name in _weights_outside(root / graph.file):
                 if (Path(graph.file).parent / name).as_posix() not in listed:
                     raise ArtifactError(

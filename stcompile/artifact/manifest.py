@@ -29,6 +29,7 @@ from stcompile.artifact.fields import (
     to_json,
     whole,
 )
+from stcompile.artifact.image import CHANNELS, ImageSpec
 from stcompile.errors import ArtifactError
 
 SCHEMA_VERSION = 8
@@ -50,6 +51,12 @@ VECTORS: Final = "token_vectors"
 ENCODER, RERANKER, SPARSE, MULTI_VECTOR = "encoder", "reranker", "sparse encoder", "multi-vector encoder"
 HYBRID = "hybrid encoder"
 ANSWERS = {ENCODER: SENTENCE, RERANKER: SCORES, SPARSE: SENTENCE, MULTI_VECTOR: TOKENS, HYBRID: SENTENCE}
+
+# What a model reads, and the name of the route of images.
+TEXT, IMAGE = "text", "image"
+
+# The input of a graph of images.
+PIXELS: Final = "pixel_values"
 
 # How texts share a run: padded to the longest, or only with texts of their own length.
 LONGEST, NO_PADDING = "longest", "none"
@@ -243,6 +250,21 @@ class GraphSpec:
 
 
 @dataclass(frozen=True)
+class ImageRoute:
+    """What makes vectors of images, in the space of those of texts.
+
+    Attributes:
+        graph: from `pixel_values`, float32 `(batch, 3, height, width)`, to `sentence_embedding`.
+        processing: how a picture becomes `pixel_values`.
+        batch_size: pictures of a run on a CPU where none is asked for.
+    """
+
+    graph: GraphSpec
+    processing: ImageSpec
+    batch_size: Annotated[int, whole(1, 2**16)] = 1
+
+
+@dataclass(frozen=True)
 class RoutingSpec:
     """Which graph answers which task, resolved when the model was compiled (module-stack spec, section 11.2).
 
@@ -312,6 +334,8 @@ class Manifest:
         kind: `encoder`; `reranker`, which scores pairs of texts; `sparse encoder`, whose vectors are mostly zeros;
             `multi-vector encoder`, which makes a vector of each token; `hybrid encoder`, which makes a dense vector and
             besides a sparse one, one of each token, or both.
+            `multi-vector encoder`, which makes a vector of each token.
+        image: what makes vectors of images; None where texts alone are encoded.
     """
 
     schema_version: Annotated[int, whole(1, SCHEMA_VERSION)]
@@ -330,6 +354,7 @@ class Manifest:
     routing: RoutingSpec | None = None
     engine: EngineSpec = EngineSpec()
     kind: Annotated[str, one_of(*ANSWERS)] = ENCODER
+    image: ImageRoute | None = None
 
     def dim_of(self, graph: GraphSpec) -> int:
         """Width of a graph's first output, before `truncate_dim`."""
@@ -397,6 +422,31 @@ def _contradictions(manifest: Manifest) -> Iterator[str]:
         yield f"it is a {manifest.kind}, and its similarity {manifest.similarity}"
     for graph in manifest.graphs:
         yield from _contradictions_of(manifest, graph)
+    if manifest.image is not None:
+        yield from _contradictions_of_images(manifest, manifest.image)
+
+
+def _contradictions_of_images(manifest: Manifest, image: ImageRoute) -> Iterator[str]:
+    graph, steps = image.graph, image.processing
+    if manifest.kind != ENCODER:
+        yield f"it is a {manifest.kind}, and has a graph of images"
+    size = (str(CHANNELS), str(steps.height), str(steps.width))
+    if [(item.name, item.dtype, item.axes[1:]) for item in graph.inputs] != [(PIXELS, "float32", size)]:
+        yield f"its pictures become {'x'.join(size)} numbers, and their graph takes something else"
+    if [(item.name, item.axes[1:]) for item in graph.outputs] != [(SENTENCE, (str(manifest.dim),))]:
+        yield f"dim is {manifest.dim}, and the graph of images makes something else"
+    to_size = (steps.resized_height, steps.resized_width)
+    ways = [steps.shortest_edge is not None, None not in to_size]
+    if sum(ways) != (steps.resample is not None) or (to_size.count(None) == 1):
+        yield "its pictures are resized in several ways, or in none"
+    if not steps.crops and to_size != (steps.height, steps.width):
+        yield "its pictures have several sizes"
+    if (steps.mean is None) != (steps.std is None) or any(
+        values is not None and len(values) != CHANNELS for values in (steps.mean, steps.std)
+    ):
+        yield f"its pictures are not normalized by {CHANNELS} channels"
+    if steps.std is not None and not all(steps.std):
+        yield "its pictures are divided by zero"
 
 
 def _contradictions_of(manifest: Manifest, graph: GraphSpec) -> Iterator[str]:

@@ -123,6 +123,7 @@ class QuantizationSummary:
         calibration: the texts it was calibrated on; None where none were needed.
         layers: the plan, layer by layer.
         budget: the accuracy that was asked for; None where the recipe's own was taken.
+        image_calibration: the pictures that an image tower was calibrated on.
     """
 
     scheme: str
@@ -132,6 +133,7 @@ class QuantizationSummary:
     calibration: CalibrationSummary | None = None
     layers: tuple[LayerSummary, ...] = ()
     budget: BudgetSummary | None = None
+    image_calibration: CalibrationSummary | None = None
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,33 @@ class PathReport:
     max_abs_error: Real
     min_cosine: Real
     agreement: Real
+
+
+@dataclass(frozen=True)
+class ImageParity:
+    """How the image tower of an artifact compares with sentence-transformers, on pictures drawn from a seed.
+
+    Attributes:
+        num_images: how many.
+        max_abs_error: largest absolute difference of a component, as of `ParityReport`.
+        min_cosine: smallest cosine similarity between an image's two vectors.
+        mean_cosine: mean of those.
+        batch_invariance: smallest cosine between an image's vector alone and in a batch, compiled.
+        worst_image: what the image with the smallest cosine is.
+        images_sha256: hash of the pictures.
+        body_min_cosine: as `min_cosine`, by standard operators in the place of kernels; None where there are none.
+        agreement: smallest cosine between the vectors of both; None where there are none.
+    """
+
+    num_images: Count
+    max_abs_error: Real
+    min_cosine: Real
+    mean_cosine: Real
+    batch_invariance: Real
+    worst_image: str
+    images_sha256: Sha256
+    body_min_cosine: Real | None = None
+    agreement: Real | None = None
 
 
 @dataclass(frozen=True)
@@ -228,6 +257,7 @@ class ParityReport:
         active_overlap: of sparse vectors, the share of numbers that are not zero in both among those that are not in
             either, on average; None of others.
         outputs: of a hybrid encoder, what it makes beside its dense vectors.
+        images: the same of an image tower, judged by the same tolerance; None without one.
     """
 
     target: str
@@ -247,6 +277,7 @@ class ParityReport:
     paths: tuple[PathReport, ...] = ()
     active_overlap: Real | None = None
     outputs: tuple[OutputReport, ...] = ()
+    images: ImageParity | None = None
 
     @property
     def passed(self) -> bool:

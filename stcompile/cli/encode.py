@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stcompile.artifact.manifest import IMAGE, TEXT
 from stcompile.cli.console import DONE, reader_may_leave
+from stcompile.cli.images import images_of
 from stcompile.cli.options import DeviceOption
 from stcompile.cli.textfiles import STDIN, texts_of, write_bytes, write_jsonl, write_npy
 from stcompile.errors import InputError
@@ -43,6 +45,14 @@ def encode(
             "with --input a folder or its address.",
         ),
     ] = STDIN,
+    images: Annotated[
+        str | None,
+        typer.Option(
+            help="Images in place of TEXTS: a folder, one, or a file of paths, one a line. Of an artifact with an "
+            "image tower.",
+            show_default=False,
+        ),
+    ] = None,
     field: Annotated[
         str,
         typer.Option("--column", "--field", "--texts-field", help="The texts' field in JSONL, or column in a table."),
@@ -122,10 +132,12 @@ def encode(
 
     Example: echo "Hello world" | stcompile encode minilm-int8
 
+    Example: stcompile encode clip-int8 --images photos/ -o photos.npy
+
     Example: stcompile encode minilm-int8 --input 'data/*.parquet' --column text --id id --output vectors/
     """
     if inputs:
-        if texts != STDIN or output == STDIN:
+        if texts != STDIN or output == STDIN or images:
             raise InputError("--input names the texts and --output a folder for their vectors: pass both, and no TEXTS")
         from stcompile.bulk import BulkOptions, Engine  # noqa: PLC0415 - imports pyarrow
         from stcompile.bulk.options import SHARD_ROWS  # noqa: PLC0415 - the same
@@ -170,9 +182,30 @@ def encode(
     shared = {"prompt_name": prompt_name, "prompt": prompt, "batch_size": batch_size, "task": task}
     dense = {"normalize_embeddings": normalize, "truncate_dim": truncate_dim, "precision": precision}
     sparse = {"max_active_dims": max_active_dims}
+    if images is not None and texts != STDIN:
+        raise InputError("--images stands in the place of TEXTS: leave one of them out")
+    source = _Source(texts, field) if images is None else _Source(images, field, is_images=True)
     asked_for = _Asked(shared, dense, sparse, token_weights, _names(outputs))
-    _stream(artifact, texts, output, field, asked_for, device, threads)
+    _stream(artifact, source, output, asked_for, device, threads)
     return DONE
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What is encoded: texts of a file and their field or column, or images."""
+
+    name: str
+    field: str
+    is_images: bool = False
+
+    @property
+    def key(self) -> str:
+        """What it is called in JSONL."""
+        return IMAGE if self.is_images else TEXT
+
+    def given(self, text: str) -> Any:
+        """An item as `encode` takes it."""
+        return {IMAGE: text} if self.is_images else text
 
 
 @dataclass(frozen=True)
@@ -186,9 +219,7 @@ class _Asked:
     outputs: tuple[str, ...] | None
 
 
-def _stream(
-    artifact: str, texts: str, output: str, field: str, asked: _Asked, device: str, threads: int | None
-) -> None:
+def _stream(artifact: str, source: _Source, output: str, asked: _Asked, device: str, threads: int | None) -> None:
     """From one source into one file or standard output, in one go."""
     from stcompile.cli.encode_hybrid import check_options, write_hybrid  # noqa: PLC0415 - imports numpy and the engine
     from stcompile.runtime.hybrid_embeddings import DENSE  # noqa: PLC0415 - the same
@@ -203,11 +234,14 @@ def _stream(
             ".jsonl, or name files with --input"
         )
     if output != STDIN:
-        _check_output(local_path(output), local_path(artifact), texts if texts == STDIN else str(local_path(texts)))
-    found = texts_of(texts, field)
+        named = source.name if source.name == STDIN else str(local_path(source.name))
+        _check_output(local_path(output), local_path(artifact), named)
+    found = images_of(source.name) if source.is_images else texts_of(source.name, source.field)
     # What cannot be read is noticed before an engine is started.
     first = list(islice(found, _NO_BAR_UP_TO + 1))
     encoder = load(artifact, device=device, threads=threads)
+    if source.is_images and IMAGE not in getattr(encoder, "modalities", ()):
+        raise InputError("this artifact has no image tower, and --images names images: leave it out")
     waiting: deque[str] = deque()
     options = {**asked.shared, "show_progress_bar": sys.stderr.isatty() and len(first) > _NO_BAR_UP_TO}
     if isinstance(encoder, HybridEncoder) and asked.outputs != (DENSE,):
@@ -219,9 +253,9 @@ def _stream(
     options |= _of_kind(asked, encoder, output)
     if options.get("precision") in ("int8", "uint8"):
         waiting.extend(chain(first, found))
-        vectors = iter(encoder.encode(list(waiting), **options))
+        vectors = iter(encoder.encode([source.given(text) for text in waiting], **options))
     else:
-        vectors = encoder.encode_iter(_kept(chain(first, found), waiting), **options)
+        vectors = encoder.encode_iter(map(source.given, _kept(chain(first, found), waiting)), **options)
     rows = ((waiting.popleft(), vector) for vector in vectors)
     if isinstance(encoder, SparseEncoder):
         _write_sparse(output, encoder, rows, asked)
@@ -231,7 +265,7 @@ def _stream(
         write_npy(local_path(output), (vector for _, vector in rows))
     else:
         with reader_may_leave():
-            write_jsonl(output, ({"text": text, "embedding": vector.tolist()} for text, vector in rows))
+            write_jsonl(output, ({source.key: text, "embedding": vector.tolist()} for text, vector in rows))
 
 
 def _of_kind(asked: _Asked, encoder: Any, output: str) -> dict[str, Any]:

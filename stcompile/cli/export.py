@@ -55,6 +55,7 @@ def export(
     trust_remote_code: options.TrustOption = False,
     follow_links: options.FollowOption = False,
     sparse: options.SparseOption = False,
+    modalities: options.ModalitiesOption = None,
     verbose: options.VerboseOption = False,
     calibration: options.CalibrationOption = None,
     calibration_field: options.CalibrationFieldOption = "text",
@@ -107,7 +108,9 @@ def export(
         evaluation=options.pairs_in(evaluation, evaluation_fields),
         pca_dims=dims,
     )
-    source = ModelSource(model, revision, cache_dir, trust_remote_code, follow_links, sparse)
+    source = ModelSource(
+        model, revision, cache_dir, trust_remote_code, follow_links, sparse, options.modalities_in(modalities)
+    )
     artifact = run_export(source, destination, asked, spinner)
     report = read_report(artifact)
     plan, distillation, parity = report.quantization, report.distillation, report.parity.to_dict()

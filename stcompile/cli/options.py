@@ -68,6 +68,10 @@ MaxDropOption = Annotated[
 ]
 RevisionOption = Annotated[str | None, typer.Option(help="Revision of a hub model.")]
 CacheOption = Annotated[str | None, typer.Option(help="Where the hub's files are kept.")]
+ModalitiesOption = Annotated[
+    str | None,
+    typer.Option(help="text leaves an image tower out; text,image wants one. Default: all that the model has."),
+]
 TrustOption = Annotated[bool, typer.Option(help="Run Python code that comes with the model: network and modules.")]
 VerboseOption = Annotated[
     bool,
@@ -89,6 +93,10 @@ SparseOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="Where it runs: cpu, cuda or cuda:1. Never falls back.")]
+
+
+def modalities_in(names: str | None) -> tuple[str, ...] | None:
+    return None if names is None else tuple(name.strip() for name in names.split(","))
 
 
 def name_of(model: str) -> str:

@@ -46,7 +46,17 @@ def parity(target: str, report: dict[str, Any]) -> Table:
         for measure in ("min_cosine", "mean_cosine", "batch_invariance"):
             what = f"{item['output']}, {measure.replace('_', ' ')}"
             table.add_row(what, f"{item[measure]:.6f}", _bound(">=", item["tolerance"][measure]))
+    if report.get("images"):
+        _add_images(table, report["images"], allowed)
     return table
+
+
+def _add_images(table: Table, found: dict[str, Any], allowed: dict[str, Any]) -> None:
+    table.add_row("images", str(found["num_images"]), "")
+    table.add_row("  max abs error", f"{found['max_abs_error']:.2e}", _bound("<=", allowed["max_abs_error"]))
+    for name in ("min_cosine", "mean_cosine", "batch_invariance"):
+        table.add_row(f"  {name.replace('_', ' ')}", f"{found[name]:.6f}", _bound(">=", allowed[name]))
+    table.add_row("  worst image", Text(found["worst_image"]), "")
 
 
 def ranking(query: str, found: list[dict[str, Any]]) -> Table:
@@ -120,6 +130,8 @@ def plan(recipe: dict[str, Any]) -> Group:
                 f"sha256 {calibrated['sha256'][:16]}"
             )
         )
+    if drawn := recipe.get("image_calibration"):
+        parts.append(Text(f"  and on {drawn['name']}: {drawn['texts']} pictures, {drawn['tokens']} positions"))
     if recipe["layers"]:
         parts.append(_layers(recipe["layers"]))
     if budget:
@@ -198,7 +210,10 @@ def inspection(found: dict[str, Any]) -> Group:
 def _model(found: dict[str, Any]) -> Group:
     table = _table(f"Module stack ({found['layout']})", "#", "module", "folder", "configuration")
     _add_modules(table, found["modules"], "")
-    facts = {key: found[key] for key in ("becomes", "prompts", "default_prompt_name", "similarity", "truncate_dim")}
+    facts = {
+        key: found[key]
+        for key in ("becomes", "modalities", "prompts", "default_prompt_name", "similarity", "truncate_dim")
+    }
     lines = [Text(f"{key}: {value}") for key, value in facts.items() if value is not None]
     if found["unsupported"]:
         lines.append(Text("Cannot be compiled:"))
@@ -232,6 +247,7 @@ def _artifact(found: dict[str, Any]) -> Group:
         "dimensions": manifest["truncate_dim"] or manifest["dim"],
         **({"active dimensions": f"at most {kept[0]} by default"} if kept else {}),
         "max sequence length": text["max_seq_length"] or "unlimited",
+        **_images(manifest["image"]),
         "similarity": manifest["similarity"],
         **_routing(manifest["routing"]),
         "batch-invariant": "yes" if manifest["batch_invariant"] else "no",
@@ -256,6 +272,19 @@ def _artifact(found: dict[str, Any]) -> Group:
     if report["quantization"]:
         parts.append(plan(report["quantization"]))
     return Group(*parts, parity(manifest["target"], report["parity"]))
+
+
+def _images(image: dict[str, Any] | None) -> dict[str, str]:
+    if image is None:
+        return {}
+    steps = image["processing"]
+    edge = steps["shortest_edge"]
+    to = f"a shorter side of {edge}" if edge else f"{steps['resized_width']}x{steps['resized_height']}"
+    parts = [
+        *([f"resized to {to} ({steps['resample']})"] if steps["resample"] else []),
+        *([f"the middle {steps['width']}x{steps['height']}"] if steps["crops"] else []),
+    ]
+    return {"images": ", ".join(parts)}
 
 
 def _routing(routing: dict[str, Any] | None) -> dict[str, str]:

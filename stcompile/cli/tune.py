@@ -47,6 +47,7 @@ def tune(
     cache_dir: options.CacheOption = None,
     trust_remote_code: options.TrustOption = False,
     follow_links: options.FollowOption = False,
+    modalities: options.ModalitiesOption = None,
     verbose: options.VerboseOption = False,
     as_json: options.JsonOption = False,
 ) -> None:
@@ -79,7 +80,9 @@ def tune(
             raise
         left_out = f"no picture: {error}"
     report = tune_model(
-        ModelSource(model, revision, cache_dir, trust_remote_code, follow_links),
+        ModelSource(
+            model, revision, cache_dir, trust_remote_code, follow_links, modalities=options.modalities_in(modalities)
+        ),
         destination,
         texts=options.texts_in(texts, texts_field),
         max_drop=share,

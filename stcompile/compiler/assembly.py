@@ -14,6 +14,7 @@ from stcompile import __version__
 from stcompile.artifact.manifest import (
     ENCODER,
     HYBRID,
+    IMAGE,
     MULTI_VECTOR,
     NO_PADDING,
     ONNXRUNTIME,
@@ -24,6 +25,7 @@ from stcompile.artifact.manifest import (
     WEIGHTS,
     EngineSpec,
     GraphSpec,
+    ImageRoute,
     Manifest,
     TextSpec,
 )
@@ -50,7 +52,7 @@ _UNPADDED = (
 
 _VERSIONS = (
     *("torch", "transformers", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "openvino", "tokenizers", "numpy"),
-    *("model2vec", "nltk"),
+    *("model2vec", "nltk", "pillow"),
 )
 
 
@@ -91,6 +93,11 @@ def assembled(
         )
         for name, route in stack.routes.items()
     )
+    image = None
+    if stack.image is not None:
+        positions = stack.image.tower.positions
+        batch_size = max(1, (written[IMAGE].token_budget or positions) // positions)
+        image = ImageRoute(dataclasses.replace(written[IMAGE], token_budget=None), stack.image.processing, batch_size)
     native = any(DOMAIN in item.graph.graph.opset_imports for item in compiled)
     packed = any(packs(item.passes) for item in compiled)
     manifest = Manifest(
@@ -109,6 +116,7 @@ def assembled(
         routing=stack.routing,
         engine=EngineSpec(OPENVINO if target.is_openvino else ONNXRUNTIME, target.computes_in, native, native, packed),
         kind=HYBRID if any(graph.rows or graph.weights for graph in graphs) and stack.kind == ENCODER else stack.kind,
+        image=image,
     )
     done = Compilation(
         source=Source(stack.name, stack.fingerprint(), stack.summaries()),
@@ -157,6 +165,7 @@ def _all_passes(compiled: Sequence[CompiledRoute]) -> tuple[PassSummary, ...]:
 
 def _all_quantization(compiled: Sequence[CompiledRoute]) -> QuantizationSummary | None:
     done = [item.quantization for item in compiled if item.quantization is not None]
+    texts = [item.quantization for item in compiled if item.quantization is not None and item.route != IMAGE]
     if not done:
         return None
     kept: Counter[str] = Counter()
@@ -170,10 +179,11 @@ def _all_quantization(compiled: Sequence[CompiledRoute]) -> QuantizationSummary 
         sum(item.matmuls for item in done),
         sum(item.embeddings for item in done),
         tuple(f"{count} {what}" for what, count in kept.items()),
-        next((item.calibration for item in done if item.calibration is not None), None),
+        next((item.calibration for item in texts if item.calibration is not None), None),
         tuple(layer for item in done for layer in item.layers),
         # Every route keeps to it; the one that had to go furthest tells most.
         max(budgets, key=lambda budget: budget.steps, default=None),
+        next((item.quantization.calibration for item in compiled if item.route == IMAGE and item.quantization), None),
     )
 
 

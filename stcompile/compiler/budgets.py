@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from stcompile.artifact.target import Target
 from stcompile.compiler.parity.probes import probe_texts
+from stcompile.compiler.pictures import probe_pictures
 from stcompile.compiler.quantize.budget import Budget
-from stcompile.compiler.quantize.calibration import Calibration, unpadded
+from stcompile.compiler.quantize.calibration import Calibration, ImageCalibration, image_batches, unpadded
 from stcompile.compiler.quantize.measures import MeanCosineDrop, MinCosine, SpearmanDrop
 from stcompile.compiler.scored_pairs import ScoredPair, checked_pairs
+from stcompile.compiler.stack.image_route import ImageRoute
 from stcompile.compiler.stack.route import Route
 from stcompile.errors import InputError
 from stcompile.runtime.arguments import check_share
@@ -47,6 +49,14 @@ class AskedBudget:
             return Budget(MeanCosineDrop(known, asked), self.max_drop)
         assert self.min_cosine is not None
         return Budget(MinCosine([*known, *asked]), self.min_cosine)
+
+    def on_images(self, route: ImageRoute, calibration: ImageCalibration) -> Budget:
+        """The same of the route of images, on the pictures it is calibrated on and those that parity is judged on."""
+        asked = image_batches(route, probe_pictures())
+        if self.max_drop is not None:
+            return Budget(MeanCosineDrop(calibration.batches, asked), self.max_drop)
+        assert self.min_cosine is not None
+        return Budget(MinCosine([*calibration.batches, *asked]), self.min_cosine)
 
 
 def asked_budget(

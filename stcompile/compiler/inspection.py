@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 from stcompile.artifact import Artifact, open_artifact
 from stcompile.artifact.folder import read_manifest
-from stcompile.artifact.manifest import MANIFEST_NAME
+from stcompile.artifact.manifest import IMAGE, MANIFEST_NAME, TEXT
 from stcompile.artifact.report import read_report
 from stcompile.compiler.kinds.base import ModuleEntry
 from stcompile.compiler.stack.describe import StackDescription
@@ -60,6 +60,7 @@ def _model(found: StackDescription) -> dict[str, Any]:
         **settings,
         "kind": "model",
         "becomes": found.settings.kind,
+        "modalities": [TEXT] if found.image is None else [TEXT, IMAGE],
         "unsupported": list(found.unsupported),
         "compiles": not found.unsupported,
     }

@@ -142,6 +142,7 @@ class ExportRequest:
         if heads:
             self._check_heads(stack, heads)
         if stack.kind == ENCODER:
+            self._check_images(stack)
             return self
         if stack.kind == SPARSE:
             return self._sparse(stack)
@@ -179,6 +180,25 @@ class ExportRequest:
             reasons.append("packed graphs end in one vector a text: leave packed out")
         if reasons:
             raise UnsupportedError(stack.name, *reasons)
+
+    def _check_images(self, stack: ModuleStack) -> None:
+        if stack.image is None:
+            return
+        reasons = []
+        if self.target.distills:
+            reasons.append("static embeddings are of texts")
+        if self.target.needs_operators:
+            reasons.append(f"{self.target.name} computes layers with a mask alone, which images need none of")
+        if self.options.packed:
+            reasons.append("packed graphs leave out the padding of texts, and images have none")
+        if self.options.evaluation is not None:
+            reasons.append("scored pairs are of texts")
+        if TOKENS in self.outputs:
+            reasons.append(f"images have no {TOKENS}")
+        if reasons:
+            raise UnsupportedError(
+                stack.name, *(f"it has an image tower, and {why}: pass --modalities text" for why in reasons)
+            )
 
     def _sparse(self, stack: ModuleStack) -> ExportRequest:
         reasons = []

@@ -17,6 +17,7 @@ from stcompile.runtime.desk import Call, Desk, Piece
 from stcompile.runtime.encoder import Encoder
 from stcompile.runtime.inputs import Sentences, at_least_one, listed
 from stcompile.runtime.options import DOCUMENT, QUERY, EncodeOptions
+from stcompile.runtime.pictures import IMAGE_KEY, is_image
 from stcompile.runtime.signatures import SharedOptions
 
 # What decides when a run is full is an estimate; the engine's own batches keep to the exact number.
@@ -146,6 +147,9 @@ class AsyncEncoder:
 
     def _tokens(self, text: Any) -> int:
         """An estimate; of what is no text, which is refused when it runs, nothing, so that it runs first."""
+        # A run of its own: an image takes as long as many texts.
+        if is_image(text) or (isinstance(text, dict) and text.keys() == {IMAGE_KEY}):
+            return self._max_tokens
         parts = text.values() if isinstance(text, dict) else (text,) if isinstance(text, str) else text
         try:
             length = sum(map(len, parts)) // _CHARACTERS_A_TOKEN + 2
@@ -169,7 +173,8 @@ class AsyncEncoder:
         if len(places) == len(call.texts):
             return error
         some = call.texts[places[0]]
-        texts: list[Any] = [dict.fromkeys(some, "") if isinstance(some, dict) else ""] * len(call.texts)
+        keyed = isinstance(some, dict) and some.keys() != {IMAGE_KEY}
+        texts: list[Any] = [dict.fromkeys(some, "") if keyed else ""] * len(call.texts)
         for place in places:
             texts[place] = call.texts[place]
         try:

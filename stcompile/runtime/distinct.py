@@ -1,19 +1,18 @@
-"""Equal texts are computed once."""
+"""Equal texts are computed once, and images that are one object or one file."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stcompile.runtime.text.base import Text
-
 
 @dataclass(frozen=True)
 class Distinct:
-    """The different texts of a call.
+    """The different texts, or images, of a call.
 
     Attributes:
         texts: each once, in the order of their first appearance.
@@ -21,20 +20,25 @@ class Distinct:
         ends: where in `places` those of each of `texts` end; None where all differ.
     """
 
-    texts: list[Text]
+    texts: list[Any]
     places: NDArray[np.int64] | None
     ends: NDArray[np.int64] | None
 
     @classmethod
-    def of(cls, texts: list[Text]) -> Distinct:
-        """Of texts and pairs of texts, a pair being equal to the same pair alone."""
-        place_of: dict[Text, int] = {}
+    def of(cls, texts: list[Any], places: Sequence[int] | None = None) -> Distinct:
+        """Of texts and pairs of texts, a pair being equal to the same pair alone, or of images.
+
+        `places` is where in the call they are; None where they are all of it.
+        """
+        place_of: dict[Any, int] = {}
         for text in texts:
             place_of.setdefault(text, len(place_of))
-        if len(place_of) == len(texts):
+        if len(place_of) == len(texts) and places is None:
             return cls(texts, None, None)
         which = np.fromiter((place_of[text] for text in texts), dtype=np.int64, count=len(texts))
-        return cls(list(place_of), np.argsort(which, kind="stable"), np.cumsum(np.bincount(which)))
+        order = np.argsort(which, kind="stable")
+        where = order if places is None else np.asarray(places, dtype=np.int64)[order]
+        return cls(list(place_of), where, np.cumsum(np.bincount(which)))
 
     def write(self, rows: Sequence[int], vectors: NDArray[np.generic], result: NDArray[np.generic]) -> int:
         """Puts the vectors of some rows of `texts`, `(len(rows), dim)`, where the call's texts have theirs, `(n, dim)`.

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 
 from numpy.typing import NDArray
 
-from stcompile.artifact.manifest import ANSWERS, Manifest
+from stcompile.artifact.manifest import ANSWERS, IMAGE, TEXT, Manifest
 from stcompile.runtime import batching
 from stcompile.runtime.device import Device
 from stcompile.runtime.distinct import Distinct
@@ -32,6 +32,11 @@ class Embedding(Loaded):
         return () if self._manifest.routing is None else tuple(self._manifest.routing.tasks)
 
     @property
+    def modalities(self) -> tuple[str, ...]:
+        """What may be encoded: `text`, and `image` where the artifact has an image tower."""
+        return (TEXT,) if self._manifest.image is None else (TEXT, IMAGE)
+
+    @property
     def similarity_fn_name(self) -> str:
         """`cosine`, `dot`, `euclidean` or `manhattan`; of a multi-vector encoder `maxsim` or `meanmaxsim`."""
         return self._manifest.similarity
@@ -45,7 +50,8 @@ class Embedding(Loaded):
 
     def _reading(self, task: str | None) -> Reading[OpenRoute]:
         routing = self._manifest.routing
-        return Reading(routing is not None, task, lambda task: self._routes[route_of(routing, task)])
+        images = self._manifest.image is not None
+        return Reading(routing is not None, task, lambda task: self._routes[route_of(routing, task)], images=images)
 
 
 class Options(Protocol):

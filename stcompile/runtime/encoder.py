@@ -1,9 +1,9 @@
-"""`Encoder`: text to embeddings, with the meaning and defaults of `SentenceTransformer.encode`."""
+"""`Encoder`: texts and images to embeddings, with the meaning and defaults of `SentenceTransformer.encode`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,23 +13,29 @@ from stcompile.errors import InputError, one_line
 from stcompile.runtime import batching, postprocess
 from stcompile.runtime.distinct import Distinct
 from stcompile.runtime.embedding import Embedding
+from stcompile.runtime.image_route import OpenImageRoute
 from stcompile.runtime.inputs import Reading, Sentences, check_stream, listed, windows
 from stcompile.runtime.options import DOCUMENT, QUERY, EncodeOptions
+from stcompile.runtime.pictures import Picture
 from stcompile.runtime.progress import progress
 from stcompile.runtime.route import OpenRoute
 from stcompile.runtime.signatures import encode_iter_method, encode_method
-from stcompile.runtime.text.base import Text
 from stcompile.runtime.waiting import Waiting
 
 # sentence-transformers' own default.
 _TOKEN_ROWS_BATCH = 32
+
+# Inputs of a stream that are held at once where some may be images.
+_IMAGES = 256
 
 # Arrays, torch's tensors, and lists of vectors of either.
 Vectors = ArrayLike | Sequence[ArrayLike]
 
 
 class Encoder(Embedding):
-    """Turns text into embeddings. One encoder may be used from several threads at once.
+    """Turns texts into embeddings, and images where the model has a tower for them.
+
+    One encoder may be used from several threads at once.
 
     Made by `stcompile.load`, or `Encoder.load`, which opens nothing else. It may be pickled: by its folder and options,
     and opened again where it is unpickled. A forked child opens the folder again when it first encodes. As a context it
@@ -50,18 +56,20 @@ class Encoder(Embedding):
 
     @encode_method
     def encode(self, inputs: Sentences, options: EncodeOptions) -> object:
-        """Encodes text, as `SentenceTransformer.encode` does.
+        """Encodes texts and images, as `SentenceTransformer.encode` does; both may be in one call, in any order.
 
         Args:
             inputs: one text, or any number of texts in an order: a list, an array `(n,)`, a column of pandas, polars
                 or pyarrow. An item may also be a pair of texts, which the tokenizer joins into one sequence (an array
-                `(n, 2)` for all of them), `{"text": text}`, or `{task: text}` where the model has a Router. May be
-                passed as `sentences`, its name before sentence-transformers 6.
+                `(n, 2)` for all of them), `{"text": text}`, or `{task: text}` where the model has a Router. Where the
+                artifact has an image tower (`modalities`), an item may be an image: of Pillow, an array or tensor
+                `(height, width, channels)` or `(channels, height, width)` of 0 to 255 or of 0 to 1, the path of a file,
+                or `{"image": one of these}`. May be passed as `sentences`, its name before sentence-transformers 6.
             prompt_name: which of `prompts` to put in front of each text.
-            prompt: the text to put in front of each text; wins over `prompt_name`.
-            batch_size: texts per run of the graph; None makes batches of the artifact's token budget, which is faster
-                and keeps memory flat however many texts there are. Token embeddings, whose rows show the padding of a
-                batch, come from batches of 32 then, as in sentence-transformers.
+            prompt: the text to put in front of each text; wins over `prompt_name`. Nothing to an image.
+            batch_size: texts, or images, per run of the graph; None makes batches of the artifact's token budget, which
+                is faster and keeps memory flat however many texts there are. Token embeddings, whose rows show the
+                padding of a batch, come from batches of 32 then, as in sentence-transformers.
             show_progress_bar: a progress bar on stderr; None shows one when the `stcompile` logger is at
                 INFO or below.
             output_value: `sentence_embedding`, or `token_embeddings` when the artifact was exported with them.
@@ -81,9 +89,11 @@ class Encoder(Embedding):
             precisions. For `token_embeddings` a list of float32 `(tokens, hidden)`, trailing padding removed.
 
         Raises:
-            InputError: something other than text, an unknown prompt, precision or output, a bad number, another device.
+            InputError: something other than text, an image that cannot be read, an unknown prompt, precision or output,
+                a bad number, another device.
             ProviderError: there is no device of that name.
-            MissingExtraError: tensors or a progress bar are asked for, and torch or tqdm is not installed.
+            MissingExtraError: tensors, a progress bar or images are asked for, and torch, tqdm or Pillow is not
+                installed.
         """
         return self._encoded(inputs, options)
 
@@ -122,9 +132,12 @@ class Encoder(Embedding):
 
     def _stream(self, items: Iterator[Any], reading: Reading[OpenRoute], options: EncodeOptions) -> Iterator[Any]:
         with progress(None, options.show_progress_bar) as bar:
-            for texts, error in windows(items, reading, batching.WINDOW):
-                if texts:
-                    yield from options.shaped(_answers(reading.route, texts, options, bar), single=False)
+            # Images take their memory from when they are there, texts next to none.
+            size = batching.WINDOW if self._manifest.image is None else _IMAGES
+            for inputs, error in windows(items, reading, size):
+                if inputs:
+                    parts = self._parts(inputs, reading)
+                    yield from options.shaped(_answers(parts, len(inputs), options, bar), single=False)
                 if error is not None:
                     raise error
 
@@ -179,46 +192,71 @@ class Encoder(Embedding):
         options = self._settled(options, role)
         items, single = listed(inputs)
         reading = self._reading(options.task)
-        texts = [reading.text(item, place) for place, item in enumerate(items)]
-        with progress(len(texts), options.show_progress_bar) as bar:
-            return options.shaped(_answers(reading.route, texts, options, bar), single)
+        given = [reading.input(item, place) for place, item in enumerate(items)]
+        with progress(len(given), options.show_progress_bar) as bar:
+            return options.shaped(_answers(self._parts(given, reading), len(given), options, bar), single)
+
+    def _parts(self, given: list[Any], reading: Reading[OpenRoute]) -> list[_Part]:
+        """The texts of a call or a window, and its images, each with what runs them."""
+        image = self._routes.image
+        places = [place for place, item in enumerate(given) if isinstance(item, Picture)]
+        if image is None or not places:
+            return [_Part(reading.route, given, None)]
+        pictures = _Part(image, [given[place] for place in places], places)
+        others = [place for place, item in enumerate(given) if not isinstance(item, Picture)]
+        return [pictures, *([_Part(reading.route, [given[place] for place in others], others)] if others else [])]
 
 
-def _check_makes(output_value: str, route: OpenRoute) -> None:
+class _Part(NamedTuple):
+    """Inputs of one route, and their places in the call; None where they are all of it."""
+
+    route: OpenRoute | OpenImageRoute
+    inputs: list[Any]
+    places: list[int] | None
+
+
+def _check_makes(output_value: str, route: OpenRoute | OpenImageRoute) -> None:
     if output_value not in route.outputs:
         raise InputError(f"this artifact has no {output_value}: export it with --outputs {SENTENCE},{output_value}")
 
 
-def _answers(route: OpenRoute, texts: list[Text], options: EncodeOptions, bar: Any) -> Any:
-    """The result for each text: an array of vectors, or a list of arrays of token embeddings."""
-    _check_makes(options.output_value, route)
+def _answers(parts: list[_Part], count: int, options: EncodeOptions, bar: Any) -> Any:
+    """The result for each of so many inputs: an array of vectors, or a list of arrays of token embeddings."""
+    for part in parts:
+        _check_makes(options.output_value, part.route)
     if options.output_value == TOKENS:
-        return _token_rows(route, texts, options, bar)
-    return _embeddings(route, texts, options, bar)
+        return _token_rows(parts[0].route, parts[0].inputs, options, bar)
+    return _embeddings(parts, count, options, bar)
 
 
-def _embeddings(route: OpenRoute, texts: list[Text], options: EncodeOptions, bar: Any) -> NDArray[Any]:
+def _embeddings(parts: list[_Part], count: int, options: EncodeOptions, bar: Any) -> NDArray[Any]:
     """`(n, dim)` in the precision asked for, see `postprocess`; nothing as large is held beside it."""
-    distinct = Distinct.of(texts)
     precision, keep = options.precision or "float32", options.truncate_dim
-    dim = min(keep or route.dim, route.dim)
-    postprocess.check_count(len(texts), precision)
-    result = postprocess.empty(len(texts), dim, precision)
+    # Texts and images have vectors of one width.
+    dim = min(keep or parts[0].route.dim, parts[0].route.dim)
+    postprocess.check_count(count, precision)
+    result = postprocess.empty(count, dim, precision)
+    later: list[Distinct] = []
     with Waiting(dim) as waiting:
-        for rows, _, vectors in route.run(distinct.texts, options.prompt, options.batch_size, SENTENCE):
-            kept = vectors[:, :keep]
-            kept = postprocess.normalize(kept) if options.normalize_embeddings else kept
-            if precision in postprocess.ROW_BY_ROW:
-                distinct.write(rows, postprocess.by_row(kept, precision), result)
-            else:
-                waiting.add(rows, kept)
-            bar.update(distinct.count(rows))
-        for rows, kept in waiting.batches():
+        for route, inputs, places in parts:
+            distinct = Distinct.of(inputs, places)
+            for rows, _, vectors in route.run(distinct.texts, options.prompt, options.batch_size, SENTENCE):
+                kept = vectors[:, :keep]
+                kept = postprocess.normalize(kept) if options.normalize_embeddings else kept
+                if precision in postprocess.ROW_BY_ROW:
+                    distinct.write(rows, postprocess.by_row(kept, precision), result)
+                else:
+                    waiting.add(rows, kept)
+                    later.append(distinct)
+                bar.update(distinct.count(rows))
+        for distinct, (rows, kept) in zip(later, waiting.batches(), strict=True):
             distinct.write(rows, postprocess.quantize(kept, precision, waiting.ranges), result)
     return result
 
 
-def _token_rows(route: OpenRoute, texts: list[Text], options: EncodeOptions, bar: Any) -> list[NDArray[np.float32]]:
+def _token_rows(
+    route: OpenRoute | OpenImageRoute, texts: list[Any], options: EncodeOptions, bar: Any
+) -> list[NDArray[np.float32]]:
     """float32 `(tokens, hidden)` of each text."""
     found: dict[int, NDArray[np.float32]] = {}
     # What is padded on the left stays in the rows: here it shows which texts shared a batch.

@@ -10,10 +10,12 @@ from typing import Any, Generic, Protocol, SupportsIndex, TypeVar
 import numpy as np
 
 from stcompile.errors import InputError
+from stcompile.runtime.pictures import IMAGE_KEY, Picture, is_image, picture_of
 from stcompile.runtime.text.base import Text
 
-# A text, `{"text": text}` or `{task: text}`, or any number of these and of pairs of texts.
-Sentences = str | dict[str, Any] | Iterable[str | Sequence[str] | dict[str, Any]]
+# A text, `{"text": text}`, `{task: text}` or `{"image": image}`, an image by itself, or any number of these and of
+# pairs of texts. What images are is Pillow's to say, which need not be there.
+Sentences = str | dict[str, Any] | Iterable[str | Sequence[str] | dict[str, Any] | Any]
 
 # The key of a text by itself, where sentence-transformers names what an input is.
 _TEXT = "text"
@@ -34,10 +36,14 @@ class Reading(Generic[Route]):
         routed: whether the model has routes, so that an item may be `{task: text}`.
         task: that was asked for, or None.
         route_of: the route of a task; raises `InputError` where there is none.
+        images: whether an item may be an image.
     """
 
-    def __init__(self, routed: bool, task: str | None, route_of: Callable[[str | None], Route]) -> None:
+    def __init__(
+        self, routed: bool, task: str | None, route_of: Callable[[str | None], Route], *, images: bool = False
+    ) -> None:
         self._routed = routed
+        self._images = images
         self._task = task
         self._route_of = route_of
         self._key: str | None = None
@@ -54,6 +60,11 @@ class Reading(Generic[Route]):
         if self._route is None:
             self._route = self._route_of(self._task if self._key is None else self._key)
         return self._route
+
+    def input(self, item: Any, place: int) -> Text | Picture:
+        """The image that an item is, where the model reads images, or its text. Arguments and errors as `text`."""
+        picture = picture_of(item, place) if self._images else None
+        return self.text(item, place) if picture is None else picture
 
     def text(self, item: Any, place: int) -> Text:
         """The text or pair of texts that an item is.
@@ -103,18 +114,18 @@ def _mixed_keys() -> InputError:
     )
 
 
-def windows(items: Iterator[Any], reading: Reading[Any], size: int) -> Iterator[tuple[list[Text], Exception | None]]:
-    """Texts, so many at a time, and what then was wrong: with an item, or with going through them.
+def windows(items: Iterator[Any], reading: Reading[Any], size: int) -> Iterator[tuple[list[Any], Exception | None]]:
+    """Texts, or texts and images, so many at a time, and what then was wrong: with an item, or with going through.
 
     Yields:
-        the texts of a window, and None; at the end its error, after which there is nothing more.
+        those of a window, and None; at the end its error, after which there is nothing more.
     """
     place, error = 0, None
     while True:
-        texts: list[Text] = []
+        texts: list[Any] = []
         try:
             for item in islice(items, size):
-                texts.append(reading.text(item, place))
+                texts.append(reading.input(item, place))
                 place += 1
         except Exception as caught:  # whatever the source raises comes after the vectors of what it gave before
             error = caught
@@ -130,7 +141,7 @@ def listed(inputs: Any) -> tuple[list[Any], bool]:
     Raises:
         InputError: it is no list of texts.
     """
-    if isinstance(inputs, (str, dict)):
+    if isinstance(inputs, (str, dict)) or is_image(inputs):
         return [inputs], True
     check_many(inputs)
     return (inputs.tolist() if isinstance(inputs, np.ndarray) else list(inputs)), False
@@ -142,7 +153,7 @@ def check_stream(inputs: Any) -> None:
     Raises:
         InputError: it does not.
     """
-    if isinstance(inputs, (str, dict)):
+    if isinstance(inputs, (str, dict)) or is_image(inputs):
         raise InputError("encode_iter takes many texts, one after the other: use encode for a single one")
     check_many(inputs)
 
@@ -189,7 +200,7 @@ def checked(item: Any, place: int) -> Text:
     if isinstance(item, str):
         _check_unicode(item, f"item {place}")
         return item
-    if isinstance(item, np.ndarray):
+    if isinstance(item, np.ndarray) and item.dtype.kind not in "biufc":
         item = item.tolist()
     # A scalar of pyarrow.
     if hasattr(item, "as_py"):
@@ -228,8 +239,8 @@ def _remedy(item: Any) -> str:
     # NaN and pandas' NaT are the only values that differ from themselves; pandas' NA does not say.
     if item is None or type(item).__name__ == "NAType" or (isinstance(item, float) and item != item):  # noqa: PLR0124
         return "a missing value has no vector; drop it or fill it in"
-    if type(item).__module__.partition(".")[0] == "PIL":
-        return "only the text side of a model is compiled; keep images on sentence-transformers"
+    if is_image(item) or (isinstance(item, dict) and item.keys() == {IMAGE_KEY}):
+        return "this artifact reads texts alone; images are for one of a model with an image tower, CLIP for one"
     if isinstance(item, dict):
         return 'a dict is {"text": text}, or {task: text} for a model with a Router; of a table pass one column'
     if isinstance(item, (list, tuple)):

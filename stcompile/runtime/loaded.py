@@ -11,8 +11,8 @@ from stcompile.errors import ArtifactError, StcompileError
 from stcompile.runtime.arguments import check_threads, local_path
 from stcompile.runtime.cpus import available_cpus
 from stcompile.runtime.device import CPU, Device
-from stcompile.runtime.opened import Opened, Origin
-from stcompile.runtime.route import Counted, OpenRoute
+from stcompile.runtime.opened import Opened, Origin, Routes
+from stcompile.runtime.route import Counted
 
 # The class of each kind of artifact, and what one asks of it.
 CLASSES = {
@@ -119,7 +119,7 @@ class Loaded:
         raise NotImplementedError
 
     @property
-    def _routes(self) -> dict[str, OpenRoute]:
+    def _routes(self) -> Routes:
         return self._opened.routes(single_threaded=self._is_single_threaded)
 
     @property
@@ -129,13 +129,13 @@ class Loaded:
         The CPU generation whose kernels do, e.g. `avx512_bf16`; `body` where there is no kernel for this CPU or device
         and standard operators do; empty where the artifact has no such operators.
         """
-        return next((route.kernels for route in self._routes.values() if route.kernels), "")
+        return next((route.kernels for route in self._routes.all if route.kernels), "")
 
     @property
     def counted(self) -> Counted:
-        """Texts and tokens that were run since it was opened in this process; of equal texts of a call, one."""
-        found = [route.counted for route in self._routes.values()]
-        return Counted(sum(item.texts for item in found), sum(item.tokens for item in found))
+        """Texts, tokens and images that were run since it was opened in this process; of equal texts of a call, one."""
+        found = [route.counted for route in self._routes.all]
+        return Counted(*(sum(getattr(item, name) for item in found) for name in ("texts", "tokens", "images")))
 
     @property
     def max_seq_length(self) -> int | None:

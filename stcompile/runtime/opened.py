@@ -14,9 +14,25 @@ from stcompile.artifact.manifest import MANIFEST_NAME
 from stcompile.errors import ArtifactError, ProviderError, StcompileError
 from stcompile.runtime.device import CUDA, Device
 from stcompile.runtime.forks import keep_forever
-from stcompile.runtime.route import OpenRoute
+from stcompile.runtime.image_route import OpenImageRoute
+from stcompile.runtime.route import GraphRuns, OpenRoute
 
-Routes = dict[str, OpenRoute]
+
+class Routes(dict[str, OpenRoute]):
+    """What runs each route of texts, by its name, and what runs that of images, where there is one."""
+
+    image: OpenImageRoute | None = None
+
+    @property
+    def all(self) -> list[GraphRuns]:
+        """Those of texts and that of images."""
+        return [*self.values(), *([] if self.image is None else [self.image])]
+
+    def single_threaded(self) -> Routes:
+        """The same with what `GraphRuns.single_threaded` gives of each."""
+        other = Routes({name: route.single_threaded() for name, route in self.items()})
+        other.image = None if self.image is None else self.image.single_threaded()
+        return other
 
 
 @dataclass(frozen=True)
@@ -73,7 +89,7 @@ class Opened:
         _all.add(self)
 
     def routes(self, *, single_threaded: bool) -> Routes:
-        """Route name to what runs it; single-threaded, what `OpenRoute.single_threaded` gives.
+        """Route name to what runs it; single-threaded, what `Routes.single_threaded` gives.
 
         Raises:
             StcompileError: it is closed.
@@ -108,17 +124,19 @@ class Opened:
             if not single_threaded:
                 return self._routes
             if self._single is None:
-                self._single = {name: route.single_threaded() for name, route in self._routes.items()}
+                self._single = self._routes.single_threaded()
             return self._single
 
     def _open(self, artifact: Artifact) -> Routes:
         manifest = artifact.manifest
-        found: Routes = {}
+        found = Routes()
         opened: dict[str, OpenRoute] = {}
         for graph in manifest.graphs:
             beside = opened.get(graph.file)
             route = OpenRoute(self._origin.folder, manifest, graph, self._device, self._threads, beside)
             found[graph.route] = opened[graph.file] = route
+        if manifest.image is not None:
+            found.image = OpenImageRoute(self._origin.folder, manifest, manifest.image, self._device, self._threads)
         return found
 
     def _after_fork(self) -> None:

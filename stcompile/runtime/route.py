@@ -10,6 +10,7 @@ from functools import partial
 from itertools import chain, groupby, islice
 from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,11 @@ from stcompile.runtime.text.static import StaticText
 from stcompile.runtime.text.transformer import TransformerText
 from stcompile.runtime.text.words import BowText, WordsText
 from stcompile.runtime.workers import ahead, in_parallel
+
+if TYPE_CHECKING:
+    from typing import Self
+
+Job = TypeVar("Job")
 
 # TextSpec.kind to the front end that reads it.
 FRONT_ENDS: dict[str, Callable[[Path, TextSpec, Sequence[str]], TextFrontEnd]] = {
@@ -66,10 +72,12 @@ class Counted:
     Attributes:
         texts: of equal ones in a call, one.
         tokens: of these, padding left out.
+        images: of equal ones in a call, one.
     """
 
     texts: int = 0
     tokens: int = 0
+    images: int = 0
 
 
 class _SharedEngine:
@@ -89,8 +97,73 @@ class _SharedEngine:
             return self._engine
 
 
-class OpenRoute:
-    """Runs one graph of an artifact on a device; safe to use from several threads at once.
+class GraphRuns:
+    """Runs of one graph on a device, one after the other or side by side; safe to use from several threads at once.
+
+    Args:
+        name: of the route.
+        opened: opens its engine, for so many threads and so many runs at once.
+        threads: of one run.
+        workers: runs side by side, each on a thread of its own.
+        beside: what runs the same graph already, whose engine is shared.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        opened: Callable[[int, int], Engine],
+        threads: int,
+        workers: int,
+        beside: GraphRuns | None = None,
+    ) -> None:
+        self.name = name
+        self._workers = workers
+        if beside is None:
+            with engine_call:
+                self._engine = opened(threads, 1)
+            self._shared = _SharedEngine(partial(opened, workers, workers))
+        else:
+            self._engine, self._shared = beside._engine, beside._shared
+        # Of this route and of the same one for single threads: about right where several threads encode at once.
+        self.counted = Counted()
+        self._forks = process.forks
+
+    @property
+    def kernels(self) -> str:
+        """What computes its encoder layers, see `Engine.kernels`."""
+        return self._engine.kernels
+
+    def infer(self, feeds: Feeds, outputs: tuple[str, ...]) -> list[NDArray[np.float32]]:
+        """Some outputs of the graph for one batch."""
+        if self._forks != process.forks:
+            raise StcompileError("what began to encode before a fork cannot go on in the child: begin it there")
+        with engine_call:
+            return self._engine.run(feeds, outputs)
+
+    def single_threaded(self) -> Self:
+        """The same route for callers that bring threads of their own: each run takes one, that of its caller."""
+        other = copy(self)
+        if self._workers > 1:
+            other._engine, other._workers = self._shared.engine(), 1
+        return other
+
+    def _side_by_side(
+        self, jobs: Iterator[Job], run: Callable[[Self, Job], list[NDArray[np.float32]]], workers: int
+    ) -> Iterator[tuple[Job, list[NDArray[np.float32]]]]:
+        """Each job with what `run` makes of it: side by side where there are workers and enough jobs for them."""
+        route = self
+        if workers > 1:
+            first = list(islice(jobs, _MANY * workers))
+            jobs = chain(first, jobs)
+            if len(first) == _MANY * workers:
+                route = self.single_threaded()
+            else:
+                workers = 1
+        return in_parallel(jobs, partial(run, route), workers)
+
+
+class OpenRoute(GraphRuns):
+    """Runs one graph of texts of an artifact on a device; safe to use from several threads at once.
 
     A route of the same graph that was opened before, `beside`, shares its engine.
 
@@ -112,7 +185,6 @@ class OpenRoute:
         if spec.kind not in FRONT_ENDS or unknown:
             what = f"input {unknown[0]!r}" if unknown else f"text front end {spec.kind!r}"
             raise ArtifactError(f"the artifact's {what} is unknown: pip install --upgrade stcompile")
-        self.name = graph.route
         self.dim = manifest.dim_of(graph)
         self.outputs = tuple(output.name for output in graph.outputs)
         self.max_seq_length = spec.max_seq_length
@@ -131,28 +203,15 @@ class OpenRoute:
         self.pads_to_multiple = spec.length_multiple > 1
         self._text = FRONT_ENDS[spec.kind](folder, spec, [item.name for item in graph.inputs])
         # A run of a flat graph is over before a second thread is told of it; a GPU computes one run at a time anyway.
-        self._workers = 1 if self._on_gpu or self._is_flat else threads
-        if beside is None:
-            with engine_call:
-                self._engine = open_engine(folder, graph, manifest, device, 1 if self._is_flat else threads)
-            opened = partial(open_engine, folder, graph, manifest, device, self._workers, self._workers)
-            self._shared = _SharedEngine(opened)
-        else:
-            self._engine, self._shared = beside._engine, beside._shared
+        workers = 1 if self._on_gpu or self._is_flat else threads
+        opened = partial(open_engine, folder, graph, manifest, device)
+        super().__init__(graph.route, opened, 1 if self._is_flat else threads, workers, beside)
         self._tokenizes_on_pool = threads > 1
-        # Of this route and of the same one for single threads: about right where several threads encode at once.
-        self.counted = Counted()
-        self._forks = process.forks
 
     @property
     def takes_pairs(self) -> bool:
         """Whether a text may be a pair of texts."""
         return self._text.takes_pairs
-
-    @property
-    def kernels(self) -> str:
-        """What computes its encoder layers, see `Engine.kernels`."""
-        return self._engine.kernels
 
     def run(
         self, texts: Sequence[Text], prompt: str | None, batch_size: int | None, output: str
@@ -206,34 +265,16 @@ class OpenRoute:
             for batch in self._grouped(rows, limits):
                 yield [window.start + index for index in batch], self._text.collate([rows[i] for i in batch], prompt)
 
-    def infer(self, feeds: Feeds, outputs: tuple[str, ...]) -> list[NDArray[np.float32]]:
-        """Some outputs of the graph for one batch."""
-        if self._forks != process.forks:
-            raise StcompileError("what began to encode before a fork cannot go on in the child: begin it there")
-        with engine_call:
-            return self._engine.run(feeds, outputs)
-
-    def single_threaded(self) -> OpenRoute:
-        """The same route for callers that bring threads of their own: each run takes one, that of its caller."""
-        other = copy(self)
+    def single_threaded(self) -> Self:
+        other = super().single_threaded()
         other._tokenizes_on_pool = False
-        if self._workers > 1:
-            other._engine, other._workers = self._shared.engine(), 1
         return other
 
     def _run(
         self, batches: Iterator[tuple[list[int], Feeds]], outputs: tuple[str, ...], workers: int
     ) -> Iterator[tuple[tuple[list[int], Feeds], list[NDArray[np.float32]]]]:
         """Each batch with the rows of its outputs: side by side where there are workers and enough batches for them."""
-        route = self
-        if workers > 1:
-            first = list(islice(batches, _MANY * workers))
-            batches = chain(first, batches)
-            if len(first) == _MANY * workers:
-                route = self.single_threaded()
-            else:
-                workers = 1
-        return in_parallel(batches, lambda batch: route.infer(batch[1], outputs), workers)
+        return self._side_by_side(batches, lambda route, batch: route.infer(batch[1], outputs), workers)
 
     def _alone_above(self, output: str) -> int | None:
         """Positions above which a text runs alone."""

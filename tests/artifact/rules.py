@@ -27,7 +27,7 @@ def untried(kind: Any, paths: Collection[str]) -> set[str]:
 def _ruled(kind: Any, where: str) -> Iterator[str]:
     for name, hint in typing.get_type_hints(kind, include_extras=True).items():
         path = f"{where}.{name}" if where else name
-        if path == "graphs.text":  # of the same type as the manifest's own
+        if path in ("graphs.text", "image.graph"):  # of the same type as another of the manifest's
             continue
         parts = [hint, *typing.get_args(hint)]
         if any(typing.get_origin(part) is typing.Annotated for part in parts):

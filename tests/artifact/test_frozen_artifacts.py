@@ -60,3 +60,6 @@ def test_a_frozen_artifact_still_encodes(folder: Path) -> None:
     vectors = np.concatenate(vectors) if isinstance(encoder, stcompile.MultiVectorEncoder) else vectors
     expected = case.expected(run["name"])
     assert distance(expected, vectors).cosine.min() >= MIN_COSINE[target]
+    if manifest.image is not None:
+        images = encoder.encode(case.inputs_of(case.runs["images"]))
+        assert distance(case.expected("images"), images).cosine.min() >= MIN_COSINE[target]

@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
+from stcompile.artifact.image import ImageSpec
 from stcompile.artifact.manifest import (
     SCHEMA_VERSION,
     ChatTemplate,
     EngineSpec,
     FileEntry,
+    GraphSpec,
+    ImageRoute,
     Manifest,
     QueryExpansion,
     RoutingSpec,
@@ -227,7 +230,30 @@ OUT_OF_RANGE: list[tuple[str, Any, str]] = [
     ("graphs.0.rows.kept_ids.0", "a", "a whole number"),
     ("graphs.0.rows.pool_factor", 0.5, "a number from 1"),
     ("graphs.0.rows.num_protected_tokens", -1, "a whole number from 0 to"),
+    ("image.batch_size", 0, "a whole number from 1 to"),
+    ("image.graph.file", "../model.onnx", "a file inside the artifact"),
+    ("image.processing.height", 0, "a whole number from 1 to 8192"),
+    ("image.processing.width", 8193, "a whole number from 1 to 8192"),
+    ("image.processing.resample", "cubic", "one of nearest, lanczos, bilinear, bicubic, box, hamming"),
+    ("image.processing.shortest_edge", -1, "a whole number from 1 to 8192"),
+    ("image.processing.resized_height", 0, "a whole number from 1 to 8192"),
+    ("image.processing.resized_width", 0, "a whole number from 1 to 8192"),
+    ("image.processing.scale", _ANY_NUMBER, "a finite number"),
+    ("image.processing.mean.0", _ANY_NUMBER, "a finite number"),
+    ("image.processing.std.0", "1", "a number"),
 ]
+
+_STEPS = ImageSpec(16, 24, "bicubic", 20, None, None, True, 0.5, (0.1, 0.2, 0.3), (0.5, 0.5, 0.5))
+_IMAGE = ImageRoute(
+    GraphSpec(
+        "image",
+        "model-1-image.onnx",
+        None,
+        (TensorSpec("pixel_values", "float32", ("batch", "3", "16", "24")),),
+        (TensorSpec("sentence_embedding", "float32", ("batch", "8")),),
+    ),
+    _STEPS,
+)
 
 
 def _full(manifest: Manifest) -> dict[str, Any]:
@@ -238,8 +264,37 @@ def _full(manifest: Manifest) -> dict[str, Any]:
             text=dataclasses.replace(manifest.text, chat=_CHAT, expansion=QueryExpansion(8, 4, True)),
             files=(FileEntry("model.onnx", "cd" * 32, 7),),
             routing=RoutingSpec({"query": ""}, "", None),
+            image=_IMAGE,
         )
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"width": 16}, "its pictures become 3x16x16 numbers, and their graph takes something else"),
+        ({"resized_height": 20, "resized_width": 20}, "its pictures are resized in several ways, or in none"),
+        ({"resized_height": 20, "shortest_edge": None}, "its pictures are resized in several ways, or in none"),
+        ({"resample": None}, "its pictures are resized in several ways, or in none"),
+        ({"crops": False}, "its pictures have several sizes"),
+        ({"mean": (0.5,)}, "its pictures are not normalized by 3 channels"),
+        ({"std": None}, "its pictures are not normalized by 3 channels"),
+        ({"std": (1.0, 0.0, 1.0)}, "its pictures are divided by zero"),
+    ],
+)
+def test_steps_from_a_picture_that_contradict_each_other_are_refused(
+    change: Change, reason: str, manifest: Manifest
+) -> None:
+    image = dataclasses.replace(_IMAGE, processing=dataclasses.replace(_STEPS, **change))
+    with pytest.raises(ArtifactError, match=f"contradicts itself .{reason}"):
+        Manifest.from_json(dataclasses.replace(manifest, image=image).to_json())
+
+
+def test_a_graph_of_images_has_the_width_of_texts(manifest: Manifest) -> None:
+    wider = dataclasses.replace(_IMAGE.graph.outputs[0], axes=("batch", "9"))
+    image = dataclasses.replace(_IMAGE, graph=dataclasses.replace(_IMAGE.graph, outputs=(wider,)))
+    with pytest.raises(ArtifactError, match="dim is 8, and the graph of images makes something else"):
+        Manifest.from_json(dataclasses.replace(manifest, image=image).to_json())
 
 
 def test_a_manifest_with_every_field_is_read(manifest: Manifest) -> None:

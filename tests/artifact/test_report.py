@@ -21,6 +21,7 @@ from stcompile.artifact.report import (
     BudgetSummary,
     CalibrationSummary,
     DistillationSummary,
+    ImageParity,
     LayerSummary,
     OutputReport,
     PassSummary,
@@ -48,11 +49,13 @@ _QUANTIZED = QuantizationSummary(
         LayerSummary("layer.1.dense", "", 1, "float32", 32, error=0.0, sensitivity=0.0, reason="the accuracy budget"),
     ),
     BudgetSummary("mean_cosine_drop", 0.003, 0.0021, 750, 4),
+    CalibrationSummary("pictures", 64, 3200, "ef" * 32),
 )
 
 _DISTILLED = DistillationSummary("ab" * 32, 256, "spearman", 3, 0.9, 0.8)
 
 _PATHS = (PathReport("avx2", 48, 1e-3, 0.999, 1.0), PathReport("body", 48, 1e-3, 0.999, 0.9999))
+_IMAGES = ImageParity(32, 1e-3, 0.999, 0.9999, 1.0, "noise 40x30", "ab" * 32, 0.999, 0.9999)
 _PASSES = (PassSummary("fuse-attention", 2), PassSummary("pack-qkv", 0, ("the biases differ",)))
 
 OLDER = sorted(path.parent for path in (GOLDEN / "artifacts").glob("v[123]/*/manifest.json"))
@@ -76,7 +79,7 @@ def _body(report: Report) -> dict[str, Any]:
 def _full(report: Report) -> Report:
     """A report in which every field is filled."""
     outputs = (OutputReport("sparse", 3, 1e-3, 0.99, 0.999, 1.0, report.parity.tolerance, 0.98),)
-    judged = dataclasses.replace(report.parity, paths=_PATHS, outputs=outputs)
+    judged = dataclasses.replace(report.parity, paths=_PATHS, outputs=outputs, images=_IMAGES)
     return dataclasses.replace(report, passes=_PASSES, quantization=_QUANTIZED, distillation=_DISTILLED, parity=judged)
 
 
@@ -201,6 +204,17 @@ OUT_OF_RANGE: list[tuple[str, Any, str]] = [
     ("parity.paths.0.max_abs_error", _ANY_NUMBER, "a finite number"),
     ("parity.paths.0.min_cosine", _ANY_NUMBER, "a finite number"),
     ("parity.paths.0.agreement", "1", "a number"),
+    ("parity.images.num_images", -1, "a whole number from 0 to"),
+    ("parity.images.max_abs_error", _ANY_NUMBER, "a finite number"),
+    ("parity.images.min_cosine", None, "a number"),
+    ("parity.images.mean_cosine", _ANY_NUMBER, "a finite number"),
+    ("parity.images.batch_invariance", "1", "a number"),
+    ("parity.images.images_sha256", "", "64 hexadecimal digits"),
+    ("parity.images.body_min_cosine", _ANY_NUMBER, "a finite number"),
+    ("parity.images.agreement", _ANY_NUMBER, "a finite number"),
+    ("quantization.image_calibration.texts", -1, "a whole number from 0 to"),
+    ("quantization.image_calibration.tokens", -1, "a whole number from 0 to"),
+    ("quantization.image_calibration.sha256", "", "64 hexadecimal digits"),
     ("parity.tolerance", [], "an object"),
     ("parity.tolerance.max_abs_error", _ANY_NUMBER, "a finite number"),
     ("parity.tolerance.min_cosine", None, "a number"),

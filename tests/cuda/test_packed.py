@@ -98,7 +98,7 @@ def test_what_a_packed_artifact_cannot_do(quick: Quick, tmp_path: Path) -> None:
 )
 def test_a_model_that_cannot_be_packed_is_refused(case: str, sentence: str, quick: Quick, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match=sentence):
-        quick(case, "onnx-fp32", tmp_path / "refused", provider="cuda", packed=True)
+        quick(case, "onnx-fp32", tmp_path / "refused", provider="cuda", packed=True, modalities=("text",))
     assert not (tmp_path / "refused").exists()
 
 

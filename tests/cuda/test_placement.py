@@ -39,7 +39,8 @@ MORE = tuple(case for case in (*CASES, *FLAT) if case not in OFTEN)
 
 
 def _graph(case: str, quick: Quick) -> ir.Model:
-    return ir.load(quick(case, "onnx-fp32", provider="cuda").folder / "model.onnx")
+    artifact = quick(case, "onnx-fp32", provider="cuda")
+    return ir.load(artifact.folder / artifact.manifest.graphs[0].file)
 
 
 def _in_half(graph: ir.Model) -> ir.Model:
@@ -60,6 +61,17 @@ def test_only_arithmetic_on_shapes_stays_on_the_cpu(case: str, quick: Quick) -> 
         _assert_on_gpu(found)
         # a copy in the middle of a run is what CUDA graphs cannot hold
         assert case in FLAT or not found.copied
+
+
+@pytest.mark.parametrize("case", [pytest.param("siglip", marks=pytest.mark.cuda_stand_in), "clip_text"])
+def test_only_arithmetic_on_shapes_stays_on_the_cpu_for_images(case: str, quick: Quick) -> None:
+    artifact = quick(case, "onnx-fp32", provider="cuda")
+    assert artifact.manifest.image is not None
+    graph = ir.load(artifact.folder / artifact.manifest.image.graph.file)
+    for model in (graph, _in_half(graph)):
+        found = placed(model)
+        _assert_on_gpu(found)
+        assert not found.copied
 
 
 @pytest.mark.parametrize("case", marked(PACKED, PACKED[2:], pytest.mark.cuda_stand_in))

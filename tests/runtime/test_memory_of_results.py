@@ -15,7 +15,7 @@ import pytest
 
 from stcompile.errors import InputError, StcompileError
 from stcompile.runtime import waiting
-from stcompile.runtime.encoder import _embeddings
+from stcompile.runtime.encoder import _embeddings, _Part
 from stcompile.runtime.options import EncodeOptions, Precision
 
 _COUNT, _DIM, _BATCH = 8192, 256, 64
@@ -49,6 +49,11 @@ def _vector(text: str) -> npt.NDArray[np.float32]:
     return np.random.default_rng(int(text)).normal(size=_DIM).astype(np.float32)
 
 
+def _encoded(route: Any, texts: list[str], options: EncodeOptions, bar: _Bar) -> Vectors:
+    found: Vectors = _embeddings([_Part(route, texts, None)], len(texts), options, bar)
+    return found
+
+
 def _peak(make: Callable[[], Vectors]) -> tuple[Vectors, int]:
     tracemalloc.start()
     try:
@@ -78,7 +83,7 @@ def test_equal_texts_and_precisions_hold_the_result_once(
     texts = [*texts, texts[5], texts[0]]
     route: Any = _Route()
     bar = _Bar()
-    found, peak = _peak(lambda: _embeddings(route, [*texts], EncodeOptions(precision=precision), bar))
+    found, peak = _peak(lambda: _encoded(route, [*texts], EncodeOptions(precision=precision), bar))
     assert peak < limit + _OVERHEAD
     assert bar.total == _COUNT
     rows = np.stack([_vector(text) for text in texts])
@@ -92,7 +97,7 @@ def test_equal_texts_and_precisions_hold_the_result_once(
 def test_of_no_text_there_is_an_empty_result(precision: Precision) -> None:
     width = _DIM // 8 if "binary" in precision else _DIM
     route: Any = _Route()
-    found = _embeddings(route, [], EncodeOptions(precision=precision), _Bar())
+    found = _encoded(route, [], EncodeOptions(precision=precision), _Bar())
     assert (found.shape, str(found.dtype)) == (
         (0, width),
         precision.replace("ubinary", "uint8").replace("binary", "int8"),
@@ -107,7 +112,7 @@ def test_8_bits_are_the_same_in_memory_and_in_a_file(held: int, monkeypatch: pyt
     texts = [str(number % 5000) for number in range(_COUNT)]
     route: Any = _Route()
     options = EncodeOptions(precision="uint8", truncate_dim=100, normalize_embeddings=True)
-    found = _embeddings(route, [*texts], options, _Bar())
+    found = _encoded(route, [*texts], options, _Bar())
     rows = np.stack([_vector(text)[:100] for text in texts])
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     expected = quantize_embeddings(rows, "uint8")
@@ -121,7 +126,7 @@ def test_a_temporary_folder_that_is_full_is_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(tempfile, "TemporaryFile", _Full)
     route: Any = _Route()
     with pytest.raises(StcompileError, match=r"no space left in the temporary folder .* TMPDIR"):
-        _embeddings(route, [str(number) for number in range(_COUNT)], EncodeOptions(precision="int8"), _Bar())
+        _encoded(route, [str(number) for number in range(_COUNT)], EncodeOptions(precision="int8"), _Bar())
 
 
 class _Full(BytesIO):
@@ -136,5 +141,16 @@ def test_of_one_text_there_are_no_ranges_before_anything_is_computed() -> None:
     bar = _Bar()
     route: Any = _Route()
     with pytest.raises(InputError, match="needs at least two"):
-        _embeddings(route, ["1"], EncodeOptions(precision="int8"), bar)
+        _encoded(route, ["1"], EncodeOptions(precision="int8"), bar)
     assert bar.total == 0
+
+
+def test_ranges_are_those_of_texts_and_images_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sentence_transformers.util import quantize_embeddings
+
+    monkeypatch.setattr(waiting, "HELD", 1 << 20)
+    route: Any = _Route()
+    parts = [_Part(route, ["1", "2", "1"], [4, 0, 2]), _Part(route, ["7", "8"], [1, 3])]
+    found = _embeddings(parts, 5, EncodeOptions(precision="uint8"), _Bar())
+    expected = quantize_embeddings(np.stack([_vector(text) for text in ("2", "7", "1", "8", "1")]), "uint8")
+    assert np.abs(found.astype(np.int16) - expected.astype(np.int16)).max() <= 1

@@ -269,6 +269,7 @@ class InputModule(Module):
         counts_prompt: whether it can tell how many tokens a prompt takes.
         pads_left: whether shorter rows of a batch are padded in front.
         wants_pairs: whether it reads pairs of texts alone.
+        has_image_side: whether the model reads images too.
     """
 
     max_seq_length: int | None = None
@@ -279,6 +280,7 @@ class InputModule(Module):
     counts_prompt: ClassVar[bool] = False
     pads_left: bool = False
     wants_pairs: bool = False
+    has_image_side: bool = False
 
     @property
     @abstractmethod

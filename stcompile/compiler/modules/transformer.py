@@ -278,10 +278,9 @@ class Transformer(InputModule):
     def why_it_failed(self, error: Exception) -> str:
         return self._inputs.wanting(error)
 
-    def notes(self, front: InputModule) -> list[str]:
-        if "image" not in self.modality_config and not self._processor:
-            return []
-        return ["only the text side of this model is compiled: keep images on sentence-transformers"]
+    @property
+    def has_image_side(self) -> bool:  # type: ignore[override]  # a property in place of a field
+        return "image" in self.modality_config or bool(self._processor)
 
     def forward(self, features: Features, **keywords: Any) -> Features:
         if self.marks_unseen:
@@ -303,7 +302,7 @@ class Transformer(InputModule):
             options["logits_to_keep"] = 1
         result = self._method(**inputs, **options)
         hidden = {"all_layer_embeddings": result.hidden_states} if self._shows_hidden_states else {}
-        return {**features, **hidden, self.writes: _follow(result, steps)}
+        return {**features, **hidden, self.writes: follow(result, steps)}
 
     def tokenize(self, texts: Sequence[Text], prompt: str | None) -> Features:
         """Token ids as transformers' own tokenizer makes them: the reference's text front end.
@@ -611,7 +610,7 @@ def _register(tokenizer: Any, prefixes: Sequence[str]) -> None:
         tokenizer.add_special_tokens({"additional_special_tokens": new})
 
 
-def _follow(result: Any, steps: list[str | int | None]) -> torch.Tensor:
+def follow(result: Any, steps: Sequence[str | int | None]) -> torch.Tensor:
     """The output at the end of a path; transformers 4 gives a tensor where 5 gives an object with its pooled row."""
     value = result
     for step in steps:

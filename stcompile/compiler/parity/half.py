@@ -25,10 +25,13 @@ from stcompile.artifact.target import Tolerance
 from stcompile.compiler.metrics import distance
 from stcompile.compiler.parity.probes import probe_texts
 from stcompile.compiler.passes import CleanGraph, run_pipeline
+from stcompile.compiler.pictures import probe_pictures
 from stcompile.compiler.quantize.half import MOVES, convert_to_half
 from stcompile.compiler.quantize.job import QuantizationJob
+from stcompile.compiler.stack.image_route import ImageRoute
 from stcompile.compiler.stack.route import Route
 from stcompile.errors import ParityError, one_line
+from stcompile.runtime.text.base import Text
 
 _LARGEST = float(np.finfo(np.float16).max)
 
@@ -44,7 +47,7 @@ _BUDGET = 4e10
 
 
 def judge_half(graph: ir.Model, route: Route, tolerance: Tolerance, name: str) -> str:
-    """Runs a traced float32 graph, which is used up, in float16 on a few texts, and compares it with torch.
+    """Runs a traced float32 graph, which is used up, in float16 on a few texts or images, and compares it with torch.
 
     Returns:
         what was found, as a sentence for the report; also where the evaluator cannot run the graph.
@@ -55,7 +58,9 @@ def judge_half(graph: ir.Model, route: Route, tolerance: Tolerance, name: str) -
     graph, _ = run_pipeline(graph, (CleanGraph(),))
     weights = sum(value.const_value.size for value in graph.graph.initializers.values() if value.const_value)
     convert_to_half(graph, QuantizationJob(route.name))
-    batches = [route.examples_of(batch) for batch in _batches(route, weights)]
+    batches, what = (
+        (_images(route, weights), "images") if isinstance(route, ImageRoute) else (_texts(route, weights), "texts")
+    )
     feeds = [route.feeds(batch) for batch in batches]
     try:
         evaluator = _Evaluator(ir.to_proto(graph))
@@ -73,10 +78,10 @@ def judge_half(graph: ir.Model, route: Route, tolerance: Tolerance, name: str) -
     texts = sum(map(len, batches))
     if worst >= tolerance.min_cosine:
         return (
-            f"float16 was judged by ONNX's reference evaluator, which rounds every result to it: {texts} texts, min "
+            f"float16 was judged by ONNX's reference evaluator, which rounds every result to it: {texts} {what}, min "
             f"cosine {worst:.6f}; the largest number was {evaluator.largest:.3g} of {_LARGEST:.0f}"
         )
-    cause = f"min cosine {worst:.6f} is below {tolerance.min_cosine:g} on {texts} texts"
+    cause = f"min cosine {worst:.6f} is below {tolerance.min_cosine:g} on {texts} {what}"
     if evaluator.largest > _LARGEST:
         cause = f"a value of the network is {evaluator.largest:.0f}, and float16 ends at {_LARGEST:.0f}: {cause}"
     raise ParityError(
@@ -85,13 +90,20 @@ def judge_half(graph: ir.Model, route: Route, tolerance: Tolerance, name: str) -
     )
 
 
-def _batches(route: Route, weights: int) -> list[list[str]]:
+def _images(route: ImageRoute, weights: int) -> list[list[Any]]:
+    """As many of the probe pictures as the evaluator's time allows, one at least."""
+    most = int(_BUDGET // max(1, weights * route.tower.positions))
+    return [[picture.pixels for picture in probe_pictures()[: min(max(1, most), _TEXTS)]]]
+
+
+def _texts(route: Route, weights: int) -> list[list[Text]]:
     known = sorted((text for text in probe_texts() if _SHORTEST <= len(text) <= _LONGEST), key=len)
     short = known[:: max(1, len(known) // _TEXTS)][:_TEXTS]
     own = route.front.probe_texts()[:2]
     long = " ".join(probe_texts())[:_LONG_TEXT_CHARS]
     tokens = int(next(iter(route.feeds(route.examples_of([long])).values())).size)
-    return [[*own, *short], *([[long]] if weights * tokens <= _BUDGET else [])]
+    found = [[*own, *short], *([[long]] if weights * tokens <= _BUDGET else [])]
+    return [route.examples_of(batch) for batch in found]
 
 
 class _Evaluator:

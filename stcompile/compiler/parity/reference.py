@@ -23,6 +23,7 @@ from stcompile.compiler.stack.source import ModelSource
 from stcompile.errors import MissingExtraError, one_line
 from stcompile.extras import require
 from stcompile.runtime.arguments import local_path
+from stcompile.runtime.pictures import pillow_for_images
 from stcompile.runtime.text.base import Text
 
 # How a report calls the judge where sentence-transformers cannot be one.
@@ -93,6 +94,10 @@ class Reference:
         """Of a reranker, the scores of each pair alone: float32 `(n, labels)`."""
         return self._answered(lambda judge, some: judge.scores(some, prompt), pairs, prompt)
 
+    def images(self, paths: Sequence[str], *, dim: int, batch_size: int) -> Matrix:
+        """Embeddings of the images in some files, float32 `(n, dim)`."""
+        return self._answered(lambda judge, some: judge.images(some, dim, batch_size), paths, "")
+
     def _answered(self, ask: Callable[[Judge, Sequence[Any]], Matrix], texts: Sequence[Any], prompt: str) -> Matrix:
         reason = "NaN"
         try:
@@ -153,6 +158,8 @@ class Judge(Protocol):
 
     def scores(self, pairs: Sequence[Text], prompt: str) -> Matrix: ...
 
+    def images(self, paths: Sequence[str], dim: int, batch_size: int) -> Matrix: ...
+
 
 class _SentenceTransformers:
     """A SentenceTransformer, through its public `encode`; a live object is left in the mode it was in."""
@@ -178,6 +185,13 @@ class _SentenceTransformers:
 
     def scores(self, pairs: Sequence[Text], prompt: str) -> Matrix:
         raise TypeError("a SentenceTransformer scores no pairs")
+
+    def images(self, paths: Sequence[str], dim: int, batch_size: int) -> Matrix:
+        pillow = pillow_for_images()
+        opened = [pillow.open(path) for path in paths]
+        with _resized_by_pillow(self._model):
+            rows = self._encode(opened, "", None, batch_size, output_value=SENTENCE, truncate_dim=dim)
+        return np.asarray(rows, dtype=np.float32)
 
 
 class _SparseEncoder(_SentenceTransformers):
@@ -220,6 +234,9 @@ class _CrossEncoder:
     def scores(self, pairs: Sequence[Text], prompt: str) -> Matrix:
         return self._predicted(pairs, prompt, 1)
 
+    def images(self, paths: Sequence[str], dim: int, batch_size: int) -> Matrix:
+        raise TypeError("a CrossEncoder encodes no images")
+
     def _predicted(self, pairs: Sequence[Text], prompt: str, batch_size: int, **options: Any) -> Matrix:
         training = [module for module in self._model.modules() if module.training]
         # In a list a text by itself stands for a pair of nothing else.
@@ -258,6 +275,32 @@ class _OwnModules:
 
     def tokens(self, texts: Sequence[str], prompt: str, task: str | None) -> Matrix:
         return np.concatenate([self._stack.encode([text], prompt, 1, TOKENS, task)[0] for text in texts])
+
+    def images(self, paths: Sequence[str], dim: int, batch_size: int) -> Matrix:
+        assert self._stack.image is not None
+        return self._stack.image.encode(paths, batch_size=batch_size)
+
+
+@contextlib.contextmanager
+def _resized_by_pillow(model: Any) -> Iterator[None]:
+    """Lets a model's images be resized by Pillow, also where torchvision is installed and transformers prefers it.
+
+    The runtime has Pillow alone, and torchvision's numbers are others (docs/images.md).
+    """
+    processor: Any = getattr(model[0], "processor", None)
+    own = getattr(processor, "image_processor", None)
+    name = type(own).__name__.removesuffix("Fast")
+    # What transformers 4 calls fast has one of Pillow by the plain name.
+    plain = getattr(transformers, name, None) if type(own).__name__ != name else None
+    by_pillow = getattr(transformers, f"{name}Pil", plain)
+    if own is None or by_pillow is None:
+        yield
+        return
+    processor.image_processor = by_pillow.from_dict(own.to_dict())
+    try:
+        yield
+    finally:
+        processor.image_processor = own
 
 
 @contextlib.contextmanager

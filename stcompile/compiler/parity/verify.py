@@ -20,15 +20,17 @@ from stcompile.artifact.manifest import (
     NO_PADDING,
     RERANKER,
     SPARSE,
+    TEXT,
     Manifest,
     RoutingSpec,
 )
 from stcompile.artifact.report import ParityReport, PathReport, Report, read_report
 from stcompile.artifact.target import Target, Tolerance
 from stcompile.artifact.writing import in_scratch
-from stcompile.compiler.metrics import Distance, neighbour_overlap, rounded
+from stcompile.compiler.metrics import Distance, Matrix, neighbour_overlap, rounded
 from stcompile.compiler.parity.active import active_overlap, sparse_tolerance
 from stcompile.compiler.parity.heads import HeadProof, failures_of
+from stcompile.compiler.parity.images import ImagePlan, image_failures
 from stcompile.compiler.parity.late_interaction import AGREEMENT as TOKEN_AGREEMENT
 from stcompile.compiler.parity.late_interaction import rank_overlap, token_tolerance
 from stcompile.compiler.parity.padding import REFERENCE_INVARIANT
@@ -102,6 +104,8 @@ def verify_artifact(
     # Before torch has worked for minutes: what cannot run there says so here.
     load(opened.folder, device=device, check_integrity=False)
     source = ModelSource.of(against, options)
+    if opened.manifest.image is None:
+        source = dataclasses.replace(source, modalities=(TEXT,))
     stack = load_stack(source)
     target = Target.parse(opened.manifest.target)
     if report.distillation is not None:
@@ -167,6 +171,11 @@ class Proof:
         self._artifact = artifact
         self._source = source
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._images: ImagePlan | None = None
+        if manifest.image is not None and stack.image is not None:
+            self._files = tempfile.TemporaryDirectory(prefix="stcompile-images-")
+            with in_scratch(Path(self._files.name)):
+                self._images = ImagePlan(manifest, stack.image, Path(self._files.name))
         if Target.parse(manifest.target).distills:
             # What was distilled is in no folder yet.
             self._scratch = tempfile.TemporaryDirectory(prefix="stcompile-distilled-")
@@ -198,12 +207,36 @@ class Proof:
         gc.collect()
         reference = open_reference(self._source, self._artifact.manifest.kind, distilled=self._scratch is not None)
         answers = [plan.answers(reference) for plan in self._plans]
+        pictures = None if self._images is None else self._images.answers(reference)
         about = reference.about
         # Its network would lie in memory beside the engine's.
         del reference
         if self._scratch is not None:
             self._scratch.cleanup()
-        return self._report([found for found, _ in answers], min(own for _, own in answers), about, tolerance, device)
+        report = self._report([found for found, _ in answers], min(own for _, own in answers), about, tolerance, device)
+        return report if pictures is None else self._with_images(report, pictures, device)
+
+    def _with_images(self, report: ParityReport, reference: Matrix, device: str) -> ParityReport:
+        """The report with the image tower's part of the verdict."""
+        assert self._images is not None
+        (found,) = _shipped(self._artifact, [self._images], device)
+        images = self._images.report(reference, found)
+        own = self._images.misread(reference)
+        misread = (
+            (
+                f"stcompile reads images otherwise than {report.reference}: before anything was compiled, its own "
+                f"modules in torch already give one another vector (cosine {own.cosine.min():.6f})",
+            )
+            if own.abs_error.max() > _SAME_READING
+            else ()
+        )
+        failures = image_failures(images, report.tolerance, AGREEMENT.get(report.target, 0))
+        return dataclasses.replace(
+            report,
+            images=images,
+            misread=report.misread or bool(misread),
+            failures=(*report.failures, *failures, *misread),
+        )
 
     def _report(
         self, references: list[Answers], invariance: float, about: str, tolerance: Tolerance, device: str
@@ -283,6 +316,11 @@ def _check_same_model(manifest: Manifest, stack: ModuleStack) -> None:
             f"the artifact has {manifest.dim} dimensions and the model {stack.dim}, or they have other routes: it was "
             "compiled from another model"
         )
+    if manifest.image is not None and (stack.image is None or manifest.image.processing != stack.image.processing):
+        raise ModelFolderError(
+            "the artifact has an image tower, and the model has none or another image processor: it was compiled from "
+            "another model"
+        )
     if manifest.routing != stack.routing:
         raise ModelFolderError(
             f"the artifact was compiled with other tasks than the model now has ({_tasks(manifest.routing)} instead of "
@@ -297,7 +335,7 @@ def _tasks(routing: RoutingSpec | None) -> str:
     return ", ".join(f"{task} -> {route or 'refused'}" for task, route in pairs)
 
 
-def _shipped(artifact: Artifact, plans: Sequence[Plan], device: str) -> list[Answers]:
+def _shipped(artifact: Artifact, plans: Sequence[Plan | ImagePlan], device: str) -> list[Answers]:
     """All runs of all routes by the runtime, in one process."""
     texts: list[str] = []
     runs = {}

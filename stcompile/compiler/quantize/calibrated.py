@@ -12,7 +12,7 @@ import onnx_ir as ir
 from stcompile.artifact import scratch
 from stcompile.artifact.report import QuantizationSummary
 from stcompile.compiler.quantize.budget import search
-from stcompile.compiler.quantize.candidates import Candidate, Table
+from stcompile.compiler.quantize.candidates import STATIC, Candidate, Table
 from stcompile.compiler.quantize.choose import options_of
 from stcompile.compiler.quantize.fused_int8 import in_encoder_layers, write_operators
 from stcompile.compiler.quantize.job import QuantizationJob
@@ -58,6 +58,7 @@ class Calibrated:
         split_token_gemms(model)
         layers = find_layers(model.graph)
         operated = in_encoder_layers(model, job) if job.fuses and self.fused is not None else set()
+        known = tuple(search for search in self.table if job.fixes_ranges or search.first.scheme != STATIC)
         options: list[tuple[Candidate, ...]] = []
         seen: list[Recording] = []
         texts = job.calibration
@@ -69,7 +70,7 @@ class Calibrated:
             seen = record(model, [layer.data for layer in layers], texts.batches, folder)
         for number, (layer, recording) in enumerate(zip(layers, seen, strict=True), start=1):
             job.tell(f"layer {number} of {len(layers)}: {layer.name}")
-            table = self.fused if self.fused is not None and operated.issuperset(layer.nodes) else self.table
+            table = self.fused if self.fused is not None and operated.issuperset(layer.nodes) else known
             options.append(options_of(layer, recording, table))
         apply = partial(self._apply, job, Plans(layers, seen))
         chosen, reached = [choices[0] for choices in options], None

@@ -6,17 +6,20 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 
 import numpy as np
 
 from stcompile.artifact.report import CalibrationSummary
+from stcompile.compiler.pictures import Drawn, calibration_pictures, pictures_sha256
+from stcompile.compiler.stack.image_route import ImageRoute
 from stcompile.compiler.stack.route import Route
 from stcompile.runtime.arguments import checked_texts
 from stcompile.runtime.text.base import Feeds, Text
 
 DEFAULT_NAME = "stcompile-1"
+PICTURES_NAME = "stcompile-pictures-1"
 
 # Tokens of a batch: activations of a layer of 4096 are 16 MB.
 _BATCH_TOKENS = 1024
@@ -72,18 +75,30 @@ class Batch:
     Attributes:
         feeds: the graph's inputs.
         rows: positions of the texts.
+        positions: of each image, where they are images; of texts their ids are counted.
     """
 
     feeds: Feeds
     rows: tuple[int, ...]
+    positions: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Of all of them together."""
+        return self.positions * len(self.rows) or self.feeds["input_ids"].size
+
+    def part(self, kept: slice | Sequence[int]) -> Batch:
+        """Some of the texts, by their places in it."""
+        rows = tuple(np.asarray(self.rows)[kept].tolist())
+        feeds = {name: array[kept] if array.ndim else array for name, array in self.feeds.items()}
+        return replace(self, feeds=feeds, rows=rows)
 
     def every(self, step: int) -> Batch | None:
         """The texts at every so many positions; None where none of them is here."""
         kept = [index for index, row in enumerate(self.rows) if row % step == 0]
         if len(kept) in (0, len(self.rows)):
             return self if kept else None
-        feeds = {name: array[kept] if array.ndim else array for name, array in self.feeds.items()}
-        return Batch(feeds, tuple(self.rows[index] for index in kept))
+        return self.part(kept)
 
 
 class Calibration:
@@ -102,7 +117,7 @@ class Calibration:
     @property
     def tokens(self) -> int:
         """Tokens of all texts together."""
-        return sum(batch.feeds["input_ids"].size for batch in self.batches)
+        return sum(batch.tokens for batch in self.batches)
 
     def summary(self) -> CalibrationSummary:
         """What the report records."""
@@ -125,6 +140,38 @@ class Calibration:
         other = copy(self)
         other.batches = tuple(batches)
         return other
+
+
+class ImageCalibration(Calibration):
+    """The pictures that the project draws, as the inputs of an image tower's graph."""
+
+    def __init__(self, route: ImageRoute) -> None:
+        pictures = calibration_pictures()
+        self._sha256 = pictures_sha256(pictures)
+        self._count = len(pictures)
+        self.batches = image_batches(route, pictures)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def summary(self) -> CalibrationSummary:
+        return CalibrationSummary(PICTURES_NAME, self._count, self.tokens, self._sha256)
+
+    def within(self, tokens: int) -> Calibration:
+        return self
+
+
+def image_batches(route: ImageRoute, pictures: Sequence[Drawn]) -> tuple[Batch, ...]:
+    """Pictures as the inputs of a graph, in their order."""
+    size, positions = max(1, _BATCH_TOKENS // route.tower.positions), route.tower.positions
+    return tuple(
+        Batch(
+            route.feeds([picture.pixels for picture in pictures[start : start + size]]),
+            tuple(range(start, min(start + size, len(pictures)))),
+            positions,
+        )
+        for start in range(0, len(pictures), size)
+    )
 
 
 def unpadded(route: Route, texts: Sequence[Text], prompts: Sequence[str]) -> Iterator[Batch]:

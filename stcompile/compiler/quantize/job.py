@@ -21,6 +21,7 @@ class QuantizationJob:
         tell: told of progress within the step.
         fuses: whether encoder layers may become operators of the package's own.
         longest: most positions of a text; None where there is no limit.
+        fixes_ranges: whether ranges of the calibration texts may be fixed for all others.
         records: what recipes did that is no precision, one for each route alike.
     """
 
@@ -30,4 +31,5 @@ class QuantizationJob:
     tell: Tell = silent
     fuses: bool = False
     longest: int | None = None
+    fixes_ranges: bool = True
     records: list[PassSummary] = field(default_factory=list)

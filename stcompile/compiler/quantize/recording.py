@@ -72,16 +72,13 @@ def record(model: ir.Model, values: Sequence[ir.Value], batches: Sequence[Batch]
 def _parts(batch: Batch) -> Iterator[tuple[int, Batch]]:
     """A batch in runs of few tokens, each with the position of its first text."""
     count = len(batch.rows)
-    step = max(1, _RUN_TOKENS * count // max(1, batch.feeds["input_ids"].size))
+    step = max(1, _RUN_TOKENS * count // max(1, batch.tokens))
     for start in range(0, count, step):
         yield start, _texts_of(batch, start, min(start + step, count))
 
 
 def _texts_of(batch: Batch, start: int, end: int) -> Batch:
-    if end - start == len(batch.rows):
-        return batch
-    feeds = {name: array[start:end] if array.ndim else array for name, array in batch.feeds.items()}
-    return Batch(feeds, batch.rows[start:end])
+    return batch if end - start == len(batch.rows) else batch.part(slice(start, end))
 
 
 def _same_for_all_texts(outputs: _Outputs, batches: Sequence[Batch]) -> set[str]:
@@ -89,7 +86,7 @@ def _same_for_all_texts(outputs: _Outputs, batches: Sequence[Batch]) -> set[str]
     several = [batch for batch in batches if len(batch.rows) > 1]
     if not several:
         return set()
-    batch = min(several, key=lambda batch: batch.feeds["input_ids"].size)
+    batch = min(several, key=lambda batch: batch.tokens)
     one, two = (outputs(_texts_of(batch, 0, count)) for count in (1, 2))
     return {name for name, few, many in zip(outputs.names, one, two, strict=True) if few.size == many.size}
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stcompile.artifact.manifest import ENCODER, MULTI_VECTOR, RERANKER, SPARSE
+from stcompile.artifact.manifest import ENCODER, IMAGE, MULTI_VECTOR, RERANKER, SPARSE
 from stcompile.compiler.kinds.base import ModuleEntry
 from stcompile.compiler.kinds.bge_m3_head import heads_of
 from stcompile.compiler.kinds.folder import Folder
+from stcompile.compiler.kinds.image_processor import ImageSide, image_side_of
 from stcompile.compiler.kinds.registry import KINDS
 from stcompile.compiler.stack.entries import EntryReader
 from stcompile.compiler.stack.multi_vector import completed, is_multi_vector, is_stanfords, stanfords, stored_in
@@ -39,6 +40,7 @@ class StackDescription:
         entries: the modules that are supported, in order.
         settings: prompts, similarity and the like.
         unsupported: every reason it cannot be compiled, each with its remedy.
+        image: its image tower; None without one.
     """
 
     folder: Folder
@@ -46,6 +48,18 @@ class StackDescription:
     entries: tuple[ModuleEntry, ...]
     settings: Settings
     unsupported: tuple[str, ...]
+    image: ImageSide | None = None
+
+    def of(self, modalities: Sequence[str] | None) -> StackDescription:
+        """The same of what is taken of it, where None takes all, with what of that cannot be compiled."""
+        if modalities is not None and IMAGE not in modalities:
+            return replace(self, image=None)
+        reasons = () if self.image is None else self.image.reasons
+        if modalities is not None and self.image is None:
+            reasons = (
+                "it has no image tower, the other side of a model such as CLIP: leave image out of --modalities",
+            )
+        return replace(self, unsupported=(*self.unsupported, *reasons))
 
 
 def describe(
@@ -106,7 +120,9 @@ def describe(
     settings = settings_of(stored, kind, reasons)
     if kind == SPARSE:
         settings = replace(settings, max_active_dims=active_dims_of(stored, entries, reasons))
-    return StackDescription(folder, layout, tuple(entries), settings, tuple(reasons))
+    reads_images = kind == ENCODER and entries and not entries[0].routes
+    image = image_side_of(folder, entries[0]) if reads_images else None
+    return StackDescription(folder, layout, tuple(entries), settings, tuple(reasons), image)
 
 
 def _begins_with_text(entries: Sequence[ModuleEntry]) -> bool:

@@ -97,7 +97,8 @@ def _stack_of(description: StackDescription, name: str, builder: _Builder, notes
         width = {"embedding_dimension": built[-1].out_width(0)} if is_pooling else {}
         built.append(builder.module(dataclasses.replace(entry, config={**width, **entry.config})))
     _introduce(built)
-    stack = ModuleStack(built, **vars(description.settings), name=name, notes=notes)
+    tower = None if description.image is None else description.image.processing
+    stack = ModuleStack(built, **vars(description.settings), name=name, notes=notes, images=tower)
     for block in stack.modules():
         _warn_of_clamp(block, name)
     for route in stack.routes.values():

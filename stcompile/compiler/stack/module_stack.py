@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -11,13 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from stcompile.artifact.manifest import ENCODER
+from stcompile.artifact.image import ImageSpec
+from stcompile.artifact.manifest import ENCODER, IMAGE
 from stcompile.artifact.report import ModuleSummary
-from stcompile.compiler.modules import InputModule, Module, Router
+from stcompile.compiler.modules import InputModule, Module, Router, Transformer
 from stcompile.compiler.modules.base import Features
+from stcompile.compiler.modules.image_tower import ImageTower
+from stcompile.compiler.stack.image_route import ImageRoute
 from stcompile.compiler.stack.layout import lay_out
 from stcompile.compiler.stack.route import Route
-from stcompile.errors import InputError
+from stcompile.errors import InputError, UnsupportedError
 from stcompile.runtime.route import route_of
 from stcompile.runtime.text.base import Text
 
@@ -36,6 +40,7 @@ class ModuleStack(nn.Module):
         max_active_dims: of a sparse encoder, how many of the largest numbers are kept by default; None keeps all.
         name: what the model is called.
         notes: what a user should know of how it was read, one sentence each.
+        images: how pictures reach the image tower of its Transformer; None leaves that out.
 
     Attributes:
         routes: route name to its modules, laid out; one, with an empty name, where no task changes anything.
@@ -58,6 +63,7 @@ class ModuleStack(nn.Module):
         max_active_dims: int | None = None,
         name: str = "model",
         notes: Sequence[str] = (),
+        images: ImageSpec | None = None,
     ) -> None:
         super().__init__()
         if not modules or not isinstance(modules[0], (InputModule, Router)):
@@ -76,7 +82,20 @@ class ModuleStack(nn.Module):
         self.name = name
         self._notes = tuple(notes)
         self.routes, self.routing = lay_out(modules, name, tuple(self.prompts), kind)
+        # In a list: its weights are those of the modules, once.
+        self._image = [] if images is None else [_image_route(modules, name, images, self.dim)]
         self.eval()
+
+    @property
+    def image(self) -> ImageRoute | None:
+        """The same modules behind the tower that reads images; None where texts alone are encoded."""
+        return next(iter(self._image), None)
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """The routes that have a graph of their own, that of images last."""
+        own = [name for name, route in self.routes.items() if route.shares is None]
+        return (*own, *([] if self.image is None else [IMAGE]))
 
     @property
     def dim(self) -> int:
@@ -127,6 +146,8 @@ class ModuleStack(nn.Module):
         digest.update(json.dumps([summary, self.prompts, self.default_prompt_name], sort_keys=True).encode())
         for route in self.routes.values():
             digest.update(route.front_end("")[1].encode())
+        if self.image is not None:
+            digest.update(json.dumps(dataclasses.asdict(self.image.processing), sort_keys=True).encode())
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
@@ -134,4 +155,21 @@ class ModuleStack(nn.Module):
 
     def notes(self) -> tuple[str, ...]:
         """What a user of the model should know, one sentence each."""
-        return tuple(dict.fromkeys([*self._notes, *(note for route in self.routes.values() for note in route.notes())]))
+        routes = [*self.routes.values()]
+        known = [*self._notes, *(note for route in routes for note in route.notes())]
+        if self.image is None and any(route.front.has_image_side for route in routes):
+            known.append("only the text side of this model is compiled: keep images on sentence-transformers")
+        return tuple(dict.fromkeys(known))
+
+
+def _image_route(modules: Sequence[Module], name: str, images: ImageSpec, width: int) -> ImageRoute:
+    first, *others = modules
+    assert isinstance(first, Transformer)  # nothing else has an image tower
+    route = ImageRoute([ImageTower(first, images, name), *others], f"{name}, images")
+    if route.dim != width:
+        raise UnsupportedError(
+            name,
+            f"its images have {route.dim} dimensions and its texts {width}, which no space has in common: leave the "
+            "image tower out (--modalities text)",
+        )
+    return route

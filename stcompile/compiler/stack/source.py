@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
 from stcompile.artifact import scratch
+from stcompile.artifact.manifest import IMAGE, TEXT
 from stcompile.compiler import hub
 from stcompile.compiler.stack.describe import StackDescription, describe
 from stcompile.errors import InputError, UnsupportedError, one_line
@@ -34,6 +35,7 @@ class SourceOptions(TypedDict, total=False):
     trust_remote_code: bool
     follow_links: bool
     sparse: bool
+    modalities: Sequence[str] | None
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class ModelSource:
             adapter whose base is another folder.
         sparse: read a masked language model without `modules.json` as sentence-transformers' SparseEncoder does: its
             head of the vocabulary, and SpladePooling. Otherwise it is read as SentenceTransformer does.
+        modalities: what is taken of it, `text`, or `text` and `image`; None takes all that it has.
     """
 
     model: Any
@@ -58,6 +61,11 @@ class ModelSource:
     trust_remote_code: bool = False
     follow_links: bool = False
     sparse: bool = False
+    modalities: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.modalities is not None and list(self.modalities) not in ([TEXT], [TEXT, IMAGE]):
+            raise InputError(f"modalities must be {TEXT}, or {TEXT},{IMAGE}; got {','.join(map(str, self.modalities))}")
 
     @classmethod
     def of(cls, model: Any, options: SourceOptions) -> ModelSource:
@@ -65,10 +73,11 @@ class ModelSource:
         return model if isinstance(model, cls) else cls(model, **options)
 
     def described(self, folder: Path) -> StackDescription:
-        """What is in the folder that `located` gave. Errors as of `describe`."""
-        return describe(
+        """What is taken of the folder that `located` gave. Errors as of `describe`."""
+        found = describe(
             folder, trust_remote_code=self.trust_remote_code, follow_links=self.follow_links, sparse=self.sparse
         )
+        return found.of(self.modalities)
 
     @property
     def is_live(self) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from stcompile.artifact import scratch
-from stcompile.artifact.manifest import GraphSpec
+from stcompile.artifact.manifest import TEXT, GraphSpec
 from stcompile.compiler.trace.serialize import write_graphs
 from stcompile.errors import UnsupportedError, one_line
 from stcompile.runtime.engines.openvino import import_openvino
@@ -34,7 +34,7 @@ def write_openvino_graphs(
     openvino = import_openvino("Compiling for OpenVINO")
     specs = []
     for index, (route, model) in enumerate(models.items()):
-        file = "model" if len(models) == 1 else f"model-{index}-{re.sub(r'[^A-Za-z0-9_]+', '_', route)[:40]}"
+        file = "model" if len(models) == 1 else f"model-{index}-{re.sub(r'[^A-Za-z0-9_]+', '_', route or TEXT)[:40]}"
         with scratch("openvino") as made:
             (spec,) = write_graphs({route: model}, made)
             try:

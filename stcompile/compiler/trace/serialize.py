@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 import onnx_ir as ir
 
-from stcompile.artifact.manifest import GraphSpec, TensorSpec
+from stcompile.artifact.manifest import TEXT, GraphSpec, TensorSpec
 from stcompile.compiler.trace.protobuf import write_model
 
 GRAPH_FILE = "model.onnx"
@@ -51,7 +51,7 @@ def write_graphs(models: Mapping[str, ir.Model], folder: Path) -> tuple[GraphSpe
             shared.take(model.graph)
     specs = []
     for index, (route, model) in enumerate(models.items()):
-        file = f"model-{index}-{re.sub(r'[^A-Za-z0-9_]+', '_', route)[:40]}.onnx"
+        file = f"model-{index}-{re.sub(r'[^A-Za-z0-9_]+', '_', route or TEXT)[:40]}.onnx"
         write_model(model, folder / file)
         specs.append(_describe(route, model, file, SHARED_FILE))
     return tuple(specs)

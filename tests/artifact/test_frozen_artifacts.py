@@ -12,9 +12,10 @@ import pytest
 
 import stcompile
 from stcompile.artifact import open_artifact
-from stcompile.compiler.metrics import distance
+from stcompile.compiler.metrics import as_ragged, distance
 from stcompile.kernels import native
 from tests.conftest import GOLDEN, load_case
+from tests.hybrid import recorded
 
 FROZEN = sorted(folder.parent for folder in (GOLDEN / "artifacts").glob("v*/*/manifest.json"))
 
@@ -33,6 +34,10 @@ MIN_COSINE = {
 
 # Of a reranker's logits with those of sentence-transformers. Measured: 0.9996.
 LEAST_CORRELATION = 0.999
+
+
+# Of a hybrid encoder's weights above 1, in proportion to them. Measured: 0.0132.
+WEIGHTS_OFF = 0.03
 
 
 def test_there_are_frozen_artifacts() -> None:
@@ -63,3 +68,13 @@ def test_a_frozen_artifact_still_encodes(folder: Path) -> None:
     if manifest.image is not None:
         images = encoder.encode(case.inputs_of(case.runs["images"]))
         assert distance(case.expected("images"), images).cosine.min() >= MIN_COSINE[target]
+    if isinstance(encoder, stcompile.HybridEncoder):
+        found = encoder.encode_hybrid(case.texts)
+        assert (
+            distance(as_ragged(recorded().multi_vector), as_ragged(found.multi_vector)).cosine.min()
+            >= MIN_COSINE[target]
+        )
+        for known, vector in zip(recorded().sparse, found.sparse.toarray(), strict=True):
+            # What is next to nothing, rounding decides.
+            large = [token for token, weight in known.items() if weight > 1]
+            np.testing.assert_allclose(vector[large], [known[token] for token in large], rtol=WEIGHTS_OFF)

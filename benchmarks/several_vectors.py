@@ -94,7 +94,7 @@ def _rivals(kind: str, model: Path) -> Rivals:
     head = torch.load(model / "colbert_linear.pt", weights_only=True)
     limit = json.loads((model / "sentence_bert_config.json").read_text(encoding="utf-8")).get("max_seq_length", _LIMIT)
     options = {"token_dim": len(head["weight"]), "max_seq_length": limit}
-    peers = {who: (*fixed, options) for who, (*fixed, _) in PEERS[kind].items()}
+    peers = {who: (where, adapter, form, options) for who, (where, adapter, form, _) in PEERS[kind].items()}
     return Rivals("stcompile_hybrid", "flag_embedding_m3", peers, ("dense", "sparse", "multi_vector"))
 
 

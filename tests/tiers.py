@@ -29,7 +29,6 @@ _MODULES = (
     *("sparse_splade", "sparse_splade_sum", "sparse_csr", "sparse_static", "sparse_router"),
     *("multi_vector_fixed", "multi_vector_modernbert", "multi_vector_pooled", "multi_vector_residual"),
     *("multi_vector_pylate_markers", "multi_vector_stanford"),
-    "bge_m3",
 )
 
 # What has no transformer in it is traced in a moment.

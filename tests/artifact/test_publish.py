@@ -275,6 +275,7 @@ def test_a_full_destination_says_so_and_keeps_the_old(tmp_path: Path, manifest: 
         assert {path.name for path in place.iterdir()} == {"model.onnx", MANIFEST_NAME}
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("size", ["8k", "64k"], ids=["the job", "the vectors"])
 def test_a_full_temporary_folder_is_named_and_not_the_destination(
     size: str, tmp_path: Path, compiled: Compiled, monkeypatch: pytest.MonkeyPatch

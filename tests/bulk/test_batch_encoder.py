@@ -364,7 +364,7 @@ def _answer(encoder: BatchEncoder, place: Any) -> None:
     place.send(_flat(encoder(pa.table({"text": ["hello", "größer"]}))["embedding"]).tolist())
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.servers)])
 def test_another_process_gives_the_same_vectors(method: str, artifact: Path) -> None:
     context: Any = multiprocessing.get_context(method)
     encoder = BatchEncoder(artifact, threads=1)

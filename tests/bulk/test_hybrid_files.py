@@ -59,14 +59,17 @@ def test_dense_alone(tmp_path: Path, compiled: Compiled) -> None:
         (ALL, {"precision": "int8"}, "precision: of one kind of vectors, and this artifact makes several"),
         (ALL, {"format": "npy"}, "format npy: of one kind"),
         (ALL, {"outputs": ("dense", "words")}, "outputs must be some of dense, sparse, multi_vector"),
-        (("dense",), {"outputs": ("dense",)}, "outputs are of a hybrid encoder, and this artifact is an encoder"),
+        (None, {"outputs": ("dense",)}, "outputs are of a hybrid encoder, and this artifact is an encoder"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(
-    outputs: tuple[str, ...], more: dict[str, Any], says: str, tmp_path: Path, compiled: Compiled
+    outputs: tuple[str, ...] | None, more: dict[str, Any], says: str, tmp_path: Path, compiled: Compiled
 ) -> None:
     file = parquet(tmp_path / "a.parquet", ROWS)
     with pytest.raises(InputError, match=says):
         encode_files(
-            str(compiled(CASE, outputs=outputs)), [str(file)], str(tmp_path / "out"), BulkOptions(**OPTIONS, **more)
+            str(compiled("static") if outputs is None else compiled(CASE, outputs=outputs)),
+            [str(file)],
+            str(tmp_path / "out"),
+            BulkOptions(**OPTIONS, **more),
         )

@@ -244,6 +244,7 @@ def test_inspect_neither_a_model_nor_an_artifact(content: dict[str, str] | None,
 # export and verify
 
 
+@pytest.mark.processes
 def test_export_as_a_user_starts_it(few: str, tmp_path: Path) -> None:
     done = _python("export", _MODEL, "--texts", few, "--json", cwd=tmp_path)
     assert done.code == 0, done.err
@@ -441,6 +442,7 @@ def test_the_folder_a_shell_is_in_is_exported_to(
     assert stcompile.load(".").encode("hello").shape == (32,)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: str(number.name))
 def test_an_interrupted_export_leaves_what_was_there(number: signal.Signals, previous: Path) -> None:
     before = _tree(previous.parent)

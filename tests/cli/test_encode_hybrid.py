@@ -78,7 +78,7 @@ def test_what_is_wrong_is_one_sentence(arguments: list[object], says: str, run: 
 
 
 def test_others_have_no_outputs(run: Run, compiled: Compiled) -> None:  # noqa: F811
-    done = run("encode", compiled(CASE), "--outputs", "dense", stdin=LINES)
+    done = run("encode", compiled("static"), "--outputs", "dense", stdin=LINES)
     assert done.code == 2
     assert "--outputs is of a hybrid encoder, and this artifact is an encoder" in done.err
 

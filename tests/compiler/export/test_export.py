@@ -39,6 +39,7 @@ stcompile.export_model(folder, pathlib.Path(destination), target, texts=texts, c
 """
 
 
+@pytest.mark.processes
 @pytest.mark.usefixtures("traced_once")
 @pytest.mark.parametrize(
     ("target", "graph"),

@@ -126,7 +126,7 @@ def test_fewer_bits_are_a_smaller_artifact(target: str, quick: Quick) -> None:
 # What feeds a graph, in each of its ways.
 FRONTS = (
     "text_pairs",
-    "pool_mean_exclude_prompt_leftpad",
+    pytest.param("pool_mean_exclude_prompt_leftpad", marks=pytest.mark.more_models),
     "static_normalize",
     "wordemb_lstm_bi",
     "wordemb_cnn",
@@ -174,7 +174,8 @@ def test_openvino_gives_as_many_token_embeddings_as_onnx_runtime(case: str, quic
         assert [rows.shape for rows in one] == [rows.shape for rows in other]
 
 
-@pytest.mark.parametrize("target", [pytest.param("openvino-int8", marks=pytest.mark.more_models), "onnx-int8"])
+@pytest.mark.more_models
+@pytest.mark.parametrize("target", ["openvino-int8", "onnx-int8"])
 def test_each_route_of_a_router_is_calibrated_on_its_own(target: str, quick: Quick) -> None:
     known = load_case("router_two_encoders")
     artifact = quick(known.name, target)

@@ -81,6 +81,7 @@ def test_a_padding_token_that_a_text_spells_out_is_no_fault_of_ours(tmp_path: Pa
     assert report.parity.passed
 
 
+@pytest.mark.more_models
 def test_learned_features_in_routes(tmp_path: Path) -> None:
     """Which keep some by default, where the model around them says nothing."""
     from sentence_transformers import SparseEncoder

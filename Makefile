@@ -58,14 +58,13 @@ graphs-accept: install
 # What is compiled today, beside every release of each engine that is declared; and compiling, beside every release of
 # transformers: noxfile.py and tests/versions/table.py. Pythons that are not on PATH are left out. The first runs a part
 # of the rows that has every release of what production installs, the second all, and writes docs/versions.md.
-VERSIONS = printf '%s\n' oldest compiler-3.11 runtime units | xargs -P 2 -I % \
-	$(NOX)/bin/nox --no-error-on-missing-interpreters --session %
+VERSIONS = xargs -P 2 -I % $(NOX)/bin/nox --no-error-on-missing-interpreters --session %
 
 test-versions: versions-compiled
-	$(VERSIONS) -- few
+	printf '%s\n' oldest compiler-3.11 runtime units-3.14 | $(VERSIONS) -- few
 
 test-versions-all: versions-compiled
-	$(VERSIONS)
+	printf '%s\n' oldest compiler-3.11 runtime units | $(VERSIONS)
 	$(NOX)/bin/nox --session wheels
 	$(BIN)/python -m tests.versions.report
 

@@ -56,7 +56,7 @@ def export_model(
         step: told before each step that may take a while.
         options: the fields of `ExportOptions` (`provider`, `packed`, `outputs`, `texts`, `min_cosine`, `max_drop`,
             `calibration`, `evaluation`, `pca_dims`) and of `ModelSource` (`revision`, `cache_dir`,
-            `trust_remote_code`, `follow_links`, `sparse`).
+            `trust_remote_code`, `follow_links`, `sparse`, `modalities`).
 
     Returns:
         the published artifact.

@@ -24,8 +24,8 @@ def inspect(path: str | Path | ModelSource, **options: Unpack[SourceOptions]) ->
 
     Args:
         path: the folder, or a hub id of a model, or a `ModelSource` of one.
-        options: `revision`, `cache_dir`, `trust_remote_code`, `follow_links`, `sparse`, see `ModelSource`; with trust,
-            modules whose code comes with the model count as supported.
+        options: `revision`, `cache_dir`, `trust_remote_code`, `follow_links`, `sparse`, `modalities`, see
+            `ModelSource`; with trust, modules whose code comes with the model count as supported.
 
     Returns:
         plain data with a `kind` of `model` or `artifact`.

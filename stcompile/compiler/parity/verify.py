@@ -86,7 +86,8 @@ def verify_artifact(
         texts: what to encode; None takes the project's probe texts.
         min_cosine: replaces the target's smallest allowed cosine, and its largest absolute error.
         device: where the artifact runs: `cpu`, `cuda` or `cuda:1`.
-        options: `revision`, `cache_dir`, `trust_remote_code`, `follow_links`, `sparse` of the model, see `ModelSource`.
+        options: `revision`, `cache_dir`, `trust_remote_code`, `follow_links`, `sparse`, `modalities` of the
+            model, see `ModelSource`.
 
     Returns:
         the report; `passed` is the verdict.

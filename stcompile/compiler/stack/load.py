@@ -48,7 +48,8 @@ def load_stack(model: Any, **options: Unpack[SourceOptions]) -> ModuleStack:
 
     Args:
         model: folder, hub id, SentenceTransformer, or a `ModelSource` of one.
-        options: `revision`, `cache_dir`, `trust_remote_code`, `follow_links`, `sparse`, see `ModelSource`.
+        options: `revision`, `cache_dir`, `trust_remote_code`, `follow_links`, `sparse`, `modalities`, see
+            `ModelSource`.
 
     Raises:
         ModelFolderError: files are missing, unreadable or do not fit each other.

@@ -158,7 +158,8 @@ def tune_model(
         limit: most texts to measure on; of more an even sample is taken.
         threads: engine threads; None takes the CPUs this process may use.
         step: told before each step that may take a while.
-        options: `revision`, `cache_dir`, `trust_remote_code`, `follow_links`, `sparse` of the model, see `ModelSource`.
+        options: `revision`, `cache_dir`, `trust_remote_code`, `follow_links`, `sparse`, `modalities` of the
+            model, see `ModelSource`.
 
     Returns:
         the report.

@@ -10,7 +10,9 @@ from benchmarks._common import print_table
 from benchmarks.peers.contenders import REFERENCE
 
 
-def rows_of(name: str, count: int, cores: int, answers: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def rows_of(
+    name: str, count: int, cores: int, answers: Mapping[str, list[dict[str, Any]]], reference: str = REFERENCE
+) -> list[dict[str, Any]]:
     """What every contender's answers to one set of texts come to, beside the fastest peer's and the reference's."""
     walls = {who: [answer["wall"] for answer in given] for who, given in answers.items()}
     peaks = {who: max(answer["peak_mb"] for answer in given) for who, given in answers.items()}
@@ -28,14 +30,14 @@ def rows_of(name: str, count: int, cores: int, answers: Mapping[str, list[dict[s
             "peak_mb": round(peaks[who]),
             "fastest_peer": fastest,
             "ratio_to_it": ratio(fastest, who),
-            "ratio_to_torch": ratio(REFERENCE, who),
-            "memory_to_torch": round(peaks[who] / peaks[REFERENCE], 3) if peaks[REFERENCE] else None,
+            "ratio_to_torch": ratio(reference, who),
+            "memory_to_torch": round(peaks[who] / peaks[reference], 3) if peaks[reference] else None,
         }
         for who in answers
     ]
 
 
-def print_rows(results: list[dict[str, Any]]) -> None:
+def print_rows(results: list[dict[str, Any]], reference: str = REFERENCE) -> None:
     """A table for each set of texts and number of cores."""
     for name, cores in dict.fromkeys((row["texts"], row["cores"]) for row in results):
         rows = [
@@ -51,5 +53,5 @@ def print_rows(results: list[dict[str, Any]]) -> None:
         ]
         fastest = next(row["fastest_peer"] for row in results if (row["texts"], row["cores"]) == (name, cores))
         print_table(
-            f"{name}, {cores} core(s)", ("who", "texts/s", f"x {fastest}", f"x {REFERENCE}", "peak MB"), rows, ()
+            f"{name}, {cores} core(s)", ("who", "texts/s", f"x {fastest}", f"x {reference}", "peak MB"), rows, ()
         )

@@ -37,13 +37,17 @@ from stcompile.runtime.cpus import available_cpus
 
 MULTI_VECTOR, HYBRID = "multi-vector", "hybrid"
 
+# What others are compared with.
+FLAG_EMBEDDING = "FlagEmbedding fp32"
+REFERENCES = {MULTI_VECTOR: REFERENCE, HYBRID: FLAG_EMBEDDING}
+
 # Contender to its environment, its adapter, the backend whose export it reads (empty: the model itself), and options.
 PEERS: dict[str, dict[str, tuple[str, str, str, dict[str, Any]]]] = {
     MULTI_VECTOR: {
         REFERENCE: ("sentence-transformers", "multi_vector_encoders", "", {}),
         "PyLate": ("pylate", "pylate_colbert", "", {}),
     },
-    HYBRID: {REFERENCE: ("flag-embedding", "flag_embedding_m3", "", {})},
+    HYBRID: {FLAG_EMBEDDING: ("flag-embedding", "flag_embedding_m3", "", {})},
 }
 
 _HEADS = {"sparse_linear.pt": 1, "colbert_linear.pt": 0}
@@ -67,8 +71,8 @@ def main() -> int:
                 # Anew for each set: what a process has held at most stays.
                 with started(ready, cores) as processes:
                     answers = take_turns(processes, "encode", file, arguments.rounds)
-                results += rows_of(Path(name).stem, len(lines), cores, answers)
-    print_rows(results)
+                results += rows_of(Path(name).stem, len(lines), cores, answers, REFERENCES[arguments.kind])
+    print_rows(results, REFERENCES[arguments.kind])
     settings = {"kind": arguments.kind, "model": model.name, "rounds": arguments.rounds}
     write_json(arguments.json, "several_vectors", machine, settings, {"speed": results})
     return 0
@@ -118,6 +122,12 @@ def _colbert(folder: Path, model: str | None) -> Path:
     ):
         row["type"] = path
     (folder / "modules.json").write_text(json.dumps(listed), encoding="utf-8")
+    # In the words of its own generation, which PyLate reads.
+    limit = {"max_seq_length": _LIMIT, "do_lower_case": False}
+    (folder / "sentence_bert_config.json").write_text(json.dumps(limit), encoding="utf-8")
+    linear = {"in_features": 384, "out_features": 128, "bias": False}
+    activation = {"activation_function": "torch.nn.modules.linear.Identity"}
+    (folder / "1_Dense" / "config.json").write_text(json.dumps({**linear, **activation}), encoding="utf-8")
     settings = {"query_prefix": "[Q] ", "document_prefix": "[D] ", "query_length": 32, "document_length": _LIMIT}
     more = {"model_type": "ColBERT", "similarity_fn_name": "MaxSim", "skiplist_words": [], "prompts": {}}
     (folder / "config_sentence_transformers.json").write_text(json.dumps({**settings, **more}), encoding="utf-8")

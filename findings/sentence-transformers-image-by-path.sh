@@ -4,9 +4,8 @@
 # Seen:      2026-11-30, sentence-transformers 6.2.0, transformers 5.23.0, Pillow 13.0.0
 # Input:     a CLIP of random weights; a JPEG whose EXIF data say that it lies on its side, as telephones write them.
 # Expected:  encode(["photo.jpg"]) and encode([PIL.Image.open("photo.jpg")]) are one vector.
-# Observed:  by its path the image is turned by its EXIF orientation, opened it is not: cosine 0.8 here, and 1 of the same
-#            file without the EXIF data. Likewise a transparent PNG, which by its path loses its alpha and opened is laid over
-#            white.
+# Observed:  by its path the image is turned by its EXIF orientation, opened it is not; without EXIF data both are one.
+#            Likewise a transparent PNG, which by its path loses its alpha and opened is laid over white.
 # stcompile: does both as they are done there, and docs/images.md says so.
 # Output:
 #   turned by EXIF: the two vectors are the same: False

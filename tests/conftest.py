@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import functools
 import gc
 import hashlib
@@ -188,7 +187,7 @@ class _Quick:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(export, "load_stack", stack_of)
             patch.setattr(export, "padding_for", lambda stack: once("padding", real["padding_for"], stack))
-            patch.setattr(export, "Calibration", lambda *given: once("calibration", _calibration, *given))
+            patch.setattr(export, "Calibration", lambda *given: once("calibration", real["Calibration"], *given))
             patch.setattr(export, "ImageCalibration", lambda *given: once("pictures", real["ImageCalibration"], *given))
             patch.setattr(export, "trace", traced)
             for judge in (verify, scores):
@@ -227,9 +226,8 @@ def _as_started(patch: pytest.MonkeyPatch) -> None:
 # What the tests were started with.
 _KERNELS = os.environ.get(native.VARIABLE)
 
-_INDEPENDENT = ("load_stack", "padding_for", "ImageCalibration", "trace")
+_INDEPENDENT = ("load_stack", "padding_for", "Calibration", "ImageCalibration", "trace")
 _CASES_KEPT = 16
-_CALIBRATED = 4
 
 # Arguments that change nothing.
 _DEFAULTS: dict[str, Any] = {"outputs": ("sentence_embedding",), "provider": "cpu"}
@@ -282,14 +280,6 @@ def _uncollected(function: Callable[..., Any]) -> Callable[..., Any]:
             gc.enable()
 
     return call
-
-
-def _calibration(chosen: Any, *more: Any) -> Any:
-    """As an export makes it, of every fourth text of the project's own: which they are, other tests hold."""
-    from stcompile.compiler.quantize.calibration import Calibration
-
-    texts = chosen.texts[::_CALIBRATED] if chosen.is_default else chosen.texts
-    return Calibration(dataclasses.replace(chosen, texts=texts), *more)
 
 
 def _reference(source: Any, once: _Once, kind: str = ENCODER, *, distilled: bool = False) -> Any:

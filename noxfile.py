@@ -145,6 +145,8 @@ def _compile(session: nox.Session, row: table.Row, cases: str = FEW) -> str:
     if row["transformers"].startswith("4."):
         cases = f"({cases}) and not ({NOT_READ_BY_4})"
     script = f"from transformers import CONFIG_MAPPING; print('lacks', *{set(LATER)} - set(CONFIG_MAPPING.keys()))"
+    # Not yet tried beside other releases: image towers; of SigLIP 5.0.0 does not read the tokenizer.
+    cases = f"({cases}) and not (siglip or clip)"
     for family in _last_line(session.run("python", "-c", script, silent=True)).split()[1:]:
         cases = f"({cases}) and not {LATER[family]}"
     options = ("-n", "auto", "--dist", "loadgroup", "-m", "not more_models")

@@ -163,7 +163,6 @@ class HybridForm:
 
     Args:
         options: of the job.
-        outputs: what the artifact makes.
         dim: width of a token's vector.
 
     Raises:

@@ -70,7 +70,8 @@ def _as_json(found: HybridEmbeddings, encoder: HybridEncoder, *, token_weights: 
 
 
 def _arrays(texts: list[HybridEmbeddings]) -> dict[str, Any]:
-    first, arrays = texts[0], dict[str, Any]()
+    first = texts[0]
+    arrays: dict[str, Any] = {}
     if first.dense is not None:
         arrays["dense"] = np.stack([found.dense for found in texts if found.dense is not None])
     if first.sparse is not None:

@@ -125,7 +125,7 @@ class HybridEncoder(Encoder):
         texts = [reading.text(item, place) for place, item in enumerate(items)]
         with progress(len(texts), options.show_progress_bar) as bar:
             found = self._hybrid(reading.route, texts, options, bar)
-        return _first(found) if single else found
+        return _of_text(found, 0) if single else found
 
     @_hybrid_method
     def encode_hybrid_iter(self, inputs: Iterable[Any], options: HybridOptions) -> Iterator[HybridEmbeddings]:
@@ -197,7 +197,7 @@ class HybridEncoder(Encoder):
             for texts, error in windows(items, reading, _WINDOW):
                 if texts:
                     found = self._hybrid(reading.route, texts, options, bar)
-                    yield from (_first(found, place) for place in range(len(texts)))
+                    yield from (_of_text(found, place) for place in range(len(texts)))
                 if error is not None:
                     raise error
 
@@ -233,7 +233,7 @@ class HybridEncoder(Encoder):
         )
 
 
-def _first(found: HybridEmbeddings, place: int = 0) -> HybridEmbeddings:
+def _of_text(found: HybridEmbeddings, place: int) -> HybridEmbeddings:
     """Those of one text alone."""
     return HybridEmbeddings(
         *(None if part is None else part[place] for part in (found.dense, found.sparse, found.multi_vector))

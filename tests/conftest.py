@@ -175,7 +175,7 @@ class _Quick:
         def traced(route: Any, outputs: Any, name: str) -> Any:
             if id(route) not in names:  # distilled, and in no folder
                 return _uncollected(real["trace"])(route, outputs, name)
-            key = _key(traces.content_of(known.model), known.trusted, names[id(route)], outputs)
+            key = _key(traces.content_of(known.model), known.trusted, names[id(route)], route, outputs)
             return self._traced(key, lambda: _uncollected(real["trace"])(route, outputs, name))
 
         def stack_of(source: Any) -> Any:
@@ -211,9 +211,12 @@ def _all_routes(stack: Any) -> list[tuple[str, Any]]:
     return [*stack.routes.items(), *([] if stack.image is None else [(IMAGE, stack.image)])]
 
 
-def _key(content: str, trusted: bool, route: str, outputs: Sequence[str]) -> str:
-    """What a trace is kept under, whoever makes it."""
-    return f"{content} {trusted} {route!r} {tuple(outputs)!r}"
+def _key(content: str, trusted: bool, name: str, route: Any, outputs: Sequence[str]) -> str:
+    """What a trace is kept under, whoever makes it.
+
+    The modules are part of it: one folder is read as several, with `sparse=True` and without.
+    """
+    return f"{content} {trusted} {name!r} {route!r} {tuple(outputs)!r}"
 
 
 def _as_started(patch: pytest.MonkeyPatch) -> None:
@@ -385,7 +388,7 @@ def traced_once(traced: traces.Traces, monkeypatch: pytest.MonkeyPatch) -> Any:
         if route not in loaded:
             return trace(route, outputs, name)
         folder, trusted, own = loaded[route]
-        key = _key(traces.content_now(folder), trusted, own, outputs)
+        key = _key(traces.content_now(folder), trusted, own, route, outputs)
         return traced(key, lambda: trace(route, outputs, name))
 
     monkeypatch.setattr(steps, "load_stack", load_known)

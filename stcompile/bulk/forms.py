@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from stcompile.artifact.manifest import HYBRID
+from stcompile.artifact.manifest import ENCODER
 from stcompile.bulk.options import BulkOptions
 from stcompile.bulk.precision import TOO_LARGE, encode_precision, in_precision, too_large
 from stcompile.bulk.vectors import as_column
@@ -17,8 +18,10 @@ from stcompile.errors import InputError
 from stcompile.runtime.encoder import Encoder
 from stcompile.runtime.hybrid_embeddings import DENSE, MULTI_VECTOR, SPARSE, HybridEmbeddings
 from stcompile.runtime.hybrid_encoder import HybridEncoder
-from stcompile.runtime.loaded import ARTICLES, Loaded
+from stcompile.runtime.late_interaction import behind_each_other
+from stcompile.runtime.loaded import Loaded
 from stcompile.runtime.multi_vector_encoder import MultiVectorEncoder
+from stcompile.runtime.of_kind import check_of_kind
 from stcompile.runtime.sparse_encoder import SparseEncoder
 from stcompile.runtime.sparse_vectors import SparseVectors
 
@@ -52,16 +55,11 @@ class DenseForm:
 
     Args:
         options: of the job.
-
-    Raises:
-        InputError: one of them is of sparse vectors.
     """
 
     method = "encode"
 
     def __init__(self, options: BulkOptions) -> None:
-        if options.max_active_dims is not None:
-            raise InputError("max_active_dims is of sparse vectors, and this artifact makes dense ones: leave it out")
         self._precision = options.precision
         self.asked = {**options.encoding, "precision": encode_precision(options.precision)}
 
@@ -84,24 +82,11 @@ class SparseForm:
 
     Args:
         options: of the job.
-
-    Raises:
-        InputError: one of them is of dense vectors.
     """
 
     method = "encode"
 
     def __init__(self, options: BulkOptions) -> None:
-        dense = {
-            "precision": options.precision != "float32",
-            "normalize_embeddings": options.normalize_embeddings,
-            "truncate_dim": options.truncate_dim is not None,
-        }
-        if wrong := [name for name, given in dense.items() if given]:
-            raise InputError(
-                f"{', '.join(wrong)}: of dense vectors, and this artifact makes sparse ones: leave it out, or cut them "
-                "with max_active_dims"
-            )
         names = ("normalize_embeddings", "truncate_dim")
         asked = {name: value for name, value in options.encoding.items() if name not in names}
         self.asked = {**asked, "max_active_dims": options.max_active_dims}
@@ -125,22 +110,12 @@ class MultiVectorForm:
     Args:
         options: of the job.
         dim: width of a vector.
-
-    Raises:
-        InputError: one of them is of one vector a text.
     """
 
     method = "encode"
 
     def __init__(self, options: BulkOptions, dim: int) -> None:
         self._dim = dim
-        single = {
-            "precision": options.precision != "float32",
-            "truncate_dim": options.truncate_dim is not None,
-            "max_active_dims": options.max_active_dims is not None,
-        }
-        if wrong := [name for name, given in single.items() if given]:
-            raise InputError(f"{', '.join(wrong)}: of one vector a text, and this artifact makes several: leave it out")
         self.asked = {name: value for name, value in options.encoding.items() if name != "truncate_dim"}
 
     def field(self, name: str, column: pa.Array, found: Sequence[NDArray[np.float32]]) -> pa.Field:
@@ -164,27 +139,12 @@ class HybridForm:
     Args:
         options: of the job.
         dim: width of a token's vector.
-
-    Raises:
-        InputError: one of them is of dense vectors alone, or there is no such output.
     """
 
     method = "encode_hybrid"
 
     def __init__(self, options: BulkOptions, dim: int) -> None:
         self._dim = dim
-        single = {
-            "precision": options.precision != "float32",
-            "normalize_embeddings": options.normalize_embeddings,
-            "truncate_dim": options.truncate_dim is not None,
-            "max_active_dims": options.max_active_dims is not None,
-            "format npy": options.format == "npy",
-        }
-        if wrong := [name for name, given in single.items() if given]:
-            raise InputError(
-                f"{', '.join(wrong)}: of one kind of vectors, and this artifact makes several: leave it out, or ask "
-                "for dense ones alone with --outputs dense"
-            )
         names = ("normalize_embeddings", "truncate_dim")
         asked = {name: value for name, value in options.encoding.items() if name not in names}
         self.asked = {**asked, "outputs": options.outputs}
@@ -226,11 +186,10 @@ def _sparse_column(found: SparseVectors) -> pa.Array:
 
 
 def _ragged_column(found: Sequence[NDArray[np.float32]], dim: int) -> pa.Array:
-    offsets = np.cumsum([0, *map(len, found)])
+    vectors, offsets = behind_each_other(found, dim)
     if offsets[-1] > np.iinfo(np.int32).max:
         raise InputError(f"a shard would hold {offsets[-1]} vectors, more than a list of Parquet: lower --shard-rows")
-    vectors = as_column(np.concatenate([np.zeros((0, dim), np.float32), *found]))
-    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), vectors)
+    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), as_column(vectors))
 
 
 def form_of(loaded: Loaded, options: BulkOptions) -> tuple[Encoder | SparseEncoder | MultiVectorEncoder, Form]:
@@ -239,16 +198,18 @@ def form_of(loaded: Loaded, options: BulkOptions) -> tuple[Encoder | SparseEncod
     Raises:
         InputError: it makes none, or the options are of another form.
     """
-    if isinstance(loaded, HybridEncoder) and options.outputs != (DENSE,):
-        return loaded, HybridForm(options, loaded.token_dim)
-    if options.outputs is not None and not isinstance(loaded, HybridEncoder):
-        raise InputError(
-            f"outputs are of a {HYBRID}, and this artifact is {ARTICLES[loaded.kind]} {loaded.kind}: leave out"
-        )
+    if not isinstance(loaded, (Encoder, SparseEncoder, MultiVectorEncoder)):
+        raise InputError(f"a {loaded.kind} makes no vectors: pass an encoder's artifact, or use `stcompile rerank`")
+    if isinstance(loaded, HybridEncoder):
+        if options.outputs != (DENSE,):
+            check_of_kind(
+                loaded.kind, {**options.of_kinds, **({".npy": "format npy"} if options.format == "npy" else {})}
+            )
+            return loaded, HybridForm(options, loaded.token_dim)
+        options = replace(options, outputs=None)
+    check_of_kind(ENCODER if isinstance(loaded, Encoder) else loaded.kind, options.of_kinds)
     if isinstance(loaded, SparseEncoder):
         return loaded, SparseForm(options)
     if isinstance(loaded, MultiVectorEncoder):
         return loaded, MultiVectorForm(options, loaded.get_embedding_dimension())
-    if isinstance(loaded, Encoder):
-        return loaded, DenseForm(options)
-    raise InputError(f"a {loaded.kind} makes no vectors: pass an encoder's artifact, or use `stcompile rerank`")
+    return loaded, DenseForm(options)

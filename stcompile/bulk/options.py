@@ -83,6 +83,13 @@ class BulkOptions:
         names = ("prompt_name", "prompt", "batch_size", "normalize_embeddings", "truncate_dim", "task")
         return {name: getattr(self, name) for name in names}
 
+    @property
+    def of_kinds(self) -> dict[str, str]:
+        """What is asked for that not every kind of artifact takes, as of `check_of_kind`."""
+        names = ("precision", "normalize_embeddings", "truncate_dim", "max_active_dims", "outputs")
+        defaults = type(self)()
+        return {name: name for name in names if getattr(self, name) != getattr(defaults, name)}
+
     def to_json(self) -> dict[str, Any]:
         """As JSON has it."""
         return {**asdict(self), "keep": list(self.keep), "outputs": self.outputs and list(self.outputs)}

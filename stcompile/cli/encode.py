@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stcompile.artifact.manifest import IMAGE, TEXT
+from stcompile.artifact.manifest import ENCODER, HYBRID, IMAGE, TEXT
 from stcompile.cli.console import DONE, reader_may_leave
 from stcompile.cli.images import images_of
 from stcompile.cli.options import DeviceOption
-from stcompile.cli.textfiles import STDIN, texts_of, write_bytes, write_jsonl, write_npy
+from stcompile.cli.textfiles import STDIN, texts_of, write_arrays, write_bytes, write_jsonl, write_npy
 from stcompile.errors import InputError
 from stcompile.runtime.arguments import local_path
 
@@ -221,11 +221,12 @@ class _Asked:
 
 def _stream(artifact: str, source: _Source, output: str, asked: _Asked, device: str, threads: int | None) -> None:
     """From one source into one file or standard output, in one go."""
-    from stcompile.cli.encode_hybrid import check_options, write_hybrid  # noqa: PLC0415 - imports numpy and the engine
+    from stcompile.cli.encode_hybrid import write_hybrid  # noqa: PLC0415 - imports numpy and the engine
     from stcompile.runtime.hybrid_embeddings import DENSE  # noqa: PLC0415 - the same
     from stcompile.runtime.hybrid_encoder import HybridEncoder  # noqa: PLC0415 - the same
     from stcompile.runtime.loading import load  # noqa: PLC0415 - the same
     from stcompile.runtime.multi_vector_encoder import MultiVectorEncoder  # noqa: PLC0415 - the same
+    from stcompile.runtime.of_kind import TAKEN  # noqa: PLC0415 - the same
     from stcompile.runtime.sparse_encoder import SparseEncoder  # noqa: PLC0415 - the same
 
     if output != STDIN and not output.endswith((".npy", ".npz", ".jsonl")):
@@ -244,13 +245,15 @@ def _stream(artifact: str, source: _Source, output: str, asked: _Asked, device: 
         raise InputError("this artifact has no image tower, and --images names images: leave it out")
     waiting: deque[str] = deque()
     options = {**asked.shared, "show_progress_bar": sys.stderr.isatty() and len(first) > _NO_BAR_UP_TO}
-    if isinstance(encoder, HybridEncoder) and asked.outputs != (DENSE,):
-        check_options(asked.dense, asked.sparse, output, token_weights=asked.token_weights)
+    several = isinstance(encoder, HybridEncoder) and asked.outputs != (DENSE,)
+    kind = ENCODER if encoder.kind == HYBRID and not several else encoder.kind
+    _check_kind(asked, encoder, kind, output)
+    if isinstance(encoder, HybridEncoder) and several:
         results = encoder.encode_hybrid_iter(_kept(chain(first, found), waiting), outputs=asked.outputs, **options)
         pairs = ((waiting.popleft(), result) for result in results)
         write_hybrid(output, encoder, pairs, token_weights=asked.token_weights)
         return
-    options |= _of_kind(asked, encoder, output)
+    options |= {name: value for name, value in (asked.dense | asked.sparse).items() if name in TAKEN[kind]}
     if options.get("precision") in ("int8", "uint8"):
         waiting.extend(chain(first, found))
         vectors = iter(encoder.encode([source.given(text) for text in waiting], **options))
@@ -268,59 +271,29 @@ def _stream(artifact: str, source: _Source, output: str, asked: _Asked, device: 
             write_jsonl(output, ({source.key: text, "embedding": vector.tolist()} for text, vector in rows))
 
 
-def _of_kind(asked: _Asked, encoder: Any, output: str) -> dict[str, Any]:
-    """The options of what the artifact is.
+def _check_kind(asked: _Asked, encoder: Any, kind: str, output: str) -> None:
+    """Whether the options and the file are of what the artifact is.
 
     Raises:
-        InputError: some are of another kind, or the file is.
+        InputError: some are of another kind, or the artifact makes no vectors.
     """
-    from stcompile.runtime.encoder import Encoder  # noqa: PLC0415 - imports numpy and the engine
-    from stcompile.runtime.hybrid_encoder import HybridEncoder  # noqa: PLC0415 - the same
-    from stcompile.runtime.loaded import ARTICLES  # noqa: PLC0415 - the same
-    from stcompile.runtime.multi_vector_encoder import MultiVectorEncoder  # noqa: PLC0415 - the same
-    from stcompile.runtime.sparse_encoder import SparseEncoder  # noqa: PLC0415 - the same
+    from stcompile.runtime.of_kind import TAKEN, check_of_kind  # noqa: PLC0415 - imports numpy and the engine
 
-    if asked.outputs is not None and not isinstance(encoder, HybridEncoder):
-        what = f"{ARTICLES[encoder.kind]} {encoder.kind}"
-        raise InputError(f"--outputs is of a hybrid encoder, and this artifact is {what}: leave it out")
-    if isinstance(encoder, MultiVectorEncoder):
-        given = {
-            "--truncate-dim": asked.dense["truncate_dim"] is not None,
-            "--precision": asked.dense["precision"] != "float32",
-            "--max-active-dims": asked.sparse["max_active_dims"] is not None,
-            "--token-weights": asked.token_weights,
-            output: output.endswith(".npy"),
-        }
-        if wrong := [name for name, is_given in given.items() if is_given]:
-            raise InputError(
-                f"this artifact makes several vectors of a text, and {', '.join(wrong)} is of one: write JSONL or .npz"
-            )
-        return {"normalize_embeddings": asked.dense["normalize_embeddings"]}
-    if isinstance(encoder, SparseEncoder):
-        given = {
-            "--normalize": asked.dense["normalize_embeddings"],
-            "--truncate-dim": asked.dense["truncate_dim"] is not None,
-            "--precision": asked.dense["precision"] != "float32",
-            output: output.endswith(".npy"),
-        }
-        if wrong := [name for name, is_given in given.items() if is_given]:
-            raise InputError(
-                f"this artifact makes sparse vectors, and {', '.join(wrong)} is of dense ones: write JSONL or .npz, "
-                "and cut vectors with --max-active-dims"
-            )
-        if asked.token_weights and output.endswith(".npz"):
-            raise InputError(f"--token-weights is JSONL, and {output} is not: leave it out, or name the file .jsonl")
-        return asked.sparse
-    if not isinstance(encoder, Encoder):
+    if kind not in TAKEN:
         raise InputError(f"this artifact is a {encoder.kind}, which makes no vectors: use `stcompile rerank`")
+    suffix = Path(output).suffix
     given = {
-        "--max-active-dims": asked.sparse["max_active_dims"] is not None,
-        "--token-weights": asked.token_weights,
-        output: output.endswith(".npz"),
+        "normalize_embeddings": (asked.dense["normalize_embeddings"], "--normalize"),
+        "truncate_dim": (asked.dense["truncate_dim"] is not None, "--truncate-dim"),
+        "precision": (asked.dense["precision"] != "float32", "--precision"),
+        "max_active_dims": (asked.sparse["max_active_dims"] is not None, "--max-active-dims"),
+        "token_weights": (asked.token_weights, "--token-weights"),
+        "outputs": (asked.outputs is not None and encoder.kind != HYBRID, "--outputs"),
+        suffix: (suffix in (".npy", ".npz"), output),
     }
-    if wrong := [name for name, is_given in given.items() if is_given]:
-        raise InputError(f"this artifact makes dense vectors, and {', '.join(wrong)} is of sparse ones: leave it out")
-    return asked.dense
+    check_of_kind(kind, {name: called for name, (is_given, called) in given.items() if is_given})
+    if asked.token_weights and suffix == ".npz":
+        raise InputError(f"--token-weights is JSONL, and {output} is not: leave it out, or name the file .jsonl")
 
 
 def _write_sparse(output: str, encoder: SparseEncoder, rows: Iterator[tuple[str, SparseVector]], asked: _Asked) -> None:
@@ -346,12 +319,10 @@ def _write_sparse(output: str, encoder: SparseEncoder, rows: Iterator[tuple[str,
 
 
 def _write_ragged(path: Path, texts: list[Any], dim: int) -> None:
-    """`vectors` `(all, dim)`, of one text behind those of the one before it, and `offsets` `(texts + 1,)`."""
-    import numpy as np  # noqa: PLC0415 - as all that imports it
+    from stcompile.runtime.late_interaction import behind_each_other  # noqa: PLC0415 - imports numpy
 
-    vectors = np.concatenate([np.zeros((0, dim), np.float32), *texts])
-    offsets = np.cumsum([0, *map(len, texts)], dtype=np.int64)
-    write_bytes(path, lambda place: np.savez(place, vectors=vectors, offsets=offsets))
+    vectors, offsets = behind_each_other(texts, dim)
+    write_arrays(path, vectors=vectors, offsets=offsets)
 
 
 def _names(asked: str | None) -> tuple[str, ...] | None:

@@ -8,36 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stcompile.cli.console import reader_may_leave
-from stcompile.cli.textfiles import write_bytes, write_jsonl
-from stcompile.errors import InputError
+from stcompile.cli.textfiles import write_arrays, write_jsonl
 from stcompile.runtime.arguments import local_path
+from stcompile.runtime.late_interaction import behind_each_other
 from stcompile.runtime.sparse_vectors import SparseVectors
 
 if TYPE_CHECKING:
     from stcompile.runtime.hybrid_embeddings import HybridEmbeddings
     from stcompile.runtime.hybrid_encoder import HybridEncoder
-
-
-def check_options(dense: dict[str, Any], sparse: dict[str, Any], output: str, *, token_weights: bool) -> None:
-    """Whether a call asks for nothing that is of one kind of vectors alone.
-
-    Raises:
-        InputError: it does.
-    """
-    given = {
-        "--normalize": dense["normalize_embeddings"],
-        "--truncate-dim": dense["truncate_dim"] is not None,
-        "--precision": dense["precision"] != "float32",
-        "--max-active-dims": sparse["max_active_dims"] is not None,
-        output: output.endswith(".npy"),
-    }
-    if wrong := [name for name, is_given in given.items() if is_given]:
-        raise InputError(
-            f"this artifact makes vectors of several kinds, and {', '.join(wrong)} is of one: write JSONL or .npz, or "
-            "ask for dense ones alone with --outputs dense"
-        )
-    if token_weights and output.endswith(".npz"):
-        raise InputError(f"--token-weights is JSONL, and {output} is not: leave it out, or name the file .jsonl")
 
 
 def write_hybrid(
@@ -49,8 +27,8 @@ def write_hybrid(
     `(all, dim)` with `offsets` `(n + 1,)`.
     """
     if output.endswith(".npz"):
-        arrays = _arrays([found for _, found in rows])
-        write_bytes(local_path(output), lambda place: np.savez(place, **arrays))
+        arrays = _arrays([found for _, found in rows], encoder.token_dim)
+        write_arrays(local_path(output), **arrays)
         return
     with reader_may_leave():
         write_jsonl(
@@ -69,7 +47,7 @@ def _as_json(found: HybridEmbeddings, encoder: HybridEncoder, *, token_weights: 
     return row
 
 
-def _arrays(texts: list[HybridEmbeddings]) -> dict[str, Any]:
+def _arrays(texts: list[HybridEmbeddings], dim: int) -> dict[str, Any]:
     first = texts[0]
     arrays: dict[str, Any] = {}
     if first.dense is not None:
@@ -79,6 +57,5 @@ def _arrays(texts: list[HybridEmbeddings]) -> dict[str, Any]:
         arrays |= {"indices": vectors.indices, "values": vectors.values, "indptr": vectors.indptr}
     if first.multi_vector is not None:
         pieces = [found.multi_vector for found in texts]
-        arrays["vectors"] = np.concatenate(pieces)
-        arrays["offsets"] = np.cumsum([0, *map(len, pieces)], dtype=np.int64)
+        arrays["vectors"], arrays["offsets"] = behind_each_other(pieces, dim)
     return arrays

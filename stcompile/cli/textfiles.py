@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
@@ -143,6 +144,12 @@ def write_bytes(path: Path, save: Callable[[io.BytesIO], None]) -> None:
     save(content)
     with _written(path) as write:
         write(content.getvalue())
+
+
+def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
+    """Arrays by their names as `.npz`, as `write_bytes`."""
+    content: dict[str, Any] = {**arrays}
+    write_bytes(path, lambda place: np.savez(place, **content))
 
 
 def _npy_header(count: int, row: NDArray[Any]) -> bytes:

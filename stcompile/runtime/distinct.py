@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +56,14 @@ class Distinct:
             result[places] = vector
             written += len(places)
         return written
+
+    def each(self, row: int, result: Any) -> dict[int, Any]:
+        """The result of one of `texts` at each of its places in the call, where it is an object of its own.
+
+        What is done to the result of one text is not done to that of another.
+        """
+        first, *others = self.places_of(row).tolist()
+        return {first: result, **{place: copy(result) for place in others}}
 
     def count(self, rows: Sequence[int]) -> int:
         """How many texts of the call some rows of `texts` stand for."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from copy import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Protocol
 
 from numpy.typing import NDArray
@@ -52,6 +51,33 @@ class Embedding(Loaded):
         routing = self._manifest.routing
         images = self._manifest.image is not None
         return Reading(routing is not None, task, lambda task: self._routes[route_of(routing, task)], images=images)
+
+    @staticmethod
+    def _results(
+        items: Iterator[Any],
+        reading: Reading[OpenRoute],
+        size: int,
+        show: bool | None,
+        results: Callable[[list[Any], Any], Iterable[Any]],
+    ) -> Iterator[Any]:
+        """What a stream gives, for each input.
+
+        Args:
+            items: what is streamed.
+            reading: of them.
+            size: of inputs that are in hand at once.
+            show: a progress bar, as `show_progress_bar`.
+            results: of so many inputs, read; gets the bar too.
+
+        Raises:
+            whatever going through `items` raises, and InputError where one cannot be read: after the results before it.
+        """
+        with progress(None, show) as bar:
+            for inputs, error in windows(items, reading, size):
+                if inputs:
+                    yield from results(inputs, bar)
+                if error is not None:
+                    raise error
 
 
 class Options(Protocol):
@@ -102,25 +128,19 @@ class OneByOne(Embedding):
     def _streamed(self, inputs: Iterable[Any], options: Options) -> Iterator[Any]:
         options = options.settled(self._manifest, self.device, None)
         check_stream(inputs)
-        return self._stream(iter(inputs), options)
-
-    def _stream(self, items: Iterator[Any], options: Options) -> Iterator[Any]:
         reading = self._reading(options.task)
-        with progress(None, options.show_progress_bar) as bar:
-            for texts, error in windows(items, reading, self.window):
-                if texts:
-                    found = self._found(reading.route, texts, options, bar)
-                    yield from (self._shaped([result], True, reading.route, options) for result in found)
-                if error is not None:
-                    raise error
+
+        def results(texts: list[Text], bar: Any) -> Iterator[Any]:
+            found = self._found(reading.route, texts, options, bar)
+            return (self._shaped([result], True, reading.route, options) for result in found)
+
+        return self._results(iter(inputs), reading, self.window, options.show_progress_bar, results)
 
     def _found(self, route: OpenRoute, texts: list[Text], options: Options, bar: Any) -> list[Any]:
         distinct = Distinct.of(texts)
         found: dict[int, Any] = {}
         for batch, feeds, made in route.run(distinct.texts, options.prompt, options.batch_size, ANSWERS[self.kind]):
             for row, result in zip(batch, self._made(made, feeds, route, options), strict=True):
-                first, *others = distinct.places_of(row).tolist()
-                # Of its own: what is done to the result of one text is not done to that of another.
-                found.update({first: result, **{place: copy(result) for place in others}})
-                bar.update(1 + len(others))
+                found.update(distinct.each(row, result))
+            bar.update(distinct.count(batch))
         return [found[place] for place in range(len(texts))]

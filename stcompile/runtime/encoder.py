@@ -14,7 +14,7 @@ from stcompile.runtime import batching, postprocess
 from stcompile.runtime.distinct import Distinct
 from stcompile.runtime.embedding import Embedding
 from stcompile.runtime.image_route import OpenImageRoute
-from stcompile.runtime.inputs import Reading, Sentences, check_stream, listed, windows
+from stcompile.runtime.inputs import Reading, Sentences, check_stream, listed
 from stcompile.runtime.options import DOCUMENT, QUERY, EncodeOptions
 from stcompile.runtime.pictures import Picture
 from stcompile.runtime.progress import progress
@@ -128,18 +128,14 @@ class Encoder(Embedding):
         reading = self._reading(options.task)
         if self._manifest.routing is None or options.task is not None:
             _check_makes(options.output_value, reading.route)
-        return self._stream(iter(inputs), reading, options)
 
-    def _stream(self, items: Iterator[Any], reading: Reading[OpenRoute], options: EncodeOptions) -> Iterator[Any]:
-        with progress(None, options.show_progress_bar) as bar:
-            # Images take their memory from when they are there, texts next to none.
-            size = batching.WINDOW if self._manifest.image is None else _IMAGES
-            for inputs, error in windows(items, reading, size):
-                if inputs:
-                    parts = self._parts(inputs, reading)
-                    yield from options.shaped(_answers(parts, len(inputs), options, bar), single=False)
-                if error is not None:
-                    raise error
+        def results(given: list[Any], bar: Any) -> Iterable[Any]:
+            made: Iterable[Any] = options.shaped(_answers(self._parts(given, reading), len(given), options, bar), False)
+            return made
+
+        # Images take their memory from when they are there, texts next to none.
+        size = batching.WINDOW if self._manifest.image is None else _IMAGES
+        return self._results(iter(inputs), reading, size, options.show_progress_bar, results)
 
     @encode_method
     def encode_query(self, inputs: Sentences, options: EncodeOptions) -> object:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,7 +23,7 @@ from stcompile.runtime.hybrid_embeddings import (
     HybridScores,
     sparse_of,
 )
-from stcompile.runtime.inputs import Sentences, at_least_one, check_stream, listed, windows
+from stcompile.runtime.inputs import Sentences, at_least_one, check_stream, listed
 from stcompile.runtime.late_interaction import as_texts, maxsim
 from stcompile.runtime.options import prompt_of
 from stcompile.runtime.progress import progress
@@ -136,7 +135,13 @@ class HybridEncoder(Encoder):
         """
         options = options.settled(self._manifest, self.outputs)
         check_stream(inputs)
-        return self._hybrid_stream(iter(inputs), options)
+        reading = self._reading(options.task)
+
+        def results(texts: list[Text], bar: Any) -> Iterator[HybridEmbeddings]:
+            found = self._hybrid(reading.route, texts, options, bar)
+            return (_of_text(found, place) for place in range(len(texts)))
+
+        return self._results(iter(inputs), reading, _WINDOW, options.show_progress_bar, results)
 
     def similarity_hybrid(
         self, embeddings1: HybridEmbeddings, embeddings2: HybridEmbeddings, weights: Mapping[str, float] | None = None
@@ -191,16 +196,6 @@ class HybridEncoder(Encoder):
                 return Vocabulary(tokenizer, graph.weights.dim)
         raise InputError("this artifact makes no sparse vectors: export it with --outputs dense,sparse")
 
-    def _hybrid_stream(self, items: Iterator[Any], options: HybridOptions) -> Iterator[HybridEmbeddings]:
-        reading = self._reading(options.task)
-        with progress(None, options.show_progress_bar) as bar:
-            for texts, error in windows(items, reading, _WINDOW):
-                if texts:
-                    found = self._hybrid(reading.route, texts, options, bar)
-                    yield from (_of_text(found, place) for place in range(len(texts)))
-                if error is not None:
-                    raise error
-
     def _hybrid(self, route: OpenRoute, texts: list[Text], options: HybridOptions, bar: Any) -> HybridEmbeddings:
         distinct = Distinct.of(texts)
         wanted = tuple(options.outputs or ())
@@ -221,8 +216,7 @@ class HybridEncoder(Encoder):
                 results[MULTI_VECTOR] = rows_of(parts[MULTI_VECTOR], feeds, route.rows)
             for name, found in results.items():
                 for row, result in zip(rows, found, strict=True):
-                    # Of its own: what is done to the result of one text is not done to that of another.
-                    ragged[name].update({place: copy(result) for place in distinct.places_of(row).tolist()})
+                    ragged[name].update(distinct.each(row, result))
             bar.update(distinct.count(rows))
         return HybridEmbeddings(
             dense if DENSE in wanted else None,

@@ -114,6 +114,20 @@ def padded(texts: Sequence[Vectors], tokens: int | None, dim: int) -> Vectors:
     return found
 
 
+def behind_each_other(texts: Sequence[Vectors], dim: int) -> tuple[Vectors, NDArray[np.int64]]:
+    """Vectors of several texts in one matrix, those of a text behind those of the one before it.
+
+    Args:
+        texts: float32 `(tokens, dim)` of each.
+        dim: width of a vector.
+
+    Returns:
+        float32 `(all, dim)`, and where those of each text begin, with the end of the last, `(texts + 1,)`.
+    """
+    vectors = np.concatenate([np.zeros((0, dim), np.float32), *texts])
+    return vectors, np.cumsum([0, *map(len, texts)], dtype=np.int64)
+
+
 def _lengths(queries: Sequence[Vectors]) -> Vectors:
     return np.array([max(len(query), 1) for query in queries], dtype=np.float32)
 

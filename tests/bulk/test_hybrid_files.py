@@ -56,10 +56,10 @@ def test_dense_alone(tmp_path: Path, compiled: Compiled) -> None:
 @pytest.mark.parametrize(
     ("outputs", "more", "says"),
     [
-        (ALL, {"precision": "int8"}, "precision: of one kind of vectors, and this artifact makes several"),
-        (ALL, {"format": "npy"}, "format npy: of one kind"),
+        (ALL, {"precision": "int8"}, "is a hybrid encoder, and precision is of an encoder: leave it out"),
+        (ALL, {"format": "npy"}, "format npy is of an encoder"),
         (ALL, {"outputs": ("dense", "words")}, "outputs must be some of dense, sparse, multi_vector"),
-        (None, {"outputs": ("dense",)}, "outputs are of a hybrid encoder, and this artifact is an encoder"),
+        (None, {"outputs": ("dense",)}, "is an encoder, and outputs is of a hybrid encoder"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(

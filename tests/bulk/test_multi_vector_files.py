@@ -58,5 +58,5 @@ def test_a_shard_without_a_text(tmp_path: Path, compiled: Compiled) -> None:
 def test_what_is_of_one_vector_is_refused(wrong: dict[str, Any], tmp_path: Path, compiled: Compiled) -> None:
     file = parquet(tmp_path / "a.parquet", ROWS)
     (name,) = wrong
-    with pytest.raises(InputError, match=f"{name}: of one vector a text, and this artifact makes several"):
+    with pytest.raises(InputError, match=f"is a multi-vector encoder, and {name} is of a"):
         encode_files(str(compiled(CASE)), [str(file)], str(tmp_path / "out"), BulkOptions(**OPTIONS, **wrong))

@@ -78,9 +78,13 @@ def test_lance(tmp_path: Path, compiled: Compiled) -> None:
 @pytest.mark.parametrize(
     ("case", "options", "says"),
     [
-        (CASE, {"precision": "int8"}, "precision: of dense vectors, and this artifact makes sparse ones"),
-        (CASE, {"normalize_embeddings": True, "truncate_dim": 3}, "normalize_embeddings, truncate_dim: of dense"),
-        ("pool_mean", {"max_active_dims": 3}, "max_active_dims is of sparse vectors"),
+        (CASE, {"precision": "int8"}, "is a sparse encoder, and precision is of an encoder"),
+        (
+            CASE,
+            {"normalize_embeddings": True, "truncate_dim": 3},
+            "normalize_embeddings is of an encoder or a multi-vector encoder, truncate_dim",
+        ),
+        ("pool_mean", {"max_active_dims": 3}, "is an encoder, and max_active_dims is of a sparse encoder"),
         ("reranker_bert", {}, "a reranker makes no vectors"),
     ],
 )

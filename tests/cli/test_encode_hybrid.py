@@ -65,8 +65,11 @@ def test_dense_alone_takes_what_dense_vectors_take(run: Run, artifact: Path, tmp
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--truncate-dim", 4], "makes vectors of several kinds, and --truncate-dim is of one"),
-        (["-o", "out.npy"], "out.npy is of one: write JSONL or .npz"),
+        (
+            ["--truncate-dim", 4],
+            "--truncate-dim is of an encoder: leave it out, or ask for dense vectors alone (--outputs dense)",
+        ),
+        (["-o", "out.npy"], "out.npy is of an encoder: write JSONL"),
         (["--outputs", "dense,colbert"], "outputs must be some of dense, sparse, multi_vector"),
         (["--token-weights", "-o", "out.npz"], "--token-weights is JSONL"),
     ],
@@ -80,7 +83,7 @@ def test_what_is_wrong_is_one_sentence(arguments: list[object], says: str, run: 
 def test_others_have_no_outputs(run: Run, compiled: Compiled) -> None:  # noqa: F811
     done = run("encode", compiled("static"), "--outputs", "dense", stdin=LINES)
     assert done.code == 2
-    assert "--outputs is of a hybrid encoder, and this artifact is an encoder" in done.err
+    assert "this artifact is an encoder, and --outputs is of a hybrid encoder" in done.err
 
 
 def test_verify_tells_of_all(run: Run, artifact: Path) -> None:  # noqa: F811

@@ -52,10 +52,13 @@ def test_one_array_and_where_each_text_begins(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--truncate-dim", 4], "makes several vectors of a text, and --truncate-dim is of one"),
-        (["--precision", "int8"], "--precision is of one"),
-        (["--max-active-dims", 3, "--token-weights"], "--max-active-dims, --token-weights is of one"),
-        (["-o", "out.npy"], "out.npy is of one: write JSONL or .npz"),
+        (["--truncate-dim", 4], "is a multi-vector encoder, and --truncate-dim is of an encoder"),
+        (["--precision", "int8"], "--precision is of an encoder"),
+        (
+            ["--max-active-dims", 3, "--token-weights"],
+            "--max-active-dims is of a sparse encoder, --token-weights is of a sparse encoder",
+        ),
+        (["-o", "out.npy"], "out.npy is of an encoder: write JSONL"),
     ],
 )
 def test_what_is_of_one_vector_is_refused(arguments: list[object], says: str, run: Run, artifact: Path) -> None:  # noqa: F811

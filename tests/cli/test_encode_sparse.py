@@ -56,13 +56,17 @@ def test_a_file_that_scipy_reads(run: Run, splade: Path, encoder: Any, tmp_path:
 @pytest.mark.parametrize(
     ("case", "arguments", "says"),
     [
-        ("sparse_splade", ["--normalize"], "makes sparse vectors, and --normalize is of dense ones"),
+        (
+            "sparse_splade",
+            ["--normalize"],
+            "is a sparse encoder, and --normalize is of an encoder or a multi-vector encoder: leave it out",
+        ),
         (
             "sparse_splade",
             ["--precision", "int8", "--truncate-dim", "3"],
-            "and --truncate-dim, --precision is of dense ones",
+            "and --truncate-dim is of an encoder, --precision is of an encoder: leave them out",
         ),
-        ("sparse_splade", ["-o", "x.npy"], "and x.npy is of dense ones: write JSONL or .npz"),
+        ("sparse_splade", ["-o", "x.npy"], "and x.npy is of an encoder: write JSONL"),
         ("sparse_splade", ["--max-active-dims", "0"], "max_active_dims must be"),
         ("sparse_splade", ["--token-weights", "-o", "x.npz"], "--token-weights is JSONL, and x.npz is not"),
         (
@@ -70,9 +74,17 @@ def test_a_file_that_scipy_reads(run: Run, splade: Path, encoder: Any, tmp_path:
             ["--token-weights"],
             "token_weights names tokens, and the dimensions of this model are learned features",
         ),
-        ("pool_mean", ["--token-weights"], "makes dense vectors, and --token-weights is of sparse ones"),
-        ("pool_mean", ["-o", "x.npz"], "makes dense vectors, and x.npz is of sparse ones"),
-        ("pool_mean", ["--max-active-dims", "3"], "and --max-active-dims is of sparse ones"),
+        (
+            "pool_mean",
+            ["--token-weights"],
+            "is an encoder, and --token-weights is of a sparse encoder or a hybrid encoder",
+        ),
+        (
+            "pool_mean",
+            ["-o", "x.npz"],
+            "x.npz is of a sparse encoder or a multi-vector encoder or a hybrid encoder: write JSONL",
+        ),
+        ("pool_mean", ["--max-active-dims", "3"], "and --max-active-dims is of a sparse encoder"),
         ("reranker_bert", [], "is a reranker, which makes no vectors: use `stcompile rerank`"),
     ],
 )

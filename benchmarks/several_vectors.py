@@ -10,30 +10,17 @@ Without --model, all-MiniLM-L6-v2's network with a seeded projection to 128 numb
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks._common import (
-    add_model_option,
-    at_least_one,
-    machine_facts,
-    model_folder,
-    parser,
-    run,
-    status,
-    write_json,
-)
-from benchmarks._rivals import print_rows, rows_of
+from benchmarks._common import machine_facts, model_folder, run, write_json
+from benchmarks._rivals import parser_of_turns, speeds
 from benchmarks.peers.contenders import REFERENCE
-from benchmarks.peers.preparation import Rivals, started
-from benchmarks.peers.processes import take_turns
-from stcompile.runtime.cpus import available_cpus
+from benchmarks.peers.preparation import Rivals
 
 MULTI_VECTOR, HYBRID = "multi-vector", "hybrid"
 
@@ -55,41 +42,18 @@ _LIMIT = 256
 
 
 def main() -> int:
-    arguments = _arguments()
-    machine = machine_facts()
-    with tempfile.TemporaryDirectory(prefix="stcompile-vectors-") as scratch:
-        make = _colbert if arguments.kind == MULTI_VECTOR else _with_heads
-        model = make(arguments.work / arguments.kind, arguments.model)
-        ready = _rivals(arguments.kind, model).ready(model, arguments.work.resolve(), arguments.only)
-        results: list[dict[str, Any]] = []
-        for cores in dict.fromkeys((1, available_cpus())):
-            for name in arguments.texts:
-                lines = Path(name).read_text(encoding="utf-8").splitlines()[: arguments.limit]
-                file = Path(scratch) / "texts.json"
-                file.write_text(json.dumps([json.loads(line)["text"] for line in lines]), encoding="utf-8")
-                status(f"Encoding {Path(name).stem}, {cores} core(s), {arguments.rounds} rounds")
-                # Anew for each set: what a process has held at most stays.
-                with started(ready, cores) as processes:
-                    answers = take_turns(processes, "encode", file, arguments.rounds)
-                results += rows_of(Path(name).stem, len(lines), cores, answers, REFERENCES[arguments.kind])
-    print_rows(results, REFERENCES[arguments.kind])
-    settings = {"kind": arguments.kind, "model": model.name, "rounds": arguments.rounds}
-    write_json(arguments.json, "several_vectors", machine, settings, {"speed": results})
-    return 0
-
-
-def _arguments() -> argparse.Namespace:
-    made = parser(
+    made = parser_of_turns(
         __doc__, "python -m benchmarks.several_vectors hybrid --work ~/peers --texts short.jsonl --json hybrid.json"
     )
     made.add_argument("kind", choices=(MULTI_VECTOR, HYBRID))
-    add_model_option(made)
-    made.add_argument("--work", metavar="DIR", type=Path, required=True, help="where environments and models are kept")
-    made.add_argument("--texts", metavar="FILE", nargs="+", required=True, help="JSONL with a field `text`")
-    made.add_argument("--limit", type=at_least_one, default=128, help="texts of each file (default: 128)")
-    made.add_argument("--rounds", type=at_least_one, default=3, help="timed rounds (default: 3)")
-    made.add_argument("--only", metavar="WORD", action="append", default=[], help="peers with this in their name")
-    return made.parse_args()
+    arguments = made.parse_args()
+    machine = machine_facts()
+    make = _colbert if arguments.kind == MULTI_VECTOR else _with_heads
+    model = make(arguments.work / arguments.kind, arguments.model)
+    results = speeds(_rivals(arguments.kind, model), model, arguments, REFERENCES[arguments.kind])
+    settings = {"kind": arguments.kind, "model": model.name, "rounds": arguments.rounds}
+    write_json(arguments.json, "several_vectors", machine, settings, {"speed": results})
+    return 0
 
 
 def _rivals(kind: str, model: Path) -> Rivals:

@@ -4,7 +4,8 @@ Every contender runs in an environment of its own (those of benchmarks.peers), a
 same pairs and CPUs for all, the order rotating from round to round. What counts is the ratio within a round. Beside
 speed stands how far a contender's order is from sentence-transformers' on torch: the correlation of logits.
 
-Without --model, a reranker in the shape of ms-marco-MiniLM-L6: the network of all-MiniLM-L6-v2 with a seeded head.
+Without --model, a reranker in the shape of ms-marco-MiniLM-L6: the network of all-MiniLM-L6-v2 with a seeded head; or,
+with --shape xlm-r-base, one of seeded weights in that of bge-reranker-base.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ _RIVALS = Rivals(
         "ST OpenVINO": ("st-openvino", "cross_encoders", "openvino", {"backend": "openvino", "file": _XML}),
         "fastembed fp32": ("fastembed", "fastembed_reranker", "onnx", {"file": _FP32}),
         "fastembed int8": ("fastembed", "fastembed_reranker", "onnx", {"file": _INT8}),
+        "infinity fp32": ("infinity", "infinity_reranker", "onnx", {"file": _FP32}),
+        "infinity int8": ("infinity", "infinity_reranker", "onnx", {"file": _INT8}),
     },
 )
 
@@ -61,7 +64,7 @@ def main() -> int:
     machine = machine_facts()
     with tempfile.TemporaryDirectory(prefix="stcompile-rerankers-") as scratch:
         sets = {name: _written(Path(scratch) / f"{name}.json", pairs) for name, pairs in _pairs(arguments).items()}
-        model = arguments.model or str(like_ms_marco(arguments.work / "reranker"))
+        model = arguments.model or str(SHAPES[arguments.shape](arguments.work / f"reranker-{arguments.shape}"))
         ready = _RIVALS.ready(Path(model), arguments.work.resolve(), arguments.only)
         results: list[dict[str, Any]] = []
         for cores in dict.fromkeys((1, available_cpus())):
@@ -82,6 +85,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     made = parser(__doc__, "python -m benchmarks.rerankers --work ~/peers --data scifact --json rerankers.json")
     add_model_option(made)
+    made.add_argument("--shape", choices=SHAPES, default="minilm-l6", help="without --model (default: minilm-l6)")
     made.add_argument("--work", metavar="DIR", type=Path, required=True, help="where environments and models are kept")
     made.add_argument(
         "--data", metavar="DIR", type=Path, required=True, help="a folder with queries.jsonl and corpus.jsonl"
@@ -125,6 +129,36 @@ def like_ms_marco(folder: Path) -> Path:
     network.save_pretrained(folder)
     AutoTokenizer.from_pretrained(source, model_max_length=512).save_pretrained(folder)
     return folder
+
+
+def like_bge_reranker_base(folder: Path) -> Path:
+    """XLM-RoBERTa-base's network of 278M seeded weights, with all-MiniLM-L6-v2's tokenizer, and a head that scores."""
+    if folder.is_dir():
+        return folder
+    from transformers import (  # noqa: PLC0415 - for this alone
+        AutoTokenizer,
+        PreTrainedTokenizerFast,
+        XLMRobertaConfig,
+        XLMRobertaForSequenceClassification,
+    )
+
+    torch.manual_seed(1)
+    tokenizer = AutoTokenizer.from_pretrained(model_folder(None), model_max_length=512)
+    config = XLMRobertaConfig(
+        vocab_size=250_002, max_position_embeddings=514, type_vocab_size=1, num_labels=1, pad_token_id=0
+    )
+    network = XLMRobertaForSequenceClassification(config)
+    network.save_pretrained(folder)
+    # One kind of token, where BERT's tokenizer tells of two.
+    special = {name: getattr(tokenizer, name) for name in ("pad_token", "cls_token", "sep_token", "unk_token")}
+    names = ["input_ids", "attention_mask"]
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer.backend_tokenizer, model_max_length=512, model_input_names=names, **special
+    ).save_pretrained(folder)
+    return folder
+
+
+SHAPES = {"minilm-l6": like_ms_marco, "xlm-r-base": like_bge_reranker_base}
 
 
 def _rows(name: str, count: int, cores: int, timings: Mapping[str, Any]) -> list[dict[str, Any]]:

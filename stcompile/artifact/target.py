@@ -33,6 +33,8 @@ class Tolerance:
         batch_invariance: smallest cosine between a text's vectors alone and in a mixed batch, or None where the
             recipe cannot hold it. Not judged for a model whose torch vectors depend on padding themselves.
         active_overlap: of sparse vectors, smallest mean share of the numbers that are not zero in both; None of others.
+        agreement: the caller's own smallest cosine between what kernels and the standard operators in their place make;
+            None takes the target's.
     """
 
     max_abs_error: Real | None
@@ -40,6 +42,7 @@ class Tolerance:
     mean_cosine: Real
     batch_invariance: Real | None
     active_overlap: Real | None = None
+    agreement: Real | None = None
 
     def accepting(self, min_cosine: float | None) -> Tolerance:
         """The same with the caller's own least cosine in the place of all that is judged by cosines and errors."""
@@ -52,7 +55,16 @@ class Tolerance:
             min_cosine=min_cosine,
             mean_cosine=min_cosine,
             batch_invariance=None if invariance is None else min(invariance, min_cosine),
+            agreement=min_cosine,
         )
+
+    def least_agreement(self, usual: float) -> float:
+        """The smallest cosine that is allowed between two ways of computing one artifact.
+
+        Both round to the same levels, but what stands at the edge of two tips over: a caller who accepts vectors that
+        far from torch's accepts as much between them.
+        """
+        return usual if self.agreement is None else min(usual, self.agreement)
 
 
 @dataclass(frozen=True)

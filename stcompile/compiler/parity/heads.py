@@ -16,6 +16,7 @@ from stcompile.artifact.report import OutputReport
 from stcompile.artifact.target import Target, Tolerance
 from stcompile.compiler.metrics import Matrix, distance, rounded, together
 from stcompile.compiler.parity.active import active_overlap, sparse_tolerance
+from stcompile.compiler.parity.bounds import too_few_alike, too_large, too_small
 from stcompile.compiler.parity.late_interaction import token_tolerance
 from stcompile.compiler.parity.runner import Run, run_shipped
 from stcompile.compiler.stack.route import Route
@@ -67,26 +68,16 @@ class HeadProof:
 
 def failures_of(outputs: Sequence[OutputReport]) -> tuple[str, ...]:
     """What was not within tolerance, one sentence each."""
-    failures = []
+    failures: list[str] = []
     for item in outputs:
-        allowed = item.tolerance
-        if allowed.max_abs_error is not None and not item.max_abs_error <= allowed.max_abs_error:
-            failures.append(
-                f"max abs error {item.max_abs_error:.2e} is above {allowed.max_abs_error:.1e} ({item.output})"
-            )
-        if not item.min_cosine >= allowed.min_cosine:
-            failures.append(f"min cosine {item.min_cosine:.6f} is below {allowed.min_cosine:g} ({item.output})")
-        if not item.mean_cosine >= allowed.mean_cosine:
-            failures.append(f"mean cosine {item.mean_cosine:.6f} is below {allowed.mean_cosine:g} ({item.output})")
-        if allowed.batch_invariance is not None and not item.batch_invariance >= allowed.batch_invariance:
-            failures.append(
-                f"batch invariance {item.batch_invariance:.7f} is below {allowed.batch_invariance:g} ({item.output})"
-            )
-        if allowed.active_overlap is not None and not (item.active_overlap or 0) >= allowed.active_overlap:
-            failures.append(
-                f"of the numbers that are not zero {item.active_overlap:.4f} are the same, less than "
-                f"{allowed.active_overlap:g} ({item.output})"
-            )
+        allowed, where = item.tolerance, f" ({item.output})"
+        failures += (
+            *too_large("max abs error", item.max_abs_error, allowed.max_abs_error, where),
+            *too_small("min cosine", item.min_cosine, allowed.min_cosine, where),
+            *too_small("mean cosine", item.mean_cosine, allowed.mean_cosine, where),
+            *too_small("batch invariance", item.batch_invariance, allowed.batch_invariance, where),
+            *too_few_alike(item.active_overlap, allowed.active_overlap, where),
+        )
     return tuple(failures)
 
 

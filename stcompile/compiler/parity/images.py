@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from stcompile.artifact.manifest import Manifest
 from stcompile.artifact.report import ImageParity
 from stcompile.artifact.target import Tolerance
 from stcompile.compiler.metrics import Distance, Matrix, rounded
+from stcompile.compiler.parity.bounds import too_large, too_small
 from stcompile.compiler.parity.plan import compared
 from stcompile.compiler.parity.reference import Reference
 from stcompile.compiler.parity.runner import Run
@@ -86,19 +86,17 @@ class ImagePlan:
 
 def image_failures(found: ImageParity, allowed: Tolerance, agreement: float) -> tuple[str, ...]:
     """What of images is not within the tolerance of texts, one sentence each."""
-    failures = []
-    if allowed.max_abs_error is not None and not found.max_abs_error <= allowed.max_abs_error:
-        failures.append(f"max abs error of images {found.max_abs_error:.2e} is above {allowed.max_abs_error:.1e}")
-    least: Sequence[tuple[str, float | None, float | None]] = (
-        ("min cosine", found.min_cosine, allowed.min_cosine),
-        ("mean cosine", found.mean_cosine, allowed.mean_cosine),
-        ("batch invariance", found.batch_invariance, allowed.batch_invariance),
-        ("min cosine without kernels", found.body_min_cosine, allowed.min_cosine),
-        ("cosine between kernels and standard operators", found.agreement, agreement),
+    where = f" ({found.worst_image})"
+    return (
+        *too_large("max abs error of images", found.max_abs_error, allowed.max_abs_error, where),
+        *too_small("min cosine of images", found.min_cosine, allowed.min_cosine, where),
+        *too_small("mean cosine of images", found.mean_cosine, allowed.mean_cosine, where),
+        *too_small("batch invariance of images", found.batch_invariance, allowed.batch_invariance, where),
+        *too_small("min cosine without kernels of images", found.body_min_cosine, allowed.min_cosine, where),
+        *too_small(
+            "cosine between kernels and standard operators of images",
+            found.agreement,
+            allowed.least_agreement(agreement),
+            where,
+        ),
     )
-    failures += [
-        f"{name} of images {value:.7f} is below {bound:g} ({found.worst_image})"
-        for name, value, bound in least
-        if value is not None and bound is not None and not value >= bound
-    ]
-    return tuple(failures)

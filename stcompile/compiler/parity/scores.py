@@ -20,6 +20,7 @@ from stcompile.artifact.report import ParityReport, PathReport
 from stcompile.artifact.target import Target, Tolerance
 from stcompile.compiler.metrics import BROKEN, Matrix, centred, distance, rounded
 from stcompile.compiler.modules import Scores
+from stcompile.compiler.parity.bounds import failures_of_invariance, failures_of_paths, too_large, too_small
 from stcompile.compiler.parity.padding import REFERENCE_INVARIANT
 from stcompile.compiler.parity.pairs import Pairs
 from stcompile.compiler.parity.probes import shortened, texts_sha256
@@ -57,6 +58,9 @@ _TOLERANCES = {
     "int4": Tolerance(max_abs_error=2.5, min_cosine=0.75, mean_cosine=0.9, batch_invariance=0.9999),
 }
 
+# What an error is of.
+_ERROR = "error of a logit, in standard deviations,"
+
 # Largest difference of what an activation makes of the same logits: float32's rounding.
 _SAME_ACTIVATION = 1e-5
 
@@ -68,7 +72,9 @@ def score_tolerance(target: Target, min_cosine: float | None) -> Tolerance:
         found = dataclasses.replace(found, batch_invariance=None)
     if min_cosine is None:
         return found
-    return dataclasses.replace(found, max_abs_error=None, min_cosine=min_cosine, mean_cosine=min_cosine)
+    return dataclasses.replace(
+        found, max_abs_error=None, min_cosine=min_cosine, mean_cosine=min_cosine, agreement=min_cosine
+    )
 
 
 class ScoreProof:
@@ -155,8 +161,8 @@ class ScoreProof:
             paths=paths,
         )
         failures = [
-            *_failures(report, invariance, manifest.padding),
-            *_failures_of_paths(paths, tolerance, manifest.target),
+            *_failures(report, manifest.padding),
+            *failures_of_paths(paths, tolerance, _AGREEMENT.get(manifest.target, 0), error=_ERROR),
         ]
         # What the reference makes of its logits by its own activation, and the artifact of its own by the traced one.
         for what, made_by, logits in (
@@ -279,40 +285,14 @@ def _top_agreement(known: Sequence[Matrix], made: Sequence[Matrix], queries: int
     return float(np.mean(shares))
 
 
-def _failures(report: ParityReport, reference: float, padding: str) -> list[str]:
-    allowed, worst = report.tolerance, report.worst_text
-    failures = []
-    if allowed.max_abs_error is not None and not report.max_abs_error <= allowed.max_abs_error:
-        failures.append(
-            f"a logit is {report.max_abs_error:.2e} standard deviations off, above {allowed.max_abs_error:.1e} "
-            f"({worst!r})"
-        )
-    if not report.min_cosine >= allowed.min_cosine:
-        failures.append(f"min cosine of a query's scores {report.min_cosine:.6f} is below {allowed.min_cosine:g}")
-    if not report.mean_cosine >= allowed.mean_cosine:
-        failures.append(f"mean cosine of a query's scores {report.mean_cosine:.6f} is below {allowed.mean_cosine:g}")
-    never_pads = padding == NO_PADDING
-    if allowed.batch_invariance is not None and (never_pads or reference >= REFERENCE_INVARIANT):
-        least = (1.0 if never_pads else reference) - (1 - allowed.batch_invariance)
-        if not report.batch_invariance >= least:
-            failures.append(f"batch invariance {report.batch_invariance:.7f} is below {least:.7f}")
-    return failures
-
-
-def _failures_of_paths(paths: Sequence[PathReport], allowed: Tolerance, target: str) -> list[str]:
-    failures = []
-    for path in paths[1:]:
-        least = _AGREEMENT[target]
-        if allowed.max_abs_error is not None and not path.max_abs_error <= allowed.max_abs_error:
-            failures.append(
-                f"without kernels a logit is {path.max_abs_error:.2e} standard deviations off, above "
-                f"{allowed.max_abs_error:.1e}"
-            )
-        if not path.min_cosine >= allowed.min_cosine:
-            failures.append(f"without kernels min cosine {path.min_cosine:.6f} is below {allowed.min_cosine:g}")
-        if not path.agreement >= least:
-            failures.append(f"cosine {path.agreement:.7f} between kernels and standard operators is below {least:g}")
-    return failures
+def _failures(report: ParityReport, padding: str) -> tuple[str, ...]:
+    allowed = report.tolerance
+    return (
+        *too_large(_ERROR, report.max_abs_error, allowed.max_abs_error, f" ({report.worst_text!r})"),
+        *too_small("min cosine of a query's scores", report.min_cosine, allowed.min_cosine),
+        *too_small("mean cosine of a query's scores", report.mean_cosine, allowed.mean_cosine),
+        *failures_of_invariance(report, padding),
+    )
 
 
 def _shown(pair: Text) -> str:

@@ -17,7 +17,6 @@ from stcompile.artifact.manifest import (
     ENCODER,
     HYBRID,
     MULTI_VECTOR,
-    NO_PADDING,
     RERANKER,
     SPARSE,
     TEXT,
@@ -29,11 +28,17 @@ from stcompile.artifact.target import Target, Tolerance
 from stcompile.artifact.writing import in_scratch
 from stcompile.compiler.metrics import Distance, Matrix, neighbour_overlap, rounded
 from stcompile.compiler.parity.active import active_overlap, sparse_tolerance
+from stcompile.compiler.parity.bounds import (
+    failures_of_invariance,
+    failures_of_paths,
+    too_few_alike,
+    too_large,
+    too_small,
+)
 from stcompile.compiler.parity.heads import HeadProof, failures_of
 from stcompile.compiler.parity.images import ImagePlan, image_failures
 from stcompile.compiler.parity.late_interaction import AGREEMENT as TOKEN_AGREEMENT
 from stcompile.compiler.parity.late_interaction import rank_overlap, token_tolerance
-from stcompile.compiler.parity.padding import REFERENCE_INVARIANT
 from stcompile.compiler.parity.plan import Answers, Plan
 from stcompile.compiler.parity.probes import probe_texts, shortened, texts_sha256
 from stcompile.compiler.parity.reference import check_installed, open_reference
@@ -279,7 +284,7 @@ class Proof:
         outputs = tuple(item for heads in self._heads for item in heads.judge(target, tolerance, device))
         failures = (
             *_failures(report, manifest.padding),
-            *_failures_of_paths(paths, tolerance, least),
+            *failures_of_paths(paths, tolerance, least),
             *failures_of(outputs),
         )
         return dataclasses.replace(
@@ -368,44 +373,15 @@ def _paths(manifest: Manifest, pairs: Sequence[tuple[Plan, Answers, Answers]], d
     )
 
 
-def _failures_of_paths(paths: Sequence[PathReport], allowed: Tolerance, least: float) -> tuple[str, ...]:
-    failures = []
-    for path in paths[1:]:
-        if allowed.max_abs_error is not None and not path.max_abs_error <= allowed.max_abs_error:
-            failures.append(
-                f"without kernels max abs error {path.max_abs_error:.2e} is above {allowed.max_abs_error:.1e}"
-            )
-        if not path.min_cosine >= allowed.min_cosine:
-            failures.append(f"without kernels min cosine {path.min_cosine:.6f} is below {allowed.min_cosine:g}")
-        if not path.agreement >= least:
-            failures.append(f"cosine {path.agreement:.7f} between kernels and standard operators is below {least:g}")
-    return tuple(failures)
-
-
 def _failures(report: ParityReport, padding: str) -> tuple[str, ...]:
-    allowed, worst = report.tolerance, shortened(report.worst_text)
-    failures = []
-    if allowed.max_abs_error is not None and not report.max_abs_error <= allowed.max_abs_error:
-        failures.append(f"max abs error {report.max_abs_error:.2e} is above {allowed.max_abs_error:.1e} ({worst!r})")
-    if not report.min_cosine >= allowed.min_cosine:
-        failures.append(f"min cosine {report.min_cosine:.6f} is below {allowed.min_cosine:g} ({worst!r})")
-    if not report.mean_cosine >= allowed.mean_cosine:
-        failures.append(f"mean cosine {report.mean_cosine:.6f} is below {allowed.mean_cosine:g}")
-    if allowed.active_overlap is not None and not (report.active_overlap or 0) >= allowed.active_overlap:
-        failures.append(
-            f"of the numbers that are not zero {report.active_overlap:.4f} are the same, less than "
-            f"{allowed.active_overlap:g}"
-        )
-    never_pads = padding == NO_PADDING
-    if allowed.batch_invariance is not None and (
-        never_pads or report.reference_batch_invariance >= REFERENCE_INVARIANT
-    ):
-        # As far from 1 as the reference itself is, and the tolerance on top.
-        itself = 1.0 if never_pads else report.reference_batch_invariance
-        least = itself - (1 - allowed.batch_invariance)
-        if not report.batch_invariance >= least:
-            failures.append(f"batch invariance {report.batch_invariance:.7f} is below {least:.7f}")
-    return tuple(failures)
+    allowed, where = report.tolerance, f" ({shortened(report.worst_text)!r})"
+    return (
+        *too_large("max abs error", report.max_abs_error, allowed.max_abs_error, where),
+        *too_small("min cosine", report.min_cosine, allowed.min_cosine, where),
+        *too_small("mean cosine", report.mean_cosine, allowed.mean_cosine),
+        *too_few_alike(report.active_overlap, allowed.active_overlap),
+        *failures_of_invariance(report, padding),
+    )
 
 
 # What proves each kind of artifact.

@@ -49,7 +49,7 @@ def test_a_wrong_weight_fails(tmp_path: Path, traced_once: Any, monkeypatch: pyt
         return graph
 
     monkeypatch.setattr(export, "trace", damaged)
-    with pytest.raises(ParityError, match=r"a logit is .* standard deviations off, above 1.0e-04"):
+    with pytest.raises(ParityError, match=r"error of a logit, in standard deviations, .* is above 1.0e-04"):
         exported(tmp_path)
     assert not (tmp_path / "artifact").exists()
 
@@ -100,7 +100,7 @@ def test_no_score_is_worse_than_a_wrong_one(tmp_path: Path, monkeypatch: pytest.
         return found
 
     monkeypatch.setattr(scores, "run_shipped", nothing)
-    with pytest.raises(ParityError, match=r"a logit is 3\.40e"):
+    with pytest.raises(ParityError, match=r"error of a logit, in standard deviations, 3\.40e"):
         exported(tmp_path)
 
 
@@ -112,7 +112,7 @@ def test_what_all_pairs_are_off_by_is_judged(tmp_path: Path, monkeypatch: pytest
         return {name: rows * 2 + 3 * rows.std() for name, rows in _run_here(*arguments, **options).items()}
 
     monkeypatch.setattr(scores, "run_shipped", shifted)
-    with pytest.raises(ParityError, match=r"a logit is .* standard deviations off, above 1.0e\+00"):
+    with pytest.raises(ParityError, match=r"error of a logit, in standard deviations, .* is above 1.0e\+00"):
         stcompile.export_model(MODELS / CASE, tmp_path / "artifact", "onnx-int8", texts=TEXTS, calibration=TEXTS)
 
 

@@ -55,12 +55,15 @@ class Rivals:
         peers: contender to its environment, its adapter, the backend whose export it reads (empty: the model itself),
             and options.
         outputs: what ours is exported with.
+        accepted: the least cosine that ours is held to; None takes the target's own. Seeded weights of many layers
+            lose more to rounding than trained ones.
     """
 
     ours: str
     maker: str
     peers: Mapping[str, tuple[str, str, str, dict[str, Any]]]
     outputs: tuple[str, ...] = ("sentence_embedding",)
+    accepted: float | None = None
 
     def ready(self, model: Path, work: Path, only: Sequence[str]) -> dict[str, Ready]:
         """Compiles the model, and makes what the peers read that is not there yet.
@@ -74,7 +77,7 @@ class Rivals:
         for target in ("onnx-fp32", "onnx-int8"):
             folder = work / "models" / model.name / target
             status(f"Compiling {target}")
-            export_model(model, folder, target, outputs=self.outputs)
+            export_model(model, folder, target, outputs=self.outputs, min_cosine=self.accepted)
             python = python_of("stcompile", work / "environments")
             found[f"stcompile {target}"] = Ready(python, {"adapter": self.ours, "model": str(folder), "options": {}})
         for name, (environment, adapter, backend, options) in self.peers.items():

@@ -21,14 +21,12 @@ _NETWORKS = (
 # One of each module and option that becomes nodes of a graph, several at once where that is possible.
 _MODULES = (
     *("full_stack", "cnn_over_transformer", "weighted_layer_pooling", "custom_module", "clip_text", "text_pairs"),
-    *("pool_mean", "pool_mean_with_prompt", "pool_concat_all", "pool_mean_exclude_prompt_leftpad"),
-    "modality_output_pooler",
-    *("dense_token_level", "postprocessing", "postprocessing_leftpad_tokens", "prompt_default_name"),
-    *("router_first_static_query", "router_route_mappings", "chat_template_saved_by_st"),
-    *("reranker_bert", "reranker_bert_classes", "reranker_logit_score"),
-    *("sparse_splade", "sparse_splade_sum", "sparse_csr", "sparse_static", "sparse_router"),
+    *("pool_mean", "pool_mean_with_prompt", "pool_concat_all"),
+    *("postprocessing", "postprocessing_leftpad_tokens", "prompt_default_name"),
+    *("router_first_static_query", "router_route_mappings"),
+    *("reranker_bert", "reranker_bert_classes"),
+    *("sparse_splade", "sparse_csr", "sparse_static", "sparse_router"),
     *("multi_vector_fixed", "multi_vector_modernbert", "multi_vector_pooled", "multi_vector_residual"),
-    *("multi_vector_pylate_markers", "multi_vector_stanford"),
 )
 
 # What has no transformer in it is traced in a moment.
@@ -41,7 +39,7 @@ _SMALL = (
 COMPILED_OFTEN = frozenset((*_NETWORKS, *_MODULES, *_SMALL))
 
 # Of the tiny networks that tests of passes trace themselves.
-TRACED_OFTEN = frozenset(("bert", "mpnet", "t5", "modernbert", "qwen3"))
+TRACED_OFTEN = frozenset(("bert", "mpnet", "modernbert"))
 
 
 def marked(names: Iterable[str], some: Container[str], mark: pytest.MarkDecorator) -> list[Any]:

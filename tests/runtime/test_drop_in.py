@@ -196,6 +196,7 @@ def test_pairs_are_pairs(inputs: Any, encoder: stcompile.Encoder, reference: Sen
     _assert_same(np.stack(list(encoder.encode_iter(inputs))), expected)
 
 
+@pytest.mark.more_models
 def test_one_text_by_its_key(encoder: stcompile.Encoder, reference: SentenceTransformer, compiled: Compiled) -> None:
     _assert_same(encoder.encode({"text": "hello"}), reference.encode({"text": "hello"}))
     routed = SentenceTransformer(str(MODELS / ROUTER), device="cpu", local_files_only=True)

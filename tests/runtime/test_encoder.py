@@ -323,6 +323,7 @@ def test_a_row_holds_its_ids_and_no_more(encoders: Encoders) -> None:
     assert cut.ids.nbytes == 4 * len(cut) == 4 * (encoders("text_pairs").max_seq_length or 0)
 
 
+@pytest.mark.more_models
 def test_prompts_that_differ_do_not_pile_up(encoders: Encoders) -> None:
     text = text_of(encoders("pool_mean_exclude_prompt"))
     rows = text.tokenize(["hello"], None)

@@ -107,7 +107,7 @@ print(codes)
 
 
 @ENGINES
-@pytest.mark.parametrize(("busy", "times"), [(0, 1), (2, 3)])
+@pytest.mark.parametrize(("busy", "times"), [(0, 1), pytest.param(2, 3, marks=pytest.mark.servers)])
 def test_a_forked_child_encodes_and_ends(busy: int, times: int, target: str, quick: Quick, tmp_path: Path) -> None:
     script = _FORK.replace("BUSY", str(busy)).replace("TIMES", str(times))
     assert in_python(script, quick(CASE, target).folder, tmp_path).strip() == str([0] * times)

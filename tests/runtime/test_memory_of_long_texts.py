@@ -108,7 +108,7 @@ def test_memory_follows_the_length_and_goes_back(
 
 
 def test_long_texts_run_alone_whatever_the_batch_size(compiled: Compiled, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = stcompile.load(compiled("plain_bert"), threads=1)
+    encoder = stcompile.load(compiled("pool_mean"), threads=1)
     (route,) = encoder._routes.values()
     monkeypatch.setattr("stcompile.runtime.batching.LONG", 10)
     texts = ["hello world " * count for count in (1, 9, 2, 8, 3)]
@@ -118,7 +118,7 @@ def test_long_texts_run_alone_whatever_the_batch_size(compiled: Compiled, monkey
 
 
 def test_very_long_texts_share_no_threads(compiled: Compiled, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = stcompile.load(compiled("plain_bert"), threads=2)
+    encoder = stcompile.load(compiled("pool_mean"), threads=2)
     (route,) = encoder._routes.values()
     monkeypatch.setattr("stcompile.runtime.route._FILLS_THREADS", 8)
     monkeypatch.setattr(type(route), "single_threaded", lambda _: pytest.fail("a second engine was opened"))

@@ -207,6 +207,7 @@ def test_it_is_pickled_shared_and_closed(compiled: Compiled) -> None:
         reranker.predict(("a", "b"))
 
 
+@pytest.mark.more_models
 def test_a_template_for_pairs_takes_no_text_alone(compiled: Compiled) -> None:
     reranker = stcompile.Reranker.load(compiled("reranker_logit_score"), threads=1)
     with pytest.raises(InputError, match=r"chat template is for pairs of texts, and one came by itself"):

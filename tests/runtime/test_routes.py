@@ -64,6 +64,7 @@ def test_what_an_encoder_tells_of_its_routes(
     assert encoder.get_sentence_embedding_dimension() == dim
 
 
+@pytest.mark.more_models
 def test_routes_have_their_own_width(compiled: Compiled) -> None:
     encoder = stcompile.load(compiled(WIDTHS))
     for texts, rows in (([], 0), (["hello", "x"], 2)):
@@ -126,6 +127,7 @@ def test_pairs_go_to_the_route_that_takes_them(compiled: Compiled) -> None:
     assert encoder.encode([{"document": ("a", "b")}]).shape == (1, 16)
 
 
+@pytest.mark.more_models
 def test_what_routes_share_is_stored_once(compiled: Compiled) -> None:
     artifact = open_artifact(compiled(SHARED))
     assert sorted(graph.route for graph in artifact.manifest.graphs) == ["document", "query"]

@@ -168,6 +168,7 @@ def test_a_static_model_becomes_smaller(target: str, quick: Quick) -> None:
     assert sizes[0] < (0.45 if target in INTEGERS else 0.6) * sizes[1]
 
 
+@pytest.mark.more_models
 def test_no_table_becomes_larger(quick: Quick) -> None:
     """A scale is as wide as a float: a row of one number has nothing to gain."""
     done = read_report(quick("transformer_wordweights", "onnx-int8")).quantization

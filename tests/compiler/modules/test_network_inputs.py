@@ -181,6 +181,7 @@ def test_a_vocabulary_with_holes_is_counted_by_its_largest_id(model: Path) -> No
     assert transformer_of(load_stack(model)).vocabulary_size == 341
 
 
+@pytest.mark.more_models
 def test_pairs_without_a_token_type_are_refused_at_run_time(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -241,8 +242,11 @@ ODD_TEXTS = [
 @pytest.mark.parametrize(
     "family",
     [
-        *("pool_mean", "backbone_xlmr", "backbone_qwen3_lasttoken"),
-        *(pytest.param(name, marks=pytest.mark.more_models) for name in ("backbone_roberta", "backbone_t5")),
+        "pool_mean",
+        *(
+            pytest.param(name, marks=pytest.mark.more_models)
+            for name in ("backbone_xlmr", "backbone_qwen3_lasttoken", "backbone_roberta", "backbone_t5")
+        ),
     ],
 )
 def test_settings_of_a_tokenizer_reach_the_artifact(family: str, tmp_path: Path) -> None:

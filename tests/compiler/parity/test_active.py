@@ -52,6 +52,7 @@ def test_numbers_that_appear_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.more_models
 def test_another_activation_is_misread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SpladePooling, "_activated", lambda self, logits: logits.relu())
     with pytest.raises(ParityError, match="stcompile reads the model otherwise than sentence-transformers"):

@@ -70,6 +70,7 @@ def test_a_network_is_right_in_float16(name: str) -> None:
     assert re.search(r"9 texts, min cosine (0\.9999|1)", judged(name))
 
 
+@pytest.mark.more_models
 def test_a_root_mean_square_above_256_is_no_infinity() -> None:
     # Squares of more than 65,504: a norm cast to float16 before its root is infinite here.
     _, route = traced("backbone_gemma3_text_bidirectional", 2000.0)

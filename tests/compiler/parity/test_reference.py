@@ -78,6 +78,7 @@ def test_report_and_verify_name_the_reference(compiled: Compiled) -> None:
     assert (report.reference, report.misread, report.passed) == (PACKAGE, False, True)
 
 
+@pytest.mark.more_models
 def test_a_text_that_it_cannot_encode_is_left_to_our_own_modules(quick: Quick) -> None:
     """Of the empty text its tokenizer makes no token, and torch cannot run on none."""
     parity = read_report(quick("backbone_qwen3_no_eos", "onnx-fp32")).parity

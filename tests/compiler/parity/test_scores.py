@@ -63,6 +63,7 @@ def test_a_wrong_activation_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         exported(tmp_path)
 
 
+@pytest.mark.more_models
 def test_pairs_that_are_read_otherwise_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Token types that nobody sets: in torch already, which is said."""
     tokenize = Transformer.tokenize
@@ -137,6 +138,7 @@ def test_pairs_of_the_callers_texts() -> None:
         Pairs.of(["a"], route, {})
 
 
+@pytest.mark.more_models
 def test_a_live_cross_encoder_is_its_folder(tmp_path: Path, quick: Quick) -> None:
     from sentence_transformers import CrossEncoder
 

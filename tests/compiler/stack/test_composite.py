@@ -90,6 +90,7 @@ def test_gemma_with_images(cut_at: int | None, limit: int, gemma: Any, tmp_path:
     assert any("only the text side" in note for note in read_report(artifact).notes)
 
 
+@pytest.mark.more_models
 def test_qwen_with_images_without_a_processor(tmp_path: Path) -> None:
     """sentence-transformers cannot load it: judged by our own modules, which the report says."""
     text = {**TEXT_SIDE, "num_key_value_heads": 2, "rope_scaling": {"rope_type": "default", "mrope_section": [2, 3, 3]}}

@@ -29,6 +29,7 @@ def test_without_being_asked_it_is_dense() -> None:
     assert stcompile.load_stack(PLAIN).kind == "encoder"
 
 
+@pytest.mark.more_models
 @pytest.mark.usefixtures("traced_once")
 def test_exported_and_verified(tmp_path: Path) -> None:
     few: dict[str, Any] = {"texts": TEXTS[:12]}

@@ -183,6 +183,7 @@ def test_only_sentence_transformers_writes_it(tmp_path: Path) -> None:
         save_stack(stcompile.load_stack(MODELS / "sparse_static"), tmp_path / "out")
 
 
+@pytest.mark.more_models
 def test_a_live_object_is_its_folder(tmp_path: Path) -> None:
     live = SparseEncoder(str(MODELS / "sparse_csr"), device="cpu")
     artifact = stcompile.export_model(live, tmp_path / "out", "onnx-fp32", texts=["hello world", "a dog"])

@@ -24,6 +24,7 @@ TEXTS = ["hello", "", "a longer text about nothing", "Hello World", "7 8 9", "on
 ROUNDING = 1e-6
 
 
+@pytest.mark.more_models
 @pytest.mark.usefixtures("traced_once")
 def test_every_activation_in_one_graph(tmp_path: Path) -> None:
     """Each adds to what it gets, so that none is hidden by one that makes zeros of it."""

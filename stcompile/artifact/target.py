@@ -35,6 +35,8 @@ class Tolerance:
         active_overlap: of sparse vectors, smallest mean share of the numbers that are not zero in both; None of others.
         agreement: the caller's own smallest cosine between what kernels and the standard operators in their place make;
             None takes the target's.
+        neighbour_overlap: the caller's own smallest share of the ten nearest texts that both agree on; None judges it
+            not.
     """
 
     max_abs_error: Real | None
@@ -43,6 +45,7 @@ class Tolerance:
     batch_invariance: Real | None
     active_overlap: Real | None = None
     agreement: Real | None = None
+    neighbour_overlap: Real | None = None
 
     def accepting(self, min_cosine: float | None) -> Tolerance:
         """The same with the caller's own least cosine in the place of all that is judged by cosines and errors."""

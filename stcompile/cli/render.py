@@ -21,11 +21,11 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
 
 
-def parity(target: str, report: dict[str, Any]) -> Table:
+def parity(target: str, report: dict[str, Any], against: str = "sentence-transformers") -> Table:
     """The parity table: measure, value, what was allowed."""
     allowed = report["tolerance"]
     verdict = "passed" if report["passed"] else "FAILED"
-    table = _table(f"{target} against sentence-transformers: {verdict}", "measure", "value", "allowed")
+    table = _table(f"{target} against {against}: {verdict}", "measure", "value", "allowed")
     table.add_row("reference", Text(report["reference"]), "")
     table.add_row("texts", str(report["num_texts"]), "")
     table.add_row("max abs error", f"{report['max_abs_error']:.2e}", _bound("<=", allowed["max_abs_error"]))

@@ -134,7 +134,7 @@ def write_npy(path: Path, rows: Iterable[NDArray[Any]]) -> None:
         write(_npy_header(count, first), at=0)
 
 
-def write_bytes(path: Path, save: Callable[[io.BytesIO], None]) -> None:
+def write_bytes(path: Path, save: Callable[[io.BytesIO], object]) -> None:
     """What `save` writes, to a file that is at its place once it is whole.
 
     Raises:
@@ -144,6 +144,11 @@ def write_bytes(path: Path, save: Callable[[io.BytesIO], None]) -> None:
     save(content)
     with _written(path) as write:
         write(content.getvalue())
+
+
+def write_text(path: Path, content: str) -> None:
+    """UTF-8, as `write_bytes`."""
+    write_bytes(path, lambda place: place.write(content.encode()))
 
 
 def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:

@@ -201,6 +201,7 @@ OUT_OF_RANGE: list[tuple[str, Any, str]] = [
     ("parity.outputs.0.tolerance.batch_invariance", _ANY_NUMBER, "a finite number"),
     ("parity.outputs.0.tolerance.active_overlap", _ANY_NUMBER, "a finite number"),
     ("parity.outputs.0.tolerance.agreement", _ANY_NUMBER, "a finite number"),
+    ("parity.outputs.0.tolerance.neighbour_overlap", _ANY_NUMBER, "a finite number"),
     ("parity.paths.0.texts", -1, "a whole number from 0 to"),
     ("parity.paths.0.max_abs_error", _ANY_NUMBER, "a finite number"),
     ("parity.paths.0.min_cosine", _ANY_NUMBER, "a finite number"),
@@ -222,6 +223,7 @@ OUT_OF_RANGE: list[tuple[str, Any, str]] = [
     ("parity.tolerance.mean_cosine", _ANY_NUMBER, "a finite number"),
     ("parity.tolerance.batch_invariance", "1", "a number"),
     ("parity.tolerance.agreement", "1", "a number"),
+    ("parity.tolerance.neighbour_overlap", [], "a number"),
 ]
 
 

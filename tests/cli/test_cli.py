@@ -142,7 +142,7 @@ def test_help_names_the_exit_codes(verb: str | None, run: Run) -> None:
         (["compile"], "compile"),
         (["export"], "model"),
         (["export", "a", "b"], "b"),
-        (["verify", "artifact"], "--against"),
+        (["verify"], "artifact"),
         (["encode", "artifact", "--batch-size", "many"], "--batch-size"),
         (["targets", "--yaml"], "--yaml"),
     ],

@@ -125,7 +125,11 @@ except AttributeError as error:
 
 @pytest.mark.parametrize(
     ("missing", "named"),
-    [(_NOT_IN_PRODUCTION, "torch"), (("transformers",), "transformers"), pytest.param(("onnx_ir", "onnxscript"), "onnx_ir", marks=pytest.mark.processes)],
+    [
+        (_NOT_IN_PRODUCTION, "torch"),
+        (("transformers",), "transformers"),
+        pytest.param(("onnx_ir", "onnxscript"), "onnx_ir", marks=pytest.mark.processes),
+    ],
 )
 def test_looking_at_what_needs_the_compiler_is_no_error(missing: tuple[str, ...], named: str) -> None:
     refused, unknown = _python(_without(*missing) + _LOOK).splitlines()

@@ -11,6 +11,7 @@ import numpy as np
 from stcompile.artifact import Artifact
 from stcompile.artifact.manifest import MULTI_VECTOR, NO_PADDING, SPARSE, TOKENS, GraphSpec, RoutingSpec
 from stcompile.compiler.metrics import BROKEN, Distance, Matrix, distance, is_ragged, together
+from stcompile.compiler.parity.evidence import Evidence, judged_of, similarities
 from stcompile.compiler.parity.padding import REFERENCE_INVARIANT
 from stcompile.compiler.parity.probes import long_texts
 from stcompile.compiler.parity.reference import Reference
@@ -79,7 +80,7 @@ class Plan:
         # All that the model makes is compared.
         keeps = {SPARSE: "max_active_dims", MULTI_VECTOR: None}.get(manifest.kind, "truncate_dim")
         self._all: dict[str, Any] = {} if keeps is None else {keeps: self._dim}
-        self._task = _task_of(manifest.routing, graph.route)
+        self._task = task_of(manifest.routing, graph.route)
         self._long = range(len(texts), len(self.texts))
         self._sums = np.maximum(1, [len(row) / _ROUNDED for row in front.tokenize(long, None)])
         # Spread over the list, so that the probe set's odd texts and its longest are all in.
@@ -172,6 +173,24 @@ class Plan:
         ]
         return max(ranked)
 
+    def evidence(self, distances: dict[str, Distance], reference: Answers, found: Answers) -> Evidence:
+        """Every text of every run beside the reference, and the similarities of some texts with each other."""
+        judged = [
+            one
+            for name, apart in distances.items()
+            if name != "tokens"
+            for one in judged_of(
+                [self.texts[index] for index in self.runs[name].order],
+                f"{self.label} {name}".removeprefix("route-0 "),
+                apart.abs_error.tolist(),
+                apart.cosine.tolist(),
+            )
+        ]
+        return Evidence(
+            tuple(judged),
+            similarities("cosine similarity of two texts", reference["batched"], found["batched"]),
+        )
+
     def _runs(self, batch_size: int) -> dict[str, Run]:
         plain: dict[str, Any] = {"prompt": "", **self._all, "batch_size": batch_size, "task": self._task}
         widest = max(range(len(self._lengths)), key=self._lengths.__getitem__)
@@ -262,7 +281,7 @@ def _of_like_length(lengths: Sequence[int]) -> Iterator[list[int]]:
         yield batch
 
 
-def _task_of(routing: RoutingSpec | None, route: str) -> str | None:
+def task_of(routing: RoutingSpec | None, route: str) -> str | None:
     """A task that takes the route; None where no task does."""
     if routing is None or routing.default == route:
         return None

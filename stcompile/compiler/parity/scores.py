@@ -21,6 +21,7 @@ from stcompile.artifact.target import Target, Tolerance
 from stcompile.compiler.metrics import BROKEN, Matrix, centred, distance, rounded
 from stcompile.compiler.modules import Scores
 from stcompile.compiler.parity.bounds import failures_of_invariance, failures_of_paths, too_large, too_small
+from stcompile.compiler.parity.evidence import Evidence, Scatter, judged_of
 from stcompile.compiler.parity.padding import REFERENCE_INVARIANT
 from stcompile.compiler.parity.pairs import Pairs
 from stcompile.compiler.parity.probes import shortened, texts_sha256
@@ -82,6 +83,9 @@ class ScoreProof:
 
     It is judged on queries and documents of some texts; None takes the project's probe texts.
 
+    Attributes:
+        evidence: what the verdict rests on, once there is one.
+
     Raises:
         InputError: there are fewer than two texts.
     """
@@ -93,6 +97,7 @@ class ScoreProof:
         self._artifact = artifact
         self._source = source
         self._kind = stack.kind
+        self.evidence = Evidence()
         (*_, last) = route.blocks
         assert isinstance(last, Scores)
         self._activation = last
@@ -140,6 +145,16 @@ class ScoreProof:
         cosines = np.array([_cosine(one, other) for one, other in told] or [1.0])
         errors = np.concatenate([np.abs(one - other).max(axis=1) for one, other in zip(known, made, strict=True)])
         errors = np.where(np.isfinite(errors), errors / spread, BROKEN)
+        self.evidence = Evidence(
+            tuple(judged_of([_shown(pair) for pair in pairs.all], "pairs", errors.tolist(), [None] * len(errors))),
+            (
+                Scatter(
+                    "logit of a query with a document",
+                    expected.ranked[:, -1].astype(np.float64),
+                    found.ranked[:, -1].astype(np.float64),
+                ),
+            ),
+        )
         alike = min(_cosine(found.few, rows) for rows in regrouped)
         paths = self._paths(expected, found, body, spread, device)
         misread = float(np.abs(read - self._own).max()) / spread
@@ -291,6 +306,7 @@ def _failures(report: ParityReport, padding: str) -> tuple[str, ...]:
         *too_large(_ERROR, report.max_abs_error, allowed.max_abs_error, f" ({report.worst_text!r})"),
         *too_small("min cosine of a query's scores", report.min_cosine, allowed.min_cosine),
         *too_small("mean cosine of a query's scores", report.mean_cosine, allowed.mean_cosine),
+        *too_small("agreement of the ten best documents", report.neighbour_overlap, allowed.neighbour_overlap),
         *failures_of_invariance(report, padding),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Unpack
@@ -35,6 +36,7 @@ from stcompile.compiler.parity.bounds import (
     too_large,
     too_small,
 )
+from stcompile.compiler.parity.evidence import Evidence, Verification
 from stcompile.compiler.parity.heads import HeadProof, failures_of
 from stcompile.compiler.parity.images import ImagePlan, image_failures
 from stcompile.compiler.parity.late_interaction import AGREEMENT as TOKEN_AGREEMENT
@@ -44,6 +46,7 @@ from stcompile.compiler.parity.probes import probe_texts, shortened, texts_sha25
 from stcompile.compiler.parity.reference import check_installed, open_reference
 from stcompile.compiler.parity.runner import run_shipped
 from stcompile.compiler.parity.scores import ScoreProof, score_tolerance
+from stcompile.compiler.parity.thresholds import Thresholds
 from stcompile.compiler.stack.distill import distilled
 from stcompile.compiler.stack.load import load_stack
 from stcompile.compiler.stack.module_stack import ModuleStack
@@ -80,6 +83,7 @@ def verify_artifact(
     *,
     texts: Sequence[str] | None = None,
     min_cosine: float | None = None,
+    thresholds: Thresholds | None = None,
     device: str = "cpu",
     **options: Unpack[SourceOptions],
 ) -> ParityReport:
@@ -90,6 +94,7 @@ def verify_artifact(
         against: the model: folder, hub id, SentenceTransformer, or a `ModelSource` of one.
         texts: what to encode; None takes the project's probe texts.
         min_cosine: replaces the target's smallest allowed cosine, and its largest absolute error.
+        thresholds: further bounds in the place of the target's; the `min_cosine` among them unless it is passed itself.
         device: where the artifact runs: `cpu`, `cuda` or `cuda:1`.
         options: `revision`, `cache_dir`, `trust_remote_code`, `follow_links`, `sparse`, `modalities` of the
             model, see `ModelSource`.
@@ -104,7 +109,26 @@ def verify_artifact(
         UnsupportedError: the model cannot be loaded as a module stack.
         MissingExtraError: sentence-transformers is not installed.
     """
+    return verification(
+        artifact, against, texts=texts, min_cosine=min_cosine, thresholds=thresholds, device=device, **options
+    ).parity
+
+
+def verification(
+    artifact: str | Path,
+    against: Any,
+    *,
+    texts: Sequence[str] | None = None,
+    min_cosine: float | None = None,
+    thresholds: Thresholds | None = None,
+    device: str = "cpu",
+    **options: Unpack[SourceOptions],
+) -> Verification:
+    """The same with what the verdict rests on, text by text. Arguments and errors as of `verify_artifact`."""
+    begun = time.monotonic()
     check_installed()
+    bounds = thresholds or Thresholds()
+    min_cosine = bounds.min_cosine if min_cosine is None else min_cosine
     opened = open_artifact(local_path(artifact))
     report = read_report(opened)
     # Before torch has worked for minutes: what cannot run there says so here.
@@ -113,6 +137,7 @@ def verify_artifact(
     if opened.manifest.image is None:
         source = dataclasses.replace(source, modalities=(TEXT,))
     stack = load_stack(source)
+    named = Path(source.model).name if isinstance(source.model, (str, Path)) else type(source.model).__name__
     target = Target.parse(opened.manifest.target)
     if report.distillation is not None:
         stack = distilled(stack, pca_dims=report.distillation.pca_dims)
@@ -128,7 +153,9 @@ def verify_artifact(
     proof = PROOFS[stack.kind](opened, stack, source, texts=texts)
     # Its network would lie in memory beside the reference's.
     del stack
-    return proof.judge(tolerance, device)
+    parity = proof.judge(bounds.applied(tolerance), device)
+    seconds = time.monotonic() - begun
+    return Verification(opened.folder.name, named, parity, proof.evidence, report, seconds)
 
 
 def tolerance_for(target: Target, min_cosine: float | None, max_drop: float | None = None) -> Tolerance:
@@ -166,6 +193,9 @@ class Proof:
 
     It is judged on some texts; None takes the project's probe texts.
 
+    Attributes:
+        evidence: what the verdict rests on, once there is one.
+
     Raises:
         InputError: there is no text.
     """
@@ -190,6 +220,7 @@ class Proof:
             self._source = ModelSource(self._scratch.name)
         self._plans = []
         self._own = []
+        self.evidence = Evidence()
         self._heads: list[HeadProof] = []
         for index, graph in enumerate(manifest.graphs):
             route = stack.routes[graph.route]
@@ -254,6 +285,13 @@ class Proof:
         everything = Distance(
             np.concatenate([item.abs_error for found in distances for item in found.values()]),
             np.concatenate([item.cosine for found in distances for item in found.values()]),
+        )
+        parts = [
+            plan.evidence(apart, reference, found)
+            for apart, (plan, reference, found) in zip(distances, pairs, strict=True)
+        ]
+        self.evidence = Evidence(
+            tuple(one for part in parts for one in part.judged), tuple(one for part in parts for one in part.scatters)
         )
         overlap = rank_overlap if manifest.kind == MULTI_VECTOR else neighbour_overlap
         overlaps = [overlap(reference["batched"], found["batched"]) for _, reference, found in pairs]
@@ -380,6 +418,7 @@ def _failures(report: ParityReport, padding: str) -> tuple[str, ...]:
         *too_small("min cosine", report.min_cosine, allowed.min_cosine, where),
         *too_small("mean cosine", report.mean_cosine, allowed.mean_cosine),
         *too_few_alike(report.active_overlap, allowed.active_overlap),
+        *too_small("top-10 neighbour overlap", report.neighbour_overlap, allowed.neighbour_overlap),
         *failures_of_invariance(report, padding),
     )
 

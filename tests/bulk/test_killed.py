@@ -53,6 +53,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.processes
 def test_a_process_that_is_killed_when_all_is_done_holds_nobody_up(tmp_path: Path, compiled: Compiled) -> None:
     make_input(tmp_path)
     script = tmp_path / "script.py"

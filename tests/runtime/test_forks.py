@@ -159,6 +159,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.servers
 @ENGINES
 def test_joblib(target: str, quick: Quick, tmp_path: Path) -> None:
     pytest.importorskip("joblib")

@@ -76,6 +76,7 @@ def test_routes_have_their_own_width(compiled: Compiled) -> None:
         encoder.similarity(encoder.encode_query("hello"), encoder.encode_document("hello"))
 
 
+@pytest.mark.more_models
 def test_a_mapping_without_a_task_takes_every_task_without_a_mapping(compiled: Compiled) -> None:
     case = load_case(MAPPED)
     encoder = stcompile.load(compiled(MAPPED))

@@ -141,6 +141,7 @@ def test_sparsity_and_what_two_have_in_common_are_theirs(splade: stcompile.Spars
     assert isinstance(splade.intersection(ours[0], ours[1]), SparseVector)
 
 
+@pytest.mark.more_models
 def test_routes_and_prompts(compiled: Compiled) -> None:
     router = stcompile.load(compiled("sparse_router"), threads=1)
     case = load_case("sparse_router")

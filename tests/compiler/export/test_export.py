@@ -151,6 +151,7 @@ def test_prompts_are_part_of_parity(compiled: Compiled) -> None:
     assert report.num_texts == len(TEXTS) + 1 + 3 * len(TEXTS)
 
 
+@pytest.mark.more_models
 def test_token_embeddings_are_a_second_output(compiled: Compiled) -> None:
     artifact = compiled("full_stack", outputs=("sentence_embedding", "token_embeddings"))
     names = [spec.name for spec in open_artifact(artifact).manifest.graphs[0].outputs]
@@ -161,6 +162,7 @@ def test_token_embeddings_are_a_second_output(compiled: Compiled) -> None:
         stcompile.load(compiled("full_stack")).encode("hello", output_value="token_embeddings")
 
 
+@pytest.mark.more_models
 def test_a_live_object_and_its_folder_compile_alike(compiled: Compiled, tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer
 

@@ -38,6 +38,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verify, "run_shipped", _run_here)
 
 
+@pytest.mark.more_models
 @pytest.mark.usefixtures("here")
 def test_what_all_of_our_modules_misread_is_found_in_8_bits_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

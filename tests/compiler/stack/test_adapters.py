@@ -75,6 +75,7 @@ def test_the_vectors_are_those_of_sentence_transformers(model: str, config: Any,
     assert np.abs(expected(folder.parent / "base") - reference).max() > 0.1
 
 
+@pytest.mark.more_models
 def test_an_artifact_of_an_adapter_holds_the_base(adapted: Adapted, tmp_path: Path) -> None:
     folder = adapted()
     reference = expected(folder)

@@ -126,6 +126,7 @@ def test_a_module_of_a_route_is_named_with_its_route(tmp_path: Path) -> None:
     assert "module 0 (Router), route document, module 2 (Mine) is code of its own (mine.Mine)" in reason
 
 
+@pytest.mark.more_models
 def test_it_is_traced_once_it_is_trusted(custom: Custom, tmp_path: Path) -> None:
     case = load_case("pool_mean")
     folder = custom()

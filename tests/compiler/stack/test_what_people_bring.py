@@ -180,7 +180,8 @@ def test_null_prompts_are_empty_ones(tmp_path: Path) -> None:
     assert describe(folder).settings.prompts == SentenceTransformer(str(folder), device="cpu").prompts
 
 
-@pytest.mark.parametrize("kind", ["siglip", pytest.param("siglip2", marks=pytest.mark.more_models)])
+@pytest.mark.more_models
+@pytest.mark.parametrize("kind", ["siglip", "siglip2"])
 def test_the_text_side_of_siglip(kind: str, tmp_path: Path) -> None:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(
         MODELS / "plain_bert", model_max_length=64, model_input_names=["input_ids"]

@@ -334,6 +334,7 @@ def test_an_interruption_leaves_what_was_there(
 # the command
 
 
+@pytest.mark.processes
 def test_the_command_leaves_winner_report_and_picture(
     tmp_path: Path, scratch: Path, command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +81,6 @@ class Verification:
     evidence: Evidence
     compilation: Report
     seconds: float = 0.0
-    settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:

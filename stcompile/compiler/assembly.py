@@ -39,7 +39,7 @@ from stcompile.artifact.report import (
     Source,
 )
 from stcompile.artifact.target import Target
-from stcompile.compiler.parity.padding import REFERENCE_INVARIANT
+from stcompile.compiler.parity.bounds import REFERENCE_INVARIANT
 from stcompile.compiler.passes import packs
 from stcompile.compiler.stack.module_stack import ModuleStack
 from stcompile.extras import versions

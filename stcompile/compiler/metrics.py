@@ -91,6 +91,13 @@ def distance(reference: Matrix, candidate: Matrix) -> Distance:
     return Distance(np.where(broken, BROKEN, error), np.where(broken, -1, np.clip(cosine, -1, 1)))
 
 
+def compared(reference: Matrix, found: Matrix) -> Distance:
+    """Row by row; rows of another number or width, which another tokenizer or module makes, are all broken."""
+    if reference.shape != found.shape or is_ragged(reference) != is_ragged(found):
+        return Distance(np.full(len(found), BROKEN), np.full(len(found), -1.0))
+    return distance(reference, found)
+
+
 def _of_worst(reference: Matrix, candidate: Matrix) -> Distance:
     errors, cosines = np.zeros(len(reference)), np.ones(len(reference))
     for place, (left, right) in enumerate(zip(reference, candidate, strict=True)):

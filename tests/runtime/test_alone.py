@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import Quick, load_case
+from tests.conftest import Compiled, Quick, load_case
 
 _NOT_IN_PRODUCTION = (
     "torch",
@@ -136,6 +136,20 @@ def test_looking_at_what_needs_the_compiler_is_no_error(missing: tuple[str, ...]
     assert refused.startswith(f"stcompile.export_model needs {named}, which is not installed: pip install")
     assert refused.endswith("pip install 'stcompile[compile]'")
     assert unknown == "module 'stcompile' has no attribute 'nothing'"
+
+
+_BASELINE = """
+import json
+from stcompile.testing import assert_parity
+folder = json.load(sys.stdin)
+print(assert_parity(folder, baseline=folder, texts=["hello", "a dog"]).passed)
+"""
+
+
+def test_two_artifacts_are_compared_without_torch(compiled: Compiled) -> None:
+    compilers = ("torch", "transformers", "onnx", "onnx_ir", "sentence_transformers", "safetensors")
+    for case in ("pool_mean", "reranker_bert"):
+        assert _python(_without(*compilers) + _BASELINE, json.dumps(str(compiled(case)))) == "True\n"
 
 
 _TENSOR = """

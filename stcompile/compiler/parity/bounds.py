@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from stcompile.artifact.manifest import NO_PADDING
 from stcompile.artifact.report import ParityReport, PathReport
 from stcompile.artifact.target import Tolerance
-from stcompile.compiler.parity.padding import REFERENCE_INVARIANT
+from stcompile.compiler.parity.probes import shortened
 
 Real = float | None
+
+# Below this cosine between a text alone and in a batch, torch itself depends on padding: convolutions without a mask,
+# left-padded absolute positions.
+REFERENCE_INVARIANT = 0.99999
 
 
 def too_small(what: str, found: Real, least: Real, where: str = "") -> tuple[str, ...]:
@@ -31,6 +35,18 @@ def too_few_alike(found: Real, least: Real, where: str = "") -> tuple[str, ...]:
     if least is None or (found or 0) >= least:
         return ()
     return (f"of the numbers that are not zero {found or 0:.4f} are the same, less than {least:g}{where}",)
+
+
+def failures_of_vectors(report: ParityReport) -> tuple[str, ...]:
+    """How far vectors are from those that they are compared with."""
+    allowed, where = report.tolerance, f" ({shortened(report.worst_text)!r})"
+    return (
+        *too_large("max abs error", report.max_abs_error, allowed.max_abs_error, where),
+        *too_small("min cosine", report.min_cosine, allowed.min_cosine, where),
+        *too_small("mean cosine", report.mean_cosine, allowed.mean_cosine),
+        *too_few_alike(report.active_overlap, allowed.active_overlap),
+        *too_small("top-10 neighbour overlap", report.neighbour_overlap, allowed.neighbour_overlap),
+    )
 
 
 def failures_of_invariance(report: ParityReport, padding: str) -> tuple[str, ...]:

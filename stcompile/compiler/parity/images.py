@@ -10,9 +10,8 @@ import numpy as np
 from stcompile.artifact.manifest import Manifest
 from stcompile.artifact.report import ImageParity
 from stcompile.artifact.target import Tolerance
-from stcompile.compiler.metrics import Distance, Matrix, rounded
+from stcompile.compiler.metrics import Distance, Matrix, compared, rounded
 from stcompile.compiler.parity.bounds import too_large, too_small
-from stcompile.compiler.parity.plan import compared
 from stcompile.compiler.parity.reference import Reference
 from stcompile.compiler.parity.runner import Run
 from stcompile.compiler.pictures import pictures_sha256, probe_pictures

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from stcompile.artifact import Artifact
-from stcompile.artifact.manifest import MULTI_VECTOR, NO_PADDING, SPARSE, TOKENS, GraphSpec, RoutingSpec
-from stcompile.compiler.metrics import BROKEN, Distance, Matrix, distance, is_ragged, together
+from stcompile.artifact.manifest import MULTI_VECTOR, NO_PADDING, SPARSE, TOKENS, GraphSpec
+from stcompile.compiler.metrics import Distance, Matrix, compared, distance, together
+from stcompile.compiler.parity.bounds import REFERENCE_INVARIANT
 from stcompile.compiler.parity.evidence import Evidence, judged_of, similarities
-from stcompile.compiler.parity.padding import REFERENCE_INVARIANT
 from stcompile.compiler.parity.probes import long_texts
 from stcompile.compiler.parity.reference import Reference
-from stcompile.compiler.parity.runner import Run
+from stcompile.compiler.parity.runner import Run, task_of
 from stcompile.compiler.stack.route import Route
 from stcompile.errors import InputError
 from stcompile.kernels.native import BODY, library
@@ -262,13 +262,6 @@ class Plan:
             yield f"prompt-{index}", [*range(len(self._few))][:_PROMPTS_READ]
 
 
-def compared(reference: Matrix, found: Matrix) -> Distance:
-    """Row by row; rows of another number or width, which another tokenizer or module makes, are all broken."""
-    if reference.shape != found.shape or is_ragged(reference) != is_ragged(found):
-        return Distance(np.full(len(found), BROKEN), np.full(len(found), -1.0))
-    return distance(reference, found)
-
-
 def _of_like_length(lengths: Sequence[int]) -> Iterator[list[int]]:
     """Batches of texts in which little is padded; a text without a token has no mates of some."""
     batch: list[int] = []
@@ -279,11 +272,3 @@ def _of_like_length(lengths: Sequence[int]) -> Iterator[list[int]]:
         batch.append(index)
     if batch:
         yield batch
-
-
-def task_of(routing: RoutingSpec | None, route: str) -> str | None:
-    """A task that takes the route; None where no task does."""
-    if routing is None or routing.default == route:
-        return None
-    # A task nobody named takes `otherwise`.
-    return next((task for task, taken in routing.tasks.items() if taken == route), "any other task")

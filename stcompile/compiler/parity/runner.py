@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from stcompile.artifact import scratch
+from stcompile.artifact.manifest import RoutingSpec
 from stcompile.compiler.metrics import Matrix, as_ragged
 from stcompile.errors import ParityError, StcompileError
 from stcompile.runtime.text.base import Text
@@ -70,6 +71,14 @@ def run_shipped(
             last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
             raise ParityError(f"the runtime failed on the compiled graph ({last}); nothing was published")
         return {name: _read(job, name) for name in runs}
+
+
+def task_of(routing: RoutingSpec | None, route: str) -> str | None:
+    """A task that takes the route; None where no task does."""
+    if routing is None or routing.default == route:
+        return None
+    # A task nobody named takes `otherwise`.
+    return next((task for task, taken in routing.tasks.items() if taken == route), "any other task")
 
 
 def _read(job: Path, name: str) -> Matrix:

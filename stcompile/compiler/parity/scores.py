@@ -18,13 +18,19 @@ from stcompile.artifact import Artifact
 from stcompile.artifact.manifest import LOGITS, NO_PADDING, SCORES
 from stcompile.artifact.report import ParityReport, PathReport
 from stcompile.artifact.target import Target, Tolerance
-from stcompile.compiler.metrics import BROKEN, Matrix, centred, distance, rounded
+from stcompile.compiler.metrics import BROKEN, Matrix, rounded
 from stcompile.compiler.modules import Scores
-from stcompile.compiler.parity.bounds import failures_of_invariance, failures_of_paths, too_large, too_small
+from stcompile.compiler.parity.bounds import (
+    REFERENCE_INVARIANT,
+    failures_of_invariance,
+    failures_of_paths,
+    too_large,
+    too_small,
+)
 from stcompile.compiler.parity.evidence import Evidence, Scatter, judged_of
-from stcompile.compiler.parity.padding import REFERENCE_INVARIANT
 from stcompile.compiler.parity.pairs import Pairs
 from stcompile.compiler.parity.probes import shortened, texts_sha256
+from stcompile.compiler.parity.ranking import by_query, cosine_about_mean, spread_of, top_agreement
 from stcompile.compiler.parity.reference import Reference, open_reference
 from stcompile.compiler.parity.runner import Run, run_shipped
 from stcompile.compiler.stack.module_stack import ModuleStack
@@ -32,9 +38,6 @@ from stcompile.compiler.stack.source import ModelSource
 from stcompile.kernels.native import BODY, generation, library
 from stcompile.runtime.device import CPU
 from stcompile.runtime.text.base import Text
-
-# Of the best documents of a query, as many are compared.
-TOP = 10
 
 # Two computations of one model in float32, in standard deviations of its scores; a pair that is read otherwise moves
 # them by tenths.
@@ -115,7 +118,7 @@ class ScoreProof:
         pairs = self._pairs
         few = reference.logits(pairs.few, prompt="")
         together = reference.logits(pairs.few, prompt="", batch_size=len(pairs.few))
-        invariance = _cosine(few, together)
+        invariance = cosine_about_mean(few, together)
         size = 1 if invariance < REFERENCE_INVARIANT or self._artifact.manifest.padding == NO_PADDING else None
         expected = _Scores(
             ranked=_of(reference, pairs.ranked, size),
@@ -136,13 +139,13 @@ class ScoreProof:
         self, expected: _Scores, read: Matrix, invariance: float, about: str, tolerance: Tolerance, device: str
     ) -> ParityReport:
         manifest, pairs = self._artifact.manifest, self._pairs
-        spread = _spread(expected.ranked)
+        spread = spread_of(expected.ranked)
         found, regrouped, body = self._shipped(device)
-        known = [*_by_query(expected.ranked, pairs.documents), expected.edges, expected.prompted]
-        made = [*_by_query(found.ranked, pairs.documents), found.edges, found.prompted]
+        known = [*by_query(expected.ranked, len(pairs.documents)), expected.edges, expected.prompted]
+        made = [*by_query(found.ranked, len(pairs.documents)), found.edges, found.prompted]
         # Where a query fills all that the model takes, its documents have one score, which has no direction.
         told = [(one, other) for one, other in zip(known, made, strict=True) if _differ(one, spread)]
-        cosines = np.array([_cosine(one, other) for one, other in told] or [1.0])
+        cosines = np.array([cosine_about_mean(one, other) for one, other in told] or [1.0])
         errors = np.concatenate([np.abs(one - other).max(axis=1) for one, other in zip(known, made, strict=True)])
         errors = np.where(np.isfinite(errors), errors / spread, BROKEN)
         self.evidence = Evidence(
@@ -155,7 +158,7 @@ class ScoreProof:
                 ),
             ),
         )
-        alike = min(_cosine(found.few, rows) for rows in regrouped)
+        alike = min(cosine_about_mean(found.few, rows) for rows in regrouped)
         paths = self._paths(expected, found, body, spread, device)
         misread = float(np.abs(read - self._own).max()) / spread
         report = ParityReport(
@@ -165,7 +168,7 @@ class ScoreProof:
             max_abs_error=rounded(errors.max()),
             min_cosine=rounded(cosines.min()),
             mean_cosine=rounded(cosines.mean()),
-            neighbour_overlap=rounded(_top_agreement(known, made, len(pairs.queries))),
+            neighbour_overlap=rounded(top_agreement(known[: len(pairs.queries)], made[: len(pairs.queries)])),
             batch_invariance=rounded(alike),
             reference_batch_invariance=rounded(invariance),
             worst_text=_shown(pairs.all[int(errors.argmax())]),
@@ -244,8 +247,8 @@ class ScoreProof:
                 name,
                 len(rows),
                 rounded(float(np.abs(rows - expected.few).max()) / spread),
-                rounded(_cosine(expected.few, rows)),
-                rounded(_cosine(found.few, rows)),
+                rounded(cosine_about_mean(expected.few, rows)),
+                rounded(cosine_about_mean(found.few, rows)),
             )
             for name, rows in ways
         )
@@ -273,31 +276,8 @@ def _of(reference: Reference, pairs: Sequence[Text], size: int | None) -> Matrix
     return result
 
 
-def _by_query(scores: Matrix, documents: Sequence[str]) -> list[Matrix]:
-    count = len(documents)
-    return [scores[start : start + count] for start in range(0, len(scores), count)]
-
-
 def _differ(scores: Matrix, spread: float) -> bool:
     return len(scores) > 1 and float(np.ptp(scores, axis=0).max()) > _ALIKE * spread
-
-
-def _cosine(one: Matrix, other: Matrix) -> float:
-    return float(distance(centred(one), centred(other)).cosine[0])
-
-
-def _spread(logits: Matrix) -> float:
-    """Standard deviation of a label's logits over all pairs; where all have one score, in proportion to its size."""
-    return float(max(logits.std(axis=0).max(), 1e-4 * np.abs(logits).max(), 1e-12))
-
-
-def _top_agreement(known: Sequence[Matrix], made: Sequence[Matrix], queries: int) -> float:
-    """Mean share of each query's best documents that both agree on, by the last label."""
-    shares = []
-    for one, other in zip(known[:queries], made[:queries], strict=True):
-        best = [set(np.argsort(-rows[:, -1], kind="stable")[:TOP].tolist()) for rows in (one, other)]
-        shares.append(len(best[0] & best[1]) / max(1, len(best[0])))
-    return float(np.mean(shares))
 
 
 def _failures(report: ParityReport, padding: str) -> tuple[str, ...]:

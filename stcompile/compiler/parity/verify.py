@@ -29,13 +29,7 @@ from stcompile.artifact.target import Target, Tolerance
 from stcompile.artifact.writing import in_scratch
 from stcompile.compiler.metrics import Distance, Matrix, neighbour_overlap, rounded
 from stcompile.compiler.parity.active import active_overlap, sparse_tolerance
-from stcompile.compiler.parity.bounds import (
-    failures_of_invariance,
-    failures_of_paths,
-    too_few_alike,
-    too_large,
-    too_small,
-)
+from stcompile.compiler.parity.bounds import failures_of_invariance, failures_of_paths, failures_of_vectors
 from stcompile.compiler.parity.evidence import Evidence, Verification
 from stcompile.compiler.parity.heads import HeadProof, failures_of
 from stcompile.compiler.parity.images import ImagePlan, image_failures
@@ -412,15 +406,7 @@ def _paths(manifest: Manifest, pairs: Sequence[tuple[Plan, Answers, Answers]], d
 
 
 def _failures(report: ParityReport, padding: str) -> tuple[str, ...]:
-    allowed, where = report.tolerance, f" ({shortened(report.worst_text)!r})"
-    return (
-        *too_large("max abs error", report.max_abs_error, allowed.max_abs_error, where),
-        *too_small("min cosine", report.min_cosine, allowed.min_cosine, where),
-        *too_small("mean cosine", report.mean_cosine, allowed.mean_cosine),
-        *too_few_alike(report.active_overlap, allowed.active_overlap),
-        *too_small("top-10 neighbour overlap", report.neighbour_overlap, allowed.neighbour_overlap),
-        *failures_of_invariance(report, padding),
-    )
+    return (*failures_of_vectors(report), *failures_of_invariance(report, padding))
 
 
 # What proves each kind of artifact.

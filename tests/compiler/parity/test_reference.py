@@ -18,10 +18,9 @@ from stcompile.artifact import open_artifact
 from stcompile.artifact.report import read_report
 from stcompile.compiler import export
 from stcompile.compiler.export import export_model
-from stcompile.compiler.metrics import BROKEN
+from stcompile.compiler.metrics import BROKEN, compared
 from stcompile.compiler.modules.pooling import Pooling
 from stcompile.compiler.parity import reference, verify
-from stcompile.compiler.parity.plan import compared
 from stcompile.compiler.parity.reference import open_reference
 from stcompile.compiler.stack.load import load_stack
 from stcompile.compiler.stack.source import ModelSource

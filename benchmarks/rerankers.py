@@ -160,6 +160,10 @@ def like_bge_reranker_base(folder: Path) -> Path:
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer.backend_tokenizer, model_max_length=512, model_input_names=names, **special
     ).save_pretrained(folder)
+    # Releases of transformers before 5 do not know the name that 5 writes.
+    settings = folder / "tokenizer_config.json"
+    known = {**json.loads(settings.read_text("utf-8")), "tokenizer_class": "PreTrainedTokenizerFast"}
+    settings.write_text(json.dumps(known), encoding="utf-8")
     return folder
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcompile.artifact.manifest import NO_PADDING, SENTENCE, SPARSE, TOKENS, GraphSpec, Manifest, RoutingSpec, TextSpec
-from stcompile.errors import ArtifactError, InputError, StcompileError
+from stcompile.errors import ArtifactError, InputError, StcompileError, one_line
 from stcompile.runtime import batching
 from stcompile.runtime.batching import Limits
 from stcompile.runtime.device import CUDA, Device
@@ -138,7 +138,12 @@ class GraphRuns:
         if self._forks != process.forks:
             raise StcompileError("what began to encode before a fork cannot go on in the child: begin it there")
         with engine_call:
-            return self._engine.run(feeds, outputs)
+            try:
+                return self._engine.run(feeds, outputs)
+            except (StcompileError, MemoryError):
+                raise
+            except Exception as error:  # each engine's own
+                raise _failed(error, self.name) from error
 
     def single_threaded(self) -> Self:
         """The same route for callers that bring threads of their own: each run takes one, that of its caller."""
@@ -290,7 +295,7 @@ class OpenRoute(GraphRuns):
         except StcompileError:
             raise
         except Exception as error:  # tokenizers raises bare Exception, e.g. for a word that has no id
-            raise InputError(f"the model's tokenizer cannot read a text ({error}): leave it out") from error
+            raise InputError(f"the model's tokenizer cannot read a text ({one_line(error)}): leave it out") from error
 
     def _grouped(self, rows: list[Row], limits: Limits) -> Iterator[list[int]]:
         lengths = [len(row) for row in rows]
@@ -298,6 +303,20 @@ class OpenRoute(GraphRuns):
             return batching.by_tokens(lengths, limits)
         width = partial(width_of, spec=self._spec)
         return batching.by_length(lengths, width, limits, same_length_only=self._same_length_only)
+
+
+def _failed(error: Exception, route: str) -> StcompileError:
+    """What an engine raised in the middle of a run, as an error of ours."""
+    reason, where = one_line(error), f" of route {route}" if route else ""
+    if "alloc" in reason.lower():
+        return StcompileError(
+            f"the engine has not the memory that a run takes ({reason}): pass a smaller batch_size, cut texts, or give "
+            "the process more"
+        )
+    return ArtifactError(
+        f"the engine cannot compute the graph{where} ({reason}): the artifact's files do not fit each other, export "
+        "the model again"
+    )
 
 
 def _tokens(feeds: Feeds) -> int:

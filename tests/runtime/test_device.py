@@ -66,18 +66,14 @@ class Session:
         _CPU: ["Shape", "Gather", "Concat"],
     }
 
-    def __init__(self, _: str, options: Any, providers: list[Any]) -> None:
+    def __init__(self, _: str, options: Any, providers: list[Any], enable_fallback: int = 1) -> None:
         assert options.get_session_config_entry("session.record_ep_graph_assignment_info") == "1"
         self.asked = providers
-        self.fallback = True
+        self.fallback = bool(enable_fallback)
         self.opened.append(self)
 
     def get_providers(self) -> list[str]:
         return list(self.providers)
-
-    def disable_fallback(self) -> None:
-        # a failing GPU may not move to CPU later either
-        self.fallback = False
 
     def release_captured_graph(self, _: int) -> None:
         """As every version that lets go of graphs has it."""
@@ -111,6 +107,7 @@ def test_the_gpu_that_was_named_is_opened_in_full_precision(
     assert (provider, rest) == (_CUDA, _CPU)
     assert settings["device_id"] == index
     assert settings["use_tf32"] == "0"
+    # A failing GPU moves to no CPU, now or later.
     assert not made.fallback
 
 

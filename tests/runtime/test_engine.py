@@ -112,11 +112,11 @@ def _spy(monkeypatch: pytest.MonkeyPatch, written: Path | None = None) -> list[A
     seen: list[Any] = []
     real = onnxruntime.InferenceSession
 
-    def session(graph: str, options: Any, providers: list[str]) -> Any:
+    def session(graph: str, options: Any, providers: list[str], **more: Any) -> Any:
         seen.append(options)
         if written is not None:
             options.optimized_model_filepath = str(written)
-        return real(graph, options, providers=providers)
+        return real(graph, options, providers=providers, **more)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     return seen

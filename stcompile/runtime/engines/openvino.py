@@ -74,8 +74,8 @@ class OpenVinoEngine:
         try:
             self._model: Any = openvino.Core().compile_model(str(graph), "CPU", options)
         except Exception as error:  # RuntimeError and others of its own
-            first = (str(error).strip().splitlines() or ["no reason given"])[-1]
-            raise ArtifactError(f"OpenVINO {openvino.__version__} cannot load {graph.name}: {first}") from error
+            last = (str(error).strip().splitlines() or ["no reason given"])[-1][:300]
+            raise ArtifactError(f"OpenVINO {openvino.__version__} cannot load {graph.name}: {last}") from error
         effective = self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if effective != precision:
             raise ProviderError(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stcompile.errors import ArtifactError
+from stcompile.errors import ArtifactError, one_line
 from stcompile.extras import require
 
 # What the manifest calls an optimization level to ONNX Runtime's name. `basic` keeps what the passes chose: at higher
@@ -39,8 +39,7 @@ def opened(ort: Any, graph: Path, options: Any, providers: Sequence[Any]) -> Any
     # What goes wrong is raised as our own error; the engine's log would print it a second time.
     options.log_severity_level = _SEVERITY_FATAL
     try:
-        session = ort.InferenceSession(str(graph), options, providers=list(providers))
+        # Told now, not after: what cannot be loaded would be loaded once more, with lines on standard output.
+        return ort.InferenceSession(str(graph), options, providers=list(providers), enable_fallback=0)
     except Exception as error:
-        raise ArtifactError(f"ONNX Runtime {ort.__version__} cannot load {graph.name}: {error}") from error
-    session.disable_fallback()
-    return session
+        raise ArtifactError(f"ONNX Runtime {ort.__version__} cannot load {graph.name}: {one_line(error)}") from error

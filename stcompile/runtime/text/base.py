@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from stcompile.artifact.manifest import TextSpec
-from stcompile.errors import ArtifactError
+from stcompile.errors import ArtifactError, one_line
 
 # A text, or two texts that the tokenizer joins into one sequence.
 Text = str | tuple[str, str]
@@ -76,7 +76,7 @@ def open_tokenizer(folder: Path, spec: TextSpec) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_file(str(folder / spec.tokenizer))
     except Exception as error:  # tokenizers raises bare Exception
-        raise ArtifactError(f"{spec.tokenizer} cannot be read by this tokenizers release: {error}") from error
+        raise ArtifactError(f"{spec.tokenizer} cannot be read by this tokenizers release: {one_line(error)}") from error
     tokenizer.no_padding()
     # A setting of the call, which tokenizer.json cannot hold.
     tokenizer.encode_special_tokens = spec.split_special_tokens

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from tokenizers import Tokenizer
 
-from stcompile.errors import InputError
+from stcompile.errors import InputError, one_line
 from stcompile.extras import require
 
 
@@ -141,7 +141,7 @@ class TokenizerSplitter:
         except InputError:
             raise
         except Exception as error:  # tokenizers raises bare Exception
-            raise InputError(f"this tokenizers release cannot read the tokenizer: {error}") from error
+            raise InputError(f"this tokenizers release cannot read the tokenizer: {one_line(error)}") from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         # tokenizer.json cannot hold it

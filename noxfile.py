@@ -157,7 +157,9 @@ def _compile(session: nox.Session, row: table.Row, cases: str = FEW) -> str:
     for family in _last_line(session.run("python", "-c", script, silent=True)).split()[1:]:
         cases = f"({cases}) and not {LATER[family]}"
     options = ("-n", "auto", "--dist", "loadgroup", "-m", "not more_models")
-    return _last_line(session.run("python", "-m", "pytest", *options, "tests/test_golden.py", "-k", cases, silent=True))
+    files = ("tests/test_golden.py", "tests/compiler/test_vector_space.py")
+    wanted = f"({cases}) or same_in_every_release"
+    return _last_line(session.run("python", "-m", "pytest", *options, *files, "-k", wanted, silent=True))
 
 
 def _compile_more(session: nox.Session, row: table.Row) -> str:

@@ -33,9 +33,9 @@ from stcompile.artifact.report import ModuleSummary, ParityReport, Report, Sourc
 from stcompile.artifact.target import Tolerance
 from stcompile.errors import StcompileError
 from stcompile.kernels import native
+from stcompile.runtime.answers import answered
 from stcompile.runtime.hybrid_embeddings import MULTI_VECTOR
 from stcompile.runtime.sparse_vectors import SparseVectors
-from stcompile.runtime.worker import answered
 from tests import traces
 from tests.tiers import COMPILED_OFTEN, TRACED_OFTEN
 

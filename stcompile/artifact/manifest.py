@@ -30,9 +30,10 @@ from stcompile.artifact.fields import (
     whole,
 )
 from stcompile.artifact.image import CHANNELS, ImageSpec
+from stcompile.artifact.space import VectorSpace
 from stcompile.errors import ArtifactError
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 MANIFEST_NAME = "manifest.json"
 
 # The graph's outputs, and the features of the stack they are: what is compiled and what is asked for.
@@ -334,8 +335,8 @@ class Manifest:
         kind: `encoder`; `reranker`, which scores pairs of texts; `sparse encoder`, whose vectors are mostly zeros;
             `multi-vector encoder`, which makes a vector of each token; `hybrid encoder`, which makes a dense vector and
             besides a sparse one, one of each token, or both.
-            `multi-vector encoder`, which makes a vector of each token.
         image: what makes vectors of images; None where texts alone are encoded.
+        space: which other vectors its own compare with; None before schema 9.
     """
 
     schema_version: Annotated[int, whole(1, SCHEMA_VERSION)]
@@ -355,6 +356,7 @@ class Manifest:
     engine: EngineSpec = EngineSpec()
     kind: Annotated[str, one_of(*ANSWERS)] = ENCODER
     image: ImageRoute | None = None
+    space: VectorSpace | None = None
 
     def dim_of(self, graph: GraphSpec) -> int:
         """Width of a graph's first output, before `truncate_dim`."""

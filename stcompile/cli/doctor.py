@@ -6,7 +6,9 @@ import contextlib
 import os
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from stcompile import __version__
 from stcompile.artifact.target import TARGETS
@@ -32,12 +34,23 @@ _VARIABLES = (
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-def doctor(as_json: options.JsonOption = False) -> None:
+def doctor(
+    artifact: Annotated[
+        Path | None, typer.Argument(help="An artifact to run its self-test here, too.", show_default=False)
+    ] = None,
+    device: options.DeviceOption = "cpu",
+    as_json: options.JsonOption = False,
+) -> None:
     """Tell what this machine has and runs: versions, CPU, kernels, engines, targets. Paste it into a bug report.
 
-    Nothing is changed, and nothing is sent anywhere.
+    Nothing is changed, and nothing is sent anywhere. With an artifact, a few texts that it carries are encoded here and
+    compared with what sentence-transformers made of them at export: exit code 1 where that is something else.
+
+    Example: stcompile doctor minilm-int8
     """
     found = examined()
+    if artifact is not None:
+        found["artifact"] = tested(artifact, device)
     if as_json:
         print_json(found)
     else:
@@ -71,6 +84,26 @@ def examined() -> dict[str, Any]:
         },
         "environment": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
     }
+
+
+def tested(folder: Path, device: str) -> dict[str, Any]:
+    """What an artifact is, and how its self-test went.
+
+    Raises:
+        ParityError: it failed.
+        ArtifactError: it cannot be opened, or has none.
+    """
+    from stcompile.runtime.loading import load  # noqa: PLC0415 - imports numpy and the engine
+
+    with load(folder, device=device) as loaded:
+        return {
+            "name": loaded.artifact.folder.name,
+            "kind": loaded.kind,
+            "target": loaded.artifact.manifest.target,
+            "kernels": loaded.kernels,
+            "fingerprint": loaded.fingerprint,
+            "least_cosine": loaded.self_test(),
+        }
 
 
 def _libc() -> str:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stcompile.artifact.folder import read_manifest
 from stcompile.artifact.manifest import ENCODER, HYBRID, IMAGE, TEXT
+from stcompile.artifact.space import check_space
 from stcompile.cli.console import DONE, reader_may_leave
 from stcompile.cli.images import images_of
 from stcompile.cli.options import DeviceOption
@@ -120,6 +122,14 @@ def encode(
             show_default=False,
         ),
     ] = None,
+    expect_fingerprint: Annotated[
+        str | None,
+        typer.Option(
+            help="Refuse an artifact whose vectors do not compare with those of the one of this fingerprint (stcompile "
+            "inspect tells it); * for a part that may differ.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> int:
     """Turn texts into embeddings with an artifact; no torch is involved.
@@ -136,6 +146,8 @@ def encode(
 
     Example: stcompile encode minilm-int8 --input 'data/*.parquet' --column text --id id --output vectors/
     """
+    if expect_fingerprint is not None:
+        check_space(read_manifest(_folder(artifact)).space, expect_fingerprint, Path(artifact))
     if inputs:
         if texts != STDIN or output == STDIN or images:
             raise InputError("--input names the texts and --output a folder for their vectors: pass both, and no TEXTS")
@@ -188,6 +200,15 @@ def encode(
     asked_for = _Asked(shared, dense, sparse, token_weights, _names(outputs))
     _stream(artifact, source, output, asked_for, device, threads)
     return DONE
+
+
+def _folder(artifact: str) -> Path:
+    """Where an artifact lies on this machine; one in an object store is copied, as a job of files copies it."""
+    if "://" not in artifact:
+        return local_path(artifact)
+    from stcompile.bulk.artifacts import local_artifact  # noqa: PLC0415 - imports fsspec
+
+    return local_artifact(artifact)
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,12 @@ def doctor(found: dict[str, Any]) -> Group:
         "packages": ", ".join(f"{name} {number}" for name, number in found["packages"].items()),
         "environment": ", ".join(f"{name}={value}" for name, value in found["environment"].items()) or "nothing set",
     }
+    if artifact := found.get("artifact"):
+        lines["artifact"] = (
+            f"{artifact['name']}: {artifact['kind']}, {artifact['target']}, kernels {artifact['kernels'] or 'none'}"
+        )
+        lines["fingerprint"] = artifact["fingerprint"]
+        lines["self-test"] = f"passed, least cosine {artifact['least_cosine']:.6f}"
     targets = [
         f"  {name:<22} {'; '.join(row['refusals']) or '; '.join(['runs', *row['caveats']])}"
         for name, row in found["targets"].items()
@@ -253,6 +259,7 @@ def _artifact(found: dict[str, Any]) -> Group:
         "batch-invariant": "yes" if manifest["batch_invariant"] else "no",
         "prompts": ", ".join(name for name, value in manifest["prompts"].items() if value) or "none",
         "size": megabytes(found["size"]),
+        "fingerprint": found["fingerprint"] or "none: exported before there were any",
         "source fingerprint": report["source"]["fingerprint"][:16],
         "versions": _pairs(report["versions"]),
     }

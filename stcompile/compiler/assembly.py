@@ -42,6 +42,7 @@ from stcompile.artifact.target import Target
 from stcompile.compiler.parity.bounds import REFERENCE_INVARIANT
 from stcompile.compiler.passes import packs
 from stcompile.compiler.stack.module_stack import ModuleStack
+from stcompile.compiler.vector_space import vector_space
 from stcompile.extras import versions
 from stcompile.kernels.native import DOMAIN
 
@@ -117,6 +118,7 @@ def assembled(
         engine=EngineSpec(OPENVINO if target.is_openvino else ONNXRUNTIME, target.computes_in, native, native, packed),
         kind=HYBRID if any(graph.rows or graph.weights for graph in graphs) and stack.kind == ENCODER else stack.kind,
         image=image,
+        space=vector_space(stack, target),
     )
     done = Compilation(
         source=Source(stack.name, stack.fingerprint(), stack.summaries()),

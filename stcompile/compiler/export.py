@@ -10,10 +10,12 @@ from typing import Any, Unpack
 from stcompile.artifact import Artifact, Destination, claimed, open_artifact, write_manifest, written
 from stcompile.artifact.manifest import IMAGE, MULTI_VECTOR, NO_PADDING, TOKENS, TextSpec
 from stcompile.artifact.report import ParityReport, write_report
+from stcompile.artifact.self_test import write_self_test
 from stcompile.artifact.target import OPENVINO_LENGTH_MULTIPLE, Target
 from stcompile.compiler.assembly import CompiledRoute, assembled, judged
 from stcompile.compiler.modules import Pooling
 from stcompile.compiler.parity.front_ends import check_front_ends
+from stcompile.compiler.parity.golden import self_test_of
 from stcompile.compiler.parity.half import judge_half
 from stcompile.compiler.parity.padding import ignores_side, padding_for
 from stcompile.compiler.parity.quality import Quality
@@ -136,6 +138,7 @@ def _run_steps(source: ModelSource, place: Destination, request: ExportRequest, 
         with written(place.path):
             manifest, report = judged(manifest, done, parity)
             write_report(folder, report)
+            write_self_test(folder, self_test_of(proof.answered, parity))
             write_manifest(folder, manifest)
 
 

@@ -78,4 +78,11 @@ def _module(entry: ModuleEntry) -> dict[str, Any]:
 
 def _artifact(found: Artifact) -> dict[str, Any]:
     manifest, report = dataclasses.asdict(found.manifest), read_report(found).to_dict()
-    return {"kind": "artifact", "size": found.size, "manifest": manifest, "report": report}
+    space = found.manifest.space
+    return {
+        "kind": "artifact",
+        "size": found.size,
+        "fingerprint": None if space is None else space.fingerprint,
+        "manifest": manifest,
+        "report": report,
+    }

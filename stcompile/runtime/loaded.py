@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from stcompile.artifact import Artifact, open_artifact
 from stcompile.artifact.manifest import ENCODER, HYBRID, MULTI_VECTOR, RERANKER, SPARSE
+from stcompile.artifact.space import check_space
 from stcompile.errors import ArtifactError, StcompileError
 from stcompile.runtime.arguments import check_threads, local_path
 from stcompile.runtime.cpus import available_cpus
@@ -74,11 +75,13 @@ class Loaded:
         threads: int | None = None,
         cuda_graphs: bool = False,
         check_integrity: bool = True,
+        expect_fingerprint: str | None = None,
+        self_test: bool = False,
     ) -> Self:
         """Opens an artifact that must be of this class's kind. Arguments and errors as of `stcompile.load`."""
-        check_threads(threads)
-        artifact = open_artifact(local_path(folder), check_integrity=check_integrity)
-        return cls(artifact, device=device, threads=threads, cuda_graphs=cuda_graphs, check_integrity=check_integrity)
+        artifact = fitting_artifact(folder, threads, expect_fingerprint, check_integrity=check_integrity)
+        loaded = cls(artifact, device=device, threads=threads, cuda_graphs=cuda_graphs, check_integrity=check_integrity)
+        return loaded.tested() if self_test else loaded
 
     def single_threaded(self) -> Self:
         """The same for callers that bring threads of their own: every call computes on its caller's thread.
@@ -90,6 +93,29 @@ class Loaded:
         # Opened here, not in the first call.
         _ = other._routes
         return other
+
+    def self_test(self) -> float:
+        """Compares, on this machine, what it makes of a few inputs with what the reference made of them at export.
+
+        Returns:
+            the least cosine.
+
+        Raises:
+            ParityError: an input is further from the reference than the artifact was published within.
+            ArtifactError: the artifact carries no such inputs: it is of schema 8 or older.
+        """
+        from stcompile.runtime.self_test import check_self_test  # noqa: PLC0415 - it knows every kind of these
+
+        return check_self_test(self)
+
+    def tested(self) -> Self:
+        """Itself, once its self-test has passed; closed where it has not. Errors as of `self_test`."""
+        try:
+            self.self_test()
+        except BaseException:
+            self.close()
+            raise
+        return self
 
     def close(self) -> None:
         """Lets go of the engine and its memory. May be called more than once; calls that began before end well."""
@@ -121,6 +147,16 @@ class Loaded:
     @property
     def _routes(self) -> Routes:
         return self._opened.routes(single_threaded=self._is_single_threaded)
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Which vectors compare with its own: those of artifacts of the same fingerprint; None before schema 9.
+
+        Six parts with dots between them: of the weights, of the modules behind the network, of how texts become tokens,
+        of the prompts, the width of a vector, the precision. See docs/artifact-format.md.
+        """
+        space = self._manifest.space
+        return None if space is None else space.fingerprint
 
     @property
     def kernels(self) -> str:
@@ -156,6 +192,17 @@ class Loaded:
     def default_prompt_name(self) -> str | None:
         """The prompt that is used when none is asked for."""
         return self._manifest.default_prompt_name
+
+
+def fitting_artifact(
+    folder: str | Path, threads: int | None, expect_fingerprint: str | None, *, check_integrity: bool
+) -> Artifact:
+    """An opened artifact, of the fingerprint that is expected. Arguments and errors as of `stcompile.load`."""
+    check_threads(threads)
+    artifact = open_artifact(local_path(folder), check_integrity=check_integrity)
+    if expect_fingerprint is not None:
+        check_space(artifact.manifest.space, expect_fingerprint, artifact.folder)
+    return artifact
 
 
 def _check_kind(artifact: Artifact, wanted: str) -> None:

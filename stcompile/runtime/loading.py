@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stcompile.artifact import open_artifact
 from stcompile.artifact.manifest import ENCODER, HYBRID, MULTI_VECTOR, RERANKER, SPARSE
-from stcompile.runtime.arguments import check_threads, local_path
 from stcompile.runtime.device import CPU
 from stcompile.runtime.encoder import Encoder
 from stcompile.runtime.hybrid_encoder import HybridEncoder
-from stcompile.runtime.loaded import Loaded
+from stcompile.runtime.loaded import Loaded, fitting_artifact
 from stcompile.runtime.multi_vector_encoder import MultiVectorEncoder
 from stcompile.runtime.reranker import Reranker
 from stcompile.runtime.sparse_encoder import SparseEncoder
@@ -32,6 +30,8 @@ def load(
     threads: int | None = None,
     cuda_graphs: bool = False,
     check_integrity: bool = True,
+    expect_fingerprint: str | None = None,
+    self_test: bool = False,
 ) -> Any:
     """Opens an artifact as what it is.
 
@@ -45,15 +45,22 @@ def load(
         cuda_graphs: capture small runs on a GPU as CUDA graphs, one for each length and power of two of texts: fewer
             launches, more memory. Not measured yet.
         check_integrity: compare every file with its sha256 first (about 1 s per GB).
+        expect_fingerprint: refuse an artifact whose vectors do not compare with those of the one that has this
+            `fingerprint`; `*` in the place of one of its parts takes any. None takes every artifact.
+        self_test: encode a few inputs that the artifact carries with what the reference made of them, and refuse it
+            where they are further apart than was allowed at export: a wrong kernel, engine or machine shows here.
+            Takes some hundredths of a second.
 
     Raises:
-        ArtifactError: the folder is missing, corrupt, tampered with or of a newer schema.
+        ArtifactError: the folder is missing, corrupt, tampered with or of a newer schema; it has another fingerprint
+            than is expected, or what is asked for is not in it, because it is of schema 8 or older.
+        ParityError: it failed its self-test.
         ProviderError: the device is not available.
         MissingExtraError: the engine is not installed.
         InputError: a number is out of range, or graphs are asked for on a CPU.
     """
-    check_threads(threads)
-    artifact = open_artifact(local_path(folder), check_integrity=check_integrity)
-    return _CLASSES[artifact.manifest.kind](
+    artifact = fitting_artifact(folder, threads, expect_fingerprint, check_integrity=check_integrity)
+    loaded = _CLASSES[artifact.manifest.kind](
         artifact, device=device, threads=threads, cuda_graphs=cuda_graphs, check_integrity=check_integrity
     )
+    return loaded.tested() if self_test else loaded

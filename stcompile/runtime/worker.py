@@ -20,12 +20,11 @@ import numpy as np
 from stcompile.artifact.writing import in_scratch
 from stcompile.errors import StcompileError
 from stcompile.kernels.native import NONE, VARIABLE
+from stcompile.runtime.answers import answered
 from stcompile.runtime.hybrid_embeddings import MULTI_VECTOR
-from stcompile.runtime.hybrid_encoder import HybridEncoder
 from stcompile.runtime.loaded import Loaded
 from stcompile.runtime.loading import load
 from stcompile.runtime.multi_vector_encoder import MultiVectorEncoder
-from stcompile.runtime.reranker import Reranker
 from stcompile.runtime.sparse_vectors import SparseVectors
 
 FORBIDDEN = ("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "nncf", "sentence_transformers")
@@ -60,14 +59,6 @@ def main(job_path: str) -> int:
         sys.stderr.write(f"the runtime imported {', '.join(leaked)}\n")
         return EXIT_NOT_ALONE
     return 0
-
-
-def answered(loaded: Loaded, texts: list[Any], options: dict[str, Any], part: str) -> Any:
-    """What an artifact makes of some texts: of a hybrid encoder a part of it, where one is named."""
-    if isinstance(loaded, HybridEncoder) and part:
-        return getattr(loaded.encode_hybrid(texts, outputs=[part], **options), part)
-    ask = getattr(loaded, "predict" if isinstance(loaded, Reranker) else "encode")
-    return ask(texts, **options)
 
 
 def _runs(job: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], Loaded]]:

@@ -34,6 +34,7 @@ REAL = [
     "v3/full_stack-onnx-int8",
     "v3/backbone_qwen3_lasttoken-openvino-int8",
     "v4/router_first_static_query-onnx-fp32",
+    "v9/full_stack-onnx-int8",
 ]
 
 # One of each place where a report was kept, with everything that one may tell.

@@ -25,6 +25,7 @@ from stcompile.artifact.manifest import (
     TokenWeights,
     _digest,
 )
+from stcompile.artifact.space import VectorSpace
 from stcompile.errors import ArtifactError
 from tests.artifact.rules import put, untried
 
@@ -223,6 +224,12 @@ OUT_OF_RANGE: list[tuple[str, Any, str]] = [
     ("routing.tasks.query", 1, "text"),
     ("text.expansion.length", 0, "a whole number from 1 to 65536"),
     ("text.expansion.token_id", -1, "a whole number from 0 to"),
+    ("space.weights", "0000000", "8 hexadecimal digits"),
+    ("space.modules", "0000000X", "8 hexadecimal digits"),
+    ("space.tokens", "", "8 hexadecimal digits"),
+    ("space.prompts", 8, "text"),
+    ("space.dim", 0, "a whole number from 1 to"),
+    ("space.precision", "int7", "one of fp32, fp16, bf16, int8, int4"),
     ("graphs.0.weights.dim", 0, "a whole number from 1 to"),
     ("graphs.0.weights.skipped_ids.0", -1, "a whole number from 0 to"),
     ("graphs.0.rows.leading", -1, "a whole number from 0 to"),
@@ -265,6 +272,7 @@ def _full(manifest: Manifest) -> dict[str, Any]:
             files=(FileEntry("model.onnx", "cd" * 32, 7),),
             routing=RoutingSpec({"query": ""}, "", None),
             image=_IMAGE,
+            space=VectorSpace("00000001", "00000002", "00000003", "00000004", 3, "int8"),
         )
     )
 

@@ -12,6 +12,7 @@ from stcompile.artifact.report import ImageParity
 from stcompile.artifact.target import Tolerance
 from stcompile.compiler.metrics import Distance, Matrix, compared, rounded
 from stcompile.compiler.parity.bounds import too_large, too_small
+from stcompile.compiler.parity.golden import Answered, golden_picture
 from stcompile.compiler.parity.reference import Reference
 from stcompile.compiler.parity.runner import Run
 from stcompile.compiler.pictures import pictures_sha256, probe_pictures
@@ -77,6 +78,17 @@ class ImagePlan:
             worst_image=self._pictures[worst].name,
             images_sha256=pictures_sha256(self._pictures),
         )
+
+    @property
+    def all_texts(self) -> list[str]:
+        """What `runs` count from."""
+        return self.texts
+
+    def golden(self, reference: Matrix, found: dict[str, Matrix]) -> Answered:
+        """The smallest picture, which the artifact is to be checked by later, and how near it is now."""
+        place = min(range(len(self.texts)), key=lambda index: Path(self.texts[index]).stat().st_size)
+        apart = compared(reference[[place]], found["alone"][[place]])
+        return Answered(tuple(golden_picture(self.texts[place], reference[place])), float(apart.cosine[0]))
 
     def misread(self, reference: Matrix) -> Distance:
         """How far our own modules, which were traced, and our own pixels are from the reference."""

@@ -13,6 +13,7 @@ from stcompile.artifact.manifest import MULTI_VECTOR, NO_PADDING, SPARSE, TOKENS
 from stcompile.compiler.metrics import Distance, Matrix, compared, distance, together
 from stcompile.compiler.parity.bounds import REFERENCE_INVARIANT
 from stcompile.compiler.parity.evidence import Evidence, judged_of, similarities
+from stcompile.compiler.parity.golden import Answered, golden_of, golden_texts
 from stcompile.compiler.parity.probes import long_texts
 from stcompile.compiler.parity.reference import Reference
 from stcompile.compiler.parity.runner import Run, task_of
@@ -20,6 +21,7 @@ from stcompile.compiler.stack.route import Route
 from stcompile.errors import InputError
 from stcompile.kernels.native import BODY, library
 from stcompile.runtime.route import FRONT_ENDS
+from stcompile.runtime.text.base import TextFrontEnd
 
 _BATCH = 32
 
@@ -45,6 +47,9 @@ _WITH_KERNELS = {BODY: "alone", _LONG_BODY: "long"}
 _OTHERWISE = ("regrouped", "beside", "padded")
 _SAME_AGAIN = ("alone", *_WITH_KERNELS, *_OTHERWISE)
 
+# Texts of the artifact's own, that are in no verdict: others may be judged on.
+_GOLDEN = "golden"
+
 # Tokens whose sum the tolerances were measured on: rounding grows with what is added up. A mean over 4096 words behind
 # a CNN is 6.6e-6 from torch's, where a mask, a window or positions that are wrong move it by 1e-3 and more.
 _ROUNDED = 512
@@ -62,7 +67,9 @@ class Plan:
         InputError: its tokenizer cannot read a text.
     """
 
-    def __init__(self, artifact: Artifact, graph: GraphSpec, texts: Sequence[str], label: str) -> None:
+    def __init__(
+        self, artifact: Artifact, graph: GraphSpec, texts: Sequence[str], label: str, own: Sequence[str] = ()
+    ) -> None:
         manifest = artifact.manifest
         spec = manifest.text_of(graph)
         front = FRONT_ENDS[spec.kind](artifact.folder, spec, [item.name for item in graph.inputs])
@@ -73,10 +80,12 @@ class Plan:
             raise InputError(
                 f"the model's tokenizer cannot read a text that parity is judged on ({error}): leave it out"
             ) from error
+        self._golden = [text for text in golden_texts(own) if _reads(front, text)]
         long = long_texts(texts, spec.max_seq_length, lambda text: len(front.tokenize([text], None)[0]), flat=is_flat)
         self.label = label
         self.texts = [*texts, *long]
         self._dim = manifest.dim_of(graph)
+        self._is_sparse = manifest.kind == SPARSE
         # All that the model makes is compared.
         keeps = {SPARSE: "max_active_dims", MULTI_VECTOR: None}.get(manifest.kind, "truncate_dim")
         self._all: dict[str, Any] = {} if keeps is None else {keeps: self._dim}
@@ -90,7 +99,7 @@ class Plan:
         self._makes_tokens = any(spec.name == TOKENS for spec in graph.outputs[1:])
         self._alone_only = manifest.padding == NO_PADDING
         # Of weights of tokens sentence-transformers loses, in a padded batch, a [PAD] that a text spells out.
-        self._reference_alone = is_flat and manifest.kind == SPARSE
+        self._reference_alone = is_flat and self._is_sparse
         self._has_body = manifest.engine.portable and library() is not None
         self.runs = self._runs(1 if self._alone_only else _BATCH)
 
@@ -126,7 +135,8 @@ class Plan:
 
     def distances(self, reference: Answers, found: Answers) -> dict[str, Distance]:
         """How far the compiled rows are from the reference's, run by run; of texts above 2048 tokens, for each 512."""
-        apart = {name: compared(reference[name], found[name]) for name in self.runs if name not in _SAME_AGAIN}
+        judged = [name for name in self.runs if name not in (_GOLDEN, *_SAME_AGAIN)]
+        apart = {name: compared(reference[name], found[name]) for name in judged}
         if len(self._long) > 1:
             long = apart["long"]
             apart["long"] = Distance(long.abs_error / self._sums, long.cosine)
@@ -148,6 +158,19 @@ class Plan:
             kernels = compared(np.concatenate([found[run] for run in same]), made)
             apart[name] = Distance(away.abs_error / sums, away.cosine), kernels
         return apart
+
+    @property
+    def all_texts(self) -> list[str]:
+        """What `runs` count from: texts that are judged, then those that the artifact is to be checked by later."""
+        return [*self.texts, *self._golden]
+
+    def golden(self, reference: Answers, found: Answers) -> Answered:
+        """What the artifact is to be checked by later, and how near it is now."""
+        texts = [[text] for text in self._golden]
+        if not texts:
+            return Answered((), 1.0)
+        known = golden_of(texts, self._task, reference[_GOLDEN], sparse=self._is_sparse)
+        return Answered(tuple(known), float(compared(reference[_GOLDEN], found[_GOLDEN]).cosine.min()))
 
     def invariance(self, found: Answers) -> float:
         """Smallest cosine of a text alone to itself batched, reordered with other mates, and beside longer ones."""
@@ -211,6 +234,9 @@ class Plan:
             runs["long"] = Run(self._long, {**plain, "batch_size": 1})
             if self._has_body:
                 runs[_LONG_BODY] = dataclasses.replace(runs["long"], kernels=False)
+        if self._golden:
+            start = len(self.texts)
+            runs[_GOLDEN] = Run(range(start, start + len(self._golden)), {**plain, "batch_size": 1})
         for index, prompt in enumerate(self._prompts):
             runs[f"prompt-{index}"] = Run(self._few, {**plain, "prompt": prompt})
         if self._makes_tokens:
@@ -223,7 +249,7 @@ class Plan:
         for name, run in self.runs.items():
             if name in _SAME_AGAIN:
                 continue
-            texts, prompt = [self.texts[index] for index in run.order], run.options["prompt"]
+            texts, prompt = [self.all_texts[index] for index in run.order], run.options["prompt"]
             if name == "tokens":
                 found[name] = reference.tokens(texts, prompt=prompt, task=self._task)
             elif name == "batched" and not self._alone_only and not self._reference_alone:
@@ -260,6 +286,14 @@ class Plan:
             yield "long", [0]
         for index in range(len(self._prompts)):
             yield f"prompt-{index}", [*range(len(self._few))][:_PROMPTS_READ]
+
+
+def _reads(front: TextFrontEnd, text: str) -> bool:
+    try:
+        front.tokenize([text], None)
+    except Exception:  # tokenizers raises bare Exception
+        return False
+    return True
 
 
 def _of_like_length(lengths: Sequence[int]) -> Iterator[list[int]]:

@@ -28,6 +28,7 @@ from stcompile.compiler.parity.bounds import (
     too_small,
 )
 from stcompile.compiler.parity.evidence import Evidence, Scatter, judged_of
+from stcompile.compiler.parity.golden import Answered, golden_of, golden_pairs
 from stcompile.compiler.parity.pairs import Pairs
 from stcompile.compiler.parity.probes import shortened, texts_sha256
 from stcompile.compiler.parity.ranking import by_query, cosine_about_mean, spread_of, top_agreement
@@ -37,6 +38,7 @@ from stcompile.compiler.stack.module_stack import ModuleStack
 from stcompile.compiler.stack.source import ModelSource
 from stcompile.kernels.native import BODY, generation, library
 from stcompile.runtime.device import CPU
+from stcompile.runtime.self_test import cosine_of_scores
 from stcompile.runtime.text.base import Text
 
 # Two computations of one model in float32, in standard deviations of its scores; a pair that is read otherwise moves
@@ -88,6 +90,7 @@ class ScoreProof:
 
     Attributes:
         evidence: what the verdict rests on, once there is one.
+        answered: what the artifact is to be checked by later, once there is a verdict.
 
     Raises:
         InputError: there are fewer than two texts.
@@ -101,6 +104,7 @@ class ScoreProof:
         self._source = source
         self._kind = stack.kind
         self.evidence = Evidence()
+        self.answered: list[Answered] = []
         (*_, last) = route.blocks
         assert isinstance(last, Scores)
         self._activation = last
@@ -128,6 +132,7 @@ class ScoreProof:
             else np.zeros((0, few.shape[1]), np.float32),
             few=few,
             scores=reference.scores(pairs.few, prompt=""),
+            golden=reference.logits(golden_pairs(), prompt=""),
         )
         read = np.concatenate([reference.logits(some, prompt=prompt) for some, prompt in pairs.read_by_own_modules])
         about = reference.about
@@ -158,6 +163,12 @@ class ScoreProof:
                 ),
             ),
         )
+        self.answered = [
+            Answered(
+                tuple(golden_of(golden_pairs(), None, expected.golden)),
+                cosine_of_scores(expected.golden, found.golden),
+            )
+        ]
         alike = min(cosine_about_mean(found.few, rows) for rows in regrouped)
         paths = self._paths(expected, found, body, spread, device)
         misread = float(np.abs(read - self._own).max()) / spread
@@ -202,7 +213,7 @@ class ScoreProof:
     def _shipped(self, device: str) -> tuple[_Scores, list[Matrix], Matrix | None]:
         """What the runtime makes of all pairs, of the few with other mates, and of the few without kernels."""
         pairs = self._pairs
-        texts: list[Text] = [*pairs.all, *pairs.few]
+        texts: list[Text] = [*pairs.all, *pairs.few, *golden_pairs()]
         start = len(pairs.all)
         few = list(range(start, start + len(pairs.few)))
         ends = np.cumsum([0, len(pairs.ranked), len(pairs.edges), *(len(some) for some, _ in pairs.prompted)])
@@ -215,6 +226,7 @@ class ScoreProof:
             "regrouped": Run(few[::-1], {**plain, "batch_size": 5}),
             "beside": Run([few[longest], *few], {**plain, "batch_size": len(few) + 1}),
             "scores": Run(few, {"prompt": "", "batch_size": 1}),
+            "golden": Run(range(few[-1] + 1, len(texts)), {**plain, "batch_size": 1}),
         }
         for index, (_, prompt) in enumerate(pairs.prompted):
             runs[f"prompted-{index}"] = Run(range(ends[2 + index], ends[3 + index]), {**plain, "prompt": prompt})
@@ -231,6 +243,7 @@ class ScoreProof:
             prompted=np.concatenate(prompted) if prompted else np.zeros((0, made["few"].shape[1]), np.float32),
             few=made["few"],
             scores=made["scores"],
+            golden=made["golden"],
         )
         return scores, [made["regrouped"][::-1], made["beside"][1:]], made.get("body")
 
@@ -256,13 +269,14 @@ class ScoreProof:
 
 @dataclasses.dataclass(frozen=True)
 class _Scores:
-    """Logits of the pairs of `Pairs`, `(n, labels)` each, and the scores of the few."""
+    """Logits of the pairs of `Pairs` and of the golden ones, `(n, labels)` each, and the scores of the few."""
 
     ranked: Matrix
     edges: Matrix
     prompted: Matrix
     few: Matrix
     scores: Matrix
+    golden: Matrix
 
 
 def _of(reference: Reference, pairs: Sequence[Text], size: int | None) -> Matrix:

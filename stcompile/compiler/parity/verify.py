@@ -31,6 +31,7 @@ from stcompile.compiler.metrics import Distance, Matrix, neighbour_overlap, roun
 from stcompile.compiler.parity.active import active_overlap, sparse_tolerance
 from stcompile.compiler.parity.bounds import failures_of_invariance, failures_of_paths, failures_of_vectors
 from stcompile.compiler.parity.evidence import Evidence, Verification
+from stcompile.compiler.parity.golden import Answered
 from stcompile.compiler.parity.heads import HeadProof, failures_of
 from stcompile.compiler.parity.images import ImagePlan, image_failures
 from stcompile.compiler.parity.late_interaction import AGREEMENT as TOKEN_AGREEMENT
@@ -189,6 +190,7 @@ class Proof:
 
     Attributes:
         evidence: what the verdict rests on, once there is one.
+        answered: what the artifact is to be checked by later, once there is a verdict.
 
     Raises:
         InputError: there is no text.
@@ -215,6 +217,7 @@ class Proof:
         self._plans = []
         self._own = []
         self.evidence = Evidence()
+        self.answered: list[Answered] = []
         self._heads: list[HeadProof] = []
         for index, graph in enumerate(manifest.graphs):
             route = stack.routes[graph.route]
@@ -226,7 +229,7 @@ class Proof:
             # Of a graph that another route has, too, few texts show whether its own are read and counted rightly.
             if route.shares:
                 chosen = [text for place, text in enumerate(chosen) if not place % _OF_SHARED or len(text) < _SHORT]
-            plan = Plan(artifact, graph, chosen, f"route-{index}")
+            plan = Plan(artifact, graph, chosen, f"route-{index}", route.front.probe_texts())
             self._plans.append(plan)
             self._own.append(plan.own_answers(route))
             if manifest.kind == HYBRID:
@@ -252,6 +255,7 @@ class Proof:
         assert self._images is not None
         (found,) = _shipped(self._artifact, [self._images], device)
         images = self._images.report(reference, found)
+        self.answered.append(self._images.golden(reference, found))
         own = self._images.misread(reference)
         misread = (
             (
@@ -287,6 +291,7 @@ class Proof:
         self.evidence = Evidence(
             tuple(one for part in parts for one in part.judged), tuple(one for part in parts for one in part.scatters)
         )
+        self.answered = [plan.golden(reference, found) for plan, reference, found in pairs]
         overlap = rank_overlap if manifest.kind == MULTI_VECTOR else neighbour_overlap
         overlaps = [overlap(reference["batched"], found["batched"]) for _, reference, found in pairs]
         report = ParityReport(
@@ -381,7 +386,7 @@ def _shipped(artifact: Artifact, plans: Sequence[Plan | ImagePlan], device: str)
         for name, run in plan.runs.items():
             order = [len(texts) + index for index in run.order]
             runs[f"{plan.label}-{name}"] = dataclasses.replace(run, order=order)
-        texts += plan.texts
+        texts += plan.all_texts
     found = run_shipped(artifact.folder, texts, runs, device=device)
     return [{name: found[f"{plan.label}-{name}"] for name in plan.runs} for plan in plans]
 

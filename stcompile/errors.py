@@ -9,9 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# Characters of a sentence. What it quotes may be a whole vocabulary that lies where a name belongs: its end, which is
+# the remedy, stays.
+_LONGEST, _END = 2000, 500
+
+
+def readable(sentence: str) -> str:
+    """A sentence that somebody can still read: of a longer one the beginning and the end."""
+    if len(sentence) <= _LONGEST:
+        return sentence
+    return f"{sentence[: _LONGEST - _END]} … {sentence[-_END:]}"
+
 
 class StcompileError(Exception):
     """Base of every error a user can meet; its text is one sentence with the remedy."""
+
+    def __init__(self, sentence: str = "", *more: object) -> None:
+        super().__init__(readable(str(sentence)), *more)
 
 
 class InputError(StcompileError, ValueError):
@@ -30,9 +44,10 @@ class UnsupportedError(StcompileError):
     """
 
     def __init__(self, subject: str, *reasons: str) -> None:
-        self.reasons = reasons
+        self.reasons = reasons = tuple(readable(reason) for reason in reasons)
         text = reasons[0] if len(reasons) == 1 else "".join(f"\n  - {reason}" for reason in reasons)
-        super().__init__(f"{subject} cannot be compiled: {text}")
+        # As long as there are reasons.
+        Exception.__init__(self, f"{subject} cannot be compiled: {text}")
 
 
 @contextmanager

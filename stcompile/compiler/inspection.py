@@ -13,7 +13,7 @@ from stcompile.artifact.report import read_report
 from stcompile.compiler.kinds.base import ModuleEntry
 from stcompile.compiler.stack.describe import StackDescription
 from stcompile.compiler.stack.source import ModelSource, SourceOptions
-from stcompile.errors import ArtifactError
+from stcompile.errors import ArtifactError, readable
 from stcompile.runtime.arguments import local_path
 
 
@@ -61,7 +61,7 @@ def _model(found: StackDescription) -> dict[str, Any]:
         "kind": "model",
         "becomes": found.settings.kind,
         "modalities": [TEXT] if found.image is None else [TEXT, IMAGE],
-        "unsupported": list(found.unsupported),
+        "unsupported": [readable(reason) for reason in found.unsupported],
         "compiles": not found.unsupported,
     }
 

@@ -13,6 +13,9 @@ from stcompile.errors import ModelFolderError
 
 _LARGEST_JSON = 64 << 20
 
+# Bytes of a name, and of a path, as filesystems have them.
+_LONGEST_PART, _LONGEST_PATH = 255, 2048
+
 # What transformers reads by itself, wherever in the folder.
 _READ_BY_TRANSFORMERS = frozenset(
     (
@@ -60,15 +63,22 @@ class Folder:
         """The path of `relative`, which must stay in the folder.
 
         Raises:
-            ModelFolderError: absolute, climbing out by `..`, or through a link that leaves the folder or has no end.
+            ModelFolderError: absolute, climbing out by `..`, through a link that leaves the folder or has no end, or no
+                name that a file can have.
         """
         pure = PurePosixPath(relative)
         path = self.root / pure
+        if not _is_a_name(pure):
+            raise ModelFolderError(
+                f"{self.root} refers to {relative!r:.60}, which no file can be called: copy it again"
+            )
         if _has_no_end(path):
             raise ModelFolderError(f"{self.root} holds a link that leads back to itself ({relative}): copy it again")
         climbs = pure.is_absolute() or ".." in pure.parts or "\\" in relative or "\0" in relative or ":" in relative
         if climbs:
-            raise ModelFolderError(f"{self.root} refers to {relative!r}, which is outside the folder: do not use it")
+            raise ModelFolderError(
+                f"{self.root} refers to {relative!r:.200}, which is outside the folder: do not use it"
+            )
         if not self.follow_links and not path.resolve().is_relative_to(self.home):
             raise ModelFolderError(
                 f"{path} is a link to {path.resolve()}, outside the folder: pass --follow-links (follow_links=True) if "
@@ -146,6 +156,15 @@ class Folder:
 def join(path: str, name: str) -> str:
     """A name in a folder of the model; the root is an empty path."""
     return f"{path}/{name}" if path else name
+
+
+def _is_a_name(pure: PurePosixPath) -> bool:
+    """Whether a filesystem could hold it: neither half a character nor too long."""
+    try:
+        parts = [len(part.encode("utf-8")) for part in pure.parts]
+    except UnicodeEncodeError:
+        return False
+    return max(parts, default=0) <= _LONGEST_PART and sum(parts) <= _LONGEST_PATH
 
 
 def _has_no_end(path: Path) -> bool:

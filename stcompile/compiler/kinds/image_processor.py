@@ -9,7 +9,7 @@ from typing import Any
 from stcompile.artifact.image import CHANNELS, RESAMPLINGS, ImageSpec
 from stcompile.compiler.kinds.base import Config, ModuleEntry
 from stcompile.compiler.kinds.folder import Folder, join
-from stcompile.compiler.kinds.values import is_number, is_positive
+from stcompile.compiler.kinds.values import is_id, is_number, is_positive, nested
 
 # The method of a network with two towers that makes vectors of images.
 IMAGE_METHOD = "get_image_features"
@@ -88,8 +88,8 @@ def image_side_of(folder: Folder, entry: ModuleEntry) -> ImageSide | None:
     Raises:
         ModelFolderError: a file is malformed.
     """
-    image = (entry.config.get("modality_config") or {}).get("image")
-    if not isinstance(image, dict) or image.get("method") != IMAGE_METHOD:
+    image = nested(entry.config, "modality_config", "image")
+    if image.get("method") != IMAGE_METHOD:
         return None
     file, stored = _stored(folder, str(entry.config.get("tokenizer_name_or_path") or entry.path))
     if stored is None:
@@ -102,7 +102,7 @@ def image_side_of(folder: Folder, entry: ModuleEntry) -> ImageSide | None:
     if name is None:
         network = folder.json_object(join(entry.path, "config.json"), finite=False).get("model_type")
         name = _BY_NETWORK.get(str(network), f"that of a {network}")
-    if name not in _PROCESSORS:
+    if not isinstance(name, str) or name not in _PROCESSORS:
         known = "CLIPImageProcessor and SiglipImageProcessor"
         return ImageSide(
             None,
@@ -112,16 +112,16 @@ def image_side_of(folder: Folder, entry: ModuleEntry) -> ImageSide | None:
     reasons = [f"its image processor's {problem}: {remedy}" for problem in _problems(settings)]
     reasons += [
         f"processing_kwargs.image.{key} is not supported: remove it, or leave the image tower out (--modalities text)"
-        for key in ((entry.config.get("processing_kwargs") or {}).get("image") or {})
+        for key in nested(entry.config, "processing_kwargs", "image")
     ]
     return ImageSide(None, tuple(reasons)) if reasons else ImageSide(_spec(settings))
 
 
 def _stored(folder: Folder, path: str) -> tuple[str, Config | None]:
     """The name of the file that holds the processor, and what it says."""
-    nested = folder.json_object(join(path, _NESTED)).get("image_processor")
-    if isinstance(nested, dict):
-        return _NESTED, nested
+    inner = folder.json_object(join(path, _NESTED)).get("image_processor")
+    if isinstance(inner, dict):
+        return _NESTED, inner
     alone = folder.json(join(path, _ALONE))
     return _ALONE, alone if isinstance(alone, dict) else None
 
@@ -151,7 +151,8 @@ def _problems_of_size(settings: Config) -> Iterator[str]:
     size, crop = settings["size"], settings["crop_size"]
     if settings["do_resize"] and _resized_to(size) is None:
         yield f"size is {size!r}, where stcompile knows shortest_edge, or height and width"
-    if settings["do_resize"] and settings["resample"] not in range(len(RESAMPLINGS)):
+    # 2.0 is in a range, too.
+    if settings["do_resize"] and not (is_id(settings["resample"]) and settings["resample"] < len(RESAMPLINGS)):
         yield f"resample is {settings['resample']!r}, where Pillow has 0 to {len(RESAMPLINGS) - 1}"
     if settings["do_center_crop"] and _cut(crop) is None:
         yield f"crop_size is {crop!r}, where stcompile knows height and width"

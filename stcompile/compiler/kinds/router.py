@@ -61,8 +61,8 @@ def _routes(config: Config) -> Mapping[str, Sequence[tuple[str, str]]]:
 
 def _parameters(config: Config) -> Config:
     """What its routes do not show."""
-    found: Config = config.get("parameters") or {}
-    return found
+    found = config.get("parameters")
+    return found if isinstance(found, dict) else {}
 
 
 def _is_text_map(value: Any) -> bool:

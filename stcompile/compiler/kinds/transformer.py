@@ -76,7 +76,7 @@ def _normalized(config: Config) -> Config:
 
 def _problems(config: Config) -> Iterator[str]:
     task = config.get("transformer_task", FEATURES)
-    if task not in TASKS:
+    if not isinstance(task, str) or task not in TASKS:
         yield f"its transformer_task is {task}: stcompile compiles {', '.join(TASKS)}"
     limit = config.get("max_seq_length")
     for key in ("query_length", "document_length"):
@@ -88,7 +88,11 @@ def _problems(config: Config) -> Iterator[str]:
     if limit is not None and not is_positive(limit):
         yield f"max_seq_length is {limit!r}: it must be a positive whole number or null"
     for key, allowed in _ARGUMENTS.items():
-        for name in config.get(key) or {}:
+        given = config.get(key) or {}
+        if not isinstance(given, dict):
+            yield f"{key} is {given!r}: it must be an object or null"
+            continue
+        for name in given:
             if name not in allowed:
                 yield f"{key}.{name} is not supported: remove it from the folder's configuration"
     if not isinstance(config.get("module_output_name", "token_embeddings"), str):

@@ -30,6 +30,14 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST_FLOAT
 
 
+def nested(config: Config, *keys: str) -> Config:
+    """What lies in an object within an object, by its keys; nothing where there is none, or something else."""
+    found: Any = config
+    for key in keys:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
 def not_positive(config: Config, *keys: str) -> Iterator[str]:
     """What is wrong with keys that must be there, and positive whole numbers."""
     for key in keys:

@@ -14,7 +14,7 @@ from stcompile.compiler.kinds.sparse_static_embedding import table_of
 from stcompile.compiler.modules.base import Features, SavedModule
 from stcompile.compiler.modules.segments import FlatInputModule, flat_features, membership
 from stcompile.compiler.modules.texts import prompted
-from stcompile.compiler.modules.tokenizer import load_tokenizer
+from stcompile.compiler.modules.tokenizer import limit_of, load_tokenizer
 from stcompile.compiler.modules.weights import read_state
 from stcompile.errors import ModelFolderError
 from stcompile.runtime.text.base import Text
@@ -42,7 +42,7 @@ class SparseStaticEmbedding(FlatInputModule):
         super().__init__()
         self.tokenizer = tokenizer
         self.weight = nn.Parameter(weight.float(), requires_grad=False)
-        limit = int(tokenizer.model_max_length)
+        limit = limit_of(tokenizer.model_max_length, "model_max_length of the tokenizer")
         self.max_seq_length = limit if limit <= _UNLIMITED else None
         largest = max(tokenizer.get_vocab().values(), default=-1)
         if largest >= len(weight):

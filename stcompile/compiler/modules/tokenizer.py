@@ -59,6 +59,21 @@ def load_tokenizer(
     return tokenizer
 
 
+def limit_of(value: Any, what: str) -> int:
+    """Most tokens of a text, as a folder says it; transformers passes on whatever JSON holds.
+
+    Args:
+        value: what is said.
+        what: where.
+
+    Raises:
+        ModelFolderError: it is no number of tokens.
+    """
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf"):
+        return int(value)
+    raise ModelFolderError(f"{what} is {value!r}, and must be a number of tokens: correct it, or copy the model again")
+
+
 def _missing_reader(error: str) -> str:
     """The package that transformers lacks to read a SentencePiece or a tiktoken file; it may name the wrong one."""
     if not any(name in error.lower() for name in _READERS):

@@ -21,7 +21,7 @@ from stcompile.compiler.modules.base import UNSEEN, Example, Features, InputModu
 from stcompile.compiler.modules.chat import ChatRenderer, guess_format
 from stcompile.compiler.modules.network_inputs import NetworkInputs
 from stcompile.compiler.modules.rotary import freeze_frequencies
-from stcompile.compiler.modules.tokenizer import load_tokenizer, prepend_lowercase
+from stcompile.compiler.modules.tokenizer import limit_of, load_tokenizer, prepend_lowercase
 from stcompile.errors import UnsupportedError
 from stcompile.runtime.text.base import Text
 
@@ -563,13 +563,13 @@ class Transformer(InputModule):
 
     def _limit(self, max_seq_length: int | None, tokenizer_args: dict[str, Any]) -> int | None:
         positions = usable_positions(self.network)
-        own = int(self.tokenizer.model_max_length)
+        own = limit_of(self.tokenizer.model_max_length, "model_max_length of the tokenizer")
         declared = getattr(self.network.config, "max_position_embeddings", -1)
         if max_seq_length is None and "model_max_length" not in tokenizer_args and declared not in (-1, None):
-            own = min(own, int(declared))
+            own = min(own, limit_of(declared, "max_position_embeddings of the network"))
         if self._processor:
             # A processor calls its tokenizer with the `max_length` that is stored with it, before any other.
-            own = int(self.tokenizer.init_kwargs.get("max_length") or own)
+            own = limit_of(self.tokenizer.init_kwargs.get("max_length") or own, "max_length of the tokenizer")
         override = (self.processing_kwargs.get("text") or {}).get("max_length")
         limit = int(override) if override is not None else own
         if positions is not None and limit > positions:

@@ -53,7 +53,7 @@ class EntryReader:
             raise ModelFolderError(
                 f"{self._folder.root / 'modules.json'} must be a list of modules: copy the model again"
             )
-        names = [row["name"] for row in rows if "name" in row]
+        names = [row["name"] for row in rows if isinstance(row.get("name"), str)]
         for name in dict.fromkeys(name for name in names if names.count(name) > 1):
             self.reasons.append(
                 f"several modules are named {name!r:.60} in modules.json, of which sentence-transformers keeps the "
@@ -109,8 +109,8 @@ class EntryReader:
             ModelFolderError: files are missing.
         """
         self.reasons += [*network_problems(self._folder, ""), *tokenizer_problems(self._folder, "")]
-        architectures = self._folder.json_object("config.json", finite=False).get("architectures") or []
-        if not any(str(name).endswith("ForMaskedLM") for name in architectures):
+        names = self._folder.json_object("config.json", finite=False).get("architectures")
+        if not isinstance(names, list) or not any(str(name).endswith("ForMaskedLM") for name in names):
             self.reasons.append(
                 "its network fills no masks (architectures in config.json names no ...ForMaskedLM): "
                 "sentence-transformers would make a sparse encoder with random weights of it; leave --sparse "

@@ -59,7 +59,8 @@ def _labels(entries: Sequence[ModuleEntry], network: Mapping[str, Any]) -> int:
     """How many scores a pair has, read from the last module backwards, as sentence-transformers does."""
     for entry in reversed(entries):
         if entry.kind.name == "Dense" and entry.config.get("module_output_name") == SCORES:
-            return int(entry.config["out_features"])
+            width = entry.config.get("out_features")
+            return width if isinstance(width, int) else 1
         if entry.kind.name == "Transformer":
             names = network.get("id2label")
             count = network.get("num_labels", len(names) if isinstance(names, dict) else 2)

@@ -48,7 +48,8 @@ _PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 _EXAMPLE_SEQUENCE = 7
 
 
-# Networks that compute `1.0 - attention_mask`, which torch's exporter takes apart rightly of floats alone.
+# Networks that compute `1.0 - attention_mask`, which torch's exporter takes apart rightly of floats alone
+# (pytorch/pytorch#194381).
 _FLOAT_MASKS = ("xlnet",)
 
 

@@ -1,4 +1,8 @@
-"""Sets in a network's code, gone through in one order whatever the process: the same graph from the same model."""
+"""Sets in a network's code, gone through in one order whatever the process: the same graph from the same model.
+
+ModernBERT and Gemma 3 make their rotary tables in the order of a set of names; huggingface/transformers#48162 sorts it
+where their buffers are registered.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,10 @@ from onnxscript import opset20 as op
 
 
 def _log_sigmoid(value: Any) -> Any:
-    """`-softplus(-x)`. As `Log(Sigmoid(x))` it is -inf below -18, where onnxruntime's Sigmoid is zero."""
+    """`-softplus(-x)`. As `Log(Sigmoid(x))` it is -inf below -18, where onnxruntime's Sigmoid is zero.
+
+    So it is written since microsoft/onnxscript#281.
+    """
     return op.Neg(op.Softplus(op.Neg(value)))
 
 

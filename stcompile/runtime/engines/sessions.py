@@ -39,7 +39,8 @@ def opened(ort: Any, graph: Path, options: Any, providers: Sequence[Any]) -> Any
     # What goes wrong is raised as our own error; the engine's log would print it a second time.
     options.log_severity_level = _SEVERITY_FATAL
     try:
-        # Told now, not after: what cannot be loaded would be loaded once more, with lines on standard output.
+        # Told now, not after: what cannot be loaded would be loaded once more, with lines on standard output
+        # (microsoft/onnxruntime#21424).
         return ort.InferenceSession(str(graph), options, providers=list(providers), enable_fallback=0)
     except Exception as error:
         raise ArtifactError(f"ONNX Runtime {ort.__version__} cannot load {graph.name}: {one_line(error)}") from error

@@ -1,4 +1,4 @@
-"""Regenerate golden/models and golden/expected: python -m golden.generate [--only GLOB ...] [--list]."""
+"""Regenerate golden/models and golden/expected, and print what changed: python -m golden.generate [--only GLOB ...]."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ import transformers
 from golden.generate.builder import FolderBuilder
 from golden.generate.case import Case
 from golden.generate.cases import all_cases
+from golden.generate.differences import differences
 from golden.generate.record import record, write_inputs
 from golden.generate.trim import trim
 
@@ -31,8 +32,8 @@ MODELS = GOLDEN / "models"
 EXPECTED = GOLDEN / "expected"
 
 
-def make(name: str, case: Case) -> None:
-    """Build one case aside, record it, and put it in the place of the one that was there."""
+def make(name: str, case: Case) -> list[str]:
+    """Build one case aside, record it, put it in the place of the one that was there, and tell what changed."""
     with tempfile.TemporaryDirectory() as scratch:
         model, expected = Path(scratch, "model"), Path(scratch, "expected")
         expected.mkdir()
@@ -41,9 +42,12 @@ def make(name: str, case: Case) -> None:
         case.build(builder)
         trim(model)
         record(builder, case.covers, expected)
+        changed = []
         for source, target in ((model, MODELS / name), (expected, EXPECTED / name)):
+            changed += [f"{target.parent.name}/{name}/{line}" for line in differences(target, source)]
             shutil.rmtree(target, ignore_errors=True)
             shutil.copytree(source, target)
+    return changed
 
 
 def drop_strangers(names: set[str]) -> None:
@@ -87,18 +91,19 @@ def main() -> int:
     MODELS.mkdir(exist_ok=True)
     EXPECTED.mkdir(exist_ok=True)
     write_inputs(EXPECTED)
-    failed = 0
+    failed, different = 0, 0
     for name, case in chosen.items():
         try:
-            make(name, case)
+            changed = make(name, case)
         except Exception:
             failed += 1
             print(f"failed  {name}\n{traceback.format_exc()}", flush=True)
         else:
-            print(f"made    {name}", flush=True)
+            print(f"{'changed' if changed else 'same   '} {name}", *changed, sep="\n        ", flush=True)
+            different += bool(changed)
     if not args.only:
         drop_strangers(set(cases))
-    print(f"{len(chosen) - failed} made, {failed} failed")
+    print(f"{len(chosen) - failed} made, {different} of them changed, {failed} failed")
     return 1 if failed else 0
 
 

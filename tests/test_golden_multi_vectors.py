@@ -61,7 +61,9 @@ LEAST = {"onnx-int8": 0.99, "onnx-bf16": 0.9995, "onnx-int8-weights": 0.985, "op
 
 
 @pytest.mark.parametrize("target", LEAST)
-@pytest.mark.parametrize("name", ["multi_vector_fixed", "multi_vector_modernbert"])
+@pytest.mark.parametrize(
+    "name", ["multi_vector_fixed", pytest.param("multi_vector_modernbert", marks=pytest.mark.more_models)]
+)
 def test_lower_precision_is_near(name: str, target: str, quick: Quick) -> None:
     report = read_report(quick(name, target, min_cosine=0.5)).parity
     assert report.min_cosine >= LEAST[target]

@@ -57,7 +57,7 @@ def test_an_outcome_is_a_result_a_refusal_or_raised() -> None:
     assert outcome_of(Planted(InputError("cut it")), Chosen()) == REFUSED
     with pytest.raises(KeyError):
         outcome_of(Planted(KeyError("of ours")), Chosen())
-    for sentence in ("", "x" * 5000, "Traceback (most recent call last)"):
+    for sentence in ("", "Traceback (most recent call last)"):
         with pytest.raises(AssertionError):
             outcome_of(Planted(InputError(sentence)), Chosen())
 

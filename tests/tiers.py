@@ -22,11 +22,11 @@ _NETWORKS = (
 _MODULES = (
     *("full_stack", "cnn_over_transformer", "weighted_layer_pooling", "custom_module", "clip_text", "text_pairs"),
     *("pool_mean", "pool_mean_with_prompt", "pool_concat_all"),
-    *("postprocessing", "postprocessing_leftpad_tokens", "prompt_default_name"),
+    *("postprocessing", "postprocessing_leftpad_tokens"),
     "router_first_static_query",
     *("reranker_bert", "reranker_bert_classes"),
     *("sparse_splade", "sparse_csr", "sparse_static", "sparse_router"),
-    *("multi_vector_fixed", "multi_vector_modernbert", "multi_vector_pooled", "multi_vector_residual"),
+    *("multi_vector_fixed", "multi_vector_pooled", "multi_vector_residual"),
 )
 
 # What has no transformer in it is traced in a moment.

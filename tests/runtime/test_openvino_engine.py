@@ -63,7 +63,7 @@ def test_two_exports_of_one_model_are_the_same_bytes(target: str, quick: Quick, 
     other = quick("static_dense", target, tmp_path / "other").folder
     again = quick(_CASE, target, tmp_path / "again").folder
     names = sorted(path.name for path in first.iterdir())
-    assert names == ["manifest.json", "model.bin", "model.xml", "report.json", "tokenizer.json"]
+    assert names == ["manifest.json", "model.bin", "model.xml", "report.json", "self_test.json", "tokenizer.json"]
     assert filecmp.cmpfiles(first, again, names, shallow=False)[0] == names
     assert not filecmp.cmp(first / "model.bin", other / "model.bin", shallow=False)
 

@@ -58,7 +58,7 @@ def test_same_input_and_versions_give_the_same_bytes(target: str, graph: list[st
     subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": "1"})
     export_model(model, second, target, texts=TWO_TEXTS, calibration=TWO_TEXTS)
     names = files_of(first)
-    assert names == ["manifest.json", *graph, "report.json", "tokenizer.json"]
+    assert names == ["manifest.json", *graph, "report.json", "self_test.json", "tokenizer.json"]
     assert filecmp.cmpfiles(first, second, names, shallow=False)[0] == names
 
 

@@ -28,9 +28,12 @@ LARGEST = float(np.finfo(np.float16).max)
 
 # Networks with RMS norms, with rotary and with relative positions, with neither.
 FAMILIES = [
-    "backbone_gemma3_text_bidirectional",
+    "backbone_gemma3_windows",
     "backbone_t5",
-    pytest.param("backbone_deberta", marks=pytest.mark.more_models),
+    *(
+        pytest.param(name, marks=pytest.mark.more_models)
+        for name in ("backbone_gemma3_text_bidirectional", "backbone_deberta")
+    ),
 ]
 
 

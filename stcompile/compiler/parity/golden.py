@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from stcompile.artifact.report import ParityReport
@@ -44,6 +46,17 @@ def golden_texts(own: Sequence[str]) -> list[str]:
 def golden_pairs() -> list[tuple[str, str]]:
     """What is scored: two queries with the same documents."""
     return [(query, document) for query in TEXTS[:2] for document in TEXTS[2:]]
+
+
+@contextmanager
+def on_one_thread() -> Iterator[None]:
+    """Lets torch add up in one order, however many threads it may use: what is stored is the same bytes each time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def golden_of(inputs: Sequence[Sequence[str]], task: str | None, rows: Matrix, *, sparse: bool = False) -> list[Golden]:

@@ -12,7 +12,7 @@ from stcompile.artifact.report import ImageParity
 from stcompile.artifact.target import Tolerance
 from stcompile.compiler.metrics import Distance, Matrix, compared, rounded
 from stcompile.compiler.parity.bounds import too_large, too_small
-from stcompile.compiler.parity.golden import Answered, golden_picture
+from stcompile.compiler.parity.golden import Answered, golden_picture, on_one_thread
 from stcompile.compiler.parity.reference import Reference
 from stcompile.compiler.parity.runner import Run
 from stcompile.compiler.pictures import pictures_sha256, probe_pictures
@@ -55,9 +55,13 @@ class ImagePlan:
         if manifest.engine.portable and library() is not None:
             self.runs[_BODY] = Run(order, {**everything, "batch_size": 1}, kernels=False)
         self._own = route.encode(self.texts[:_FEW])
+        self._smallest = min(range(len(self.texts)), key=lambda place: Path(self.texts[place]).stat().st_size)
+        self._expected: Matrix = np.zeros((1, self._dim), np.float32)
 
     def answers(self, reference: Reference) -> Matrix:
         """What the reference makes of the pictures, float32 `(n, dim)`."""
+        with on_one_thread():
+            self._expected = reference.images([self.texts[self._smallest]], dim=self._dim, batch_size=1)
         return reference.images(self.texts, dim=self._dim, batch_size=_BATCH)
 
     def report(self, reference: Matrix, found: dict[str, Matrix]) -> ImageParity:
@@ -84,11 +88,11 @@ class ImagePlan:
         """What `runs` count from."""
         return self.texts
 
-    def golden(self, reference: Matrix, found: dict[str, Matrix]) -> Answered:
+    def golden(self, found: dict[str, Matrix]) -> Answered:
         """The smallest picture, which the artifact is to be checked by later, and how near it is now."""
-        place = min(range(len(self.texts)), key=lambda index: Path(self.texts[index]).stat().st_size)
-        apart = compared(reference[[place]], found["alone"][[place]])
-        return Answered(tuple(golden_picture(self.texts[place], reference[place])), float(apart.cosine[0]))
+        apart = compared(self._expected, found["alone"][[self._smallest]])
+        known = golden_picture(self.texts[self._smallest], self._expected[0])
+        return Answered(tuple(known), float(apart.cosine[0]))
 
     def misread(self, reference: Matrix) -> Distance:
         """How far our own modules, which were traced, and our own pixels are from the reference."""

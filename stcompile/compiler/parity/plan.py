@@ -13,7 +13,7 @@ from stcompile.artifact.manifest import MULTI_VECTOR, NO_PADDING, SPARSE, TOKENS
 from stcompile.compiler.metrics import Distance, Matrix, compared, distance, together
 from stcompile.compiler.parity.bounds import REFERENCE_INVARIANT
 from stcompile.compiler.parity.evidence import Evidence, judged_of, similarities
-from stcompile.compiler.parity.golden import Answered, golden_of, golden_texts
+from stcompile.compiler.parity.golden import Answered, golden_of, golden_texts, on_one_thread
 from stcompile.compiler.parity.probes import long_texts
 from stcompile.compiler.parity.reference import Reference
 from stcompile.compiler.parity.runner import Run, task_of
@@ -252,6 +252,9 @@ class Plan:
             texts, prompt = [self.all_texts[index] for index in run.order], run.options["prompt"]
             if name == "tokens":
                 found[name] = reference.tokens(texts, prompt=prompt, task=self._task)
+            elif name == _GOLDEN:
+                with on_one_thread():
+                    found[name] = self._encode(reference, texts)
             elif name == "batched" and not self._alone_only and not self._reference_alone:
                 found[name] = self._batched(reference, texts)
             else:

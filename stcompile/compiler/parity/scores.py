@@ -28,7 +28,7 @@ from stcompile.compiler.parity.bounds import (
     too_small,
 )
 from stcompile.compiler.parity.evidence import Evidence, Scatter, judged_of
-from stcompile.compiler.parity.golden import Answered, golden_of, golden_pairs
+from stcompile.compiler.parity.golden import Answered, golden_of, golden_pairs, on_one_thread
 from stcompile.compiler.parity.pairs import Pairs
 from stcompile.compiler.parity.probes import shortened, texts_sha256
 from stcompile.compiler.parity.ranking import by_query, cosine_about_mean, spread_of, top_agreement
@@ -132,7 +132,7 @@ class ScoreProof:
             else np.zeros((0, few.shape[1]), np.float32),
             few=few,
             scores=reference.scores(pairs.few, prompt=""),
-            golden=reference.logits(golden_pairs(), prompt=""),
+            golden=_golden(reference),
         )
         read = np.concatenate([reference.logits(some, prompt=prompt) for some, prompt in pairs.read_by_own_modules])
         about = reference.about
@@ -277,6 +277,11 @@ class _Scores:
     few: Matrix
     scores: Matrix
     golden: Matrix
+
+
+def _golden(reference: Reference) -> Matrix:
+    with on_one_thread():
+        return reference.logits(golden_pairs(), prompt="")
 
 
 def _of(reference: Reference, pairs: Sequence[Text], size: int | None) -> Matrix:

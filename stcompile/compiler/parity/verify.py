@@ -255,7 +255,7 @@ class Proof:
         assert self._images is not None
         (found,) = _shipped(self._artifact, [self._images], device)
         images = self._images.report(reference, found)
-        self.answered.append(self._images.golden(reference, found))
+        self.answered.append(self._images.golden(found))
         own = self._images.misread(reference)
         misread = (
             (

@@ -13,8 +13,8 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -56,9 +56,6 @@ _RIVALS = Rivals(
     },
 )
 
-# Of the seeded network's scores of a query, which hardly differ.
-_ACCEPTED = 0.9
-
 # Pairs a second of onnx-int8 over the fastest peer that are promised.
 PROMISED = 1.6
 
@@ -68,9 +65,10 @@ def main() -> int:
     machine = machine_facts()
     with tempfile.TemporaryDirectory(prefix="stcompile-rerankers-") as scratch:
         sets = {name: _written(Path(scratch) / f"{name}.json", pairs) for name, pairs in _pairs(arguments).items()}
-        model = arguments.model or str(SHAPES[arguments.shape](arguments.work / f"reranker-{arguments.shape}"))
-        accepted = _ACCEPTED if arguments.model is None and arguments.shape == "xlm-r-base" else None
-        ready = replace(_RIVALS, accepted=accepted).ready(Path(model), arguments.work.resolve(), arguments.only)
+        shape = SHAPES[arguments.shape]
+        model = arguments.model or str(shape.made(arguments.work / f"reranker-{arguments.shape}"))
+        rivals = _RIVALS if arguments.model else replace(_RIVALS, accepted=shape.accepted)
+        ready = rivals.ready(Path(model), arguments.work.resolve(), arguments.only)
         results: list[dict[str, Any]] = []
         for cores in dict.fromkeys((1, available_cpus())):
             with started(ready, cores) as processes:
@@ -167,7 +165,24 @@ def like_bge_reranker_base(folder: Path) -> Path:
     return folder
 
 
-SHAPES = {"minilm-l6": like_ms_marco, "xlm-r-base": like_bge_reranker_base}
+@dataclass(frozen=True)
+class Shape:
+    """A reranker of seeded weights.
+
+    Attributes:
+        made: writes its folder, where there is none yet.
+        accepted: least cosine of its scores; None takes the target's.
+    """
+
+    made: Callable[[Path], Path]
+    accepted: float | None = None
+
+
+SHAPES = {
+    "minilm-l6": Shape(like_ms_marco),
+    # Its scores of a query hardly differ.
+    "xlm-r-base": Shape(like_bge_reranker_base, accepted=0.9),
+}
 
 
 def _rows(name: str, count: int, cores: int, timings: Mapping[str, Any]) -> list[dict[str, Any]]:

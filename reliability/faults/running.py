@@ -18,6 +18,9 @@ from stcompile.errors import ArtifactError
 
 _TEXTS = ["hello world", "the quick brown fox jumps over the lazy dog", "", "a longer text " * 20]
 _THREADS = 32
+
+# Of vectors of length 1 in float32.
+_ROUNDING = 1e-6
 _CHILD_SECONDS = 60
 
 # Encodes on a daemon thread and in an event loop, and ends in the middle of both.
@@ -125,7 +128,8 @@ def many_threads(model: Path, artifact: Path, home: Path, times: int) -> dict[st
             texts = [chance.choice(_TEXTS) for _ in range(chance.randint(1, 9))]
             done += len(texts)
             for text, vector in zip(texts, encoder.encode(texts), strict=True):
-                if not np.array_equal(vector, expected[text]):
+                # Another batch is another shape of matrix behind the layers, which is added up in another order.
+                if not np.abs(vector - expected[text]).max() < _ROUNDING:
                     wrong.append(text)
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(_THREADS)]

@@ -1,7 +1,8 @@
-"""A fork copies one thread alone: engines and tokenizers, whose threads stay in the parent, must not be torn by it."""
+"""A fork copies one thread alone, an interpreter's end leaves one: neither may tear engines and tokenizers."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import os
@@ -19,12 +20,16 @@ _LONGEST_UNREST = 0.5
 
 
 class _Gate:
-    """Calls of engines in flight, which a fork of another thread waits for.
+    """Calls of engines and tokenizers in flight, which a fork of another thread waits for, and the interpreter's end.
 
     What an engine's threads held at that moment, the child would wait for without end. One call is a batch, so a fork
     waits for milliseconds; calls that come meanwhile wait for the fork. Never entered twice by one thread. A pool's
     threads look for more work for a moment after a call, and take its locks to lie down: the next fork waits for that
     too, and one that no call went before does not.
+
+    When the interpreter ends, Python ends a daemon thread where it next asks for its lock: in the middle of the frames
+    of an engine, in C++, or of a tokenizer, in Rust, which cannot be unwound so and end the process by a signal
+    (pybind/pybind11#2215). So calls in flight end first, and none begins but on the main thread.
     """
 
     def __init__(self) -> None:
@@ -33,10 +38,11 @@ class _Gate:
         self._inside: set[int] = set()
         self._forks = 0
         self._called = False
+        self._has_ended = False
 
     def __enter__(self) -> None:
         with self._changed:
-            while self._forks:
+            while self._forks or self._is_over():
                 self._changed.wait(_LONGEST_WAIT)
             self._inside.add(get_ident())
             self._called = True
@@ -44,8 +50,17 @@ class _Gate:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         with self._changed:
             self._inside.discard(get_ident())
-            if self._forks:
+            if self._forks or self._has_ended:
                 self._changed.notify_all()
+
+    def at_end(self) -> None:
+        """Waits for the calls in flight; those that other threads still begin wait for ever."""
+        with self._changed:
+            self._has_ended = True
+            self._changed.wait_for(lambda: not self._inside - {get_ident()}, _LONGEST_WAIT)
+
+    def _is_over(self) -> bool:
+        return self._has_ended and threading.current_thread() is not threading.main_thread()
 
     def before_fork(self) -> None:
         with self._changed:
@@ -105,6 +120,9 @@ def _in_child() -> None:
     process.forks += 1
     engine_call.in_child()
 
+
+# Threads that are no daemons are waited for before this is called.
+atexit.register(engine_call.at_end)
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(

@@ -13,6 +13,7 @@ from tokenizers import Encoding, Tokenizer
 
 from stcompile.artifact.manifest import TextSpec
 from stcompile.errors import ArtifactError, one_line
+from stcompile.runtime.forks import engine_call
 
 # A text, or two texts that the tokenizer joins into one sequence.
 Text = str | tuple[str, str]
@@ -97,11 +98,15 @@ def encodings(
     """
     for chunk in chunks(texts):
         if on_pool and sum(map(_chars, chunk)) >= _POOL_CHARS:
-            yield from tokenizer.encode_batch_fast(chunk, add_special_tokens=add_special_tokens)
+            with engine_call:
+                found = tokenizer.encode_batch_fast(chunk, add_special_tokens=add_special_tokens)
+            yield from found
         else:
             for text in chunk:
                 first, second = (text, None) if isinstance(text, str) else text
-                yield tokenizer.encode(first, second, add_special_tokens=add_special_tokens)
+                with engine_call:
+                    encoding = tokenizer.encode(first, second, add_special_tokens=add_special_tokens)
+                yield encoding
 
 
 def padded(rows: Sequence[Row], spec: TextSpec, *, pad_id: int) -> Feeds:

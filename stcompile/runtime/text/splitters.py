@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 
 from stcompile.errors import InputError, one_line
 from stcompile.extras import require
+from stcompile.runtime.forks import engine_call
 
 
 class Splitter(Protocol):
@@ -148,7 +149,9 @@ class TokenizerSplitter:
         self._tokenizer.encode_special_tokens = _checked("split_special_tokens", split_special_tokens, bool)
 
     def __call__(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text).ids)
+        with engine_call:
+            found = self._tokenizer.encode(text)
+        return list(found.ids)
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 from stcompile.artifact.manifest import ChatTemplate, TextSpec
 from stcompile.errors import InputError
+from stcompile.runtime.forks import engine_call
 from stcompile.runtime.text.base import Feeds, Row, Text, encodings, open_tokenizer, padded
 
 # Prompts that differ from call to call must not pile up.
@@ -110,7 +111,8 @@ def _message(text: Text, chat: ChatTemplate) -> str:
 
 
 def _prompt_tokens(tokenizer: Tokenizer, special_ids: frozenset[int], prompt: str) -> int:
-    ids = tokenizer.encode(prompt).ids
+    with engine_call:
+        ids = tokenizer.encode(prompt).ids
     return len(ids) - 1 if ids and ids[-1] in special_ids else len(ids)
 
 

@@ -21,6 +21,9 @@ _TARGET = "onnx-fp32"
 
 _BAD_INPUT, _INTERRUPTED = 2, 130
 
+# Seconds that an export may take to end once it is told to.
+_LONGEST = 60
+
 
 class Skipped(Exception):
     """What a fault needs and this machine has not."""
@@ -33,6 +36,8 @@ def killed(model: Path, artifact: Path, home: Path, times: int) -> dict[str, int
 
 def interrupted(model: Path, artifact: Path, home: Path, times: int) -> dict[str, int]:
     """Interrupts one as Ctrl-C does."""
+    # Of a command in the background of a shell it is ignored, and so it would be in what this process starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return _ended(model, artifact, home, times, signal.SIGINT)
 
 
@@ -49,7 +54,11 @@ def _ended(model: Path, artifact: Path, home: Path, times: int, how: signal.Sign
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(chance.uniform(0, whole * 1.05))
         process.send_signal(how)
-        code = process.wait(60)
+        try:
+            code = process.wait(_LONGEST)
+        except subprocess.TimeoutExpired as error:
+            process.kill()
+            raise AssertionError(f"it did not end within {_LONGEST} s of {how.name}") from error
         holds = _digest(out)
         assert holds in (old, new), f"{out} holds a mixture"
         stcompile.load(out, self_test=True).close()

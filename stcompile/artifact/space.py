@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ _PART = re.compile(r"[0-9a-f]{8}")
 # Eight hexadecimal digits: they tell models apart by accident, not by intent; `files[].sha256` do that.
 Part = Annotated[str, Rule("8 hexadecimal digits", lambda value: _PART.fullmatch(value) is not None)]
 
-PRECISIONS: Final = ("fp32", "fp16", "bf16", "int8", "int4")
+# As `Target.precision` has them.
+_PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int4")
 
 # What stands for any part of a fingerprint that is expected.
 ANY: Final = "*"
@@ -40,16 +42,12 @@ class VectorSpace:
     tokens: Part
     prompts: Part
     dim: Dim
-    precision: Annotated[str, one_of(*PRECISIONS)]
+    precision: Annotated[str, one_of(*_PRECISIONS)]
 
     @property
     def fingerprint(self) -> str:
         """All of it on one line, e.g. `1f0c9a3e.77b0d1c2.90ab12cd.44136fa3.384.int8`."""
-        return ".".join(self._parts)
-
-    @property
-    def _parts(self) -> tuple[str, ...]:
-        return self.weights, self.modules, self.tokens, self.prompts, str(self.dim), self.precision
+        return ".".join(map(str, dataclasses.astuple(self)))
 
 
 # What it means that a part is another one, in the order of the parts.

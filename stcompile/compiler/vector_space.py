@@ -18,6 +18,9 @@ from stcompile.runtime.text.base import Text
 # What the same model says otherwise from release to release, or from folder to folder, without another vector.
 _UNTOLD = ("modality_config", "processing_kwargs", "max_seq_length")
 
+# Numbers that are made float32 at once.
+_PIECE = 1 << 20
+
 # Changing these changes the fingerprint of every model.
 _TEXTS: tuple[Text, ...] = (
     "",
@@ -68,8 +71,12 @@ def _ids(route: Route, text: Text) -> list[int] | None:
 
 def _digest(tensor: torch.Tensor) -> str:
     found = hashlib.sha256(repr(tuple(tensor.shape)).encode())
-    content: Any = tensor.detach().to(torch.float32).contiguous().flatten().view(torch.uint8).numpy()
-    found.update(content)
+    # Piece by piece: a table of embeddings in bfloat16 would be in memory as float32, too.
+    flat = tensor.detach().flatten()
+    for start in range(0, len(flat), _PIECE):
+        piece = flat[start : start + _PIECE]
+        content: Any = piece.to(torch.float32).contiguous().view(torch.uint8).numpy()
+        found.update(content)
     return found.hexdigest()
 
 

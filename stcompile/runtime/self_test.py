@@ -89,7 +89,7 @@ def _compared(loaded: Loaded, golden: Sequence[Golden]) -> list[tuple[tuple[str,
     if not _is_picture(first):
         options |= {"prompt": ""}
     if kind == SPARSE:
-        options |= {"max_active_dims": _dim(loaded)}
+        options |= {"max_active_dims": loaded.artifact.manifest.dim}
     elif kind not in (RERANKER, MULTI_VECTOR):
         options |= {"truncate_dim": len(first.values)}
     made = answered(loaded, texts, options)
@@ -107,11 +107,6 @@ def cosine_of_scores(known: NDArray[Any], found: NDArray[Any]) -> float:
     mean = known.mean(axis=0)
     sides = [(np.asarray(rows, np.float64) - mean).reshape(1, -1) for rows in (known, found)]
     return _cosine(*sides)
-
-
-def _dim(loaded: Loaded) -> int:
-    dim: int = loaded.artifact.manifest.dim
-    return dim
 
 
 def _known(item: Golden, shape: tuple[int, ...], kind: str) -> Numbers:

@@ -97,16 +97,14 @@ def encodings(
     CPUs, and takes it for a batch of a single text too.
     """
     for chunk in chunks(texts):
-        if on_pool and sum(map(_chars, chunk)) >= _POOL_CHARS:
-            with engine_call:
+        # Once a chunk: to pass the gate takes as long as a tenth of a short text.
+        with engine_call:
+            if on_pool and sum(map(_chars, chunk)) >= _POOL_CHARS:
                 found = tokenizer.encode_batch_fast(chunk, add_special_tokens=add_special_tokens)
-            yield from found
-        else:
-            for text in chunk:
-                first, second = (text, None) if isinstance(text, str) else text
-                with engine_call:
-                    encoding = tokenizer.encode(first, second, add_special_tokens=add_special_tokens)
-                yield encoding
+            else:
+                sides = ((text, None) if isinstance(text, str) else text for text in chunk)
+                found = [tokenizer.encode(one, other, add_special_tokens=add_special_tokens) for one, other in sides]
+        yield from found
 
 
 def padded(rows: Sequence[Row], spec: TextSpec, *, pad_id: int) -> Feeds:

@@ -31,7 +31,6 @@ PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
 def main() -> int:
     """Returns the exit code."""
     asked = _arguments()
-    rows: dict[str, Any] = json.loads(RESULTS.read_text("utf-8")) if RESULTS.is_file() else {}
     failed = []
     for name in [name for name in (*TARGETS, *FAULTS) if asked.only in name]:
         sys.stderr.write(f"{name} ...\n")
@@ -44,13 +43,18 @@ def main() -> int:
         }
         sys.stderr.write(f"  {row['outcome']}\n")
         if row["failed"]:
-            failed.append(name)
-        rows[name] = row
-        RESULTS.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    PAGE.write_text(page.written(rows), encoding="utf-8")
-    for name in failed:
-        sys.stderr.write(f"{name}: {rows[name]['outcome']}\n")
+            failed.append(f"{name}: {row['outcome']}\n")
+        _note(name, row)
+    sys.stderr.writelines(failed)
     return 1 if failed else 0
+
+
+def _note(name: str, row: dict[str, Any]) -> None:
+    """Puts a row among those of earlier runs, and of one that goes on beside this."""
+    rows = json.loads(RESULTS.read_text("utf-8")) if RESULTS.is_file() else {}
+    rows[name] = row
+    RESULTS.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    PAGE.write_text(page.written(rows), encoding="utf-8")
 
 
 def _arguments() -> argparse.Namespace:

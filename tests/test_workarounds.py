@@ -7,8 +7,6 @@ declared (tests/versions/table.py) needs it any more.
 from __future__ import annotations
 
 import inspect
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ import torch
 from onnx import TensorProto, helper
 
 from tests.conftest import GOLDEN
+from tests.daemons import ended
 
 PACKAGE = Path(__file__).parents[1] / "stcompile"
 
@@ -103,30 +102,18 @@ def _loads_twice(_: Path) -> bool:
     return "Falling back to" in inspect.getsource(onnxruntime.InferenceSession.__init__)
 
 
-# Ends while daemon threads run an engine, without what stcompile does about it.
-_ENDS = """
-import atexit, sys, threading, time
-import stcompile
+# Leaves out what stcompile does about it.
+_WITHOUT_OURS = """
+import atexit
 from stcompile.runtime.forks import engine_call
 
 atexit.unregister(engine_call.at_end)
-encoder = stcompile.load(sys.argv[1], threads=1)
-
-def encode_always():
-    while True:
-        encoder.encode(["a text", "and another one"])
-
-for _ in range(8):
-    threading.Thread(target=encode_always, daemon=True).start()
-time.sleep(0.2)
 """
 
 
 def _daemons_are_unwound(_: Path) -> bool:
     artifact = GOLDEN / "artifacts" / "v9" / "full_stack-onnx-int8"
-    command = [sys.executable, "-c", _ENDS, str(artifact)]
-    ends = (subprocess.run(command, capture_output=True, check=False).returncode for _ in range(3))
-    return any(code < 0 for code in ends)
+    return any(ended(artifact, 0.2, _WITHOUT_OURS).returncode < 0 for _ in range(3))
 
 
 WORKAROUNDS = {

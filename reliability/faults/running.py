@@ -23,6 +23,9 @@ _THREADS = 32
 _ROUNDING = 1e-6
 _CHILD_SECONDS = 60
 
+# Seconds of a whole process that ends in the middle of its work, its start included.
+_LONGEST_END = 10
+
 # Encodes on a daemon thread and in an event loop, and ends in the middle of both.
 _ENDS = """
 import asyncio, random, sys, threading, time
@@ -148,7 +151,10 @@ def ended_while_busy(model: Path, artifact: Path, home: Path, times: int) -> dic
     for index in range(times):
         way = ("return", "exit", "raise")[index % 3]
         command = [sys.executable, "-c", _ENDS, str(artifact), str(chance.uniform(0, 0.5)), way]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_LONGEST_END)
+        except subprocess.TimeoutExpired as error:
+            raise AssertionError(f"it did not end within {_LONGEST_END} s by {way}") from error
         assert done.returncode == (1 if way == "raise" else 0), (way, done.returncode, done.stderr[-2000:])
         assert ("KeyError" in done.stderr) == (way == "raise"), done.stderr[-2000:]
         found[f"ended by {way}"] += 1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar
 
 
 class Provider(Protocol):
@@ -20,6 +21,8 @@ class Provider(Protocol):
     def remaining_bytes(self) -> int: ...
 
 
+Item = TypeVar("Item")
+
 # Every kind of value JSON has, at the edges of what a field may hold.
 _VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 2, 7, 2**16, 2**31 - 1, 2**31, 2**53, 2**63, -(2**63), 10**400),
@@ -31,6 +34,11 @@ _LONG = "x" * 100_000
 _DEEP: Any = None
 for _ in range(200):
     _DEEP = [_DEEP]
+
+
+def one_of(items: Sequence[Item], data: Provider) -> Item:
+    """One of some things."""
+    return items[data.ConsumeIntInRange(0, len(items) - 1)]
 
 
 def changed_json(body: Any, data: Provider) -> Any:
@@ -57,8 +65,7 @@ def changed_json(body: Any, data: Provider) -> Any:
         elif way == 5 and isinstance(holder[key], str):
             holder[key] = changed_text(holder[key], data)
         else:
-            values = (*_VALUES, _LONG, _DEEP)
-            holder[key] = copy.deepcopy(values[data.ConsumeIntInRange(0, len(values) - 1)])
+            holder[key] = copy.deepcopy(one_of((*_VALUES, _LONG, _DEEP), data))
     return found
 
 
@@ -95,7 +102,7 @@ def _place(body: Any, data: Provider) -> tuple[Any, Any]:
     holder, key = None, None
     while isinstance(body, (dict, list)) and body:
         keys = list(body) if isinstance(body, dict) else range(len(body))
-        chosen = keys[data.ConsumeIntInRange(0, len(keys) - 1)]
+        chosen: Any = one_of(keys, data)
         holder, key, body = body, chosen, body[chosen]
         if not data.ConsumeIntInRange(0, 3):
             break

@@ -16,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 import stcompile
-from reliability.fuzz.changes import Provider, changed_bytes, changed_json, changed_text
+from reliability.fuzz.changes import Provider, changed_bytes, changed_json, changed_text, one_of
 from stcompile.artifact.manifest import MANIFEST_NAME, _digest
 from stcompile.cli import render
 from stcompile.cli.textfiles import texts_of
@@ -79,13 +79,20 @@ def resigned(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]] = 
 
 
 def check_encodes(folder: Path) -> None:
-    """Opens an artifact and encodes: a row of finite numbers a text."""
+    """Opens an artifact and encodes: a result a text."""
     with stcompile.load(folder, threads=1) as loaded:
         if isinstance(loaded, stcompile.Reranker):
             made = loaded.predict([("hello world", "the quick brown fox"), ("", "x")])
         else:
             made = loaded.encode_query(["hello world", "the quick brown fox"])
         assert len(made) == 2
+
+
+def check_is_shown(folder: Path) -> None:
+    """Inspects a folder, and prints what was found."""
+    found = inspect(folder)
+    json.dumps(found, allow_nan=False)
+    Console(file=io.StringIO()).print(render.inspection(found))
 
 
 class OfArtifact(Target):
@@ -96,17 +103,18 @@ class OfArtifact(Target):
 
     def __init__(self, home: Path) -> None:
         super().__init__(home)
-        self._folders = [
-            Path(shutil.copytree(ARTIFACTS / name, home / name.replace("/", "-"))) for name in self.artifacts
-        ]
-        self._contents = [(folder / self.file).read_bytes() for folder in self._folders]
+        folders = [Path(shutil.copytree(ARTIFACTS / name, home / name.replace("/", "-"))) for name in self.artifacts]
+        self._contents = [(folder, (folder / self.file).read_bytes()) for folder in folders]
 
     def attempt(self, data: Provider) -> None:
-        place = data.ConsumeIntInRange(0, len(self._folders) - 1)
-        folder, content = self._folders[place], self._contents[place]
+        folder, content = one_of(self._contents, data)
+        self.written(folder, content, data)
+        self.used(folder)
+
+    def written(self, folder: Path, content: bytes, data: Provider) -> None:
+        """Puts the changed file there, and a manifest that fits it."""
         (folder / self.file).write_bytes(self.changed(content, data))
         resigned(folder)
-        self.used(folder)
 
     def changed(self, content: bytes, data: Provider) -> bytes:
         """The file's content, changed."""
@@ -117,11 +125,12 @@ class OfArtifact(Target):
         check_encodes(folder)
 
 
-class Manifests(Target):
+class Manifests(OfArtifact):
     """Every schema's, with one to four places changed."""
 
     about = "`manifest.json` of each schema, its digest right again: load, encode"
-    names = (
+    file = MANIFEST_NAME
+    artifacts = (
         *("v1/pool_mean_with_prompt-onnx-fp32", "v2/router_first_static_query-onnx-fp32"),
         *("v2/wordemb_wordweights_lstm-onnx-fp16", "v2/bow_dense_normalize-onnx-fp32", "v3/full_stack-onnx-int8"),
         *("v5/full_stack-onnx-int8", "v6/reranker_bert-onnx-int8", "v6/sparse_csr-onnx-int8"),
@@ -129,17 +138,9 @@ class Manifests(Target):
         "v9/full_stack-onnx-int8",
     )
 
-    def __init__(self, home: Path) -> None:
-        super().__init__(home)
-        self._folders = [Path(shutil.copytree(ARTIFACTS / name, home / name.replace("/", "-"))) for name in self.names]
-        self._bodies = [(folder / "manifest.json").read_text("utf-8") for folder in self._folders]
-
-    def attempt(self, data: Provider) -> None:
-        place = data.ConsumeIntInRange(0, len(self._folders) - 1)
-        folder = self._folders[place]
-        (folder / "manifest.json").write_text(self._bodies[place], "utf-8")
+    def written(self, folder: Path, content: bytes, data: Provider) -> None:
+        (folder / self.file).write_bytes(content)
         resigned(folder, lambda body: changed_json(body, data))
-        check_encodes(folder)
 
 
 class Reports(OfArtifact):
@@ -148,9 +149,7 @@ class Reports(OfArtifact):
     file = "report.json"
 
     def used(self, folder: Path) -> None:
-        found = inspect(folder)
-        json.dumps(found, allow_nan=False)
-        Console(file=io.StringIO()).print(render.inspection(found))
+        check_is_shown(folder)
 
 
 class SelfTests(OfArtifact):
@@ -185,7 +184,7 @@ class Texts(Target):
         self._encoders = [stcompile.load(ARTIFACTS / name, threads=1) for name in names]
 
     def attempt(self, data: Provider) -> None:
-        encoder = self._encoders[data.ConsumeIntInRange(0, len(self._encoders) - 1)]
+        encoder = one_of(self._encoders, data)
         texts = [data.ConsumeUnicode(data.ConsumeIntInRange(0, 64)) for _ in range(data.ConsumeIntInRange(1, 4))]
         texts[0] = texts[0] * data.ConsumeIntInRange(1, 300)
         together = encoder.encode(texts)
@@ -221,7 +220,7 @@ class Images(Target):
             self._contents[name] = content.getvalue()
 
     def attempt(self, data: Provider) -> None:
-        name = [*self._contents][data.ConsumeIntInRange(0, len(self._contents) - 1)]
+        name = one_of([*self._contents], data)
         path = self.home / f"picture.{name}"
         path.write_bytes(changed_bytes(self._contents[name], data))
         assert np.isfinite(self._encoder.encode([{"image": str(path)}])).all()
@@ -239,26 +238,28 @@ class Models(Target):
     def __init__(self, home: Path) -> None:
         super().__init__(home)
         folders = [Path(shutil.copytree(MODELS / name, home / name)) for name in self.names]
-        self._files = [path for folder in folders for path in sorted(folder.rglob("*.json")) if path.stat().st_size]
-        self._roots = {path: next(folder for folder in folders if folder in path.parents) for path in self._files}
-        self._contents = [path.read_bytes() for path in self._files]
+        self._files = [
+            (folder, path, path.read_bytes())
+            for folder in folders
+            for path in sorted(folder.rglob("*.json"))
+            if path.stat().st_size
+        ]
 
     def attempt(self, data: Provider) -> None:
-        place = data.ConsumeIntInRange(0, len(self._files) - 1)
-        path, content = self._files[place], self._contents[place]
+        folder, path, content = one_of(self._files, data)
         path.write_bytes(
             changed_bytes(content, data)
             if not data.ConsumeIntInRange(0, 7)
             else json.dumps(changed_json(json.loads(content), data)).encode("utf-8")
         )
         try:
-            self.used(self._roots[path])
+            self.used(folder)
         finally:
             path.write_bytes(content)
 
     def used(self, folder: Path) -> None:
         """What a user does with it."""
-        Console(file=io.StringIO()).print(render.inspection(inspect(folder)))
+        check_is_shown(folder)
 
 
 class BuiltModels(Models):
@@ -300,7 +301,7 @@ class Tables(Target):
         }
 
     def attempt(self, data: Provider) -> None:
-        ending = [*self._contents][data.ConsumeIntInRange(0, len(self._contents) - 1)]
+        ending = one_of([*self._contents], data)
         path = self.home / f"texts.{ending}"
         text = self._contents[ending]
         for _ in range(data.ConsumeIntInRange(0, 3)):

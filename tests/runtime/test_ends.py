@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 
 from stcompile.runtime.forks import _Gate
 from tests.conftest import Quick
+from tests.daemons import ended
 
 _SECONDS = 60
 
@@ -40,28 +39,11 @@ def test_the_end_waits_for_calls_in_flight_and_lets_no_other_thread_begin() -> N
         pass
 
 
-_SCRIPT = """
-import sys, threading, time
-import stcompile
-
-encoder = stcompile.load(sys.argv[1], threads=1)
-
-def encode_always():
-    while True:
-        encoder.encode(["a text", "and another one"])
-
-for _ in range(8):
-    threading.Thread(target=encode_always, daemon=True).start()
-time.sleep(float(sys.argv[2]))
-"""
-
-
 @pytest.mark.processes
 @pytest.mark.parametrize("target", ["onnx-fp32", "openvino-fp32"])
 def test_a_process_with_daemons_at_work_ends_as_any_other(target: str, quick: Quick, tmp_path: Path) -> None:
     """Without the gate every one of six ended by SIGABRT."""
     folder = quick("full_stack", target).folder
     for delay in (0.05, 0.1, 0.15, 0.2, 0.25, 0.3):
-        command = [sys.executable, "-c", _SCRIPT, str(folder), str(delay)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_SECONDS)
+        done = ended(folder, delay)
         assert (done.returncode, done.stderr) == (0, "")

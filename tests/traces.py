@@ -1,18 +1,21 @@
 """Traced graphs, kept between the workers of a run and from run to run, for to trace is what most tests pay for.
 
 They lie in pytest's own cache (`pytest --cache-clear` empties it), under a digest of everything that traces: the
-package's rooms that torch's exporter sees, and the versions of what it stands on. Another digest takes the others'
-place. What is traced by the tests themselves is never kept.
+package's rooms that torch's exporter sees, and the versions of what it stands on. Those of another digest are deleted
+once nobody has opened them for a while: a run beside other releases, in another environment, may be reading them now.
+What is traced by the tests themselves is never kept.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +29,9 @@ import stcompile
 # What a graph depends on beside the model: rooms of the package, and what other packages do.
 _ROOMS = ("compiler/kinds", "compiler/modules", "compiler/stack", "compiler/trace")
 _PACKAGES = ("torch", "transformers", "onnxscript", "onnx-ir", "onnx", "numpy", "tokenizers")
+
+# Longer than any run: what nobody opened or wrote into for so many seconds is not in use.
+UNUSED_AFTER = 2 * 3600
 
 
 class Traces:
@@ -47,15 +53,21 @@ class Traces:
 
 
 def opened(config: pytest.Config) -> Traces:
-    """The graphs of today's sources and versions; those of others are deleted."""
+    """The graphs of today's sources and versions; those of others that nobody uses any more are deleted."""
     assert config.cache is not None
-    base = config.cache.mkdir("traces")
-    folder = base / _digest()
+    return Traces(kept(config.cache.mkdir("traces"), _digest()))
+
+
+def kept(base: Path, digest: str) -> Path:
+    """The folder of that digest in `base`, made or marked as in use; unused ones beside it are deleted."""
+    folder = base / digest
     folder.mkdir(exist_ok=True)
+    folder.touch()
     for other in base.iterdir():
-        if other != folder:
-            shutil.rmtree(other, ignore_errors=True)
-    return Traces(folder)
+        with contextlib.suppress(FileNotFoundError):  # another worker was first
+            if time.time() - other.stat().st_mtime > UNUSED_AFTER:
+                shutil.rmtree(other, ignore_errors=True)
+    return folder
 
 
 def content_now(folder: Path) -> str:

@@ -15,9 +15,9 @@ from tests.conftest import Compiled, Quick, cases_of, load_case
 
 CASES = cases_of("SparseEncoder")
 
-# Largest difference of a number, in proportion to the largest of its vector. Measured over all cases: 3.9e-6: the
-# logarithm of logits up to 40, which are rounded in proportion to their own size.
-FLOAT32_ROUNDING = 6e-6
+# Largest difference of a number, in proportion to the largest of its vector. Measured over all cases, 3.9e-6 with
+# AVX2 and 6.1e-6 with AVX-512: the logarithm of logits up to 40, which are rounded in proportion to their own size.
+FLOAT32_ROUNDING = 9e-6
 
 
 @pytest.mark.parametrize("name", CASES)

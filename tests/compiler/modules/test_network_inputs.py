@@ -28,8 +28,8 @@ pytestmark = pytest.mark.usefixtures("traced_once")
 
 PAIR = ("the quick brown fox", "jumps over the lazy dog")
 
-# Of two float32 computations of the same few operations.
-ROUNDING = 1e-6
+# Of two float32 computations of the same few operations, on numbers up to 3: with AVX-512 1.02e-6 were seen.
+ROUNDING = 2e-6
 
 IN_THE_FOLDER = ("config.json", "model.safetensors", "sentence_bert_config.json")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from stcompile.cli import options, render
 from stcompile.cli.console import out, print_json, spinner
@@ -47,6 +48,9 @@ def verify(
     neighbour_overlap: Annotated[
         float | None, typer.Option(help="Smallest allowed share of the ten nearest texts that both agree on.")
     ] = None,
+    speed: Annotated[
+        bool, typer.Option("--speed", help="Also measure texts a second of both, in turns; no bound judges it.")
+    ] = False,
     device: options.DeviceOption = "cpu",
     revision: options.RevisionOption = None,
     cache_dir: options.CacheOption = None,
@@ -83,12 +87,12 @@ def verify(
 
         source = ModelSource(against, revision, cache_dir, trust_remote_code, follow_links, sparse)
         with spinner("Encoding with sentence-transformers and with the artifact"):
-            found = verification(artifact, source, texts=chosen, thresholds=bounds, device=device)
+            found = verification(artifact, source, texts=chosen, thresholds=bounds, device=device, speed=speed)
     else:
         from stcompile.compiler.parity.baseline import drift  # noqa: PLC0415 - imports the engine
 
         with spinner("Encoding with both artifacts"):
-            found = drift(artifact, str(baseline), texts=chosen, thresholds=bounds, device=device)
+            found = drift(artifact, str(baseline), texts=chosen, thresholds=bounds, device=device, speed=speed)
     from stcompile.reports import report_as  # noqa: PLC0415 - for what was found
 
     for name, file in wanted:
@@ -98,10 +102,12 @@ def verify(
         else:
             write_text(file, content)
     if as_json:
-        print_json(found.parity.to_dict())
+        print_json(found.parity.to_dict() | ({"speed": found.speed.to_dict()} if found.speed else {}))
     elif all(file is not None for _, file in wanted):
         beside = {} if baseline is None else {"against": found.against}
         out.print(render.parity(found.parity.target, found.parity.to_dict(), **beside))
+        if found.speed:
+            out.print(Text(f"speed: {found.speed}"))
     if not found.passed:
         raise ParityError(f"{artifact} is not within tolerance: {'; '.join(found.parity.failures)}")
 

@@ -9,12 +9,13 @@ from stcompile.compiler.parity.evidence import Verification
 
 
 def as_json(found: Verification) -> str:
-    """An object: `artifact`, `against`, `passed`, `seconds`, `parity`, and `texts` from the worst one on."""
+    """An object: `artifact`, `against`, `passed`, `seconds`, `speed` (null where not asked for), `parity`, and `texts` from the worst one on."""
     content: dict[str, Any] = {
         "artifact": found.artifact,
         "against": found.against,
         "passed": found.passed,
         "seconds": round(found.seconds, 1),
+        "speed": found.speed.to_dict() if found.speed else None,
         "parity": found.parity.to_dict(),
         "texts": [
             {"text": one.text, "run": one.run, "max_abs_error": one.error, "cosine": one.cosine}

@@ -55,6 +55,7 @@ def as_html(found: Verification) -> str:
                 for one in measures(parity)
             ),
         ),
+        *([] if found.speed is None else ["<h2>Speed</h2>", f"<p>{escape(str(found.speed))}</p>"]),
         *_pictures(found),
         "<h2>Worst texts</h2>",
         _table(

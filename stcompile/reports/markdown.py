@@ -31,6 +31,7 @@ def as_markdown(found: Verification) -> str:
             [(one.name, one.shown, one.allowed, "" if one.passed else "**failed**") for one in measures(parity)],
         ),
         "",
+        *([f"Speed: {_plain(str(found.speed))}.", ""] if found.speed else []),
         "Worst texts:",
         "",
         *_table(

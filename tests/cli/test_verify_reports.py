@@ -41,7 +41,9 @@ def test_a_failure_is_reported_and_exits_with_1(run: Run, compiled: Compiled, te
 
 def test_against_an_earlier_artifact(run: Run, compiled: Compiled, texts: Path) -> None:  # noqa: F811
     one, other = compiled("pool_mean"), compiled("pool_mean", "onnx-int8")
-    assert run("verify", one, "--baseline", one, "--texts", texts).code == 0
+    done = run("verify", one, "--baseline", one, "--texts", texts, "--speed")
+    assert done.code == 0
+    assert "texts/s beside" in done.out
     done = run("verify", other, "--baseline", one, "--texts", texts)
     assert done.code == 1
     assert "is not within tolerance: min cosine" in done.err

@@ -16,7 +16,7 @@ TEXTS = ["hello world", "", "a | pipe\nand a line", "<script>alert('&')</script>
 
 @pytest.fixture(scope="session")
 def passed(compiled: Compiled) -> Verification:
-    return verification(compiled("pool_mean", "onnx-int8"), MODELS / "pool_mean", texts=TEXTS)
+    return verification(compiled("pool_mean", "onnx-int8"), MODELS / "pool_mean", texts=TEXTS, speed=True)
 
 
 @pytest.fixture(scope="session")

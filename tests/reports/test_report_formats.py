@@ -125,3 +125,13 @@ def test_a_browser_shows_it(which: str, request: pytest.FixtureRequest, tmp_path
     with Image.open(picture) as opened:
         assert opened.size == (1100, 1600)
         assert len(opened.convert("RGB").getcolors(1 << 24) or ()) > 50
+
+
+def test_speed_is_shown_where_it_was_measured(passed: Verification, failed: Verification) -> None:
+    assert passed.speed is not None
+    said = str(passed.speed)
+    assert said in report_as("html", passed)
+    assert "Speed: " in report_as("markdown", passed)
+    assert json.loads(report_as("json", passed))["speed"]["ratio"]["median"] > 0
+    assert "Speed" not in report_as("html", failed) + report_as("markdown", failed)
+    assert json.loads(report_as("json", failed))["speed"] is None

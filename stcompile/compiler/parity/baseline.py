@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from stcompile.compiler.parity.evidence import Evidence, Scatter, Verification, 
 from stcompile.compiler.parity.probes import probe_texts, shortened, texts_sha256
 from stcompile.compiler.parity.ranking import by_query, cosine_about_mean, spread_of, top_agreement
 from stcompile.compiler.parity.runner import Run, run_shipped, task_of
+from stcompile.compiler.parity.speed import measured, of_artifact
 from stcompile.compiler.parity.thresholds import Thresholds
 from stcompile.errors import ModelFolderError
 from stcompile.runtime.arguments import checked_texts, local_path
@@ -41,6 +43,7 @@ def drift(
     texts: Sequence[str] | None = None,
     thresholds: Thresholds | None = None,
     device: str = "cpu",
+    speed: bool = False,
 ) -> Verification:
     """Compares an artifact with an earlier one, both by the shipped runtime.
 
@@ -50,6 +53,7 @@ def drift(
         texts: what to encode; None takes the project's probe texts.
         thresholds: bounds in the place of `UNCHANGED`'s.
         device: where both run.
+        speed: whether to measure both, too.
 
     Raises:
         ArtifactError: one cannot be opened.
@@ -70,8 +74,11 @@ def drift(
     tolerance = bounds.applied(UNCHANGED.accepting(bounds.min_cosine))
     judge = _scores if one.manifest.kind == RERANKER else _vectors
     parity, evidence = judge(one, other, chosen, tolerance, device)
+    timed = None
+    if speed:
+        timed = measured(one, chosen, parity.reference, partial(of_artifact, other, device=device), device)
     return Verification(
-        one.folder.name, other.folder.name, parity, evidence, read_report(one), time.monotonic() - begun
+        one.folder.name, other.folder.name, parity, evidence, read_report(one), time.monotonic() - begun, timed
     )
 
 

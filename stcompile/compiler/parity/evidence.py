@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from stcompile.artifact.report import ParityReport, Report
 from stcompile.compiler.metrics import Matrix, is_ragged
+from stcompile.compiler.parity.speed import Speed
 
 # Texts whose similarities are shown, evenly chosen: some two thousand pairs.
 _SHOWN = 64
@@ -73,6 +74,7 @@ class Verification:
         evidence: what it rests on.
         compilation: what was done to make the artifact, and the verdict that let it be published.
         seconds: how long it took.
+        speed: of both, where it was asked for.
     """
 
     artifact: str
@@ -81,6 +83,7 @@ class Verification:
     evidence: Evidence
     compilation: Report
     seconds: float = 0.0
+    speed: Speed | None = None
 
     @property
     def passed(self) -> bool:

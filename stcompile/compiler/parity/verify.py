@@ -7,6 +7,7 @@ import gc
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -41,6 +42,7 @@ from stcompile.compiler.parity.probes import probe_texts, shortened, texts_sha25
 from stcompile.compiler.parity.reference import check_installed, open_reference
 from stcompile.compiler.parity.runner import run_shipped
 from stcompile.compiler.parity.scores import ScoreProof, score_tolerance
+from stcompile.compiler.parity.speed import measured, of_reference
 from stcompile.compiler.parity.thresholds import Thresholds
 from stcompile.compiler.stack.distill import distilled
 from stcompile.compiler.stack.load import load_stack
@@ -117,9 +119,13 @@ def verification(
     min_cosine: float | None = None,
     thresholds: Thresholds | None = None,
     device: str = "cpu",
+    speed: bool = False,
     **options: Unpack[SourceOptions],
 ) -> Verification:
-    """The same with what the verdict rests on, text by text. Arguments and errors as of `verify_artifact`."""
+    """The same with what the verdict rests on, text by text, and if asked for, the speed of both.
+
+    Arguments and errors as of `verify_artifact`.
+    """
     begun = time.monotonic()
     check_installed()
     bounds = thresholds or Thresholds()
@@ -146,11 +152,17 @@ def verification(
         tolerance = sparse_tolerance(target, tolerance, accepted[0])
     _check_same_model(opened.manifest, stack)
     proof = PROOFS[stack.kind](opened, stack, source, texts=texts)
+    kind = stack.kind
     # Its network would lie in memory beside the reference's.
     del stack
     parity = proof.judge(bounds.applied(tolerance), device)
+    timed = None
+    if speed:
+        reference = open_reference(source, kind)
+        other = partial(of_reference, opened, reference)
+        timed = measured(opened, texts or probe_texts(), reference.about, other, device)
     seconds = time.monotonic() - begun
-    return Verification(opened.folder.name, named, parity, proof.evidence, report, seconds)
+    return Verification(opened.folder.name, named, parity, proof.evidence, report, seconds, timed)
 
 
 def tolerance_for(target: Target, min_cosine: float | None, max_drop: float | None = None) -> Tolerance:

@@ -19,7 +19,7 @@ from benchmarks._common import (
     spread_text,
     text_sets,
 )
-from stcompile.compiler.tune.bench import Spread, Timing, speedup
+from stcompile.compiler.timing import Spread, Timing, speedup
 
 SETS = ("short", "long")
 

@@ -35,7 +35,7 @@ from benchmarks._common import (
 from benchmarks._speeds import add_speed_options, speed_rows
 from stcompile.artifact import Artifact, open_artifact
 from stcompile.artifact.report import read_report
-from stcompile.compiler.tune.bench import interleave
+from stcompile.compiler.timing import interleave
 from stcompile.errors import InputError
 from stcompile.kernels.native import DOMAIN
 from stcompile.runtime.encoder import Encoder

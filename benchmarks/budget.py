@@ -41,7 +41,7 @@ from benchmarks._quality import even_sample, joined_texts
 from stcompile.artifact import Artifact
 from stcompile.artifact.report import read_report
 from stcompile.compiler.metrics import distance, rounded
-from stcompile.compiler.tune.bench import interleave, speedup
+from stcompile.compiler.timing import interleave, speedup
 from stcompile.errors import ParityError
 from stcompile.runtime.encoder import Encoder
 

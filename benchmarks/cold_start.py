@@ -28,7 +28,7 @@ from benchmarks._common import (
     write_json,
 )
 from stcompile.artifact import open_artifact
-from stcompile.compiler.tune.bench import Spread
+from stcompile.compiler.timing import Spread
 from stcompile.errors import InputError
 
 PROMISED_SECONDS = 1.0

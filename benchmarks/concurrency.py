@@ -25,7 +25,7 @@ from benchmarks._common import (
     write_json,
 )
 from benchmarks._speeds import latency
-from stcompile.compiler.tune.bench import Spread, interleave, speedup
+from stcompile.compiler.timing import Spread, interleave, speedup
 from stcompile.runtime.async_encoder import AsyncEncoder
 from stcompile.runtime.encoder import Encoder
 

@@ -34,7 +34,7 @@ from benchmarks._common import (
 from benchmarks._speeds import SETS, latency, print_speeds, speed_rows
 from stcompile.compiler.export import export_model
 from stcompile.compiler.metrics import distance
-from stcompile.compiler.tune.bench import interleave
+from stcompile.compiler.timing import interleave
 from stcompile.errors import InputError, StcompileError
 
 TARGETS = ("onnx-fp32", "onnx-fp16")

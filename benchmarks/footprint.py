@@ -27,7 +27,7 @@ from benchmarks._common import (
     status,
     write_json,
 )
-from stcompile.compiler.tune.bench import Spread
+from stcompile.compiler.timing import Spread
 from stcompile.errors import InputError
 
 UNWANTED = ("torch", "transformers", "onnx")

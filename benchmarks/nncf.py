@@ -47,7 +47,7 @@ from benchmarks._quality import Matrix, even_sample, joined_texts
 from stcompile.artifact import Artifact
 from stcompile.artifact.manifest import OPENVINO, SENTENCE, EngineSpec
 from stcompile.compiler.metrics import distance, rounded
-from stcompile.compiler.tune.bench import interleave, speedup
+from stcompile.compiler.timing import interleave, speedup
 from stcompile.errors import InputError, MissingExtraError
 from stcompile.runtime.cpus import available_cpus
 from stcompile.runtime.device import CPU, Device

@@ -32,7 +32,7 @@ from benchmarks._common import (
     write_json,
 )
 from benchmarks._speeds import add_speed_options, plot_speeds, prepared, print_speeds, speed_rows
-from stcompile.compiler.tune.bench import interleave
+from stcompile.compiler.timing import interleave
 from stcompile.extras import require
 from stcompile.runtime.encoder import Encoder
 

@@ -34,7 +34,7 @@ from benchmarks._common import (
 from benchmarks._speeds import add_speed_options, speed_rows
 from stcompile.artifact import Artifact
 from stcompile.artifact.target import STATIC, TARGETS, Target
-from stcompile.compiler.tune.bench import interleave
+from stcompile.compiler.timing import interleave
 from stcompile.errors import InputError
 from stcompile.runtime.encoder import Encoder
 

@@ -29,7 +29,7 @@ from benchmarks._common import (
 )
 from benchmarks._speeds import add_speed_options, plot_speeds, prepared, print_speeds, speed_rows
 from stcompile.artifact import Artifact
-from stcompile.compiler.tune.bench import interleave
+from stcompile.compiler.timing import interleave
 from stcompile.errors import InputError
 from stcompile.runtime.encoder import Encoder
 

@@ -16,7 +16,7 @@ from benchmarks.peers.preparation import Ready
 from benchmarks.peers.processes import Process, first_vector, take_turns
 from stcompile.compiler.metrics import distance, spearman
 from stcompile.compiler.scored_pairs import read_scored_pairs
-from stcompile.compiler.tune.bench import Spread, Timing, speedup
+from stcompile.compiler.timing import Spread, Timing, speedup
 from stcompile.kernels.cpu_features import computes_bfloat16
 
 _TURNS = 5

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._common import last_line
-from stcompile.compiler.tune.bench import Timing, rotated
+from stcompile.compiler.timing import Timing, rotated
 from stcompile.errors import InputError
 
 WORKER = Path(__file__).with_name("worker.py")

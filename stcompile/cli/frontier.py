@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stcompile.cli.textfiles import moved_into_place
-from stcompile.compiler.tune.bench import Spread
+from stcompile.compiler.timing import Spread
 from stcompile.compiler.tune.tuning import SPEARMAN, Measurement, TuneReport
 from stcompile.errors import InputError
 from stcompile.extras import require

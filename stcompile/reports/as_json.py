@@ -9,7 +9,10 @@ from stcompile.compiler.parity.evidence import Verification
 
 
 def as_json(found: Verification) -> str:
-    """An object: `artifact`, `against`, `passed`, `seconds`, `speed` (null where not asked for), `parity`, and `texts` from the worst one on."""
+    """An object: `artifact`, `against`, `passed`, `seconds`, `parity`, and `texts` from the worst one on.
+
+    `speed` is null where it was not asked for.
+    """
     content: dict[str, Any] = {
         "artifact": found.artifact,
         "against": found.against,

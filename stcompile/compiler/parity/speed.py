@@ -11,7 +11,7 @@ from stcompile.artifact import Artifact
 from stcompile.artifact.manifest import RERANKER
 from stcompile.compiler.metrics import rounded
 from stcompile.compiler.parity.runner import task_of
-from stcompile.compiler.tune.bench import Spread, interleave, speedup
+from stcompile.compiler.timing import Spread, interleave, speedup
 from stcompile.kernels.cpu_features import processor
 from stcompile.runtime.cpus import available_cpus
 from stcompile.runtime.loading import load

@@ -28,7 +28,7 @@ from stcompile.compiler.request import ExportOptions
 from stcompile.compiler.scored_pairs import ScoredPair, checked_pairs
 from stcompile.compiler.stack.source import ModelSource, SourceOptions
 from stcompile.compiler.steps import Step, Tell, silent_step
-from stcompile.compiler.tune.bench import Spread, Timing, interleave, speedup
+from stcompile.compiler.timing import Spread, Timing, interleave, speedup
 from stcompile.errors import InputError, ParityError, TargetError, UnsupportedError
 from stcompile.kernels.cpu_features import processor
 from stcompile.runtime.arguments import check_share, checked_texts, local_path

@@ -24,8 +24,8 @@ from stcompile.cli.frontier import check_plot, frontier, plot_frontier
 from stcompile.compiler.metrics import distance
 from stcompile.compiler.request import ExportOptions
 from stcompile.compiler.stack.source import ModelSource
+from stcompile.compiler.timing import Spread, Timing
 from stcompile.compiler.tune import tuning as tune_module
-from stcompile.compiler.tune.bench import Spread, Timing
 from stcompile.compiler.tune.tuning import (
     BASELINE,
     SPEARMAN,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stcompile.compiler.tune.bench import Spread, interleave, speedup
+from stcompile.compiler.timing import Spread, interleave, speedup
 
 
 def test_every_contender_has_every_round_and_the_order_rotates() -> None:

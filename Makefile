@@ -64,7 +64,7 @@ test-versions: versions-compiled
 	printf '%s\n' oldest compiler-3.11 runtime units-3.14 | $(VERSIONS) -- few
 
 test-versions-all: versions-compiled
-	printf '%s\n' oldest compiler-3.11 runtime units | $(VERSIONS)
+	printf '%s\n' oldest compiler-3.11 torches runtime units | $(VERSIONS)
 	$(NOX)/bin/nox --session wheels
 	$(BIN)/python -m tests.versions.report
 

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import nox
@@ -51,9 +52,13 @@ NOT_READ_BY_4 = (
     "modernbert or t5 or eurobert or jina or mistral or nomic or stablelm or siglip or do_lower_case_cased_vocab"
 )
 
-# Others that some releases of transformers 5 cannot read, and say so: the golden SigLIP tokenizer, and every EuroBERT,
-# whose `tie_word_embeddings` 5.4 takes for a whole number.
-NOT_READ_BY = {"siglip": ("5.0.0", "5.1.0", "5.2.0"), "eurobert": ("5.4.0",)}
+# Others that some releases cannot read or trace, and say so: of transformers 5 the golden SigLIP tokenizer, and every
+# EuroBERT, whose `tie_word_embeddings` 5.4 takes for a whole number; of torch what has windows by positions.
+NOT_READ_BY = {
+    "siglip": ("transformers", ("5.0.0", "5.1.0", "5.2.0")),
+    "eurobert": ("transformers", ("5.4.0",)),
+    "gemma3_windows": ("torch", ("2.9.1",)),
+}
 
 # Families that came with a later transformers 5, as it calls them; on an earlier one their export is refused by name.
 LATER = {"eurobert": "eurobert", "jina_embeddings_v3": "jina", "nomic_bert": "nomic"}
@@ -95,6 +100,21 @@ def compiler(session: nox.Session) -> None:
     rows = _chosen(session, table.compiler_rows(), table.few_compiler_rows())
     needed = ("torch", "onnxruntime", "filelock", "rich", "typer", "safetensors", *TESTS)
     _each(session, rows, _compile, "--constraint", str(tied), *needed)
+
+
+@nox.session(python=table.PYTHONS[0])
+def torches(session: nox.Session) -> None:
+    """The same beside each release of torch, with what constraints.txt pins; `-- 2.9.1` runs one.
+
+    Several gigabytes each, unless PIP_EXTRA_INDEX_URL names an index of builds without CUDA.
+    """
+    pinned = table.pins("constraints.txt")
+    lines = [f"{name}=={version}" for name, version in pinned.items() if name != "torch"]
+    tied = Path(session.create_tmp(), "constraints.txt")
+    tied.write_text("\n".join(lines), encoding="utf-8")
+    needed = (*table.COMPILER, "onnxruntime", "filelock", "rich", "typer", "safetensors", *TESTS)
+    rows = _chosen(session, table.torch_rows(), [])
+    _each(session, rows, partial(_compile, cases=MANY), "--constraint", str(tied), *needed)
 
 
 @nox.session(python=table.PYTHONS[-1])
@@ -148,11 +168,11 @@ def _test(session: nox.Session, _: table.Row) -> str:
 
 
 def _compile(session: nox.Session, row: table.Row, cases: str = FEW) -> str:
-    if row["transformers"].startswith("4."):
+    if row.get("transformers", "").startswith("4."):
         cases = f"({cases}) and not ({NOT_READ_BY_4})"
     script = f"from transformers import CONFIG_MAPPING; print('lacks', *{set(LATER)} - set(CONFIG_MAPPING.keys()))"
-    for family, releases in NOT_READ_BY.items():
-        if row["transformers"] in releases:
+    for family, (package, releases) in NOT_READ_BY.items():
+        if row.get(package) in releases:
             cases = f"({cases}) and not {family}"
     for family in _last_line(session.run("python", "-c", script, silent=True)).split()[1:]:
         cases = f"({cases}) and not {LATER[family]}"

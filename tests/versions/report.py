@@ -24,10 +24,13 @@ runtime imports.
 - `units`: tests of the runtime that need no torch, the artifacts of all earlier schemas among them.
 - `oldest`: the oldest release that is declared of everything, for the runtime and for the compiler.
 - `compiler`: golden models are read and compiled, and compared with the vectors of sentence-transformers; with torch
-  2.13.0, the one release that is declared. Networks that a release of transformers does not know are left out.
+  2.13.0. Networks that a release of transformers does not know are left out.
+- `torches`: the same with other releases of torch; 2.9 cannot trace Gemma 3 with windows, and says so.
 
 Releases that are newer than these may be installed too: a weekly run tries the newest of everything, and then the
-table gets them.
+table gets them. Older ones are not declared, for reasons that were seen: Python 3.10 has ended, and ONNX Runtime has no
+wheel for it since 1.24; transformers before 4.57 computes EmbeddingGemma's attention in one direction without a word;
+onnxscript before 0.6 cannot export with torch 2.13.
 """
 
 
@@ -46,6 +49,7 @@ def main() -> None:
     parts += _section(
         "units", ((python, row) for python in table.PYTHONS for row in table.newest_runtime(python)), found
     )
+    parts += _section("torches", ((first, row) for row in table.torch_rows()), found)
     parts += _section("oldest", ((first, row) for row in oldest), found)
     compiled = [
         python

@@ -44,7 +44,7 @@ ENGINES = ("onnxruntime", "openvino")
 # Where the few rows of CI start, so that they still have every version of every package.
 SHIFT = 2
 
-# torch is one release, which constraints.txt pins; transformers asks for its huggingface-hub, tokenizers, safetensors.
+# torch is the release that constraints.txt pins; transformers asks for its huggingface-hub, tokenizers, safetensors.
 COMPILER: Columns = {
     "transformers": (
         *("4.57.6", "5.0.0", "5.1.0", "5.2.0", "5.3.0", "5.4.0", "5.5.4", "5.6.2", "5.7.0", "5.8.1", "5.9.0"),
@@ -57,6 +57,9 @@ COMPILER: Columns = {
     "onnxscript": ("0.6.2", "0.7.2"),
     "ml-dtypes": ("0.5.4", "0.6.0"),
 }
+
+# Each beside what constraints.txt pins, which has the one between them. 2.15.0 could not be had when these ran.
+TORCHES = ("2.9.1", "2.10.0", "2.11.0", "2.12.1", "2.14.1")
 
 
 def pins(file: str) -> Row:
@@ -88,6 +91,11 @@ def newest_runtime(python: str) -> list[Row]:
 def compiler_rows() -> list[Row]:
     """What the compiler is tried with."""
     return _spread(COMPILER)
+
+
+def torch_rows() -> list[Row]:
+    """Other releases of torch. Each is gigabytes where pip is offered a build with CUDA: CI runs none of them."""
+    return [{"torch": version} for version in TORCHES]
 
 
 def few_compiler_rows() -> list[Row]:

@@ -35,6 +35,9 @@ def test_the_oldest_declared_versions_are_those_that_are_tried(file: str) -> Non
     lines = [line for group in TRIED[file] for line in groups[group] if not line.startswith("stcompile[")]
     declared = dict(line.split(",")[0].split(">=") for line in lines)
     pins = re.findall(r"^([\w-]+)==([\d.]+)$", (ROOT / file).read_text(), re.MULTILINE)
+    if "torch" in declared:  # gigabytes each: rows of its own
+        assert release(declared.pop("torch"))[:2] == release(table.TORCHES[0])[:2]
+        pins.remove(("torch", table.pins("constraints.txt")["torch"]))
     assert {name: release(version) for name, version in pins} == {
         name: release(version) for name, version in declared.items()
     }
@@ -62,6 +65,12 @@ def test_releases_from_the_oldest_declared_to_the_pinned_newest_are_tried(packag
     assert len({release(version)[:2] for version in versions}) == len(versions)
     assert release(versions[0])[:2] == release(table.pins(oldest)[package])[:2]
     assert release(versions[-1]) >= release(table.pins("constraints.txt")[package])
+
+
+def test_other_releases_of_torch_are_tried_around_the_pinned_one() -> None:
+    pinned = table.pins("constraints.txt")["torch"]
+    minors = [release(version)[1] for version in sorted({*table.TORCHES, pinned}, key=release)]
+    assert minors == list(range(minors[0], minors[-1] + 1))
 
 
 def test_the_few_rows_have_every_release_that_production_may_install() -> None:

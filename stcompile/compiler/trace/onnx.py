@@ -30,7 +30,7 @@ _LOUD = ("torch", "onnxscript", "onnx_ir", "transformers")
 
 
 class _Graph(nn.Module):
-    """A route with positional inputs and outputs, which is what the exporter numbers."""
+    """A route with inputs and outputs in order, which is what the exporter numbers."""
 
     def __init__(self, route: Route, outputs: Sequence[str]) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class _Graph(nn.Module):
         self.names = route.input_names
         self.outputs = tuple(outputs)
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         features = self.stack(dict(zip(self.names, inputs, strict=True)))
         return tuple(features[name] for name in self.outputs)
 
@@ -72,7 +72,7 @@ def trace(route: Route, outputs: Sequence[str], name: str) -> ir.Model:
         with _quiet(), ordered_sets(route):
             program = torch.onnx.export(
                 _Graph(route, outputs).eval(),
-                tuple(item.value for item in examples.values()),
+                (tuple(item.value for item in examples.values()),),
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=list(examples),

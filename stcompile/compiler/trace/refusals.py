@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import torch
+
 from stcompile.compiler.modules import CustomModule, Transformer
 from stcompile.compiler.stack.route import Route
 
@@ -23,6 +25,9 @@ _KINDS = (
         "computes for one length of text at a time, and a graph is for all lengths",
     ),
 )
+# What constraints.txt pins.
+TRIED = "2.13"
+
 _OTHERWISE = "does something that it does not know"
 
 
@@ -34,9 +39,15 @@ def why_not_traced(route: Route, error: BaseException) -> str:
         _OTHERWISE,
     )
     return (
-        f"torch's exporter cannot follow {_part(route)}, which {reason}: compile a model of another architecture, or "
-        "keep this one on sentence-transformers; --verbose shows the exporter's trace"
+        f"torch's exporter cannot follow {_part(route)}, which {reason}: {_newer()}compile a model of another "
+        "architecture, or keep this one on sentence-transformers; --verbose shows the exporter's trace"
     )
+
+
+def _newer() -> str:
+    """The first remedy where torch is older than what most was tried with: its exporter has learnt since."""
+    installed = torch.torch_version.TorchVersion(torch.__version__)
+    return f"update torch, of which {installed} is installed, " if installed < TRIED else ""
 
 
 def _part(route: Route) -> str:

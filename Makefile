@@ -40,7 +40,7 @@ imports: install
 
 # Each worker takes all tests of a golden model, which it has traced then.
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup
-SLOW := more_models or cuda_stand_in or real_model or memory or servers or processes or fuzzing or engines or elsewhere or cross
+SLOW := more_models or cuda_stand_in or real_model or memory or servers or clients or processes or fuzzing or engines or elsewhere or cross
 
 pytest: install
 	$(PYTEST) -m 'not ($(SLOW))'

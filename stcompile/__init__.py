@@ -15,6 +15,9 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "AsyncEncoder": "stcompile.runtime.async_encoder",
+    **dict.fromkeys(
+        ("AsyncMultiVectorEncoder", "AsyncReranker", "AsyncSparseEncoder"), "stcompile.runtime.async_kinds"
+    ),
     "Encoder": "stcompile.runtime.encoder",
     "HybridEncoder": "stcompile.runtime.hybrid_encoder",
     "MultiVectorEncoder": "stcompile.runtime.multi_vector_encoder",
@@ -37,6 +40,9 @@ _NEEDS_TORCH = "stcompile.compiler"
 __all__ = [
     "ArtifactError",
     "AsyncEncoder",
+    "AsyncMultiVectorEncoder",
+    "AsyncReranker",
+    "AsyncSparseEncoder",
     "BudgetError",
     "Encoder",
     "HybridEncoder",
@@ -80,6 +86,7 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from stcompile.runtime.async_encoder import AsyncEncoder
+    from stcompile.runtime.async_kinds import AsyncMultiVectorEncoder, AsyncReranker, AsyncSparseEncoder
     from stcompile.runtime.encoder import Encoder
     from stcompile.runtime.hybrid_encoder import HybridEncoder
     from stcompile.runtime.loading import load

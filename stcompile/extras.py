@@ -17,6 +17,7 @@ _EXTRA_OF = {
     "rich": "cli",
     **dict.fromkeys(("torch", "transformers", "sentence_transformers", "huggingface_hub", "filelock"), "compile"),
     **dict.fromkeys(("safetensors", "onnx", "onnx_ir", "onnxscript"), "compile"),
+    **dict.fromkeys(("starlette", "uvicorn", "pydantic", "orjson", "prometheus_client"), "serve"),
     "fsspec": "bulk",
     "pyarrow": "bulk",
     "ray": "ray",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from reliability.faults import exports, running
+from reliability.faults import exports, running, serving
 
 
 @dataclass(frozen=True)
@@ -67,5 +67,28 @@ FAULTS: dict[str, Fault] = {
         "the interpreter ends while threads and an `AsyncEncoder` are at work: it ends within 10 s, without a signal",
         running.ended_while_busy,
         20,
+    ),
+    "serve-slow": Fault(
+        "clients of a server send half a request and stay: all others are answered", serving.slow_clients, 200
+    ),
+    "serve-large": Fault(
+        "50 MB sent to a server, with a length and without: 413, and no memory is kept", serving.large_bodies, 10
+    ),
+    "serve-json": Fault(
+        "cut, changed and random bytes for every path: an answer or one sentence", serving.bad_json, 2_000
+    ),
+    "serve-keys": Fault("no key, parts of it and others: 401, and no log has a key", serving.wrong_keys, 300),
+    "serve-left": Fault(
+        "clients killed in the middle of 1,500 texts: what no run took is given up, others are answered",
+        serving.clients_killed,
+        20,
+    ),
+    "serve-term": Fault(
+        "SIGTERM while 32 clients ask a server: every answer that was given arrived whole, exit code 0",
+        serving.ended_under_load,
+        10,
+    ),
+    "serve-removed": Fault(
+        "the artifact removed under a server: it goes on with the same vectors", serving.artifact_removed, 5
     ),
 }

@@ -29,6 +29,7 @@ from stcompile.cli.encode import encode
 from stcompile.cli.export import export
 from stcompile.cli.inspect import inspect
 from stcompile.cli.rerank import rerank
+from stcompile.cli.serve import serve
 from stcompile.cli.targets import targets
 from stcompile.cli.tune import tune
 from stcompile.cli.verify import verify
@@ -49,7 +50,7 @@ app = typer.Typer(
 # Typer hands out click's BadParameter but not the UsageError above it, and newer releases carry click inside.
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 
-for _verb in (export, tune, verify, encode, rerank, inspect, targets, doctor):
+for _verb in (export, tune, verify, encode, rerank, serve, inspect, targets, doctor):
     app.command(epilog=_EPILOG)(_verb)
 
 

@@ -1,4 +1,4 @@
-"""Where the callers of an `AsyncEncoder` wait: whose texts run next, and who is told of what came out."""
+"""Where the callers of a `Collector` wait: whose texts run next, and who is told of what came out."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import asyncio
 import contextlib
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
-from stcompile.runtime.options import EncodeOptions
 
 # Times the tokens of other runs that one takes where a single caller waits: of more texts of like length, fewer
 # positions are padding, 10% of the CPU time of 600 short ones.
@@ -26,7 +23,7 @@ class Call:
     Options are settled ones: calls of equal ones may share a run. Tokens are an estimate for each text.
     """
 
-    def __init__(self, options: EncodeOptions, texts: list[Any], tokens: Sequence[int]) -> None:
+    def __init__(self, options: Hashable, texts: list[Any], tokens: Sequence[int]) -> None:
         self.options = options
         self.texts = texts
         self.answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -34,7 +31,7 @@ class Call:
         # Like lengths run together, for least padding.
         self._waiting = deque(sorted(range(len(texts)), key=tokens.__getitem__))
         self._missing = len(texts)
-        self._vectors: NDArray[Any] | None = None
+        self._results: Any = None
 
     @property
     def is_waiting(self) -> bool:
@@ -57,7 +54,10 @@ class Call:
         return tokens
 
     def tell(self, places: list[int], found: Any) -> None:
-        """Keeps the vectors of some texts, and answers with the last of them; or with an error, at once."""
+        """Keeps the results of some texts, and answers with the last of them; or with an error, at once.
+
+        Rows of an array become an array of all, anything else a list of objects.
+        """
         if self.answer.done():
             return
         if isinstance(found, StopIteration):
@@ -66,13 +66,19 @@ class Call:
         if isinstance(found, BaseException):
             self.answer.set_exception(found)
             return
-        if self._vectors is None:
-            # Copied: a view would keep the vectors of a whole run in memory as long as one caller keeps his own.
-            self._vectors = np.empty((len(self.texts), *found.shape[1:]), found.dtype)
-        self._vectors[places] = found
+        if isinstance(found, np.ndarray):
+            if self._results is None:
+                # Copied: a view would keep the vectors of a whole run in memory as long as one caller keeps his own.
+                self._results = np.empty((len(self.texts), *found.shape[1:]), found.dtype)
+            self._results[places] = found
+        else:
+            if self._results is None:
+                self._results = [None] * len(self.texts)
+            for place, result in zip(places, found, strict=True):
+                self._results[place] = result
         self._missing -= len(places)
         if not self._missing:
-            self.answer.set_result(self._vectors)
+            self.answer.set_result(self._results)
 
 
 # A caller, and the places of some of his texts.
@@ -85,7 +91,7 @@ class Desk:
     Everything but `run` happens on the loop's own thread, so there is nothing to lock.
 
     Args:
-        run: the vectors of some pieces of equal options, or an error instead, in their order; called on threads.
+        run: the results of some pieces of equal options, or an error instead, in their order; called on threads.
         workers: threads.
         max_wait: seconds that an idle worker waits for company.
         max_tokens: about so many a run.
@@ -121,7 +127,7 @@ class Desk:
         return self.loop.is_closed() or self._process != os.getpid()
 
     async def answer(self, call: Call) -> Any:
-        """Waits for the vectors of a call, `(n, dim)`; raises what its texts raised."""
+        """Waits for the results of a call; raises what its texts raised."""
         self._callers += 1
         self._turns.append(call)
         self._waiting_tokens += sum(call._tokens)
@@ -164,7 +170,7 @@ class Desk:
         self._start = None
         while self._idle and (pieces := self._next()):
             self._idle -= 1
-            alike: dict[EncodeOptions, list[Piece]] = {}
+            alike: dict[Hashable, list[Piece]] = {}
             for piece in pieces:
                 alike.setdefault(piece[0].options, []).append(piece)
             self._pool.submit(self._work, list(alike.values()))
@@ -207,9 +213,9 @@ class Desk:
             self.loop.call_soon_threadsafe(do, *arguments)
 
     def _tell(self, pieces: list[Piece], found: list[Any]) -> None:
-        for (call, places), vectors in zip(pieces, found, strict=True):
+        for (call, places), results in zip(pieces, found, strict=True):
             try:
-                call.tell(places, vectors)
+                call.tell(places, results)
             except Exception as error:  # no memory for the answer
                 call.tell(places, error)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,7 +23,7 @@ from stcompile.runtime.batching import Limits
 from stcompile.runtime.device import CUDA, Device
 from stcompile.runtime.engines import Engine, open_engine
 from stcompile.runtime.forks import engine_call, process
-from stcompile.runtime.text.base import Feeds, Row, Text, TextFrontEnd, width_of
+from stcompile.runtime.text.base import Feeds, Row, Spelled, Text, TextFrontEnd, width_of
 from stcompile.runtime.text.static import StaticText
 from stcompile.runtime.text.transformer import TransformerText
 from stcompile.runtime.text.words import BowText, WordsText
@@ -270,6 +271,16 @@ class OpenRoute(GraphRuns):
             for batch in self._grouped(rows, limits):
                 yield [window.start + index for index in batch], self._text.collate([rows[i] for i in batch], prompt)
 
+    def counts(self, texts: Sequence[Text], prompt: str | None) -> list[tuple[int, bool]]:
+        """Of each text how many tokens a run of it has, and whether more were cut off. Errors as `run`."""
+        with _readable():
+            return self._text.counts(texts, prompt)
+
+    def spelled(self, texts: Sequence[str], prompt: str | None) -> list[Spelled]:
+        """The tokens of each text. Errors as `run`; also where they have no spelling."""
+        with _readable():
+            return self._text.spelled(texts, prompt)
+
     def single_threaded(self) -> Self:
         other = super().single_threaded()
         other._tokenizes_on_pool = False
@@ -288,14 +299,10 @@ class OpenRoute(GraphRuns):
         return None if self._is_flat or self._on_gpu or shows_batches else batching.LONG
 
     def _tokenized(self, texts: Sequence[Text], window: range, prompt: str | None) -> list[Row]:
-        try:
+        with _readable():
             return self._text.tokenize(
                 texts[window.start : window.stop], prompt, on_pool=self._tokenizes_on_pool and not process.forks
             )
-        except StcompileError:
-            raise
-        except Exception as error:  # tokenizers raises bare Exception, e.g. for a word that has no id
-            raise InputError(f"the model's tokenizer cannot read a text ({one_line(error)}): leave it out") from error
 
     def _grouped(self, rows: list[Row], limits: Limits) -> Iterator[list[int]]:
         lengths = [len(row) for row in rows]
@@ -303,6 +310,17 @@ class OpenRoute(GraphRuns):
             return batching.by_tokens(lengths, limits)
         width = partial(width_of, spec=self._spec)
         return batching.by_length(lengths, width, limits, same_length_only=self._same_length_only)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """What a tokenizer says of a text that it cannot read, as an error of ours."""
+    try:
+        yield
+    except StcompileError:
+        raise
+    except Exception as error:  # tokenizers raises bare Exception, e.g. for a word that has no id
+        raise InputError(f"the model's tokenizer cannot read a text ({one_line(error)}): leave it out") from error
 
 
 def _failed(error: Exception, route: str) -> StcompileError:

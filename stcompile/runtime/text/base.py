@@ -47,6 +47,23 @@ class Row:
         return len(self.ids)
 
 
+@dataclass(frozen=True, slots=True)
+class Spelled:
+    """What a tokenizer made of a text.
+
+    Attributes:
+        ids: of each token.
+        tokens: how each is spelled.
+        is_special: whether it is a special one.
+        spans: where each stands in the text, prompt and all: `(start, end)` in characters.
+    """
+
+    ids: list[int]
+    tokens: list[str]
+    is_special: list[bool]
+    spans: list[tuple[int, int]]
+
+
 class TextFrontEnd(Protocol):
     """Strings to the arrays a graph takes. Safe to use from several threads at once.
 
@@ -61,6 +78,14 @@ class TextFrontEnd(Protocol):
 
     def tokenize(self, texts: Sequence[Any], prompt: str | None, *, on_pool: bool = False) -> list[Row]:
         """One row per text, truncated and not padded, the prompt in front; threads may be started only `on_pool`."""
+        ...
+
+    def counts(self, texts: Sequence[Any], prompt: str | None) -> list[tuple[int, bool]]:
+        """Of each text how many tokens a run of it has, the prompt among them, and whether more were cut off."""
+        ...
+
+    def spelled(self, texts: Sequence[str], prompt: str | None) -> list[Spelled]:
+        """The tokens of each text as `tokenize` makes them; raises InputError where they have no spelling."""
         ...
 
     def collate(self, rows: Sequence[Row], prompt: str | None) -> Feeds:
@@ -105,6 +130,17 @@ def encodings(
                 sides = ((text, None) if isinstance(text, str) else text for text in chunk)
                 found = [tokenizer.encode(one, other, add_special_tokens=add_special_tokens) for one, other in sides]
         yield from found
+
+
+def count_of(encoding: Encoding) -> tuple[int, bool]:
+    """Its tokens, and whether more were cut off."""
+    return len(encoding), bool(encoding.overflowing)
+
+
+def spelled_of(encoding: Encoding) -> Spelled:
+    """What a tokenizer made of a text."""
+    special = [bool(mark) for mark in encoding.special_tokens_mask]
+    return Spelled(encoding.ids, encoding.tokens, special, encoding.offsets)
 
 
 def padded(rows: Sequence[Row], spec: TextSpec, *, pad_id: int) -> Feeds:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tokenizers import Encoding
 
 from stcompile.artifact.manifest import TextSpec
-from stcompile.runtime.text.base import Feeds, Row, encodings, flat, open_tokenizer
+from stcompile.runtime.text.base import Feeds, Row, Spelled, count_of, encodings, flat, open_tokenizer, spelled_of
 
 
 class StaticText:
@@ -27,9 +28,20 @@ class StaticText:
 
     def tokenize(self, texts: Sequence[Any], prompt: str | None, *, on_pool: bool = False) -> list[Row]:
         """One row of token ids per text, truncated, the prompt put in front of the text as it is."""
-        composed = (prompt + text for text in texts) if prompt else texts
-        found = encodings(self._tokenizer, composed, add_special_tokens=False, on_pool=on_pool)
+        found = self._encodings(texts, prompt, on_pool=on_pool)
         return [Row(np.array(encoding.ids, dtype=np.int32)) for encoding in found]
+
+    def counts(self, texts: Sequence[Any], prompt: str | None) -> list[tuple[int, bool]]:
+        """Tokens of each text, and whether more were cut off."""
+        return [count_of(encoding) for encoding in self._encodings(texts, prompt)]
+
+    def spelled(self, texts: Sequence[str], prompt: str | None) -> list[Spelled]:
+        """The tokens of each text."""
+        return [spelled_of(encoding) for encoding in self._encodings(texts, prompt)]
+
+    def _encodings(self, texts: Sequence[Any], prompt: str | None, *, on_pool: bool = False) -> Iterator[Encoding]:
+        composed = (prompt + text for text in texts) if prompt else texts
+        return encodings(self._tokenizer, composed, add_special_tokens=False, on_pool=on_pool)
 
     def collate(self, rows: Sequence[Row], prompt: str | None) -> Feeds:
         """Joins rows to `input_ids` `(tokens,)` and `offsets` `(batch,)`; a row may be empty."""

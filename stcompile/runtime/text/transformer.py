@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from stcompile.artifact.manifest import ChatTemplate, TextSpec
 from stcompile.errors import InputError
 from stcompile.runtime.forks import engine_call
-from stcompile.runtime.text.base import Feeds, Row, Text, encodings, open_tokenizer, padded
+from stcompile.runtime.text.base import (
+    Feeds,
+    Row,
+    Spelled,
+    Text,
+    count_of,
+    encodings,
+    open_tokenizer,
+    padded,
+    spelled_of,
+)
 
 # Prompts that differ from call to call must not pile up.
 _KNOWN_PROMPTS = 128
@@ -40,14 +50,21 @@ class TransformerText:
         """One row per text, truncated and not padded, the prompt in front of the (first) text."""
         rows: list[Row] = []
         takes_types = "token_type_ids" in self._inputs
-        composed = (self._compose(text, prompt or "") for text in texts)
-        # A chat template's text holds its special tokens already.
-        special = self._spec.chat is None
-        for encoding in encodings(self._tokenizer, composed, add_special_tokens=special, on_pool=on_pool):
+        for encoding in self._encodings(texts, prompt, on_pool=on_pool):
             ids = np.array(self._restore_tail(encoding.ids), dtype=np.int32)
             types = encoding.type_ids if takes_types else []
             rows.append(self._made_longer(ids, np.array(types, dtype=np.int32) if any(types) else None))
         return rows
+
+    def counts(self, texts: Sequence[Text], prompt: str | None) -> list[tuple[int, bool]]:
+        """Tokens of each text, those that it is made longer with among them, and whether more were cut off."""
+        least = 0 if self._spec.expansion is None else self._spec.expansion.length
+        found = map(count_of, self._encodings(texts, prompt))
+        return [(max(count, least), is_cut) for count, is_cut in found]
+
+    def spelled(self, texts: Sequence[str], prompt: str | None) -> list[Spelled]:
+        """The tokens of each text."""
+        return [spelled_of(encoding) for encoding in self._encodings(texts, prompt)]
 
     def collate(self, rows: Sequence[Row], prompt: str | None) -> Feeds:
         """Pads rows to the longest: `input_ids`, `attention_mask` ... `(batch, sequence)`, and a `prompt_length`."""
@@ -60,6 +77,12 @@ class TransformerText:
         if "prompt_length" in self._inputs:
             feeds["prompt_length"] = np.array(self._prompt_length(prompt), dtype=np.int64)
         return feeds
+
+    def _encodings(self, texts: Sequence[Text], prompt: str | None, *, on_pool: bool = False) -> Iterator[Encoding]:
+        composed = (self._compose(text, prompt or "") for text in texts)
+        # A chat template's text holds its special tokens already.
+        special = self._spec.chat is None
+        return encodings(self._tokenizer, composed, add_special_tokens=special, on_pool=on_pool)
 
     def _made_longer(self, ids: NDArray[np.int32], types: NDArray[np.int32] | None) -> Row:
         """A row, filled up with tokens that are scored where the text is to be longer."""

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from stcompile.artifact.manifest import TextSpec
-from stcompile.errors import ArtifactError
-from stcompile.runtime.text.base import Feeds, Row, flat, padded
+from stcompile.errors import ArtifactError, InputError
+from stcompile.runtime.text.base import Feeds, Row, Spelled, flat, padded
 from stcompile.runtime.text.splitters import Splitter, splitter_from_json
 
 _PAD_ID = 0
@@ -40,6 +40,16 @@ class WordsText:
         limit = self._spec.max_seq_length
         front = prompt or ""
         return [Row(np.array(self._split(front + text)[:limit], dtype=np.int32)) for text in texts]
+
+    def counts(self, texts: Sequence[Any], prompt: str | None) -> list[tuple[int, bool]]:
+        """Words of each text that have a vector, and whether more were cut off."""
+        limit, front = self._spec.max_seq_length, prompt or ""
+        found = [len(self._split(front + text)) for text in texts]
+        return [(count if limit is None else min(count, limit), limit is not None and count > limit) for count in found]
+
+    def spelled(self, texts: Sequence[str], prompt: str | None) -> list[Spelled]:
+        """Refuses: words without a vector are passed over, and what is left has no place in the text."""
+        raise InputError("this model reads words, and has no tokenizer that spells its tokens")
 
     def collate(self, rows: Sequence[Row], prompt: str | None) -> Feeds:
         """Pads rows to `input_ids` and `attention_mask` `(batch, sequence)`, one position at least."""

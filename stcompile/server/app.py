@@ -1,0 +1,204 @@
+"""The server as an ASGI application: paths, bodies, errors, and the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from stcompile.server import cohere, info, logs, openai, openapi, tei
+from stcompile.server.endpoint import Endpoint, Known, Server, written
+from stcompile.server.errors import RequestError, invalid, of_exception, too_large
+from stcompile.server.gate import KNOWN, App, Gate
+from stcompile.server.metrics import CONTENT_TYPE, Metrics
+from stcompile.server.served import Served
+from stcompile.server.settings import Settings
+
+ENDPOINTS: tuple[Endpoint, ...] = (*openai.ENDPOINTS, *tei.ENDPOINTS, *cohere.ENDPOINTS)
+_PAGES = Path(__file__).parent / "pages"
+_JSON = "application/json"
+
+# Seconds that an answer may take before somebody looks whether the client is still there.
+_PATIENCE = 0.2
+
+# What the playground's page may load: nothing of anybody else's.
+_POLICY = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'unsafe-inline'"
+}
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def create_app(loaded: Mapping[str, Any], settings: Settings | None = None) -> App:
+    """An ASGI application that serves what is loaded.
+
+    Args:
+        loaded: by the names that clients use, what `stcompile.load` gave; the first is taken where none is named.
+        settings: limits, keys and origins.
+
+    Returns:
+        what uvicorn, hypercorn or gunicorn's workers run; one event loop, one process.
+    """
+    chosen = settings or Settings()
+    models = {name: Served(name, one, chosen) for name, one in loaded.items()}
+    server = Server(models, chosen, facts={"started": int(time.time())})
+    description = written(openapi.described(ENDPOINTS, keys=bool(chosen.api_keys)))
+    pages: dict[str, Callable[[], Response]] = {
+        "/v1/models": lambda: _json(openai.models(server)),
+        "/info": lambda: _json(info.shown(server)),
+        "/health": lambda: _health(server),
+        "/metrics": lambda: Response(metrics.shown(), headers={"content-type": CONTENT_TYPE}),
+        "/openapi.json": lambda: _json(description),
+        "/": lambda: _html("playground.html"),
+        "/docs": lambda: _html("docs.html"),
+        "/playground.js": lambda: _script("playground.js"),
+        "/docs.js": lambda: _script("docs.js"),
+    }
+    bodies = {one.path: _handler(server, one) for one in ENDPOINTS}
+    metrics = Metrics(models, [*pages, *bodies])
+    routes = [_route(path, pages.get(path), bodies.get(path)) for path in dict.fromkeys((*bodies, *pages))]
+    middleware = []
+    if chosen.cors:
+        headers = ["authorization", "content-type"]
+        middleware.append(
+            Middleware(
+                CORSMiddleware, allow_origins=list(chosen.cors), allow_methods=["GET", "POST"], allow_headers=headers
+            )
+        )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        server.is_ending = True
+        for one in models.values():
+            await one.aclose()
+
+    app = Starlette(routes=routes, middleware=middleware, lifespan=lifespan)
+    return Gate(app, chosen, metrics)
+
+
+def _handler(server: Server, endpoint: Endpoint) -> Handler:
+    async def handle(request: Request) -> Response:
+        known: Known = request.scope[KNOWN]
+        try:
+            body = await _body(request, server.settings)
+            asked = endpoint.asked.model_validate_json(body)
+            return _json(await _while_there(request, endpoint.answer(server, asked, known)))
+        except (ClientDisconnect, asyncio.CancelledError):
+            raise
+        except Exception as error:  # a client gets an answer whatever happened
+            told = of_exception(error)
+            if told.status == 500:
+                logs.logger.error("failed", extra={"facts": {"path": endpoint.path}}, exc_info=error)
+            return Response(
+                written(endpoint.wrong(told)), status_code=told.status, media_type=_JSON, headers=told.headers
+            )
+
+    async def guarded(request: Request) -> Response:
+        try:
+            return await handle(request)
+        except ClientDisconnect:
+            # To nobody: the server drops it.
+            return Response(status_code=499)
+
+    return guarded
+
+
+async def _body(request: Request, settings: Settings) -> bytes:
+    """The whole body.
+
+    Raises:
+        RequestError: it is too large, or takes too long.
+        ClientDisconnect: nobody sends it any more.
+    """
+    limit = settings.max_body
+    sentence = f"a request may have {limit} bytes: send fewer texts at once"
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length) > limit:
+        raise too_large(sentence)
+    parts, size = [], 0
+    try:
+        async with asyncio.timeout(settings.body_seconds):
+            async for part in request.stream():
+                size += len(part)
+                if size > limit:
+                    raise too_large(sentence)
+                parts.append(part)
+    except TimeoutError as error:
+        raise RequestError(
+            408, f"the request was not sent within {settings.body_seconds:g} s", "timeout", {"connection": "close"}
+        ) from error
+    if not size:
+        raise invalid("the request has no body: send JSON")
+    return b"".join(parts)
+
+
+async def _while_there(request: Request, work: Awaitable[bytes]) -> bytes:
+    """The answer; the work is given up where the client leaves before.
+
+    Raises:
+        ClientDisconnect: it left.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=_PATIENCE)
+        if not done:
+            gone = asyncio.ensure_future(_left(request))
+            await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+            gone.cancel()
+            if not task.done():
+                raise ClientDisconnect
+        return task.result()
+    finally:
+        if not task.done():
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _health(server: Server) -> Response:
+    if server.is_ending:
+        return _json(written({"status": "ending"}), 503)
+    return _json(written({"status": "ok"}))
+
+
+def _json(content: bytes, status: int = 200) -> Response:
+    return Response(content, status_code=status, media_type=_JSON)
+
+
+def _route(path: str, page: Callable[[], Response] | None, body: Handler | None) -> Route:
+    """What a path answers to GET and to POST: one route, whose 405 names all that there is."""
+
+    # A coroutine: Starlette would run anything else on a thread.
+    async def answer(request: Request) -> Response:
+        if body is not None and request.method == "POST":
+            return await body(request)
+        assert page is not None
+        return page()
+
+    methods = [*(["GET"] if page else []), *(["POST"] if body else [])]
+    return Route(path, answer, methods=methods)
+
+
+def _html(name: str) -> Response:
+    return HTMLResponse((_PAGES / name).read_bytes(), headers=_POLICY)
+
+
+def _script(name: str) -> Response:
+    return Response((_PAGES / name).read_bytes(), media_type="text/javascript")

@@ -1,0 +1,54 @@
+"""Runs the server with uvicorn until somebody ends it; what was taken is answered first."""
+
+from __future__ import annotations
+
+import socket
+
+import uvicorn
+
+from stcompile.errors import InputError
+from stcompile.server import logs
+from stcompile.server.gate import App
+
+# Connections that wait to be taken: more clients than that at once are rare.
+_BACKLOG = 2048
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that listens there.
+
+    Raises:
+        InputError: it cannot be had.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        found = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"cannot listen on {host}, port {port}: {reason}") from error
+    found.set_inheritable(True)
+    return found
+
+
+def run(app: App, listening: socket.socket, grace: float) -> None:
+    """Serves on that socket until SIGINT or SIGTERM.
+
+    Args:
+        app: what answers.
+        listening: where.
+        grace: seconds that requests in flight may still take when it ends.
+    """
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        timeout_graceful_shutdown=max(1, round(grace)),
+    )
+    host, port = listening.getsockname()[:2]
+    logs.event("listening", host=host, port=port)
+    try:
+        uvicorn.Server(config).run(sockets=[listening])
+    finally:  # it hands on the signal that ended it
+        logs.event("ended")

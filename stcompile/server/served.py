@@ -1,0 +1,233 @@
+"""One artifact that is served: its collectors, its room, and what of it clients may ask."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stcompile.artifact.manifest import ENCODER, HYBRID, MULTI_VECTOR, RERANKER, SPARSE, Manifest
+from stcompile.errors import InputError
+from stcompile.runtime.async_encoder import AsyncEncoder
+from stcompile.runtime.async_kinds import AsyncMultiVectorEncoder, AsyncReranker, AsyncSparseEncoder
+from stcompile.runtime.collector import Collector
+from stcompile.runtime.hybrid_embeddings import SPARSE as SPARSE_FORM
+from stcompile.runtime.inputs import check_prompt
+from stcompile.runtime.options import DOCUMENT, QUERY, prompt_of
+from stcompile.runtime.route import OpenRoute, route_of
+from stcompile.runtime.sparse_vectors import SparseVectors
+from stcompile.runtime.text.base import Spelled
+from stcompile.server.errors import invalid, overloaded, too_large
+from stcompile.server.settings import Settings
+
+# What a model may be asked for.
+EMBED, EMBED_ALL, EMBED_SPARSE, RERANK = "embed", "embed_all", "embed_sparse", "rerank"
+
+# Characters that are counted at once on the loop's own thread: a millisecond.
+_AT_ONCE = 8192
+
+ROLES = (QUERY, DOCUMENT)
+
+
+class Served:
+    """A loaded artifact for the callers of one event loop.
+
+    Args:
+        name: what clients call it.
+        loaded: it.
+        settings: the server's.
+
+    Attributes:
+        operations: what it can be asked for.
+        waiting: texts that wait or run.
+    """
+
+    def __init__(self, name: str, loaded: Any, settings: Settings) -> None:
+        self.name = name
+        self.loaded = loaded
+        self.waiting = 0
+        self._settings = settings
+        self._collectors: dict[str, Any] = {}
+        kinds: dict[str, type[Collector]] = {}
+        if loaded.kind in (ENCODER, HYBRID):
+            kinds[EMBED] = AsyncEncoder
+        if loaded.kind == SPARSE or (loaded.kind == HYBRID and SPARSE_FORM in loaded.outputs):
+            kinds[EMBED_SPARSE] = AsyncSparseEncoder
+        if loaded.kind == MULTI_VECTOR:
+            kinds[EMBED_ALL] = AsyncMultiVectorEncoder
+        if loaded.kind == RERANKER and loaded.num_labels == 1:
+            kinds[RERANK] = AsyncReranker
+        for operation, kind in kinds.items():
+            self._collectors[operation] = kind(loaded, max_tokens=settings.max_batch_tokens)
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        return tuple(self._collectors)
+
+    @property
+    def manifest(self) -> Manifest:
+        """The artifact's."""
+        return self.loaded.artifact.manifest  # type: ignore[no-any-return] # loaded is of any kind
+
+    async def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        role: str | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        task: str | None = None,
+        normalizes: bool = False,
+        dim: int | None = None,
+    ) -> NDArray[np.float32]:
+        """Dense vectors, float32 `(n, dim)`.
+
+        Args:
+            texts: what to encode.
+            role: `query` or `document`, as of `encode_query` and `encode_document`; None is plain `encode`.
+            prompt_name, prompt, task: as of `Encoder.encode`.
+            normalizes: whether vectors are scaled to length 1.
+            dim: so many dimensions alone.
+
+        Raises:
+            InputError: as of `Encoder.encode`, or there are not so many dimensions.
+            RequestError: there is no room for so many texts.
+        """
+        width = self.manifest.dim
+        if dim is not None and not 1 <= dim <= width:
+            raise InputError(f"dimensions must be from 1 to {width}, which {self.name} has, got {dim}")
+        collector: AsyncEncoder = self._collectors[EMBED]
+        encode = {QUERY: collector.encode_query, DOCUMENT: collector.encode_document}.get(role or "", collector.encode)
+        async with self._room(len(texts)):
+            return await encode(
+                list(texts),
+                prompt_name=prompt_name,
+                prompt=prompt,
+                task=task,
+                normalize_embeddings=normalizes,
+                truncate_dim=dim,
+            )
+
+    async def embed_sparse(
+        self, texts: Sequence[str], *, role: str | None, prompt_name: str | None, prompt: str | None
+    ) -> SparseVectors:
+        """Sparse vectors. Arguments and errors as of `embed`."""
+        collector: AsyncSparseEncoder = self._collectors[EMBED_SPARSE]
+        async with self._room(len(texts)):
+            found: SparseVectors = await collector.encode(
+                list(texts), prompt_name=prompt_name, prompt=self._prompt(prompt_name, prompt, role)
+            )
+        return found
+
+    async def embed_all(
+        self, texts: Sequence[str], *, role: str | None, prompt_name: str | None, prompt: str | None
+    ) -> list[NDArray[np.float32]]:
+        """A vector of each token of a multi-vector encoder, float32 `(tokens, dim)` each. As `embed`."""
+        collector: AsyncMultiVectorEncoder = self._collectors[EMBED_ALL]
+        text = self._prompt(prompt_name, prompt, role)
+        encode = {QUERY: collector.encode_query, DOCUMENT: collector.encode_document}.get(role or "", collector.encode)
+        async with self._room(len(texts)):
+            return list(await encode(list(texts), prompt=text))
+
+    async def rerank(self, query: str, documents: Sequence[str], *, raw: bool) -> NDArray[np.float32]:
+        """Scores of documents for a query, float32 `(n,)`: logits, or through a sigmoid. Errors as of `embed`."""
+        collector: AsyncReranker = self._collectors[RERANK]
+        async with self._room(len(documents)):
+            scores: NDArray[np.float32] = await collector.predict(
+                [(query, document) for document in documents], activation_fn="identity" if raw else "sigmoid"
+            )
+        return scores
+
+    async def count(
+        self,
+        texts: Sequence[Any],
+        *,
+        role: str | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        task: str | None = None,
+        truncates: bool | None = None,
+    ) -> int:
+        """How many tokens a run of these texts, or pairs, has.
+
+        Raises:
+            InputError: a prompt or task is unknown.
+            RequestError: one is longer than the model takes and is not to be cut.
+        """
+        route = self._route(role if task is None else task)
+        text = prompt_of(prompt, prompt_name, self.manifest, role)
+        if sum(len(one) if isinstance(one, str) else len(one[0]) + len(one[1]) for one in texts) <= _AT_ONCE:
+            counts = route.counts(texts, text)
+        else:
+            counts = await asyncio.to_thread(route.counts, texts, text)
+        if not (self._settings.truncates if truncates is None else truncates):
+            cut = next((place for place, (_, is_cut) in enumerate(counts) if is_cut), None)
+            if cut is not None:
+                raise too_large(
+                    f"text {cut} has more than the {route.max_seq_length} tokens that {self.name} takes: shorten it, "
+                    "or let it be cut with truncate=true"
+                )
+        return sum(count for count, _ in counts)
+
+    def spelled(self, texts: Sequence[str], *, prompt_name: str | None, special: bool) -> list[Spelled]:
+        """The tokens of texts; without `special` those that the tokenizer adds are left out."""
+        found = self._route(None).spelled(texts, prompt_of(None, prompt_name, self.manifest, None))
+        if special:
+            return found
+        kept = [[place for place, mark in enumerate(one.is_special) if not mark] for one in found]
+        return [
+            Spelled(
+                [one.ids[place] for place in places],
+                [one.tokens[place] for place in places],
+                [False] * len(places),
+                [one.spans[place] for place in places],
+            )
+            for one, places in zip(found, kept, strict=True)
+        ]
+
+    def check_truncation_side(self, side: str | None) -> None:
+        """Texts are cut where the model was compiled to.
+
+        Raises:
+            RequestError: they are to be cut on the other side.
+        """
+        own = self.manifest.text.truncation_side
+        if side is not None and side.lower() != own:
+            raise invalid(f"truncation_direction: {self.name} is compiled to be cut on the {own}: leave it out")
+
+    async def aclose(self) -> None:
+        """Answers everybody who waits, and takes nobody new."""
+        for collector in self._collectors.values():
+            await collector.aclose()
+
+    def _prompt(self, name: str | None, prompt: str | None, role: str | None) -> str:
+        if prompt is not None:
+            check_prompt(prompt)
+        return prompt_of(prompt, name, self.manifest, role)
+
+    def _route(self, task: str | None) -> OpenRoute:
+        routes = self.loaded._routes
+        if self.loaded.kind == RERANKER:
+            (route,) = routes.values()
+        else:
+            route = routes[route_of(self.manifest.routing, task)]
+        return route  # type: ignore[no-any-return] # as above
+
+    @asynccontextmanager
+    async def _room(self, texts: int) -> AsyncIterator[None]:
+        settings = self._settings
+        if texts > settings.max_texts:
+            raise too_large(
+                f"a request may have {settings.max_texts} texts, and this one has {texts}: send fewer at once"
+            )
+        if self.waiting and self.waiting + texts > settings.max_queue:
+            raise overloaded(self.waiting, settings.max_queue)
+        self.waiting += texts
+        try:
+            yield
+        finally:
+            self.waiting -= texts

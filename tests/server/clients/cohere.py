@@ -1,0 +1,14 @@
+"""Cohere's client, whose rerank asks /v2/rerank."""
+
+import sys
+
+# The script's own name is the package's: its folder must not be looked in.
+sys.path.pop(0)
+
+import cohere
+
+client = cohere.ClientV2(api_key="none is needed", base_url=sys.argv[1])
+found = client.rerank(model="reranker", query="a dog", documents=["a cat", "a dog", "one more"], top_n=2)
+assert len(found.results) == 2
+assert found.results[0].relevance_score >= found.results[1].relevance_score
+print("right")

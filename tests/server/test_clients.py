@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import venv
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.apart import run_apart
 from tests.conftest import load_case
 from tests.server.conftest import CASES, Address
 
@@ -51,13 +50,5 @@ def test_hugging_faces_inference_client(server: Address) -> None:
 @pytest.mark.clients
 @pytest.mark.parametrize("name", APART)
 def test_packages_by_themselves(name: str, server: Address, tmp_path: Path) -> None:
-    """Each prints what it was asked to check; its script is one of `clients/`."""
-    venv.create(tmp_path / "env", with_pip=True)
-    python = tmp_path / "env" / "bin" / "python"
-    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *APART[name]]
-    subprocess.run(install, check=True, capture_output=True)
-    done = subprocess.run(
-        [python, HERE / "clients" / f"{name}.py", server.url], capture_output=True, text=True, check=False, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "right"
+    """Each script is one of `clients/`."""
+    run_apart(HERE / "clients" / f"{name}.py", APART[name], [server.url], tmp_path, ours=False)

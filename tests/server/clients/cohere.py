@@ -2,9 +2,6 @@
 
 import sys
 
-# The script's own name is the package's: its folder must not be looked in.
-sys.path.pop(0)
-
 import cohere
 
 client = cohere.ClientV2(api_key="none is needed", base_url=sys.argv[1])

@@ -1,0 +1,35 @@
+"""Adapters, each in an environment of its own beside the newest release of what it is for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.apart import run_apart
+from tests.conftest import Compiled
+
+SCRIPTS = Path(__file__).parent / "scripts"
+
+# What is installed, and the golden models whose artifacts the script gets.
+ADAPTERS = {
+    "langchain": (("langchain-core",), ("prompt_default_name", "reranker_bert")),
+    "llama_index": (("llama-index-core",), ("prompt_default_name", "reranker_bert")),
+    "haystack": (("haystack-ai",), ("prompt_default_name", "reranker_bert")),
+    "chroma": (("chromadb",), ("prompt_default_name", "wide_bert")),
+    "lancedb": (("lancedb",), ("prompt_default_name", "reranker_bert")),
+    "qdrant": (("qdrant-client",), ("normalize", "sparse_splade")),
+}
+
+
+@pytest.mark.clients
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_used_as_its_documentation_does(name: str, compiled: Compiled, tmp_path: Path) -> None:
+    packages, cases = ADAPTERS[name]
+    arguments = [str(compiled(case)) for case in cases]
+    run_apart(SCRIPTS / f"{name}.py", packages, arguments, tmp_path, ours=True)
+
+
+def test_every_adapter_is_tried() -> None:
+    files = {file.stem for file in (SCRIPTS.parents[2] / "stcompile" / "integrations").glob("[!_]*.py")}
+    assert files == set(ADAPTERS)

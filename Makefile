@@ -48,9 +48,12 @@ pytest: install
 slow: install
 	$(PYTEST) -m '$(SLOW)'
 
-# What every golden model compiles to, against what was accepted.
+# What every golden model compiles to, against what was accepted; what the tests traced is not traced again.
+TRACES := .pytest_cache/d/traces
+
 graphs: install
-	$(BIN)/python -m golden.graphs
+	mkdir -p $(TRACES)
+	$(BIN)/python -m golden.graphs --traces $(TRACES)
 
 graphs-accept: install
 	$(BIN)/python -m golden.graphs --accept

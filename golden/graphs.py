@@ -17,7 +17,7 @@ import multiprocessing
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -200,10 +200,12 @@ _REFUSED = "refused: "
 _OR = "\t"
 
 
-def compiled(model: str, names: Iterable[str] = tuple(PIPELINES)) -> dict[str, dict[str, str]]:
+def compiled(
+    model: str, names: Iterable[str] = tuple(PIPELINES), traces: Path | None = None
+) -> dict[str, dict[str, str]]:
     """The graphs of one golden model: pipeline, then route, to the full text.
 
-    It is read and traced once for all of them.
+    It is read and traced once for all of them, or never where `traces`, a folder of `tests.traces`, has what it is.
     """
     # What the model before it left: see `main`.
     gc.collect()
@@ -219,10 +221,11 @@ def compiled(model: str, names: Iterable[str] = tuple(PIPELINES)) -> dict[str, d
     # Images have no padding to be packed without.
     texts_alone = whole if whole.image is None else load_stack(MODELS / model, modalities=[TEXT])
     traced: dict[tuple[Any, ...], ir.Model] = {}
+    tracer = trace if traces is None else _kept(traces, MODELS / model, trusted, (whole, texts_alone))
 
     def traced_once(*arguments: Any) -> ir.Model:
         if arguments not in traced:
-            traced[arguments] = trace(*arguments)
+            traced[arguments] = tracer(*arguments)
         return traced[arguments].clone()
 
     found: dict[str, dict[str, str]] = {}
@@ -245,6 +248,20 @@ def compiled(model: str, names: Iterable[str] = tuple(PIPELINES)) -> dict[str, d
                 else:
                     found[name][route] = text_of(done.graph)
     return found
+
+
+def _kept(base: Path, folder: Path, trusted: bool, stacks: Iterable[Any]) -> Callable[..., ir.Model]:
+    """A `trace` that takes what the tests traced of this folder, and keeps for them what it traces."""
+    from tests import traces  # noqa: PLC0415 - for who has them
+
+    kept = traces.opened_in(base)
+    names = {id(route): name for stack in stacks for name, route in traces.routes_of(stack)}
+
+    def traced(route: Any, outputs: Any, name: str) -> ir.Model:
+        key = traces.key_of(traces.content_of(folder), trusted, names[id(route)], route, outputs)
+        return kept(key, lambda: trace(route, outputs, name))
+
+    return traced
 
 
 def _request(pipeline: Pipeline, outputs: tuple[str, ...], texts: list[str]) -> ExportRequest:
@@ -343,6 +360,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", metavar="GLOB", help="only the models whose name matches")
     parser.add_argument("--pipeline", nargs="+", choices=PIPELINES, default=list(PIPELINES), help="only these")
     parser.add_argument("--show", metavar="MODEL", help="print a model's graphs in full, and compare nothing")
+    parser.add_argument("--traces", metavar="DIR", type=Path, help="what the tests traced, to be used and added to")
     args = parser.parse_args()
 
     if args.show:
@@ -356,7 +374,8 @@ def main() -> int:
         parser.error("no model has such a name")
     # Circles of tens of thousands of nodes: looking for them takes a fifth of the time.
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn"), gc.disable) as pool:
-        found = dict(zip(chosen, pool.map(compiled, chosen, [tuple(args.pipeline)] * len(chosen)), strict=True))
+        rest = [tuple(args.pipeline)] * len(chosen), [args.traces] * len(chosen)
+        found = dict(zip(chosen, pool.map(compiled, chosen, *rest), strict=True))
     changed = False
     for name in args.pipeline:
         before = accepted(name)

@@ -28,7 +28,7 @@ from PIL import Image
 
 import stcompile
 from stcompile.artifact import open_artifact
-from stcompile.artifact.manifest import ENCODER, IMAGE, SCHEMA_VERSION, GraphSpec, Manifest, TensorSpec, TextSpec
+from stcompile.artifact.manifest import ENCODER, SCHEMA_VERSION, GraphSpec, Manifest, TensorSpec, TextSpec
 from stcompile.artifact.report import ModuleSummary, ParityReport, Report, Source
 from stcompile.artifact.target import Tolerance
 from stcompile.errors import StcompileError
@@ -175,12 +175,12 @@ class _Quick:
         def traced(route: Any, outputs: Any, name: str) -> Any:
             if id(route) not in names:  # distilled, and in no folder
                 return _uncollected(real["trace"])(route, outputs, name)
-            key = _key(traces.content_of(known.model), known.trusted, names[id(route)], route, outputs)
+            key = traces.key_of(traces.content_of(known.model), known.trusted, names[id(route)], route, outputs)
             return self._traced(key, lambda: _uncollected(real["trace"])(route, outputs, name))
 
         def stack_of(source: Any) -> Any:
             stack = once("stack", real["load_stack"], source)
-            names.update((id(route), name) for name, route in _all_routes(stack))
+            names.update((id(route), name) for name, route in traces.routes_of(stack))
             return stack
 
         names: dict[int, str] = {}
@@ -204,19 +204,6 @@ class _Quick:
         if len(self._cases) > _CASES_KEPT:
             del self._cases[next(iter(self._cases))]
         return once
-
-
-def _all_routes(stack: Any) -> list[tuple[str, Any]]:
-    """Each route that is traced, by its name."""
-    return [*stack.routes.items(), *([] if stack.image is None else [(IMAGE, stack.image)])]
-
-
-def _key(content: str, trusted: bool, name: str, route: Any, outputs: Sequence[str]) -> str:
-    """What a trace is kept under, whoever makes it.
-
-    The modules are part of it: one folder is read as several, with `sparse=True` and without.
-    """
-    return f"{content} {trusted} {name!r} {route!r} {tuple(outputs)!r}"
 
 
 def _as_started(patch: pytest.MonkeyPatch) -> None:
@@ -380,7 +367,7 @@ def traced_once(traced: traces.Traces, monkeypatch: pytest.MonkeyPatch) -> Any:
         stack = load(model, **options)
         source = ModelSource.of(model, cast(SourceOptions, options))
         if not source.is_live and not source.follow_links and Path(source.model).expanduser().is_dir():
-            for name, route in _all_routes(stack):
+            for name, route in traces.routes_of(stack):
                 loaded[route] = Path(source.model).expanduser(), source.trust_remote_code, name
         return stack
 
@@ -388,7 +375,7 @@ def traced_once(traced: traces.Traces, monkeypatch: pytest.MonkeyPatch) -> Any:
         if route not in loaded:
             return trace(route, outputs, name)
         folder, trusted, own = loaded[route]
-        key = _key(traces.content_now(folder), trusted, own, route, outputs)
+        key = traces.key_of(traces.content_now(folder), trusted, own, route, outputs)
         return traced(key, lambda: trace(route, outputs, name))
 
     monkeypatch.setattr(steps, "load_stack", load_known)

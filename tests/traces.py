@@ -16,8 +16,9 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -25,6 +26,7 @@ import pytest
 from filelock import FileLock
 
 import stcompile
+from stcompile.artifact.manifest import IMAGE
 
 # What a graph depends on beside the model: rooms of the package, and what other packages do.
 _ROOMS = ("compiler/kinds", "compiler/modules", "compiler/stack", "compiler/trace")
@@ -55,7 +57,12 @@ class Traces:
 def opened(config: pytest.Config) -> Traces:
     """The graphs of today's sources and versions; those of others that nobody uses any more are deleted."""
     assert config.cache is not None
-    return Traces(kept(config.cache.mkdir("traces"), _digest()))
+    return opened_in(config.cache.mkdir("traces"))
+
+
+def opened_in(base: Path) -> Traces:
+    """The same of a folder that is there."""
+    return Traces(kept(base, _digest()))
 
 
 def kept(base: Path, digest: str) -> Path:
@@ -68,6 +75,19 @@ def kept(base: Path, digest: str) -> Path:
             if time.time() - other.stat().st_mtime > UNUSED_AFTER:
                 shutil.rmtree(other, ignore_errors=True)
     return folder
+
+
+def key_of(content: str, trusted: bool, name: str, route: Any, outputs: Sequence[str]) -> str:
+    """What a trace is kept under, whoever makes it.
+
+    The modules are part of it: one folder is read as several, with `sparse=True` and without.
+    """
+    return f"{content} {trusted} {name!r} {route!r} {tuple(outputs)!r}"
+
+
+def routes_of(stack: Any) -> list[tuple[str, Any]]:
+    """Each route that is traced, by its name."""
+    return [*stack.routes.items(), *([] if stack.image is None else [(IMAGE, stack.image)])]
 
 
 def content_now(folder: Path) -> str:

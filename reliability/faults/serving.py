@@ -32,7 +32,7 @@ _ROUNDING = 1e-5
 _SECONDS_TO_START, _SECONDS_TO_END = 60, 60
 
 # A body that is far above what a request may have, and what reading all of it would add to the process.
-_LARGE, _LEAST_GROWTH_MB = 50 << 20, 40
+_LARGE, _LEAST_GROWTH_MB = 50 << 20, 24
 
 _CLIENT = """
 import http.client, json, sys

@@ -99,6 +99,8 @@ def _handler(server: Server, endpoint: Endpoint) -> Handler:
             raise
         except Exception as error:  # a client gets an answer whatever happened
             told = of_exception(error)
+            # Its frames hold the body and, by the name above, itself: it would stay until the collector's next round.
+            told.__traceback__ = None
             if told.status == 500:
                 logs.logger.error("failed", extra={"facts": {"path": endpoint.path}}, exc_info=error)
             return Response(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import socket
@@ -10,9 +11,11 @@ import time
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from stcompile.errors import InputError
 from stcompile.server import logs
+from stcompile.server.errors import RequestError
 from stcompile.server.settings import KEY_VARIABLE, Settings, api_keys
 from tests.server.conftest import running
 
@@ -80,6 +83,21 @@ def test_too_many_bytes_are_refused_before_they_are_read(loaded: dict[str, Any])
             line.sendall(b"POST /embed HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
             line.sendall(b"400\r\n" + b"a" * 0x400 + b"\r\n")
             assert b" 413 " in line.recv(4096)
+
+
+def test_what_was_refused_is_forgotten_at_once(loaded: dict[str, Any]) -> None:
+    """Not when the collector of circles next comes by: bodies are megabytes."""
+    with running({"embedder": loaded["embedder"]}, Settings(max_body=1000, logs=False)) as server:
+        gc.collect()
+        gc.disable()
+        try:
+            for body in ({"inputs": "a" * 1000}, {"inputs": "a", "model": "no"}, {"inputs": 3}, b"{"):
+                server.ask("/v1/embeddings", body)
+                server.ask("/embed", body)
+            kept = [one for one in gc.get_objects() if isinstance(one, (RequestError, ValidationError))]
+        finally:
+            gc.enable()
+    assert kept == []
 
 
 def test_half_a_request_is_not_waited_for(loaded: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ _PUBLIC = {
     "HybridEncoder": "stcompile.runtime.hybrid_encoder",
     "MultiVectorEncoder": "stcompile.runtime.multi_vector_encoder",
     "Reranker": "stcompile.runtime.reranker",
+    "SentenceTransformer": "stcompile.runtime.drop_in",
     "SparseEncoder": "stcompile.runtime.sparse_encoder",
     "TokenPooling": "stcompile.runtime.token_pooling",
     "load": "stcompile.runtime.loading",
@@ -54,6 +55,7 @@ __all__ = [
     "ParityError",
     "ProviderError",
     "Reranker",
+    "SentenceTransformer",
     "SparseEncoder",
     "StcompileError",
     "Target",
@@ -87,6 +89,7 @@ if TYPE_CHECKING:
     )
     from stcompile.runtime.async_encoder import AsyncEncoder
     from stcompile.runtime.async_kinds import AsyncMultiVectorEncoder, AsyncReranker, AsyncSparseEncoder
+    from stcompile.runtime.drop_in import SentenceTransformer
     from stcompile.runtime.encoder import Encoder
     from stcompile.runtime.hybrid_encoder import HybridEncoder
     from stcompile.runtime.loading import load

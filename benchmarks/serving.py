@@ -148,8 +148,8 @@ def _arguments() -> argparse.Namespace:
     made = parser(__doc__, "python -m benchmarks.serving --work ~/peers --short short.jsonl --mixed mixed.jsonl")
     add_model_option(made)
     made.add_argument("--work", metavar="DIR", type=Path, required=True, help="where environments and models are kept")
-    made.add_argument("--short", metavar="FILE", required=True, help="short texts: one a line, or .jsonl")
-    made.add_argument("--mixed", metavar="FILE", required=True, help="mixed texts")
+    made.add_argument("--short", metavar="FILE", type=Path, required=True, help="short texts: one a line, or .jsonl")
+    made.add_argument("--mixed", metavar="FILE", type=Path, required=True, help="mixed texts")
     made.add_argument("--seconds", type=at_least_one, default=20, help="of a round (default: 20)")
     made.add_argument("--rounds", type=at_least_one, default=3, help="of each, in turns (default: 3)")
     made.add_argument("--only", metavar="WORD", action="append", default=[], help="contenders with this in their name")
@@ -171,14 +171,9 @@ def _contenders(model: Path, work: Path, only: Sequence[str]) -> dict[str, Conte
     infinity = python_of("infinity", work / "environments").with_name("infinity_emb")
     plain = (str(infinity), "v2", "--device", "cpu", "--port", "{port}", "--host", "127.0.0.1", "--no-compile")
     named = ("--served-model-name", model.name, "--no-model-warmup")
-    found["infinity torch"] = Contender(
+    found["infinity"] = Contender(
         (*plain, "--engine", "torch", "--no-bettertransformer", "--model-id", str(model), *named), "/embeddings"
     )
-    exported = work / "models" / model.name / "st-onnx"
-    if exported.is_dir():
-        found["infinity ONNX"] = Contender(
-            (*plain, "--engine", "optimum", "--model-id", str(exported), *named), "/embeddings"
-        )
     return {name: one for name, one in found.items() if not only or any(word in name for word in only)}
 
 

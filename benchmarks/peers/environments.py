@@ -55,7 +55,7 @@ ENVIRONMENTS = {
     "ctranslate2": Environment(("ctranslate2==4.8.5", "transformers", _TORCH)),
     "openvino-genai": Environment(("openvino-genai==2026.4.1",)),
     "light-embed": Environment(("light-embed==1.0.9", "onnxruntime==1.32.0")),
-    "infinity": Environment(("infinity-emb[optimum,torch]==0.0.78", "onnxruntime==1.32.0", _TORCH)),
+    "infinity": Environment(("infinity-emb[optimum,server,torch]==0.0.78", "onnxruntime==1.32.0", _TORCH)),
     "transformers-exporters": Environment(
         ("transformers==5.24.0", "onnx==1.23.2", "onnxscript==0.7.2", "onnxruntime==1.32.0", _TORCH)
     ),

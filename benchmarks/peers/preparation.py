@@ -95,11 +95,15 @@ class Rivals:
 
 
 def chosen_contenders(words: Sequence[str]) -> dict[str, Contender]:
-    """The contenders that were asked for and that this CPU can run; ours and the reference always."""
+    """The contenders that were asked for and that this CPU can run; the reference always, and all of ours where none is
+    named.
+    """
     has_bf16 = computes_bfloat16()
+    names_ours = any(word in name for word in words for name, one in CONTENDERS.items() if one.is_ours)
     found = {}
     for name, contender in CONTENDERS.items():
-        wanted = not words or contender.is_ours or name == REFERENCE or any(word in name for word in words)
+        wanted = not words or name == REFERENCE or any(word in name for word in words)
+        wanted |= contender.is_ours and not names_ours
         runs = not Target.parse(contender.model).refusals() if contender.is_ours else True
         if wanted and runs and (has_bf16 or contender.precision != "bf16"):
             found[name] = contender

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import threading
+import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -459,3 +460,24 @@ class _NoModel:
 def test_numbers_out_of_range(options: dict[str, Any], sentence: str, encoder: stcompile.Encoder) -> None:
     with pytest.raises(InputError, match=sentence):
         AsyncEncoder(encoder, **options)
+
+
+def test_a_busy_loop_keeps_no_worker_waiting(watched: Watched) -> None:
+    """Where enough texts wait to fill a run, it is handed out before its worker is free."""
+
+    async def main() -> int:
+        async with AsyncEncoder(watched, workers=1, max_tokens=20) as shared:  # type: ignore[arg-type]
+            watched.may_run.clear()
+            calls = [
+                asyncio.ensure_future(shared.encode([f"a text of words {n} {m}" for m in range(9)])) for n in (1, 2)
+            ]
+            await asyncio.sleep(0.1)
+            watched.may_run.set()
+            until = time.monotonic() + 30
+            while len(watched.asked) < 2 and time.monotonic() < until:
+                time.sleep(0.01)
+            begun = len(watched.asked)
+            await asyncio.gather(*calls)
+            return begun
+
+    assert run(main()) == 2

@@ -33,7 +33,7 @@ _PUBLIC = {
     "Target": "stcompile.artifact.target",
     **dict.fromkeys(("StcompileError", "InputError", "ModelFolderError", "UnsupportedError"), "stcompile.errors"),
     **dict.fromkeys(("TargetError", "ArtifactError", "ProviderError", "MissingExtraError"), "stcompile.errors"),
-    **dict.fromkeys(("ParityError", "BudgetError"), "stcompile.errors"),
+    **dict.fromkeys(("ParityError", "BudgetError", "UnavailableError"), "stcompile.errors"),
 }
 
 _NEEDS_TORCH = "stcompile.compiler"
@@ -61,6 +61,7 @@ __all__ = [
     "Target",
     "TargetError",
     "TokenPooling",
+    "UnavailableError",
     "UnsupportedError",
     "__version__",
     "export_model",
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
         ProviderError,
         StcompileError,
         TargetError,
+        UnavailableError,
         UnsupportedError,
     )
     from stcompile.runtime.async_encoder import AsyncEncoder

@@ -76,6 +76,10 @@ class ProviderError(StcompileError):
     """The execution provider that was asked for is not available; nothing falls back silently."""
 
 
+class UnavailableError(StcompileError):
+    """It cannot be done now, and may be later: there is no memory for it, or what would do it is closed."""
+
+
 class MissingExtraError(StcompileError, ImportError):
     """A dependency of an optional feature is not installed; the text is the pip line to run."""
 

@@ -8,6 +8,7 @@ from typing import Any
 from qdrant_client import models
 
 from stcompile.artifact.manifest import HYBRID, SPARSE
+from stcompile.errors import InputError
 from stcompile.integrations._opened import DENSE, opened
 from stcompile.runtime.hybrid_embeddings import SPARSE as SPARSE_FORM
 from stcompile.runtime.sparse_vectors import SparseVector
@@ -41,7 +42,7 @@ class QdrantVectors:
         self._dense = None if dense is None else opened(dense, DENSE)
         self._sparse = None if sparse is None else opened(sparse, (SPARSE, HYBRID))
         if self._dense is None and self._sparse is None:
-            raise ValueError("name an artifact: dense=, sparse=, or both")
+            raise InputError("name an artifact: dense=, sparse=, or both")
 
     def configuration(self) -> dict[str, Any]:
         """What `create_collection` is told."""
@@ -79,13 +80,13 @@ class QdrantVectors:
         if using == "sparse":
             return self._sparse_of([text], is_query=True)[0]
         if self._dense is None:
-            raise ValueError("there is no dense encoder: pass using='sparse'")
+            raise InputError("there is no dense encoder: pass using='sparse'")
         return self._dense.encode_query(text, show_progress_bar=False).tolist()
 
     def _sparse_of(self, texts: list[str], *, is_query: bool) -> list[models.SparseVector]:
         encoder = self._sparse
         if encoder is None:
-            raise ValueError("there is no sparse encoder: pass sparse= an artifact")
+            raise InputError("there is no sparse encoder: pass sparse= an artifact")
         if encoder.kind == HYBRID:
             rows = encoder.encode_hybrid(texts, outputs=(SPARSE_FORM,)).sparse
         else:

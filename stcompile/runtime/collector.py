@@ -8,7 +8,7 @@ from functools import partial
 from itertools import accumulate
 from typing import Any, ClassVar, Self, TypedDict
 
-from stcompile.errors import InputError, StcompileError
+from stcompile.errors import InputError, StcompileError, UnavailableError
 from stcompile.runtime.desk import Call, Desk, Piece
 from stcompile.runtime.inputs import at_least_one
 from stcompile.runtime.pictures import IMAGE_KEY, is_image
@@ -106,7 +106,7 @@ class Collector:
     async def _ask(self, texts: list[Any], options: Hashable) -> Any:
         """The results of one call: an array of rows, or a list of objects; calls of equal options may share a run."""
         if self._is_closed:
-            raise StcompileError(f"the encoder is closed: make a new {type(self).__name__}")
+            raise UnavailableError(f"the encoder is closed: make a new {type(self).__name__}")
         desk = self._here()
         if desk is None:
             desk = self._desk = Desk(self._run, self._workers, self._max_wait, self._max_tokens, self._max_pending)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcompile.artifact.manifest import NO_PADDING, SENTENCE, SPARSE, TOKENS, GraphSpec, Manifest, RoutingSpec, TextSpec
-from stcompile.errors import ArtifactError, InputError, StcompileError, one_line
+from stcompile.errors import ArtifactError, InputError, StcompileError, UnavailableError, one_line
 from stcompile.runtime import batching
 from stcompile.runtime.batching import Limits
 from stcompile.runtime.device import CUDA, Device
@@ -327,7 +327,7 @@ def _failed(error: Exception, route: str) -> StcompileError:
     """What an engine raised in the middle of a run, as an error of ours."""
     reason, where = one_line(error), f" of route {route}" if route else ""
     if "alloc" in reason.lower():
-        return StcompileError(
+        return UnavailableError(
             f"the engine has not the memory that a run takes ({reason}): pass a smaller batch_size, cut texts, or give "
             "the process more"
         )

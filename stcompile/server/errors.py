@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from stcompile.errors import InputError, StcompileError
+from stcompile.errors import InputError, StcompileError, UnavailableError
 
 # Seconds after which who was told to come again may do so.
 _COME_AGAIN = "1"
@@ -59,7 +59,7 @@ def of_exception(error: BaseException) -> RequestError:
         return invalid(_first_reason(error))
     if isinstance(error, InputError):
         return invalid(str(error))
-    if isinstance(error, MemoryError) or "memory" in str(error) or "is closed" in str(error):
+    if isinstance(error, (MemoryError, UnavailableError)):
         return RequestError(
             503,
             f"the server cannot take this now ({error or 'no memory'}): come again",

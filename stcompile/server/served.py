@@ -16,7 +16,6 @@ from stcompile.runtime.async_encoder import AsyncEncoder
 from stcompile.runtime.async_kinds import AsyncMultiVectorEncoder, AsyncReranker, AsyncSparseEncoder
 from stcompile.runtime.collector import Collector
 from stcompile.runtime.hybrid_embeddings import SPARSE as SPARSE_FORM
-from stcompile.runtime.inputs import check_prompt
 from stcompile.runtime.options import DOCUMENT, QUERY, prompt_of
 from stcompile.runtime.route import OpenRoute, route_of
 from stcompile.runtime.sparse_vectors import SparseVectors
@@ -79,7 +78,6 @@ class Served:
         *,
         role: str | None = None,
         prompt_name: str | None = None,
-        prompt: str | None = None,
         task: str | None = None,
         normalizes: bool = False,
         dim: int | None = None,
@@ -89,7 +87,7 @@ class Served:
         Args:
             texts: what to encode.
             role: `query` or `document`, as of `encode_query` and `encode_document`; None is plain `encode`.
-            prompt_name, prompt, task: as of `Encoder.encode`.
+            prompt_name, task: as of `Encoder.encode`.
             normalizes: whether vectors are scaled to length 1.
             dim: so many dimensions alone.
 
@@ -106,29 +104,24 @@ class Served:
             return await encode(
                 list(texts),
                 prompt_name=prompt_name,
-                prompt=prompt,
                 task=task,
                 normalize_embeddings=normalizes,
                 truncate_dim=dim,
             )
 
-    async def embed_sparse(
-        self, texts: Sequence[str], *, role: str | None, prompt_name: str | None, prompt: str | None
-    ) -> SparseVectors:
+    async def embed_sparse(self, texts: Sequence[str], *, role: str | None, prompt_name: str | None) -> SparseVectors:
         """Sparse vectors. Arguments and errors as of `embed`."""
         collector: AsyncSparseEncoder = self._collectors[EMBED_SPARSE]
         async with self._room(len(texts)):
-            found: SparseVectors = await collector.encode(
-                list(texts), prompt_name=prompt_name, prompt=self._prompt(prompt_name, prompt, role)
-            )
+            found: SparseVectors = await collector.encode(list(texts), prompt=self._prompt(prompt_name, role))
         return found
 
     async def embed_all(
-        self, texts: Sequence[str], *, role: str | None, prompt_name: str | None, prompt: str | None
+        self, texts: Sequence[str], *, role: str | None, prompt_name: str | None
     ) -> list[NDArray[np.float32]]:
         """A vector of each token of a multi-vector encoder, float32 `(tokens, dim)` each. As `embed`."""
         collector: AsyncMultiVectorEncoder = self._collectors[EMBED_ALL]
-        text = self._prompt(prompt_name, prompt, role)
+        text = self._prompt(prompt_name, role)
         encode = {QUERY: collector.encode_query, DOCUMENT: collector.encode_document}.get(role or "", collector.encode)
         async with self._room(len(texts)):
             return list(await encode(list(texts), prompt=text))
@@ -148,7 +141,6 @@ class Served:
         *,
         role: str | None = None,
         prompt_name: str | None = None,
-        prompt: str | None = None,
         task: str | None = None,
         truncates: bool | None = None,
     ) -> int:
@@ -156,10 +148,12 @@ class Served:
 
         Raises:
             InputError: a prompt or task is unknown.
-            RequestError: one is longer than the model takes and is not to be cut.
+            RequestError: one is longer than the model takes and is not to be cut; or, before any is read, there is no
+                room for so many.
         """
+        self._check_room(len(texts))
         route = self._route(role if task is None else task)
-        text = prompt_of(prompt, prompt_name, self.manifest, role)
+        text = self._prompt(prompt_name, role)
         if sum(len(one) if isinstance(one, str) else len(one[0]) + len(one[1]) for one in texts) <= _AT_ONCE:
             counts = route.counts(texts, text)
         else:
@@ -175,7 +169,7 @@ class Served:
 
     def spelled(self, texts: Sequence[str], *, prompt_name: str | None, special: bool) -> list[Spelled]:
         """The tokens of texts; without `special` those that the tokenizer adds are left out."""
-        found = self._route(None).spelled(texts, prompt_of(None, prompt_name, self.manifest, None))
+        found = self._route(None).spelled(texts, self._prompt(prompt_name, None))
         if special:
             return found
         kept = [[place for place, mark in enumerate(one.is_special) if not mark] for one in found]
@@ -204,10 +198,8 @@ class Served:
         for collector in self._collectors.values():
             await collector.aclose()
 
-    def _prompt(self, name: str | None, prompt: str | None, role: str | None) -> str:
-        if prompt is not None:
-            check_prompt(prompt)
-        return prompt_of(prompt, name, self.manifest, role)
+    def _prompt(self, name: str | None, role: str | None) -> str:
+        return prompt_of(None, name, self.manifest, role)
 
     def _route(self, task: str | None) -> OpenRoute:
         routes = self.loaded._routes
@@ -217,8 +209,7 @@ class Served:
             route = routes[route_of(self.manifest.routing, task)]
         return route  # type: ignore[no-any-return] # as above
 
-    @asynccontextmanager
-    async def _room(self, texts: int) -> AsyncIterator[None]:
+    def _check_room(self, texts: int) -> None:
         settings = self._settings
         if texts > settings.max_texts:
             raise too_large(
@@ -226,6 +217,10 @@ class Served:
             )
         if self.waiting and self.waiting + texts > settings.max_queue:
             raise overloaded(self.waiting, settings.max_queue)
+
+    @asynccontextmanager
+    async def _room(self, texts: int) -> AsyncIterator[None]:
+        self._check_room(texts)
         self.waiting += texts
         try:
             yield

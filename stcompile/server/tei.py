@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, RootModel
 from stcompile.runtime.sparse_vectors import SparseVector
 from stcompile.server.endpoint import Asked, Endpoint, Known, Name, Server, Texts, Told, as_list, written
 from stcompile.server.errors import RequestError
-from stcompile.server.served import EMBED, EMBED_ALL, EMBED_SPARSE, RERANK
+from stcompile.server.served import EMBED, EMBED_ALL, EMBED_SPARSE, RERANK, Served
 
 _MODEL = "Which of the server's models; the first that is able to where none is named."
 _TRUNCATE = "Whether a text that is too long is cut; where not, it is refused. The server's setting where left out."
@@ -154,40 +154,34 @@ class RootResponse(RootModel[list[list[float]] | list[float] | list[Rank]]):
 
 async def embed(server: Server, asked: EmbedRequest, known: Known) -> bytes:
     """Answers `/embed`."""
-    served = server.find(asked.model, EMBED, or_any=True)
-    served.check_truncation_side(asked.truncation_direction)
-    texts = as_list(asked.inputs)
-    known.model, known.texts = served.name, len(texts)
-    options = {"role": asked.input_type, "prompt_name": asked.prompt_name, "task": asked.task}
-    known.tokens = await served.count(texts, truncates=asked.truncate, **options)
+    served, texts, options = await _begun(server, asked, EMBED, known, {"task": asked.task})
     vectors = await served.embed(texts, normalizes=asked.normalize, dim=asked.dimensions, **options)
     return written(np.ascontiguousarray(vectors))
 
 
 async def embed_all(server: Server, asked: EmbedAllRequest, known: Known) -> bytes:
     """Answers `/embed_all`."""
-    served = server.find(asked.model, EMBED_ALL, or_any=True)
-    served.check_truncation_side(asked.truncation_direction)
-    texts = as_list(asked.inputs)
-    known.model, known.texts = served.name, len(texts)
-    known.tokens = await served.count(
-        texts, truncates=asked.truncate, role=asked.input_type, prompt_name=asked.prompt_name
-    )
-    found = await served.embed_all(texts, role=asked.input_type, prompt_name=asked.prompt_name, prompt=None)
-    return written([list(rows) for rows in found])
+    served, texts, options = await _begun(server, asked, EMBED_ALL, known, {})
+    return written([list(rows) for rows in await served.embed_all(texts, **options)])
 
 
 async def embed_sparse(server: Server, asked: EmbedSparseRequest, known: Known) -> bytes:
     """Answers `/embed_sparse`."""
-    served = server.find(asked.model, EMBED_SPARSE, or_any=True)
+    served, texts, options = await _begun(server, asked, EMBED_SPARSE, known, {})
+    return written([_weights(row) for row in await served.embed_sparse(texts, **options)])
+
+
+async def _begun(
+    server: Server, asked: _OfTexts, operation: str, known: Known, more: dict[str, Any]
+) -> tuple[Served, list[str], dict[str, Any]]:
+    """What answers, the texts, which are counted, and how they are to be encoded."""
+    served = server.find(asked.model, operation, or_any=True)
     served.check_truncation_side(asked.truncation_direction)
     texts = as_list(asked.inputs)
     known.model, known.texts = served.name, len(texts)
-    known.tokens = await served.count(
-        texts, truncates=asked.truncate, role=asked.input_type, prompt_name=asked.prompt_name
-    )
-    found = await served.embed_sparse(texts, role=asked.input_type, prompt_name=asked.prompt_name, prompt=None)
-    return written([_weights(row) for row in found])
+    options = {"role": asked.input_type, "prompt_name": asked.prompt_name, **more}
+    known.tokens = await served.count(texts, truncates=asked.truncate, **options)
+    return served, texts, options
 
 
 async def similarity(server: Server, asked: SimilarityRequest, known: Known) -> bytes:

@@ -56,8 +56,10 @@ def test_the_comparison_can_fail() -> None:
         assert_close(expected, [rows[1:] for rows in expected])
 
 
-# Smallest cosine of a token's vector with that of sentence-transformers. Measured: 0.9931, 0.99965, 0.9915 and 1.
-LEAST = {"onnx-int8": 0.99, "onnx-bf16": 0.9995, "onnx-int8-weights": 0.985, "openvino-fp32": 0.999999}
+# Smallest cosine of a token's vector with that of sentence-transformers. Measured: 0.9931, 0.99894 where the CPU
+# multiplies bfloat16 itself (0.99965 where it is widened; 0.99905 by sentence-transformers itself in bfloat16), 0.9915
+# and 1.
+LEAST = {"onnx-int8": 0.99, "onnx-bf16": 0.9985, "onnx-int8-weights": 0.985, "openvino-fp32": 0.999999}
 
 
 @pytest.mark.parametrize("target", LEAST)

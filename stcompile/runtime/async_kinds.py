@@ -20,6 +20,7 @@ from stcompile.runtime.multi_vector_encoder import MultiVectorEncoder, MultiVect
 from stcompile.runtime.options import DOCUMENT, QUERY, prompt_text
 from stcompile.runtime.pairs import Pairs, listed_pairs, read_pairs
 from stcompile.runtime.reranker import Reranker
+from stcompile.runtime.route import Counted
 from stcompile.runtime.sparse_encoder import SparseEncoder, SparseOptions
 from stcompile.runtime.sparse_vectors import SparseVector, SparseVectors
 
@@ -53,12 +54,14 @@ class AsyncReranker(Collector):
         prompt_name: str | None = None,
         prompt: str | None = None,
         activation_fn: Activation | None = None,
+        counted: Counted | None = None,
     ) -> Any:
         """What `Reranker.predict` gives for the same pairs: float32 `(n,)`, of several labels `(n, num_labels)`.
 
         Args:
             inputs: one pair, or a list of pairs, as there.
             prompt_name, prompt, activation_fn: as there.
+            counted: as of `AsyncEncoder.encode`.
 
         Raises:
             InputError: as there; no other caller notices.
@@ -68,7 +71,7 @@ class AsyncReranker(Collector):
         check_activation(activation_fn)
         text = prompt_text(prompt, prompt_name, manifest, manifest.default_prompt_name)
         items, single = listed_pairs(inputs)
-        scores = await self._ask(read_pairs(items), _ScoreOptions(text, activation_fn))
+        scores = await self._ask(read_pairs(items), _ScoreOptions(text, activation_fn), counted)
         return scores[0] if single else scores
 
     def _computed(self, texts: list[Any], options: _ScoreOptions) -> Any:
@@ -103,24 +106,30 @@ class AsyncSparseEncoder(Collector):
         prompt: str | None = None,
         task: str | None = None,
         max_active_dims: int | None = None,
+        counted: Counted | None = None,
     ) -> Any:
         """What `SparseEncoder.encode` gives for the same texts: `SparseVectors`, of a single text a `SparseVector`.
 
-        Of a hybrid encoder what `encode_hybrid` gives as `sparse`, which knows no `max_active_dims`.
+        Of a hybrid encoder what `encode_hybrid` gives as `sparse`, which knows no `max_active_dims`. `counted` as of
+        `AsyncEncoder.encode`.
 
         Raises:
             InputError: as there; no other caller notices.
             StcompileError: it is closed, or belongs to another event loop.
         """
-        return await self._encoded(sentences, None, prompt_name, prompt, task, max_active_dims)
+        return await self._encoded(sentences, None, prompt_name, prompt, task, max_active_dims, counted)
 
-    async def encode_query(self, sentences: Sentences, *, prompt: str | None = None) -> Any:
+    async def encode_query(
+        self, sentences: Sentences, *, prompt: str | None = None, counted: Counted | None = None
+    ) -> Any:
         """As `encode`, with the meaning of `SparseEncoder.encode_query`."""
-        return await self._encoded(sentences, QUERY, None, prompt, None, None)
+        return await self._encoded(sentences, QUERY, None, prompt, None, None, counted)
 
-    async def encode_document(self, sentences: Sentences, *, prompt: str | None = None) -> Any:
+    async def encode_document(
+        self, sentences: Sentences, *, prompt: str | None = None, counted: Counted | None = None
+    ) -> Any:
         """As `encode`, with the meaning of `SparseEncoder.encode_document`."""
-        return await self._encoded(sentences, DOCUMENT, None, prompt, None, None)
+        return await self._encoded(sentences, DOCUMENT, None, prompt, None, None, counted)
 
     async def _encoded(
         self,
@@ -130,6 +139,7 @@ class AsyncSparseEncoder(Collector):
         prompt: str | None,
         task: str | None,
         max_active_dims: int | None,
+        counted: Counted | None,
     ) -> Any:
         texts, single = listed(sentences)
         manifest = self.encoder.artifact.manifest
@@ -138,7 +148,8 @@ class AsyncSparseEncoder(Collector):
         )
         if manifest.kind == HYBRID and max_active_dims is not None:
             raise InputError("a hybrid encoder's sparse vectors have all their numbers: leave max_active_dims out")
-        rows: list[SparseVector] = await self._ask(texts, options.settled(manifest, self.encoder.device, role))
+        settled = options.settled(manifest, self.encoder.device, role)
+        rows: list[SparseVector] = await self._ask(texts, settled, counted)
         if single:
             return rows[0]
         return SparseVectors.of(rows, rows[0].dim if rows else manifest.dim)
@@ -174,33 +185,41 @@ class AsyncMultiVectorEncoder(Collector):
         prompt: str | None = None,
         task: str | None = None,
         normalize_embeddings: bool = False,
+        counted: Counted | None = None,
     ) -> Any:
         """What `MultiVectorEncoder.encode` gives for the same texts: a list of float32 `(tokens, dim)`.
+
+        `counted` as of `AsyncEncoder.encode`.
 
         Raises:
             InputError: as there; no other caller notices.
             StcompileError: it is closed, or belongs to another event loop.
         """
-        return await self._encoded(
-            sentences,
-            None,
-            MultiVectorOptions(
-                prompt_name, prompt, task=task, normalize_embeddings=normalize_embeddings, show_progress_bar=False
-            ),
+        options = MultiVectorOptions(
+            prompt_name, prompt, task=task, normalize_embeddings=normalize_embeddings, show_progress_bar=False
         )
+        return await self._encoded(sentences, None, options, counted)
 
-    async def encode_query(self, sentences: Sentences, *, prompt: str | None = None) -> Any:
+    async def encode_query(
+        self, sentences: Sentences, *, prompt: str | None = None, counted: Counted | None = None
+    ) -> Any:
         """As `encode`, with the meaning of `MultiVectorEncoder.encode_query`."""
-        return await self._encoded(sentences, QUERY, MultiVectorOptions(prompt=prompt, show_progress_bar=False))
+        options = MultiVectorOptions(prompt=prompt, show_progress_bar=False)
+        return await self._encoded(sentences, QUERY, options, counted)
 
-    async def encode_document(self, sentences: Sentences, *, prompt: str | None = None) -> Any:
+    async def encode_document(
+        self, sentences: Sentences, *, prompt: str | None = None, counted: Counted | None = None
+    ) -> Any:
         """As `encode`, with the meaning of `MultiVectorEncoder.encode_document`."""
-        return await self._encoded(sentences, DOCUMENT, MultiVectorOptions(prompt=prompt, show_progress_bar=False))
+        options = MultiVectorOptions(prompt=prompt, show_progress_bar=False)
+        return await self._encoded(sentences, DOCUMENT, options, counted)
 
-    async def _encoded(self, sentences: Sentences, role: str | None, options: MultiVectorOptions) -> Any:
+    async def _encoded(
+        self, sentences: Sentences, role: str | None, options: MultiVectorOptions, counted: Counted | None
+    ) -> Any:
         texts, single = listed(sentences)
         settled = options.settled(self.encoder.artifact.manifest, self.encoder.device, role)
-        rows: Sequence[NDArray[np.float32]] = await self._ask(texts, settled)
+        rows: Sequence[NDArray[np.float32]] = await self._ask(texts, settled, counted)
         return rows[0] if single else rows
 
     def _computed(self, texts: list[Any], options: MultiVectorOptions) -> Any:

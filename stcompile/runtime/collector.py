@@ -9,9 +9,11 @@ from itertools import accumulate
 from typing import Any, ClassVar, Self, TypedDict
 
 from stcompile.errors import InputError, StcompileError, UnavailableError
-from stcompile.runtime.desk import Call, Desk, Piece
-from stcompile.runtime.inputs import at_least_one
+from stcompile.runtime.desk import Call, Desk, Found, Piece
+from stcompile.runtime.inputs import at_least_one, checked
 from stcompile.runtime.pictures import IMAGE_KEY, is_image
+from stcompile.runtime.route import Counted, tokens_of_each
+from stcompile.runtime.text.base import Text
 
 # What decides when a run is full is an estimate; the engine's own batches keep to the exact number.
 _CHARACTERS_A_TOKEN = 4
@@ -103,14 +105,22 @@ class Collector:
         """One result a text, in their order: an array's rows, or what can be sliced. On a worker's thread."""
         raise NotImplementedError
 
-    async def _ask(self, texts: list[Any], options: Hashable) -> Any:
-        """The results of one call: an array of rows, or a list of objects; calls of equal options may share a run."""
+    async def _ask(self, texts: list[Any], options: Hashable, counted: Counted | None) -> Any:
+        """The results of one call: an array of rows, or a list of objects; calls of equal options may share a run.
+
+        What was computed is added to `counted`.
+        """
         if self._is_closed:
             raise UnavailableError(f"the encoder is closed: make a new {type(self).__name__}")
         desk = self._here()
         if desk is None:
             desk = self._desk = Desk(self._run, self._workers, self._max_wait, self._max_tokens, self._max_pending)
-        return await desk.answer(Call(options, texts, [self._tokens(text) for text in texts]))
+        call = Call(options, texts, [self._tokens(text) for text in texts])
+        found = await desk.answer(call)
+        if counted is not None:
+            counted.texts += len(texts)
+            counted.tokens += call.computed
+        return found
 
     def _here(self) -> Desk | None:
         """The desk of this event loop, if there is one."""
@@ -126,7 +136,7 @@ class Collector:
     def _tokens(self, text: Any) -> int:
         """An estimate; of what is no text, which is refused when it runs, nothing, so that it runs first."""
         # A run of its own: an image takes as long as many texts.
-        if is_image(text) or (isinstance(text, dict) and text.keys() == {IMAGE_KEY}):
+        if _is_image(text):
             return self._max_tokens
         parts = text.values() if isinstance(text, dict) else (text,) if isinstance(text, str) else text
         try:
@@ -135,17 +145,20 @@ class Collector:
             return 0
         return length if self._longest is None else min(length, self._longest)
 
-    def _run(self, pieces: Sequence[Piece]) -> list[Any]:
-        """The results of each piece, all of equal options, or what went wrong for it alone. On a worker's thread."""
+    def _run(self, pieces: Sequence[Piece]) -> list[Found | Exception]:
+        """What was found of each piece, all of equal options, or what went wrong for it alone. On a worker's thread."""
         try:
             texts = [call.texts[place] for call, places in pieces for place in places]
-            found = self._computed(texts, pieces[0][0].options)
+            with tokens_of_each() as tokens:
+                found = self._computed(texts, pieces[0][0].options)
+            lengths = [0 if _is_image(text) else tokens.get(_text_of(text), 0) for text in texts]
         except Exception as error:  # a caller must get an answer whatever happened
             if len(pieces) > 1:
                 return [answer for piece in pieces for answer in self._run([piece])]
             return [self._told_of_all(*pieces[0], error)]
         ends = accumulate(len(places) for _, places in pieces)
-        return [found[end - len(places) : end] for end, (_, places) in zip(ends, pieces, strict=True)]
+        parts = [slice(end - len(places), end) for end, (_, places) in zip(ends, pieces, strict=True)]
+        return [Found(found[part], sum(lengths[part])) for part in parts]
 
     def _told_of_all(self, call: Call, places: list[int], error: Exception) -> Exception:
         """What went wrong with some texts of a call, told with their places among all of it."""
@@ -161,3 +174,12 @@ class Collector:
         except Exception as again:
             return again
         return error
+
+
+def _is_image(item: Any) -> bool:
+    return is_image(item) or (isinstance(item, dict) and item.keys() == {IMAGE_KEY})
+
+
+def _text_of(item: Any) -> Text:
+    """As it was run: without the key that it came with."""
+    return checked(next(iter(item.values())) if isinstance(item, dict) else item, 0)

@@ -8,7 +8,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,10 +17,25 @@ import numpy as np
 _ALONE = 4
 
 
+class Found(NamedTuple):
+    """What a run made of some texts of a call.
+
+    Attributes:
+        results: one a text, in their order: rows of an array, or a list of objects.
+        tokens: that it computed for them.
+    """
+
+    results: Any
+    tokens: int
+
+
 class Call:
     """One caller, his texts, and what is there of his answer.
 
     Options are settled ones: calls of equal ones may share a run. Tokens are an estimate for each text.
+
+    Attributes:
+        computed: tokens that runs had of it.
     """
 
     def __init__(self, options: Hashable, texts: list[Any], tokens: Sequence[int]) -> None:
@@ -32,6 +47,7 @@ class Call:
         self._waiting = deque(sorted(range(len(texts)), key=tokens.__getitem__))
         self._missing = len(texts)
         self._results: Any = None
+        self.computed = 0
 
     @property
     def is_waiting(self) -> bool:
@@ -53,7 +69,7 @@ class Call:
         self._waiting.clear()
         return tokens
 
-    def tell(self, places: list[int], found: Any) -> None:
+    def tell(self, places: list[int], found: Found | BaseException) -> None:
         """Keeps the results of some texts, and answers with the last of them; or with an error, at once.
 
         Rows of an array become an array of all, anything else a list of objects.
@@ -66,15 +82,17 @@ class Call:
         if isinstance(found, BaseException):
             self.answer.set_exception(found)
             return
-        if isinstance(found, np.ndarray):
+        results, tokens = found
+        self.computed += tokens
+        if isinstance(results, np.ndarray):
             if self._results is None:
                 # Copied: a view would keep the vectors of a whole run in memory as long as one caller keeps his own.
-                self._results = np.empty((len(self.texts), *found.shape[1:]), found.dtype)
-            self._results[places] = found
+                self._results = np.empty((len(self.texts), *results.shape[1:]), results.dtype)
+            self._results[places] = results
         else:
             if self._results is None:
                 self._results = [None] * len(self.texts)
-            for place, result in zip(places, found, strict=True):
+            for place, result in zip(places, results, strict=True):
                 self._results[place] = result
         self._missing -= len(places)
         if not self._missing:
@@ -93,7 +111,7 @@ class Desk:
     it waiting for a quarter of the time.
 
     Args:
-        run: the results of some pieces of equal options, or an error instead, in their order; called on threads.
+        run: what was found for each of some pieces of equal options, or an error; called on threads.
         workers: threads.
         max_wait: seconds that an idle worker waits for company.
         max_tokens: about so many a run.
@@ -102,7 +120,7 @@ class Desk:
 
     def __init__(
         self,
-        run: Callable[[Sequence[Piece]], list[Any]],
+        run: Callable[[Sequence[Piece]], Sequence[Found | BaseException]],
         workers: int,
         max_wait: float,
         max_tokens: int,
@@ -212,6 +230,7 @@ class Desk:
     def _work(self, groups: list[list[Piece]]) -> None:
         """One worker's run, on its thread."""
         for pieces in groups:
+            found: Sequence[Found | BaseException]
             try:
                 found = self._run(pieces)
             except BaseException as error:  # whatever it is, nobody may wait for ever
@@ -224,7 +243,7 @@ class Desk:
         with contextlib.suppress(RuntimeError):
             self.loop.call_soon_threadsafe(do, *arguments)
 
-    def _tell(self, pieces: list[Piece], found: list[Any]) -> None:
+    def _tell(self, pieces: list[Piece], found: Sequence[Found | BaseException]) -> None:
         for (call, places), results in zip(pieces, found, strict=True):
             try:
                 call.tell(places, results)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -79,6 +80,21 @@ class Counted:
     texts: int = 0
     tokens: int = 0
     images: int = 0
+
+
+# Where the tokens of each text are written down, while somebody asks for them.
+_written_down: ContextVar[dict[Text, int] | None] = ContextVar("tokens of each text", default=None)
+
+
+@contextmanager
+def tokens_of_each() -> Iterator[dict[Text, int]]:
+    """Tokens of each text, or pair, that this thread has run in the meantime: what the graph computed of it."""
+    found: dict[Text, int] = {}
+    token = _written_down.set(found)
+    try:
+        yield found
+    finally:
+        _written_down.reset(token)
 
 
 class _SharedEngine:
@@ -254,7 +270,11 @@ class OpenRoute(GraphRuns):
         for fills, batches in groupby(self.batches(texts, prompt, batch_size, outputs[0]), _fills_threads):
             for (places, feeds), found in self._run(batches, outputs, self._workers if not fills else 1):
                 self.counted.texts += len(places)
-                self.counted.tokens += _tokens(feeds)
+                lengths = _lengths(feeds)
+                self.counted.tokens += int(lengths.sum())
+                written_down = _written_down.get()
+                if written_down is not None:
+                    written_down.update(zip((texts[place] for place in places), lengths.tolist(), strict=True))
                 yield places, feeds, found
 
     def batches(
@@ -271,10 +291,10 @@ class OpenRoute(GraphRuns):
             for batch in self._grouped(rows, limits):
                 yield [window.start + index for index in batch], self._text.collate([rows[i] for i in batch], prompt)
 
-    def counts(self, texts: Sequence[Text], prompt: str | None) -> list[tuple[int, bool]]:
-        """Of each text how many tokens a run of it has, and whether more were cut off. Errors as `run`."""
+    def are_cut(self, texts: Sequence[Text], prompt: str | None) -> list[bool]:
+        """Of each text whether some of it is cut off. Errors as `run`."""
         with _readable():
-            return self._text.counts(texts, prompt)
+            return self._text.are_cut(texts, prompt)
 
     def spelled(self, texts: Sequence[str], prompt: str | None) -> list[Spelled]:
         """The tokens of each text. Errors as `run`; also where they have no spelling."""
@@ -337,10 +357,12 @@ def _failed(error: Exception, route: str) -> StcompileError:
     )
 
 
-def _tokens(feeds: Feeds) -> int:
-    """Of a batch, padding left out."""
-    mask = feeds.get("attention_mask")
-    return feeds["input_ids"].size if mask is None else int(np.count_nonzero(mask))
+def _lengths(feeds: Feeds) -> NDArray[np.int64]:
+    """Tokens of each text of a batch, `(batch,)`, padding left out."""
+    if "offsets" in feeds:
+        return np.diff(feeds["offsets"], append=feeds["input_ids"].size)
+    found: NDArray[np.int64] = np.count_nonzero(feeds["attention_mask"], axis=1)
+    return found
 
 
 def _fills_threads(batch: tuple[list[int], Feeds]) -> bool:

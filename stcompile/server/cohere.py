@@ -58,8 +58,7 @@ async def rank(server: Server, asked: RankRequest, known: Known) -> bytes:
     served = server.find(asked.model, RERANK)
     texts = [one if isinstance(one, str) else one.text for one in asked.documents]
     known.model, known.texts = served.name, len(texts)
-    known.tokens = await served.count([(asked.query, text) for text in texts])
-    scores = await served.rerank(asked.query, texts, raw=False)
+    scores = await served.rerank(asked.query, texts, raw=False, counted=known.counted)
     order = np.argsort(-scores, kind="stable").tolist()[: asked.top_n]
     return written(
         {
@@ -73,7 +72,7 @@ async def rank(server: Server, asked: RankRequest, known: Known) -> bytes:
                 }
                 for place in order
             ],
-            "usage": {"total_tokens": known.tokens},
+            "usage": {"total_tokens": known.counted.tokens},
             "meta": {"api_version": {"version": "1"}, "billed_units": {"search_units": 1}},
         }
     )

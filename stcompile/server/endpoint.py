@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from stcompile.runtime.route import Counted
 from stcompile.server.errors import RequestError, invalid
 from stcompile.server.served import Served
 from stcompile.server.settings import Settings
@@ -49,12 +50,13 @@ class Known:
 
     Attributes:
         model: who answered it.
-        texts, tokens: that it had.
+        texts: that it had.
+        counted: what was computed of it.
     """
 
     model: str = ""
     texts: int = 0
-    tokens: int = 0
+    counted: Counted = field(default_factory=Counted)
 
 
 @dataclass

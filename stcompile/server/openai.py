@@ -58,7 +58,6 @@ async def embeddings(server: Server, asked: EmbeddingsRequest, known: Known) -> 
     served = server.find(asked.model, EMBED)
     texts = as_list(asked.input)
     known.model, known.texts = served.name, len(texts)
-    known.tokens = await served.count(texts, role=asked.input_type, prompt_name=asked.prompt_name, task=asked.task)
     vectors = await served.embed(
         texts,
         role=asked.input_type,
@@ -66,6 +65,7 @@ async def embeddings(server: Server, asked: EmbeddingsRequest, known: Known) -> 
         task=asked.task,
         normalizes=asked.dimensions is not None,
         dim=asked.dimensions,
+        counted=known.counted,
     )
     shown = _in_base64 if asked.encoding_format == "base64" else _as_it_is
     return written(
@@ -76,7 +76,7 @@ async def embeddings(server: Server, asked: EmbeddingsRequest, known: Known) -> 
                 for place, vector in enumerate(vectors)
             ],
             "model": served.name,
-            "usage": {"prompt_tokens": known.tokens, "total_tokens": known.tokens},
+            "usage": {"prompt_tokens": known.counted.tokens, "total_tokens": known.counted.tokens},
         }
     )
 

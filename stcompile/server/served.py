@@ -17,7 +17,7 @@ from stcompile.runtime.async_kinds import AsyncMultiVectorEncoder, AsyncReranker
 from stcompile.runtime.collector import Collector
 from stcompile.runtime.hybrid_embeddings import SPARSE as SPARSE_FORM
 from stcompile.runtime.options import DOCUMENT, QUERY, prompt_of
-from stcompile.runtime.route import OpenRoute, route_of
+from stcompile.runtime.route import Counted, OpenRoute, route_of
 from stcompile.runtime.sparse_vectors import SparseVectors
 from stcompile.runtime.text.base import Spelled
 from stcompile.server.errors import invalid, overloaded, too_large
@@ -26,7 +26,7 @@ from stcompile.server.settings import Settings
 # What a model may be asked for.
 EMBED, EMBED_ALL, EMBED_SPARSE, RERANK = "embed", "embed_all", "embed_sparse", "rerank"
 
-# Characters that are counted at once on the loop's own thread: a millisecond.
+# Characters that are tokenized at once on the loop's own thread: a millisecond.
 _AT_ONCE = 8192
 
 ROLES = (QUERY, DOCUMENT)
@@ -81,6 +81,8 @@ class Served:
         task: str | None = None,
         normalizes: bool = False,
         dim: int | None = None,
+        truncates: bool | None = None,
+        counted: Counted | None = None,
     ) -> NDArray[np.float32]:
         """Dense vectors, float32 `(n, dim)`.
 
@@ -90,10 +92,12 @@ class Served:
             prompt_name, task: as of `Encoder.encode`.
             normalizes: whether vectors are scaled to length 1.
             dim: so many dimensions alone.
+            truncates: whether texts that are too long are cut; None as the server does.
+            counted: gets the tokens that were computed.
 
         Raises:
             InputError: as of `Encoder.encode`, or there are not so many dimensions.
-            RequestError: there is no room for so many texts.
+            RequestError: there is no room for so many texts, or one is too long and is not to be cut.
         """
         width = self.manifest.dim
         if dim is not None and not 1 <= dim <= width:
@@ -101,71 +105,88 @@ class Served:
         collector: AsyncEncoder = self._collectors[EMBED]
         encode = {QUERY: collector.encode_query, DOCUMENT: collector.encode_document}.get(role or "", collector.encode)
         async with self._room(len(texts)):
+            await self._check_lengths(texts, truncates, self._prompt(prompt_name, role), role if task is None else task)
             return await encode(
                 list(texts),
                 prompt_name=prompt_name,
                 task=task,
                 normalize_embeddings=normalizes,
                 truncate_dim=dim,
+                counted=counted,
             )
 
-    async def embed_sparse(self, texts: Sequence[str], *, role: str | None, prompt_name: str | None) -> SparseVectors:
+    async def embed_sparse(
+        self,
+        texts: Sequence[str],
+        *,
+        role: str | None,
+        prompt_name: str | None,
+        truncates: bool | None,
+        counted: Counted,
+    ) -> SparseVectors:
         """Sparse vectors. Arguments and errors as of `embed`."""
         collector: AsyncSparseEncoder = self._collectors[EMBED_SPARSE]
+        prompt = self._prompt(prompt_name, role)
         async with self._room(len(texts)):
-            found: SparseVectors = await collector.encode(list(texts), prompt=self._prompt(prompt_name, role))
+            await self._check_lengths(texts, truncates, prompt, role)
+            found: SparseVectors = await collector.encode(list(texts), prompt=prompt, counted=counted)
         return found
 
     async def embed_all(
-        self, texts: Sequence[str], *, role: str | None, prompt_name: str | None
+        self,
+        texts: Sequence[str],
+        *,
+        role: str | None,
+        prompt_name: str | None,
+        truncates: bool | None,
+        counted: Counted,
     ) -> list[NDArray[np.float32]]:
         """A vector of each token of a multi-vector encoder, float32 `(tokens, dim)` each. As `embed`."""
         collector: AsyncMultiVectorEncoder = self._collectors[EMBED_ALL]
-        text = self._prompt(prompt_name, role)
+        prompt = self._prompt(prompt_name, role)
         encode = {QUERY: collector.encode_query, DOCUMENT: collector.encode_document}.get(role or "", collector.encode)
         async with self._room(len(texts)):
-            return list(await encode(list(texts), prompt=text))
+            await self._check_lengths(texts, truncates, prompt, role)
+            return list(await encode(list(texts), prompt=prompt, counted=counted))
 
-    async def rerank(self, query: str, documents: Sequence[str], *, raw: bool) -> NDArray[np.float32]:
-        """Scores of documents for a query, float32 `(n,)`: logits, or through a sigmoid. Errors as of `embed`."""
+    async def rerank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        raw: bool,
+        truncates: bool | None = None,
+        counted: Counted | None = None,
+    ) -> NDArray[np.float32]:
+        """Scores of documents for a query, float32 `(n,)`: logits, or through a sigmoid. As `embed`."""
         collector: AsyncReranker = self._collectors[RERANK]
+        pairs = [(query, document) for document in documents]
         async with self._room(len(documents)):
+            await self._check_lengths(pairs, truncates, self._prompt(None, None), None)
             scores: NDArray[np.float32] = await collector.predict(
-                [(query, document) for document in documents], activation_fn="identity" if raw else "sigmoid"
+                pairs, activation_fn="identity" if raw else "sigmoid", counted=counted
             )
         return scores
 
-    async def count(
-        self,
-        texts: Sequence[Any],
-        *,
-        role: str | None = None,
-        prompt_name: str | None = None,
-        task: str | None = None,
-        truncates: bool | None = None,
-    ) -> int:
-        """How many tokens a run of these texts, or pairs, has.
+    async def _check_lengths(self, texts: Sequence[Any], truncates: bool | None, prompt: str, task: str | None) -> None:
+        """Whether none of these texts, or pairs, is cut, where none is to be.
 
         Raises:
-            InputError: a prompt or task is unknown.
-            RequestError: one is longer than the model takes and is not to be cut; or, before any is read, there is no
-                room for so many.
+            InputError: the task is unknown.
+            RequestError: one is longer than the model takes.
         """
-        self._check_room(len(texts))
-        route = self._route(role if task is None else task)
-        text = self._prompt(prompt_name, role)
+        if self._settings.truncates if truncates is None else truncates:
+            return
+        route = self._route(task)
         if sum(len(one) if isinstance(one, str) else len(one[0]) + len(one[1]) for one in texts) <= _AT_ONCE:
-            counts = route.counts(texts, text)
+            are_cut = route.are_cut(texts, prompt)
         else:
-            counts = await asyncio.to_thread(route.counts, texts, text)
-        if not (self._settings.truncates if truncates is None else truncates):
-            cut = next((place for place, (_, is_cut) in enumerate(counts) if is_cut), None)
-            if cut is not None:
-                raise too_large(
-                    f"text {cut} has more than the {route.max_seq_length} tokens that {self.name} takes: shorten it, "
-                    "or let it be cut with truncate=true"
-                )
-        return sum(count for count, _ in counts)
+            are_cut = await asyncio.to_thread(route.are_cut, texts, prompt)
+        if any(are_cut):
+            raise too_large(
+                f"text {are_cut.index(True)} has more than the {route.max_seq_length} tokens that {self.name} takes: "
+                "shorten it, or let it be cut with truncate=true"
+            )
 
     def spelled(self, texts: Sequence[str], *, prompt_name: str | None, special: bool) -> list[Spelled]:
         """The tokens of texts; without `special` those that the tokenizer adds are left out."""

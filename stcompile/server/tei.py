@@ -154,34 +154,33 @@ class RootResponse(RootModel[list[list[float]] | list[float] | list[Rank]]):
 
 async def embed(server: Server, asked: EmbedRequest, known: Known) -> bytes:
     """Answers `/embed`."""
-    served, texts, options = await _begun(server, asked, EMBED, known, {"task": asked.task})
+    served, texts, options = _begun(server, asked, EMBED, known, {"task": asked.task})
     vectors = await served.embed(texts, normalizes=asked.normalize, dim=asked.dimensions, **options)
     return written(np.ascontiguousarray(vectors))
 
 
 async def embed_all(server: Server, asked: EmbedAllRequest, known: Known) -> bytes:
     """Answers `/embed_all`."""
-    served, texts, options = await _begun(server, asked, EMBED_ALL, known, {})
+    served, texts, options = _begun(server, asked, EMBED_ALL, known, {})
     return written([list(rows) for rows in await served.embed_all(texts, **options)])
 
 
 async def embed_sparse(server: Server, asked: EmbedSparseRequest, known: Known) -> bytes:
     """Answers `/embed_sparse`."""
-    served, texts, options = await _begun(server, asked, EMBED_SPARSE, known, {})
+    served, texts, options = _begun(server, asked, EMBED_SPARSE, known, {})
     return written([_weights(row) for row in await served.embed_sparse(texts, **options)])
 
 
-async def _begun(
+def _begun(
     server: Server, asked: _OfTexts, operation: str, known: Known, more: dict[str, Any]
 ) -> tuple[Served, list[str], dict[str, Any]]:
-    """What answers, the texts, which are counted, and how they are to be encoded."""
+    """What answers, the texts, and how they are to be encoded."""
     served = server.find(asked.model, operation, or_any=True)
     served.check_truncation_side(asked.truncation_direction)
     texts = as_list(asked.inputs)
     known.model, known.texts = served.name, len(texts)
-    options = {"role": asked.input_type, "prompt_name": asked.prompt_name, **more}
-    known.tokens = await served.count(texts, truncates=asked.truncate, **options)
-    return served, texts, options
+    options = {"role": asked.input_type, "prompt_name": asked.prompt_name, "truncates": asked.truncate, **more}
+    return served, texts, {**options, "counted": known.counted}
 
 
 async def similarity(server: Server, asked: SimilarityRequest, known: Known) -> bytes:
@@ -189,8 +188,7 @@ async def similarity(server: Server, asked: SimilarityRequest, known: Known) -> 
     served = server.find(asked.model, EMBED, or_any=True)
     texts = [asked.inputs.source_sentence, *asked.inputs.sentences]
     known.model, known.texts = served.name, len(texts)
-    known.tokens = await served.count(texts, truncates=asked.truncate)
-    vectors = await served.embed(texts)
+    vectors = await served.embed(texts, truncates=asked.truncate, counted=known.counted)
     found = served.loaded.similarity(vectors[:1], vectors[1:])[0]
     return written(np.ascontiguousarray(found))
 
@@ -200,9 +198,9 @@ async def rerank(server: Server, asked: RerankRequest, known: Known) -> bytes:
     served = server.find(asked.model, RERANK, or_any=True)
     served.check_truncation_side(asked.truncation_direction)
     known.model, known.texts = served.name, len(asked.texts)
-    pairs = [(asked.query, text) for text in asked.texts]
-    known.tokens = await served.count(pairs, truncates=asked.truncate)
-    scores = await served.rerank(asked.query, asked.texts, raw=asked.raw_scores)
+    scores = await served.rerank(
+        asked.query, asked.texts, raw=asked.raw_scores, truncates=asked.truncate, counted=known.counted
+    )
     return written(
         [
             {"index": place, "score": scores[place], **({"text": asked.texts[place]} if asked.return_text else {})}
@@ -217,7 +215,7 @@ async def tokenize(server: Server, asked: TokenizeRequest, known: Known) -> byte
     texts = as_list(asked.inputs)
     known.model, known.texts = served.name, len(texts)
     found = served.spelled(texts, prompt_name=asked.prompt_name, special=asked.add_special_tokens)
-    known.tokens = sum(len(one.ids) for one in found)
+    known.counted.tokens = sum(len(one.ids) for one in found)
     return written(
         [
             [

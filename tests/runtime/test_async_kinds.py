@@ -10,7 +10,8 @@ import pytest
 
 import stcompile
 from stcompile.errors import InputError
-from tests.conftest import Compiled
+from stcompile.runtime.route import Counted
+from tests.conftest import Compiled, load_case
 
 TEXTS = ["hello world", "a dog", "the quick brown fox", "one more", "", "a cat sat on the mat"]
 
@@ -71,3 +72,42 @@ def test_each_takes_its_own_kind(compiled: Compiled) -> None:
     for kind in (stcompile.AsyncReranker, stcompile.AsyncSparseEncoder, stcompile.AsyncMultiVectorEncoder):
         with pytest.raises(InputError, match=rf"{kind.__name__} collects the texts of a .*, got Encoder"):
             kind(encoder)
+
+
+def lengths(case: str, texts: list[Any], limit: int | None) -> list[int]:
+    """Tokens of each text, or pair, as transformers' tokenizer of the model's folder makes them."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(load_case(case).model)
+    # In lists: by itself an empty second text is none to it.
+    sides = [([text],) if isinstance(text, str) else ([text[0]], [text[1]]) for text in texts]
+    return [len(tokenizer(*both, truncation=limit is not None, max_length=limit)["input_ids"][0]) for both in sides]
+
+
+@pytest.mark.parametrize(
+    ("case", "shared", "method", "inputs"),
+    [
+        ("pool_mean", stcompile.AsyncEncoder, "encode", [*TEXTS, "a dog", "word " * 600]),
+        ("pool_mean", stcompile.AsyncEncoder, "encode", [{"text": "a dog"}, {"text": "a cat"}]),
+        ("reranker_bert", stcompile.AsyncReranker, "predict", [("a dog", text) for text in (*TEXTS, "a dog")]),
+        ("sparse_splade", stcompile.AsyncSparseEncoder, "encode", TEXTS),
+        ("multi_vector_kept_ids", stcompile.AsyncMultiVectorEncoder, "encode_document", TEXTS),
+    ],
+)
+def test_tokens_that_were_computed(case: str, shared: Any, method: str, inputs: list[Any], compiled: Compiled) -> None:
+    """Of each caller his own, whoever shared his runs, and equal texts each for itself."""
+    texts = [one["text"] if isinstance(one, dict) else one for one in inputs]
+    loaded: Any = stcompile.load(compiled(case), threads=2)
+    expected = lengths(case, texts, loaded.max_seq_length)
+    counts = [Counted() for _ in inputs]
+    whole = Counted()
+
+    async def main() -> None:
+        async with shared(loaded) as collector:
+            ask = getattr(collector, method)
+            each = [ask(one, counted=count) for one, count in zip(inputs, counts, strict=True)]
+            await asyncio.gather(*each, ask(inputs, counted=whole))
+
+    asyncio.run(main())
+    assert [one.tokens for one in counts] == expected
+    assert (whole.texts, whole.tokens) == (len(inputs), sum(expected))

@@ -80,8 +80,8 @@ class TextFrontEnd(Protocol):
         """One row per text, truncated and not padded, the prompt in front; threads may be started only `on_pool`."""
         ...
 
-    def counts(self, texts: Sequence[Any], prompt: str | None) -> list[tuple[int, bool]]:
-        """Of each text how many tokens a run of it has, the prompt among them, and whether more were cut off."""
+    def are_cut(self, texts: Sequence[Any], prompt: str | None) -> list[bool]:
+        """Whether a text has more tokens than there may be, so that some of it is cut off, the prompt in front."""
         ...
 
     def spelled(self, texts: Sequence[str], prompt: str | None) -> list[Spelled]:
@@ -130,11 +130,6 @@ def encodings(
                 sides = ((text, None) if isinstance(text, str) else text for text in chunk)
                 found = [tokenizer.encode(one, other, add_special_tokens=add_special_tokens) for one, other in sides]
         yield from found
-
-
-def count_of(encoding: Encoding) -> tuple[int, bool]:
-    """Its tokens, and whether more were cut off."""
-    return len(encoding), bool(encoding.overflowing)
 
 
 def spelled_of(encoding: Encoding) -> Spelled:

@@ -10,7 +10,7 @@ import numpy as np
 from tokenizers import Encoding
 
 from stcompile.artifact.manifest import TextSpec
-from stcompile.runtime.text.base import Feeds, Row, Spelled, count_of, encodings, flat, open_tokenizer, spelled_of
+from stcompile.runtime.text.base import Feeds, Row, Spelled, encodings, flat, open_tokenizer, spelled_of
 
 
 class StaticText:
@@ -31,9 +31,9 @@ class StaticText:
         found = self._encodings(texts, prompt, on_pool=on_pool)
         return [Row(np.array(encoding.ids, dtype=np.int32)) for encoding in found]
 
-    def counts(self, texts: Sequence[Any], prompt: str | None) -> list[tuple[int, bool]]:
-        """Tokens of each text, and whether more were cut off."""
-        return [count_of(encoding) for encoding in self._encodings(texts, prompt)]
+    def are_cut(self, texts: Sequence[Any], prompt: str | None) -> list[bool]:
+        """Whether a text has more tokens than there may be."""
+        return [bool(encoding.overflowing) for encoding in self._encodings(texts, prompt)]
 
     def spelled(self, texts: Sequence[str], prompt: str | None) -> list[Spelled]:
         """The tokens of each text."""

@@ -18,7 +18,6 @@ from stcompile.runtime.text.base import (
     Row,
     Spelled,
     Text,
-    count_of,
     encodings,
     open_tokenizer,
     padded,
@@ -56,11 +55,9 @@ class TransformerText:
             rows.append(self._made_longer(ids, np.array(types, dtype=np.int32) if any(types) else None))
         return rows
 
-    def counts(self, texts: Sequence[Text], prompt: str | None) -> list[tuple[int, bool]]:
-        """Tokens of each text, those that it is made longer with among them, and whether more were cut off."""
-        least = 0 if self._spec.expansion is None else self._spec.expansion.length
-        found = map(count_of, self._encodings(texts, prompt))
-        return [(max(count, least), is_cut) for count, is_cut in found]
+    def are_cut(self, texts: Sequence[Text], prompt: str | None) -> list[bool]:
+        """Whether a text, or pair, has more tokens than there may be."""
+        return [bool(encoding.overflowing) for encoding in self._encodings(texts, prompt)]
 
     def spelled(self, texts: Sequence[str], prompt: str | None) -> list[Spelled]:
         """The tokens of each text."""

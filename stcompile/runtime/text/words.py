@@ -41,11 +41,10 @@ class WordsText:
         front = prompt or ""
         return [Row(np.array(self._split(front + text)[:limit], dtype=np.int32)) for text in texts]
 
-    def counts(self, texts: Sequence[Any], prompt: str | None) -> list[tuple[int, bool]]:
-        """Words of each text that have a vector, and whether more were cut off."""
+    def are_cut(self, texts: Sequence[Any], prompt: str | None) -> list[bool]:
+        """Whether a text has more words with a vector than there may be."""
         limit, front = self._spec.max_seq_length, prompt or ""
-        found = [len(self._split(front + text)) for text in texts]
-        return [(count if limit is None else min(count, limit), limit is not None and count > limit) for count in found]
+        return [limit is not None and len(self._split(front + text)) > limit for text in texts]
 
     def spelled(self, texts: Sequence[str], prompt: str | None) -> list[Spelled]:
         """Refuses: words without a vector are passed over, and what is left has no place in the text."""

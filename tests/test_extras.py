@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
         ("onnxruntime", None, "cpu"),
         ("onnxruntime", "cuda", "cuda"),
         ("torch", None, "compile"),
-        ("huggingface_hub", None, "compile"),
+        ("huggingface_hub", None, "hub"),
         ("typer", None, "cli"),
     ],
 )

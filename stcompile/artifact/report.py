@@ -19,6 +19,9 @@ from stcompile.errors import ArtifactError
 
 REPORT_NAME = "report.json"
 
+# What the texts are called that targets calibrate on where nobody brings others.
+BUILT_IN_TEXTS = "stcompile-1"
+
 
 @dataclass(frozen=True)
 class ModuleSummary:

@@ -18,9 +18,10 @@ from stcompile.artifact import open_artifact
 from stcompile.bulk.precision import TOO_LARGE, in_precision, too_large
 from stcompile.errors import InputError
 from stcompile.extras import require
-from stcompile.runtime.arguments import check_threads, local_path
+from stcompile.runtime.arguments import check_threads
 from stcompile.runtime.device import CPU, Device
 from stcompile.runtime.encoder import Encoder
+from stcompile.runtime.hub import located
 from stcompile.runtime.opened import Origin
 from stcompile.runtime.options import EncodeOptions
 from stcompile.runtime.options import Precision as EncodePrecision
@@ -98,7 +99,7 @@ class BatchEncoder:
         if column == output:
             raise InputError(f"column and output are both {column!r}: name another output")
         self.precision: Precision = precision or "float32"
-        opened = open_artifact(local_path(artifact), check_integrity=False)
+        opened = open_artifact(located(artifact), check_integrity=False)
         manifest = opened.manifest
         self._origin = Origin.of(opened.folder, check_integrity=True)
         here = Device.parse(device)

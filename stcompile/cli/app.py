@@ -28,6 +28,7 @@ from stcompile.cli.doctor import doctor
 from stcompile.cli.encode import encode
 from stcompile.cli.export import export
 from stcompile.cli.inspect import inspect
+from stcompile.cli.push import push
 from stcompile.cli.rerank import rerank
 from stcompile.cli.serve import serve
 from stcompile.cli.targets import targets
@@ -50,7 +51,7 @@ app = typer.Typer(
 # Typer hands out click's BadParameter but not the UsageError above it, and newer releases carry click inside.
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 
-for _verb in (export, tune, verify, encode, rerank, serve, inspect, targets, doctor):
+for _verb in (export, tune, verify, encode, rerank, serve, push, inspect, targets, doctor):
     app.command(epilog=_EPILOG)(_verb)
 
 

@@ -23,12 +23,13 @@ _PACKAGES = (
     *("onnxruntime", "onnxruntime-gpu", "openvino", "numpy", "tokenizers", "typer", "rich"),
     *("torch", "transformers", "sentence-transformers", "onnx", "onnx-ir", "onnxscript", "safetensors"),
     *("huggingface-hub", "model2vec", "pyarrow", "fsspec", "ray", "pylance", "nltk"),
+    *("starlette", "uvicorn", "pydantic", "orjson", "prometheus-client"),
 )
 
 # What changes how this package or its engines run. None of them holds a secret.
 _VARIABLES = (
     *(native.VARIABLE, "STCOMPILE_DEBUG", "OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM", "RAYON_NUM_THREADS"),
-    *("HF_HUB_OFFLINE", "CUDA_VISIBLE_DEVICES", "LD_PRELOAD", "MALLOC_ARENA_MAX"),
+    *("HF_HUB_OFFLINE", "HF_ENDPOINT", "HF_HOME", "CUDA_VISIBLE_DEVICES", "LD_PRELOAD", "MALLOC_ARENA_MAX"),
 )
 
 _CGROUP = Path("/sys/fs/cgroup")

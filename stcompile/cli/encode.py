@@ -18,10 +18,11 @@ from stcompile.artifact.manifest import ENCODER, HYBRID, IMAGE, TEXT
 from stcompile.artifact.space import check_space
 from stcompile.cli.console import DONE, reader_may_leave
 from stcompile.cli.images import images_of
-from stcompile.cli.options import DeviceOption
+from stcompile.cli.options import CacheOption, DeviceOption, RevisionOption
 from stcompile.cli.textfiles import STDIN, texts_of, write_arrays, write_bytes, write_jsonl, write_npy
 from stcompile.errors import InputError
 from stcompile.runtime.arguments import local_path
+from stcompile.runtime.hub import located
 
 if TYPE_CHECKING:
     from stcompile.runtime.sparse_encoder import SparseEncoder
@@ -33,7 +34,11 @@ _NO_BAR_UP_TO = 64
 
 def encode(
     artifact: Annotated[
-        str, typer.Argument(help="What `stcompile export` wrote; with --input also an address.", show_default=False)
+        str,
+        typer.Argument(
+            help="What `stcompile export` wrote, or owner/name on the hub; with --input also an address.",
+            show_default=False,
+        ),
     ],
     texts: Annotated[
         str, typer.Argument(help="Texts: one a line, .jsonl, .csv, .tsv, or - for standard input.")
@@ -130,6 +135,8 @@ def encode(
             show_default=False,
         ),
     ] = None,
+    revision: RevisionOption = None,
+    cache_dir: CacheOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> int:
     """Turn texts into embeddings with an artifact; no torch is involved.
@@ -146,6 +153,10 @@ def encode(
 
     Example: stcompile encode minilm-int8 --input 'data/*.parquet' --column text --id id --output vectors/
     """
+    if "://" not in artifact:
+        artifact = str(located(artifact, revision, cache_dir))
+    elif revision is not None:
+        raise InputError(f"{artifact} has no revision {revision!r}, which is for what is on the hub: leave it out")
     if expect_fingerprint is not None:
         check_space(read_manifest(_folder(artifact)).space, expect_fingerprint, Path(artifact))
     if inputs:

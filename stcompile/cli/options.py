@@ -28,7 +28,9 @@ ModelArgument = Annotated[
         help="Model folder, or a hub id such as org/name or, of sentence-transformers, name.", show_default=False
     ),
 ]
-ArtifactArgument = Annotated[Path, typer.Argument(help="What `stcompile export` wrote.", show_default=False)]
+ArtifactArgument = Annotated[
+    Path, typer.Argument(help="What `stcompile export` wrote, or owner/name on the hub.", show_default=False)
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
 TextsOption = Annotated[
     str | None,
@@ -66,7 +68,7 @@ MaxDropOption = Annotated[
         "--eval, of the rank correlation on your pairs."
     ),
 ]
-RevisionOption = Annotated[str | None, typer.Option(help="Revision of a hub model.")]
+RevisionOption = Annotated[str | None, typer.Option(help="Revision of what is on the hub.", show_default=False)]
 CacheOption = Annotated[str | None, typer.Option(help="Where the hub's files are kept.")]
 ModalitiesOption = Annotated[
     str | None,

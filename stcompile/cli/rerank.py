@@ -9,7 +9,7 @@ import typer
 
 from stcompile.cli import render
 from stcompile.cli.console import out, reader_may_leave
-from stcompile.cli.options import DeviceOption, JsonOption
+from stcompile.cli.options import CacheOption, DeviceOption, JsonOption, RevisionOption
 from stcompile.cli.textfiles import STDIN, read_texts, write_jsonl
 from stcompile.errors import InputError
 from stcompile.runtime.arguments import local_path
@@ -19,7 +19,12 @@ _NO_BAR_UP_TO = 64
 
 
 def rerank(
-    artifact: Annotated[str, typer.Argument(help="What `stcompile export` wrote of a reranker.", show_default=False)],
+    artifact: Annotated[
+        str,
+        typer.Argument(
+            help="What `stcompile export` wrote of a reranker, or owner/name on the hub.", show_default=False
+        ),
+    ],
     documents: Annotated[
         str, typer.Argument(help="Documents: one a line, .jsonl, .csv, .tsv, or - for standard input.")
     ] = STDIN,
@@ -43,6 +48,8 @@ def rerank(
     batch_size: Annotated[
         int | None, typer.Option(help="Pairs per run of the graph. Default: what is fastest.", show_default=False)
     ] = None,
+    revision: RevisionOption = None,
+    cache_dir: CacheOption = None,
     device: DeviceOption = "cpu",
     threads: Annotated[int | None, typer.Option(help="Engine threads. Default: the CPUs this process may use.")] = None,
     as_json: JsonOption = False,
@@ -64,7 +71,7 @@ def rerank(
     texts = read_texts(documents, field)
     from stcompile.runtime.reranker import Reranker  # noqa: PLC0415 - imports numpy and the engine
 
-    reranker = Reranker.load(artifact, device=device, threads=threads)
+    reranker = Reranker.load(artifact, revision=revision, cache_dir=cache_dir, device=device, threads=threads)
     found = reranker.rank(
         query,
         texts,

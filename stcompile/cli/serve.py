@@ -10,14 +10,20 @@ from typing import Annotated, Any
 import typer
 
 from stcompile.cli.console import err
-from stcompile.cli.options import DeviceOption
+from stcompile.cli.options import CacheOption, DeviceOption
 from stcompile.errors import InputError
 from stcompile.extras import require
+from stcompile.runtime.hub import is_repository
 
 
 def serve(
     artifacts: Annotated[
-        list[str], typer.Argument(help="What `stcompile export` wrote: ARTIFACT, or NAME=ARTIFACT.", show_default=False)
+        list[str],
+        typer.Argument(
+            help="What `stcompile export` wrote, or owner/name or owner/name@revision on the hub: ARTIFACT, or "
+            "NAME=ARTIFACT.",
+            show_default=False,
+        ),
     ],
     host: Annotated[str, typer.Option(help="Where to listen: 0.0.0.0 for other machines.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8080,
@@ -41,6 +47,7 @@ def serve(
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Engine threads. Default: the CPUs this process may use.")] = None,
     device: DeviceOption = "cpu",
+    cache_dir: CacheOption = None,
     grace: Annotated[float, typer.Option(help="Seconds that requests may still take when the server ends.")] = 30.0,
     log_requests: Annotated[bool, typer.Option(help="A line of JSON for each request, without its texts.")] = True,
 ) -> None:
@@ -76,7 +83,8 @@ def serve(
     listening = bound(host, port)
     loaded: dict[str, Any] = {}
     for name, path in named.items():
-        loaded[name] = load(path, device=device, threads=threads)
+        place, revision = _at_revision(path)
+        loaded[name] = load(place, revision=revision, cache_dir=cache_dir, device=device, threads=threads)
         err.print(f"{name}: {loaded[name]!r}", highlight=False, markup=False, soft_wrap=True)
     where = listening.getsockname()
     err.print(f"listening on http://{_shown(where[0])}:{where[1]}", highlight=False, markup=False)
@@ -92,13 +100,19 @@ def _named(artifacts: list[str]) -> dict[str, str]:
     for given in artifacts:
         name, equals, path = given.partition("=")
         if not equals or Path(given).exists():
-            name, path = Path(given).resolve().name, given
+            name, path = Path(_at_revision(given)[0]).resolve().name, given
         if not name or not path:
             raise InputError(f"cannot read {given!r}: pass ARTIFACT, or NAME=ARTIFACT")
         if name in found:
             raise InputError(f"two artifacts are called {name!r}: name them, as in one={path}")
         found[name] = path
     return found
+
+
+def _at_revision(path: str) -> tuple[str, str | None]:
+    """An artifact, and which revision of a repository: `owner/name@revision`."""
+    name, at, revision = path.rpartition("@")
+    return (name, revision) if at and is_repository(name) and not Path(path).exists() else (path, None)
 
 
 def _shown(host: str) -> str:

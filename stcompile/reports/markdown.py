@@ -19,27 +19,27 @@ def as_markdown(found: Verification) -> str:
     parity = found.parity
     verdict = "passed" if found.passed else "FAILED"
     lines = [
-        f"### {_plain(found.artifact)} against {_plain(found.against)}: {verdict}",
+        f"### {plain(found.artifact)} against {plain(found.against)}: {verdict}",
         "",
-        f"Target {_plain(parity.target)}, {parity.num_texts} texts, compared with {_plain(parity.reference)}, "
+        f"Target {plain(parity.target)}, {parity.num_texts} texts, compared with {plain(parity.reference)}, "
         f"{found.seconds:.0f} s.",
         "",
-        *(f"- **{_plain(failure)}**" for failure in parity.failures),
+        *(f"- **{plain(failure)}**" for failure in parity.failures),
         *([""] if parity.failures else []),
-        *_table(
+        *table(
             ("measure", "value", "allowed", ""),
             [(one.name, one.shown, one.allowed, "" if one.passed else "**failed**") for one in measures(parity)],
         ),
         "",
-        *([f"Speed: {_plain(str(found.speed))}.", ""] if found.speed else []),
+        *([f"Speed: {plain(str(found.speed))}.", ""] if found.speed else []),
         "Worst texts:",
         "",
-        *_table(
+        *table(
             ("text", "run", "cosine", "max abs error"),
             [
                 (
-                    _plain(shortened(one.text)),
-                    _plain(one.run),
+                    plain(shortened(one.text)),
+                    plain(one.run),
                     "" if one.cosine is None else f"{one.cosine:.6f}",
                     f"{one.error:.2e}",
                 )
@@ -50,9 +50,11 @@ def as_markdown(found: Verification) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table; cells are Markdown already."""
     return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Text that Markdown shows as it is."""
     return text.translate(_ESCAPED)

@@ -12,16 +12,12 @@ from stcompile.artifact.manifest import SIMILARITIES
 from stcompile.errors import InputError
 from stcompile.runtime.device import CPU, Device
 from stcompile.runtime.encoder import Encoder
+from stcompile.runtime.hub import located
 from stcompile.runtime.inputs import at_least_one
 from stcompile.runtime.loaded import fitting_artifact
 
-# Where a model comes from, and how it is computed: of a folder on this machine, compiled, both are settled.
-_SETTLED = frozenset(
-    (
-        *("cache_folder", "trust_remote_code", "local_files_only", "token", "use_auth_token", "backend"),
-        *("model_card_data", "revision"),
-    )
-)
+# How a model is computed: of what is compiled that is settled. Who may ask the hub, its own variables say.
+_SETTLED = frozenset(("trust_remote_code", "local_files_only", "token", "use_auth_token", "backend", "model_card_data"))
 
 
 class SentenceTransformer(Encoder):
@@ -32,15 +28,17 @@ class SentenceTransformer(Encoder):
     All else as of `Encoder`, which has the methods of sentence-transformers with their order and defaults.
 
     Args:
-        model_name_or_path: the folder that `stcompile export` wrote.
+        model_name_or_path: the folder that `stcompile export` wrote, or the repository that it was pushed to.
         device: `cpu`, `cuda` or `cuda:1`; None is `cpu`.
         prompts: beside the model's own, and of one name in its place.
         default_prompt_name: which of them plain `encode` puts in front; None is the model's.
         similarity_fn_name: in the place of the model's own.
         truncate_dim: how many dimensions to keep by default; None is the model's.
         threads: engine threads; None takes the CPUs that this process may use.
-        options: what sentence-transformers takes besides: where a model comes from (`cache_folder`, `token`, `revision`
-            and their kin, `trust_remote_code`, `backend`) is settled, and passed over.
+        cache_folder: where the hub's files are kept; None takes its own place.
+        revision: of a repository; None takes its main branch.
+        options: what sentence-transformers takes besides: `trust_remote_code`, `backend` and their kin are settled, and
+            `token` and `local_files_only` are for HF_TOKEN and HF_HUB_OFFLINE to say; all are passed over.
 
     Raises:
         ArtifactError, ProviderError, MissingExtraError: as `stcompile.load`.
@@ -57,6 +55,8 @@ class SentenceTransformer(Encoder):
         similarity_fn_name: Any = None,
         truncate_dim: int | None = None,
         threads: int | None = None,
+        cache_folder: str | None = None,
+        revision: str | None = None,
         **options: Any,
     ) -> None:
         changing = sorted(name for name, value in options.items() if name not in _SETTLED and value is not None)
@@ -65,7 +65,9 @@ class SentenceTransformer(Encoder):
                 f"{', '.join(changing)} cannot be chosen for what is compiled: leave {'them' if changing[1:] else 'it'}"
                 " out, or export the model with it"
             )
-        artifact = fitting_artifact(model_name_or_path, threads, None, check_integrity=True)
+        artifact = fitting_artifact(
+            located(model_name_or_path, revision, cache_folder), threads, None, check_integrity=True
+        )
         manifest = artifact.manifest
         known = {**manifest.prompts, **(prompts or {})}
         name = manifest.default_prompt_name if default_prompt_name is None else default_prompt_name
@@ -89,6 +91,8 @@ class SentenceTransformer(Encoder):
             similarity_fn_name=measure,
             truncate_dim=truncate_dim,
             threads=threads,
+            cache_folder=cache_folder,
+            revision=revision,
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -9,9 +9,10 @@ from stcompile.artifact import Artifact, open_artifact
 from stcompile.artifact.manifest import ENCODER, HYBRID, MULTI_VECTOR, RERANKER, SPARSE
 from stcompile.artifact.space import check_space
 from stcompile.errors import ArtifactError, StcompileError
-from stcompile.runtime.arguments import check_threads, local_path
+from stcompile.runtime.arguments import check_threads
 from stcompile.runtime.cpus import available_cpus
 from stcompile.runtime.device import CPU, Device
+from stcompile.runtime.hub import located
 from stcompile.runtime.opened import Opened, Origin, Routes
 from stcompile.runtime.route import Counted
 
@@ -69,8 +70,10 @@ class Loaded:
     @classmethod
     def load(
         cls,
-        folder: str | Path,
+        artifact: str | Path,
         *,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
         device: str = CPU,
         threads: int | None = None,
         cuda_graphs: bool = False,
@@ -79,8 +82,9 @@ class Loaded:
         self_test: bool = False,
     ) -> Self:
         """Opens an artifact that must be of this class's kind. Arguments and errors as of `stcompile.load`."""
-        artifact = fitting_artifact(folder, threads, expect_fingerprint, check_integrity=check_integrity)
-        loaded = cls(artifact, device=device, threads=threads, cuda_graphs=cuda_graphs, check_integrity=check_integrity)
+        found = located(artifact, revision, cache_dir)
+        opened = fitting_artifact(found, threads, expect_fingerprint, check_integrity=check_integrity)
+        loaded = cls(opened, device=device, threads=threads, cuda_graphs=cuda_graphs, check_integrity=check_integrity)
         return loaded.tested() if self_test else loaded
 
     def single_threaded(self) -> Self:
@@ -195,11 +199,11 @@ class Loaded:
 
 
 def fitting_artifact(
-    folder: str | Path, threads: int | None, expect_fingerprint: str | None, *, check_integrity: bool
+    folder: Path, threads: int | None, expect_fingerprint: str | None, *, check_integrity: bool
 ) -> Artifact:
     """An opened artifact, of the fingerprint that is expected. Arguments and errors as of `stcompile.load`."""
     check_threads(threads)
-    artifact = open_artifact(local_path(folder), check_integrity=check_integrity)
+    artifact = open_artifact(folder, check_integrity=check_integrity)
     if expect_fingerprint is not None:
         check_space(artifact.manifest.space, expect_fingerprint, artifact.folder)
     return artifact

@@ -8,6 +8,7 @@ from typing import Any
 from stcompile.artifact.manifest import ENCODER, HYBRID, MULTI_VECTOR, RERANKER, SPARSE
 from stcompile.runtime.device import CPU
 from stcompile.runtime.encoder import Encoder
+from stcompile.runtime.hub import located
 from stcompile.runtime.hybrid_encoder import HybridEncoder
 from stcompile.runtime.loaded import Loaded, fitting_artifact
 from stcompile.runtime.multi_vector_encoder import MultiVectorEncoder
@@ -24,8 +25,10 @@ _CLASSES: dict[str, type[Loaded]] = {
 
 
 def load(
-    folder: str | Path,
+    artifact: str | Path,
     *,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
     device: str = CPU,
     threads: int | None = None,
     cuda_graphs: bool = False,
@@ -39,7 +42,10 @@ def load(
     checkers that is anything; `load` of those classes says what it gives, and opens nothing else.
 
     Args:
-        folder: what `stcompile export` wrote; `~` is the home folder.
+        artifact: the folder that `stcompile export` wrote (`~` is the home folder), or a repository of the hub that
+            it was pushed to, `owner/name`; a folder of that name wins. Needs `stcompile[hub]`.
+        revision: of the repository: a branch, a tag or a commit; None takes its main branch.
+        cache_dir: where the hub's files are kept; None takes its own place.
         device: `cpu`, `cuda` or `cuda:1`. Asking for a GPU and not getting it is an error, never a CPU run.
         threads: engine threads; None takes the CPUs this process may use (affinity and container quota).
         cuda_graphs: capture small runs on a GPU as CUDA graphs, one for each length and power of two of texts: fewer
@@ -52,15 +58,17 @@ def load(
             Takes some hundredths of a second.
 
     Raises:
-        ArtifactError: the folder is missing, corrupt, tampered with or of a newer schema; it has another fingerprint
-            than is expected, or what is asked for is not in it, because it is of schema 8 or older.
+        ArtifactError: it is missing, corrupt, tampered with or of a newer schema; it has another fingerprint than is
+            expected, or what is asked for is not in it, because it is of schema 8 or older; the hub does not have it,
+            or cannot be reached and its cache does not have it.
         ParityError: it failed its self-test.
         ProviderError: the device is not available.
-        MissingExtraError: the engine is not installed.
-        InputError: a number is out of range, or graphs are asked for on a CPU.
+        MissingExtraError: the engine is not installed, or what asks the hub.
+        InputError: a number is out of range, graphs are asked for on a CPU, or a revision of a folder.
     """
-    artifact = fitting_artifact(folder, threads, expect_fingerprint, check_integrity=check_integrity)
-    loaded = _CLASSES[artifact.manifest.kind](
-        artifact, device=device, threads=threads, cuda_graphs=cuda_graphs, check_integrity=check_integrity
+    found = located(artifact, revision, cache_dir)
+    opened = fitting_artifact(found, threads, expect_fingerprint, check_integrity=check_integrity)
+    loaded = _CLASSES[opened.manifest.kind](
+        opened, device=device, threads=threads, cuda_graphs=cuda_graphs, check_integrity=check_integrity
     )
     return loaded.tested() if self_test else loaded

@@ -24,7 +24,8 @@ from stcompile.compiler.parity.runner import Run, run_shipped, task_of
 from stcompile.compiler.parity.speed import measured, of_artifact
 from stcompile.compiler.parity.thresholds import Thresholds
 from stcompile.errors import ModelFolderError
-from stcompile.runtime.arguments import checked_texts, local_path
+from stcompile.runtime.arguments import checked_texts
+from stcompile.runtime.hub import located
 from stcompile.runtime.loading import load
 from stcompile.runtime.text.base import Text
 
@@ -61,7 +62,7 @@ def drift(
         ModelFolderError: they make different things of a text, so that nothing can be compared.
     """
     begun = time.monotonic()
-    one, other = (open_artifact(local_path(path)) for path in (artifact, baseline))
+    one, other = (open_artifact(located(path)) for path in (artifact, baseline))
     _check_alike(one, other)
     for opened in (one, other):
         load(opened.folder, device=device, check_integrity=False)

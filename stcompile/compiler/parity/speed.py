@@ -23,28 +23,37 @@ Contender = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Speed:
-    """What was measured on one machine.
+class Throughput:
+    """What was measured of an artifact on one machine.
 
     Attributes:
-        beside: what the artifact was compared with.
         count: texts of a round; of a reranker pairs.
-        rounds: how often each encoded all of them, in turns.
+        rounds: how often all of them were encoded.
         batch_size: texts of a batch, shorter and longer ones as each sorts them.
-        texts_per_second: of the artifact, median of the rounds.
-        texts_per_second_beside: of the other.
-        ratio: how many times faster the artifact is, round by round.
+        texts_per_second: median of the rounds.
         machine: processor, CPUs and device it holds for.
     """
 
-    beside: str
     count: int
     rounds: int
     batch_size: int
     texts_per_second: float
+    machine: str
+
+
+@dataclass(frozen=True)
+class Speed(Throughput):
+    """What was measured of it and of another, in turns.
+
+    Attributes:
+        beside: what the artifact was compared with.
+        texts_per_second_beside: of the other.
+        ratio: how many times faster the artifact is, round by round.
+    """
+
+    beside: str
     texts_per_second_beside: float
     ratio: Spread
-    machine: str
 
     def __str__(self) -> str:
         ratio = self.ratio
@@ -71,9 +80,7 @@ def measured(
         other: makes it, for those texts or pairs.
         device: where the artifact runs.
     """
-    inputs: Sequence[Any] = texts
-    if artifact.manifest.kind == RERANKER:
-        inputs = list(zip(texts, [*texts[1:], texts[0]], strict=True))
+    inputs = _inputs(artifact, texts)
     contenders = {"other": other(inputs), "artifact": of_artifact(artifact, inputs, device)}
     timings = interleave(contenders, _ROUNDS)
     found = {name: len(inputs) / Spread.of(timing.wall).median for name, timing in timings.items()}
@@ -85,8 +92,26 @@ def measured(
         texts_per_second=rounded(found["artifact"]),
         texts_per_second_beside=rounded(found["other"]),
         ratio=speedup(timings["other"].wall, timings["artifact"].wall),
-        machine=f"{processor()[0]}, {available_cpus()} CPUs" + ("" if device == "cpu" else f", artifact on {device}"),
+        machine=_machine(device),
     )
+
+
+def throughput(artifact: Artifact, texts: Sequence[str], device: str) -> Throughput:
+    """Times an artifact by itself, after an untimed run. Arguments as of `measured`."""
+    inputs = _inputs(artifact, texts)
+    timings = interleave({"artifact": of_artifact(artifact, inputs, device)}, _ROUNDS)
+    rate = len(inputs) / Spread.of(timings["artifact"].wall).median
+    return Throughput(len(inputs), _ROUNDS, _BATCH_SIZE, rounded(rate), _machine(device))
+
+
+def _inputs(artifact: Artifact, texts: Sequence[str]) -> Sequence[Any]:
+    if artifact.manifest.kind != RERANKER:
+        return texts
+    return list(zip(texts, [*texts[1:], texts[0]], strict=True))
+
+
+def _machine(device: str) -> str:
+    return f"{processor()[0]}, {available_cpus()} CPUs" + ("" if device == "cpu" else f", artifact on {device}")
 
 
 def of_artifact(artifact: Artifact, inputs: Sequence[Any], device: str) -> Contender:

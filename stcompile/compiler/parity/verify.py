@@ -51,8 +51,9 @@ from stcompile.compiler.stack.save import save_stack
 from stcompile.compiler.stack.source import ModelSource, SourceOptions
 from stcompile.errors import InputError, ModelFolderError
 from stcompile.kernels.native import BODY, generation
-from stcompile.runtime.arguments import checked_texts, is_number, local_path
+from stcompile.runtime.arguments import checked_texts, is_number
 from stcompile.runtime.device import CPU
+from stcompile.runtime.hub import located
 from stcompile.runtime.loaded import ARTICLES
 from stcompile.runtime.loading import load
 
@@ -130,7 +131,7 @@ def verification(
     check_installed()
     bounds = thresholds or Thresholds()
     min_cosine = bounds.min_cosine if min_cosine is None else min_cosine
-    opened = open_artifact(local_path(artifact))
+    opened = open_artifact(located(artifact))
     report = read_report(opened)
     # Before torch has worked for minutes: what cannot run there says so here.
     load(opened.folder, device=device, check_integrity=False)

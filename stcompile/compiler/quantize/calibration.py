@@ -11,14 +11,13 @@ from importlib import resources
 
 import numpy as np
 
-from stcompile.artifact.report import CalibrationSummary
+from stcompile.artifact.report import BUILT_IN_TEXTS, CalibrationSummary
 from stcompile.compiler.pictures import Drawn, calibration_pictures, pictures_sha256
 from stcompile.compiler.stack.image_route import ImageRoute
 from stcompile.compiler.stack.route import Route
 from stcompile.runtime.arguments import checked_texts
 from stcompile.runtime.text.base import Feeds, Text
 
-DEFAULT_NAME = "stcompile-1"
 PICTURES_NAME = "stcompile-pictures-1"
 
 # Tokens of a batch: activations of a layer of 4096 are 16 MB.
@@ -51,7 +50,7 @@ def default_set() -> CalibrationSet:
     But for the empty text, none of them is among the probe texts that parity is judged on.
     """
     content = resources.files(__package__).joinpath("calibration_texts.json").read_text("utf-8")
-    return CalibrationSet(DEFAULT_NAME, tuple(json.loads(content)), is_default=True)
+    return CalibrationSet(BUILT_IN_TEXTS, tuple(json.loads(content)), is_default=True)
 
 
 def calibration_set(texts: Sequence[str] | CalibrationSet | None, name: str = "texts") -> CalibrationSet:

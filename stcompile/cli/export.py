@@ -72,6 +72,12 @@ def export(
     pca_dims: Annotated[
         str, typer.Option(help="For target static: dimensions to keep; all keeps the network's.")
     ] = str(PCA_DIMS),
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            help="Name files so that this library reads the folder, too: transformers.js.", show_default=False
+        ),
+    ] = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Compile a model, prove the result against sentence-transformers, and publish it.
@@ -107,6 +113,7 @@ def export(
         calibration=options.calibration_in(calibration, calibration_field),
         evaluation=options.pairs_in(evaluation, evaluation_fields),
         pca_dims=dims,
+        layout=layout,
     )
     source = ModelSource(
         model, revision, cache_dir, trust_remote_code, follow_links, sparse, options.modalities_in(modalities)

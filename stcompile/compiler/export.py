@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
+import onnx_ir as ir
+
 from stcompile.artifact import Artifact, Destination, claimed, open_artifact, write_manifest, written
-from stcompile.artifact.manifest import IMAGE, MULTI_VECTOR, NO_PADDING, TOKENS, TextSpec
+from stcompile.artifact.manifest import IMAGE, MULTI_VECTOR, NO_PADDING, TOKENS, GraphSpec, TextSpec
 from stcompile.artifact.report import ParityReport, write_report
 from stcompile.artifact.self_test import write_self_test
 from stcompile.artifact.target import OPENVINO_LENGTH_MULTIPLE, Target
 from stcompile.compiler.assembly import CompiledRoute, assembled, judged
+from stcompile.compiler.layouts import Shape, layout_of
 from stcompile.compiler.modules import Pooling
 from stcompile.compiler.parity.front_ends import check_front_ends
 from stcompile.compiler.parity.golden import self_test_of
@@ -57,7 +60,7 @@ def export_model(
         target: one of `stcompile targets`.
         step: told before each step that may take a while.
         options: the fields of `ExportOptions` (`provider`, `packed`, `outputs`, `texts`, `min_cosine`, `max_drop`,
-            `calibration`, `evaluation`, `pca_dims`) and of `ModelSource` (`revision`, `cache_dir`,
+            `calibration`, `evaluation`, `pca_dims`, `layout`) and of `ModelSource` (`revision`, `cache_dir`,
             `trust_remote_code`, `follow_links`, `sparse`, `modalities`).
 
     Returns:
@@ -112,6 +115,8 @@ def _run_steps(source: ModelSource, place: Destination, request: ExportRequest, 
         if padding != NO_PADDING and not _shows_padding(stack, request):
             specs = _on_the_right(stack, specs)
         _check_padding(stack, request, specs)
+        shape = _shape(stack, target, specs, padding)
+        _check_layout(stack, options.layout, shape)
     compiled = [compiled_route(stack, name, request, step) for name in stack.graphs]
     _check_gains(stack, target, compiled)
     if options.packed:
@@ -121,10 +126,7 @@ def _run_steps(source: ModelSource, place: Destination, request: ExportRequest, 
             for file, content in tokenizers.items():
                 (folder / file).write_text(content, encoding="utf-8")
             models = {item.route: item.graph for item in compiled}
-            if target.is_openvino:
-                graphs = write_openvino_graphs(models, folder, half_weights=target.half_weights, name=stack.name)
-            else:
-                graphs = write_graphs(models, folder)
+            graphs = _written(stack, request, models, folder, shape)
             manifest, done = assembled(stack, target, options.provider, specs, graphs, compiled, padding, distillation)
             write_manifest(folder, manifest)
         with step("Proving it against sentence-transformers"):
@@ -233,6 +235,38 @@ def _check_padding(stack: ModuleStack, request: ExportRequest, specs: Mapping[st
             stack.name,
             "its texts are padded on the left, where packed graphs want padding on the right: leave packed out",
         )
+
+
+def _shape(stack: ModuleStack, target: Target, specs: Mapping[str, TextSpec], padding: str) -> Shape:
+    first = next(iter(stack.graphs))
+    inputs = stack.routes[first].input_names if first in stack.routes else ()
+    return Shape(target, stack.kind, next(iter(specs.values())), tuple(inputs), len(stack.graphs), padding)
+
+
+def _check_layout(stack: ModuleStack, layout: str | None, shape: Shape) -> None:
+    """Before anything is traced."""
+    reasons = [] if layout is None else layout_of(layout).reasons_against(shape)
+    if reasons:
+        raise UnsupportedError(stack.name, *reasons)
+
+
+def _written(
+    stack: ModuleStack, request: ExportRequest, models: Mapping[str, ir.Model], folder: Path, shape: Shape
+) -> tuple[GraphSpec, ...]:
+    """The graphs' files, in the format of the target and the layout that is asked for."""
+    target, layout = request.target, request.options.layout
+    if target.is_openvino:
+        return write_openvino_graphs(models, folder, half_weights=target.half_weights, name=stack.name)
+    graphs = write_graphs(models, folder)
+    if layout is None:
+        return graphs
+    if graphs[0].external_data is not None:
+        raise UnsupportedError(
+            stack.name,
+            f"its weights are more than 2 GB, for which layout {layout} has no file: choose a smaller precision, or "
+            "export it without the layout",
+        )
+    return (layout_of(layout).arrange(folder, graphs[0], shape),)
 
 
 def _check_makes(stack: ModuleStack, outputs: tuple[str, ...]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from stcompile.artifact.manifest import ENCODER, MULTI_VECTOR, SENTENCE, SPARSE, TOKENS, VECTORS, WEIGHTS
 from stcompile.artifact.target import PCA_DIMS, Target, Tolerance
 from stcompile.compiler.budgets import AskedBudget, asked_budget
+from stcompile.compiler.layouts import layout_of
 from stcompile.compiler.parity.active import sparse_tolerance
 from stcompile.compiler.parity.late_interaction import token_tolerance
 from stcompile.compiler.parity.scores import score_tolerance
@@ -43,6 +44,7 @@ class ExportKeywords(SourceOptions, total=False):
     calibration: Sequence[str] | CalibrationSet | None
     evaluation: Sequence[ScoredPair] | None
     pca_dims: int | None
+    layout: str | None
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class ExportOptions:
         evaluation: pairs of texts and their scores: for `max_drop`, or for the target `static`, to measure what
             distillation costs; None measures how far both models agree on each text's nearest.
         pca_dims: for the target `static`: dimensions to keep; None keeps the network's.
+        layout: a library whose names of files are taken, so that it reads the folder too: `transformers.js`; None takes
+            our own.
     """
 
     target: str = "onnx-int8"
@@ -79,6 +83,7 @@ class ExportOptions:
     calibration: Sequence[str] | CalibrationSet | None = None
     evaluation: Sequence[ScoredPair] | None = None
     pca_dims: int | None = PCA_DIMS
+    layout: str | None = None
 
     def checked(self) -> ExportRequest:
         """The request that they make.
@@ -88,6 +93,8 @@ class ExportOptions:
                 target.
         """
         target = Target.parse(self.target)
+        if self.layout is not None:
+            layout_of(self.layout)
         passes = pipeline_for(self.provider, openvino=target.is_openvino, packed=self.packed)
         _check_runs_here(target, self.provider, portable=self.portable)
         if self.packed:

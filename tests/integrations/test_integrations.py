@@ -8,6 +8,7 @@ import pytest
 
 from tests.apart import run_apart
 from tests.conftest import Compiled
+from tests.versions.table import pins
 
 SCRIPTS = Path(__file__).parent / "scripts"
 
@@ -18,6 +19,7 @@ ADAPTERS = {
     "haystack": (("haystack-ai",), ("prompt_default_name", "reranker_bert")),
     "chroma": (("chromadb",), ("prompt_default_name", "wide_bert")),
     "lancedb": (("lancedb",), ("prompt_default_name", "reranker_bert")),
+    "mteb": (("mteb", f"torch=={pins('constraints.txt')['torch']}"), ("router_first_static_query", "reranker_bert")),
     "qdrant": (("qdrant-client",), ("normalize", "sparse_splade")),
 }
 

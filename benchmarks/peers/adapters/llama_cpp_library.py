@@ -1,10 +1,11 @@
-"""llama.cpp's own library through its C interface: flash attention, mean pooling inside, calls of few tokens.
+"""llama.cpp's own library through its C interface: flash attention, the model's pooling inside, calls of few tokens.
 
 It takes the token ids that everybody else here computes with: its own tokenizer splits some texts otherwise. Every text
 of a call looks at every other one there and masks it, so that many short calls are faster than few long ones.
 """
 
 import ctypes
+import json
 import runpy
 import shutil
 import sys
@@ -20,18 +21,53 @@ from .batches import by_tokens, unpadded_tokenizer
 TOKENS = 128
 TEXTS = 64
 
-_MEAN, _FLASH_ATTENTION, _CPU = 1, 1, 0
+_POOLING_OF_THE_MODEL, _FLASH_ATTENTION, _CPU = -1, 1, 0
 
 
 def prepare(source: str, destination: str, options: dict[str, Any]) -> None:
-    """A GGUF in Q8_0 by llama.cpp's own converter, which takes the pooling from modules.json."""
+    """A GGUF in Q8_0 by llama.cpp's own converter, which takes the pooling from modules.json.
+
+    Of other networks than BERT without a vocabulary, which is not read here: it knows those of published models alone.
+    """
     folder = Path(destination)
     folder.mkdir(parents=True)
     shutil.copy(Path(source) / "tokenizer.json", folder)
     script = next(Path(sys.prefix).glob("sources/llama_cpp_python-*/vendor/llama.cpp/convert_hf_to_gguf.py"))
     sys.path.insert(0, str(script.parent))
+    _accept(json.loads((Path(source) / "config.json").read_text(encoding="utf-8")))
     sys.argv = [str(script), source, "--outfile", str(folder / "model.gguf"), "--outtype", "q8_0"]
     runpy.run_path(str(script), run_name="__main__")
+
+
+def _accept(config: dict[str, Any]) -> None:
+    """Has the converter take what it would not, or would make a file of that cannot be loaded."""
+    if config["model_type"] == "bert":
+        return
+    from conversion import base, load_all_models
+
+    def no_vocabulary(self: Any) -> None:
+        self._set_vocab_none()
+        self.gguf_writer.add_vocab_size(self.hparams["vocab_size"])
+
+    load_all_models()
+    kinds = [base.TextModel]
+    for kind in kinds:
+        kind.set_vocab = no_vocabulary
+        kinds += kind.__subclasses__()
+    read = base.ModelBase.load_hparams
+
+    def named(folder: Path, *options: Any, **more: Any) -> dict[str, Any]:
+        found: dict[str, Any] = read(folder, *options, **more)
+        if "norm_eps" in found:
+            # Published ModernBERTs have both names.
+            found = {"layer_norm_eps": found["norm_eps"], **found}
+        if config["model_type"].startswith("gemma"):
+            # Rows of the table that no token of the tokenizer has are left out.
+            tokens = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+            found["vocab_size"] = len(tokens["model"]["vocab"]) + len(tokens["added_tokens"])
+        return found
+
+    base.ModelBase.load_hparams = staticmethod(named)
 
 
 def load(model: str, threads: int, options: dict[str, Any]) -> Callable[[list[str]], Any]:
@@ -59,8 +95,11 @@ def load(model: str, threads: int, options: dict[str, Any]) -> Callable[[list[st
                 n_seq_id=ones.ctypes.data,
                 seq_id=texts_of.ctypes.data,
             )
-            if code := library.llama_encode(context, batch):
-                raise RuntimeError(f"llama_encode answered {code}")
+            if memory := library.llama_get_memory(context):
+                library.llama_memory_clear(memory, False)
+            # What has no memory, as BERT, it hands to llama_encode by itself.
+            if code := library.llama_decode(context, batch):
+                raise RuntimeError(f"llama_decode answered {code}")
             for number, place in enumerate(places):
                 vector = library.llama_get_embeddings_seq(context, number)
                 found[place] = np.ctypeslib.as_array(vector, (dim,))
@@ -127,7 +166,9 @@ def _library() -> Any:
         ("llama_context_default_params", _ContextParameters),
         ("llama_init_from_model", _POINTER, _POINTER, _ContextParameters),
         ("llama_attach_threadpool", None, _POINTER, _POINTER, _POINTER),
-        ("llama_encode", _INT, _POINTER, _Batch),
+        ("llama_decode", _INT, _POINTER, _Batch),
+        ("llama_get_memory", _POINTER, _POINTER),
+        ("llama_memory_clear", None, _POINTER, _BOOL),
         ("llama_get_embeddings_seq", ctypes.POINTER(_FLOAT), _POINTER, _INT),
     ):
         function = getattr(library, name)
@@ -144,7 +185,7 @@ def _context(library: Any, path: Path, threads: int, tokens: int) -> int:
     settings.n_batch = settings.n_ubatch = tokens
     settings.n_seq_max = TEXTS
     settings.n_threads = settings.n_threads_batch = threads
-    settings.pooling_type, settings.flash_attn_type = _MEAN, _FLASH_ATTENTION
+    settings.pooling_type, settings.flash_attn_type = _POOLING_OF_THE_MODEL, _FLASH_ATTENTION
     settings.embeddings = settings.kv_unified = True
     context: int | None = library.llama_init_from_model(model, settings)
     if context is None:

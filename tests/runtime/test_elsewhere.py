@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ import stcompile
 from stcompile.artifact.manifest import SENTENCE
 from stcompile.compiler.parity.verify import AGREEMENT
 from stcompile.kernels import native
+from stcompile.runtime.text.base import Feeds
 from tests.compiler.export.test_targets_on_architectures import cosines
 from tests.conftest import Quick, load_case
 
@@ -46,12 +48,27 @@ const {graph, runs} = JSON.parse(require('fs').readFileSync(process.argv[2], 'ut
 """
 
 
+def install(package: str, folder: Path) -> None:
+    """Puts a package of npm into a folder. No script of it has to run: the binaries are in the package."""
+    words = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(folder), package]
+    subprocess.run(words, check=True, capture_output=True)
+
+
+def as_json(feeds: Feeds) -> dict[str, Any]:
+    """The inputs of one run, for a script."""
+    return {name: {"shape": array.shape, "values": array.reshape(-1).tolist()} for name, array in feeds.items()}
+
+
+def rows_of(found: dict[str, Any]) -> npt.NDArray[np.float32]:
+    """What a script gives back."""
+    return np.array(found["values"], dtype=np.float32).reshape(found["shape"])
+
+
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with onnxruntime-node; its binary is in the package, so no script of it has to run."""
+    """A folder with onnxruntime-node."""
     folder = tmp_path_factory.mktemp("node")
-    words = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(folder), PACKAGE]
-    subprocess.run(words, check=True, capture_output=True)
+    install(PACKAGE, folder)
     (folder / "run.js").write_text(SCRIPT, encoding="utf-8")
     return folder
 
@@ -65,13 +82,9 @@ def test_onnxruntime_node_gives_the_kernels_vectors(case: str, target: str, node
     assert (encoder.kernels == "body") is (native.library() is None)
     (route,) = encoder._routes.values()
     batches = [*route.batches(texts, None, 8)]
-    runs = [
-        {name: {"shape": array.shape, "values": array.reshape(-1).tolist()} for name, array in feeds.items()}
-        for _, feeds in batches
-    ]
+    runs = [as_json(feeds) for _, feeds in batches]
     job = node / f"{case}-{target}.json"
     job.write_text(json.dumps({"graph": str(folder / "model.onnx"), "runs": runs}), encoding="utf-8")
     done = subprocess.run(["node", str(node / "run.js"), str(job)], check=True, capture_output=True, text=True)
     for (places, feeds), found in zip(batches, json.loads(done.stdout), strict=True):
-        rows: npt.NDArray[np.float32] = np.array(found["values"], dtype=np.float32).reshape(found["shape"])
-        assert cosines(route.infer(feeds, (SENTENCE,))[0], rows).min() >= AGREEMENT[target], places
+        assert cosines(route.infer(feeds, (SENTENCE,))[0], rows_of(found)).min() >= AGREEMENT[target], places

@@ -1,6 +1,8 @@
 """The folder that transformers.js reads (@huggingface/transformers, tried with 4.3): docs/elsewhere.md.
 
 config.json  tokenizer.json  tokenizer_config.json  onnx/model*.onnx
+
+fastembed reads it, too, where texts have a limit of length.
 """
 
 from __future__ import annotations
@@ -65,6 +67,7 @@ def arrange(folder: Path, graph: GraphSpec, shape: Shape) -> GraphSpec:
     tokenizer: dict[str, Any] = {
         "tokenizer_class": "BertTokenizer" if takes_types else "PreTrainedTokenizer",
         "padding_side": text.padding_side,
+        "truncation_side": text.truncation_side,
     }
     if text.max_seq_length is not None:
         tokenizer["model_max_length"] = text.max_seq_length

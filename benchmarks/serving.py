@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -140,7 +141,7 @@ def main() -> int:
     }
     write_json(arguments.json, "serving", machine, settings, {"rows": rows, "memory_mb": memory})
     if arguments.plot is not None:
-        _plot(rows, arguments.plot)
+        _plot(rows, memory, arguments.plot)
     return 1 if any(row["failed"] for row in rows if row["who"].startswith("stcompile")) else 0
 
 
@@ -239,8 +240,8 @@ def _cell(
             pid, port = running[name]
             if port:
                 url = f"http://127.0.0.1:{port}{contenders[name].path}"
-                found[name].append(_load(url, clients, arguments.seconds, script, bodies))
-                memory.setdefault(name, []).append(_megabytes(pid))
+                with _watched(pid, memory.setdefault(name, [])):
+                    found[name].append(_load(url, clients, arguments.seconds, script, bodies))
             else:
                 found[name].append(_alone(contenders[name].command[0], clients, arguments.seconds, bodies))
     rates = {name: [one["requests"] / one["seconds"] for one in given] for name, given in found.items()}
@@ -299,6 +300,24 @@ def _alone(artifact: str, clients: int, seconds: int, bodies: Path) -> dict[str,
     return result
 
 
+@contextlib.contextmanager
+def _watched(pid: int, seen: list[int]) -> Iterator[None]:
+    """Notes what a process holds, in megabytes, once a second."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(1):
+            seen.append(_megabytes(pid))
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
 def _megabytes(pid: int) -> int:
     lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     found = re.search(r"VmRSS:\s+(\d+)", lines)
@@ -324,13 +343,13 @@ def _print(rows: list[dict[str, Any]]) -> None:
         print_table(f"{text_set} texts, {clients} clients", head, shown, ())
 
 
-def _plot(rows: list[dict[str, Any]], file: Path) -> None:
+def _plot(rows: list[dict[str, Any]], memory: dict[str, list[int]], file: Path) -> None:
     plt = pyplot()
     cells = list(dict.fromkeys((row["texts"], row["clients"]) for row in rows))
     names = [row["who"] for row in rows if (row["texts"], row["clients"]) == cells[0]]
-    figure, axes = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(16, 4.5), layout="constrained")
     for axis, what, label in zip(
-        axes, ("requests_per_second", "p99_ms"), ("requests a second", "p99 in ms (log)"), strict=True
+        axes[:2], ("requests_per_second", "p99_ms"), ("requests a second", "p99 in ms (log)"), strict=True
     ):
         for index, name in enumerate(names):
             values = [row[what] for row in rows if row["who"] == name]
@@ -346,6 +365,12 @@ def _plot(rows: list[dict[str, Any]], file: Path) -> None:
         axis.set_ylabel(label)
         axis.set_yscale("log")
     axes[0].legend(fontsize=8)
+    for name, megabytes in memory.items():
+        axes[2].plot(megabytes, label=name)
+    axes[2].set_xlabel("seconds under load, one cell after the other")
+    axes[2].set_ylabel("resident memory in MB")
+    axes[2].set_ylim(bottom=0)
+    axes[2].legend(fontsize=8)
     figure.savefig(file, dpi=120)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 
 import uvicorn
 
@@ -12,6 +13,10 @@ from stcompile.server.gate import App
 
 # Connections that wait to be taken: more clients than that at once are rare.
 _BACKLOG = 2048
+
+# Seconds after which a thread that runs Python lets another one: between the loop and the workers Python's own 5 ms
+# cost a quarter of the requests of 512 clients, and a third of their p99.
+_SWITCH = 0.0005
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -48,7 +53,10 @@ def run(app: App, listening: socket.socket, grace: float) -> None:
     )
     host, port = listening.getsockname()[:2]
     logs.event("listening", host=host, port=port)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH)
     try:
         uvicorn.Server(config).run(sockets=[listening])
     finally:  # it hands on the signal that ended it
+        sys.setswitchinterval(before)
         logs.event("ended")

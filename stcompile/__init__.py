@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "AsyncEncoder": "stcompile.runtime.async_encoder",
+    "Usage": "stcompile.runtime.collector",
     **dict.fromkeys(
         ("AsyncMultiVectorEncoder", "AsyncReranker", "AsyncSparseEncoder"), "stcompile.runtime.async_kinds"
     ),
@@ -63,6 +64,7 @@ __all__ = [
     "TokenPooling",
     "UnavailableError",
     "UnsupportedError",
+    "Usage",
     "__version__",
     "export_model",
     "load",
@@ -91,6 +93,7 @@ if TYPE_CHECKING:
     )
     from stcompile.runtime.async_encoder import AsyncEncoder
     from stcompile.runtime.async_kinds import AsyncMultiVectorEncoder, AsyncReranker, AsyncSparseEncoder
+    from stcompile.runtime.collector import Usage
     from stcompile.runtime.drop_in import SentenceTransformer
     from stcompile.runtime.encoder import Encoder
     from stcompile.runtime.hybrid_encoder import HybridEncoder

@@ -45,9 +45,20 @@ class Artifact:
     manifest: Manifest
 
     @property
+    def name(self) -> str:
+        """What it is called: as its folder, or as its repository where the hub's cache holds it."""
+        return repository_of(self.folder) or self.folder.name
+
+    @property
     def size(self) -> int:
         """Bytes of all the files the manifest lists."""
         return sum(entry.size for entry in self.manifest.files)
+
+
+def repository_of(folder: Path) -> str | None:
+    """`owner/name` of a folder in the hub's cache, models--owner--name/snapshots/COMMIT; None of any other."""
+    kind, *names = folder.parent.parent.name.split("--") if folder.parent.name == "snapshots" else [""]
+    return "/".join(names) if kind == "models" and names else None
 
 
 def open_artifact(folder: str | Path, *, check_integrity: bool = True) -> Artifact:
@@ -164,7 +175,8 @@ def _refuse_unlisted(root: Path, manifest: Manifest) -> None:
                         f"{graph.file} in {root} reads weights from {name}, which {MANIFEST_NAME} does not list: do "
                         "not use the artifact"
                     )
-        for name in unlisted(root, manifest, _EXTRAS):
+        # In the hub's cache may lie what else is in a repository, and somebody else has fetched.
+        for name in () if repository_of(root) else unlisted(root, manifest, _EXTRAS):
             raise ArtifactError(
                 f"{root} holds {name}, which its {MANIFEST_NAME} does not list: move it elsewhere, or do not use the "
                 "artifact"

@@ -102,6 +102,7 @@ class BatchEncoder:
         opened = open_artifact(located(artifact), check_integrity=False)
         manifest = opened.manifest
         self._origin = Origin.of(opened.folder, check_integrity=True)
+        self._name = opened.name
         here = Device.parse(device)
         self._device = str(here)
         self._threads = threads
@@ -154,7 +155,7 @@ class BatchEncoder:
 
     def __repr__(self) -> str:
         return (
-            f"{type(self).__name__}({self._origin.folder.name!r}, {self.column!r} to {self.output!r}, "
+            f"{type(self).__name__}({self._name!r}, {self.column!r} to {self.output!r}, "
             f"dim={self.dim}, precision={self.precision!r}, device={self._device!r}, threads={self._threads})"
         )
 

@@ -29,7 +29,7 @@ _PACKAGES = (
 # What changes how this package or its engines run. None of them holds a secret.
 _VARIABLES = (
     *(native.VARIABLE, "STCOMPILE_DEBUG", "OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM", "RAYON_NUM_THREADS"),
-    *("HF_HUB_OFFLINE", "HF_ENDPOINT", "HF_HOME", "CUDA_VISIBLE_DEVICES", "LD_PRELOAD", "MALLOC_ARENA_MAX"),
+    *("HF_HUB_OFFLINE", "HF_HOME", "CUDA_VISIBLE_DEVICES", "LD_PRELOAD", "MALLOC_ARENA_MAX"),
 )
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -98,7 +98,7 @@ def tested(folder: Path, device: str) -> dict[str, Any]:
 
     with load(folder, device=device) as loaded:
         return {
-            "name": loaded.artifact.folder.name,
+            "name": loaded.artifact.name,
             "kind": loaded.kind,
             "target": loaded.artifact.manifest.target,
             "kernels": loaded.kernels,

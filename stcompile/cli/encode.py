@@ -18,7 +18,7 @@ from stcompile.artifact.manifest import ENCODER, HYBRID, IMAGE, TEXT
 from stcompile.artifact.space import check_space
 from stcompile.cli.console import DONE, reader_may_leave
 from stcompile.cli.images import images_of
-from stcompile.cli.options import CacheOption, DeviceOption, RevisionOption
+from stcompile.cli.options import CacheOption, DeviceOption
 from stcompile.cli.textfiles import STDIN, texts_of, write_arrays, write_bytes, write_jsonl, write_npy
 from stcompile.errors import InputError
 from stcompile.runtime.arguments import local_path
@@ -135,7 +135,6 @@ def encode(
             show_default=False,
         ),
     ] = None,
-    revision: RevisionOption = None,
     cache_dir: CacheOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> int:
@@ -154,9 +153,7 @@ def encode(
     Example: stcompile encode minilm-int8 --input 'data/*.parquet' --column text --id id --output vectors/
     """
     if "://" not in artifact:
-        artifact = str(located(artifact, revision, cache_dir))
-    elif revision is not None:
-        raise InputError(f"{artifact} has no revision {revision!r}, which is for what is on the hub: leave it out")
+        artifact = str(located(artifact, cache_dir=cache_dir))
     if expect_fingerprint is not None:
         check_space(read_manifest(_folder(artifact)).space, expect_fingerprint, Path(artifact))
     if inputs:

@@ -55,6 +55,7 @@ def export(
     trust_remote_code: options.TrustOption = False,
     follow_links: options.FollowOption = False,
     sparse: options.SparseOption = False,
+    file: options.FileOption = None,
     modalities: options.ModalitiesOption = None,
     verbose: options.VerboseOption = False,
     calibration: options.CalibrationOption = None,
@@ -116,7 +117,7 @@ def export(
         layout=layout,
     )
     source = ModelSource(
-        model, revision, cache_dir, trust_remote_code, follow_links, sparse, options.modalities_in(modalities)
+        model, revision, cache_dir, trust_remote_code, follow_links, sparse, options.modalities_in(modalities), file
     )
     artifact = run_export(source, destination, asked, spinner)
     report = read_report(artifact)

@@ -19,6 +19,7 @@ def inspect(
     trust_remote_code: Annotated[bool, typer.Option(help="Count modules whose code comes with the model.")] = False,
     follow_links: options.FollowOption = False,
     sparse: options.SparseOption = False,
+    file: options.FileOption = None,
     modalities: options.ModalitiesOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
@@ -30,7 +31,7 @@ def inspect(
     from stcompile.compiler.inspection import inspect as inspect_path  # noqa: PLC0415 - only this verb needs it
 
     chosen = options.modalities_in(modalities)
-    found = inspect_path(ModelSource(path, revision, cache_dir, trust_remote_code, follow_links, sparse, chosen))
+    found = inspect_path(ModelSource(path, revision, cache_dir, trust_remote_code, follow_links, sparse, chosen, file))
     if as_json:
         print_json(found)
     else:

@@ -29,7 +29,7 @@ ModelArgument = Annotated[
     ),
 ]
 ArtifactArgument = Annotated[
-    Path, typer.Argument(help="What `stcompile export` wrote, or owner/name on the hub.", show_default=False)
+    str, typer.Argument(help="What `stcompile export` wrote, or owner/name on the hub.", show_default=False)
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
 TextsOption = Annotated[
@@ -68,7 +68,7 @@ MaxDropOption = Annotated[
         "--eval, of the rank correlation on your pairs."
     ),
 ]
-RevisionOption = Annotated[str | None, typer.Option(help="Revision of what is on the hub.", show_default=False)]
+RevisionOption = Annotated[str | None, typer.Option(help="Revision of a hub model.", show_default=False)]
 CacheOption = Annotated[str | None, typer.Option(help="Where the hub's files are kept.")]
 ModalitiesOption = Annotated[
     str | None,
@@ -86,6 +86,14 @@ VerboseOption = Annotated[
 FollowOption = Annotated[
     bool,
     typer.Option("--follow-links", help="Take a model folder whose links, or an adapter whose base, lie elsewhere."),
+]
+FileOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Read the network's weights from this ONNX graph of the folder, e.g. onnx/model.onnx. Default: weights, "
+        "and where there are none, the usual graph.",
+        show_default=False,
+    ),
 ]
 SparseOption = Annotated[
     bool,

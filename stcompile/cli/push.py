@@ -9,10 +9,11 @@ import typer
 
 from stcompile.artifact import open_artifact
 from stcompile.cli import options
-from stcompile.cli.console import out, print_json, spinner
+from stcompile.cli.console import err, out, print_json, spinner
 from stcompile.compiler.stack.source import ModelSource
 from stcompile.errors import InputError, ParityError
 from stcompile.extras import require
+from stcompile.runtime.arguments import local_path
 
 
 def push(
@@ -61,10 +62,16 @@ def push(
     """
     if dry_run and as_json:
         raise InputError("--dry-run prints the card, and --json what was pushed: pass one of them")
-    from stcompile.compiler.hub import push as pushed  # noqa: PLC0415 - imports what the hub needs
+    if against is None and (cache_dir or trust_remote_code or follow_links or sparse):
+        raise InputError(
+            "--cache-dir, --trust-remote-code, --follow-links and --sparse are of the model: pass --against"
+        )
+    from stcompile.compiler.hub import check_repository  # noqa: PLC0415 - imports what the hub needs
+    from stcompile.compiler.hub import push as pushed  # noqa: PLC0415 - the same
     from stcompile.reports.card import card, is_ours  # noqa: PLC0415 - imports numpy
 
-    opened = open_artifact(artifact)
+    check_repository(repository)
+    opened = open_artifact(local_path(artifact))
     found: Any = None
     if against is not None:
         require("torch", "Verifying against a model")
@@ -82,13 +89,17 @@ def push(
 
         with spinner("Measuring its speed"):
             found = throughput(opened, probe_texts(), device)
-    content = card(opened, repository, licence=licence, speed=found)
+    content = card(opened, repository, revision=revision, licence=licence, speed=found)
     if dry_run:
         sys.stdout.write(content)
         return
     with spinner(f"Pushing to {repository}"):
-        address = pushed(opened, repository, content, is_ours, revision=revision, private=private, message=message)
+        address, has_card = pushed(
+            opened, repository, content, is_ours, revision=revision, private=private, message=message
+        )
     if as_json:
-        print_json({"repository": repository, "commit": address, "size": opened.size})
+        print_json({"repository": repository, "commit": address, "size": opened.size, "card": has_card})
     else:
+        if not has_card:
+            err.print("README.md there was written or changed by people: it stays as it is", highlight=False)
         out.print(address, highlight=False, soft_wrap=True)

@@ -9,7 +9,7 @@ import typer
 
 from stcompile.cli import render
 from stcompile.cli.console import out, reader_may_leave
-from stcompile.cli.options import CacheOption, DeviceOption, JsonOption, RevisionOption
+from stcompile.cli.options import CacheOption, DeviceOption, JsonOption
 from stcompile.cli.textfiles import STDIN, read_texts, write_jsonl
 from stcompile.errors import InputError
 from stcompile.runtime.arguments import local_path
@@ -48,7 +48,6 @@ def rerank(
     batch_size: Annotated[
         int | None, typer.Option(help="Pairs per run of the graph. Default: what is fastest.", show_default=False)
     ] = None,
-    revision: RevisionOption = None,
     cache_dir: CacheOption = None,
     device: DeviceOption = "cpu",
     threads: Annotated[int | None, typer.Option(help="Engine threads. Default: the CPUs this process may use.")] = None,
@@ -71,7 +70,7 @@ def rerank(
     texts = read_texts(documents, field)
     from stcompile.runtime.reranker import Reranker  # noqa: PLC0415 - imports numpy and the engine
 
-    reranker = Reranker.load(artifact, revision=revision, cache_dir=cache_dir, device=device, threads=threads)
+    reranker = Reranker.load(artifact, cache_dir=cache_dir, device=device, threads=threads)
     found = reranker.rank(
         query,
         texts,

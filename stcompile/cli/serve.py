@@ -13,7 +13,6 @@ from stcompile.cli.console import err
 from stcompile.cli.options import CacheOption, DeviceOption
 from stcompile.errors import InputError
 from stcompile.extras import require
-from stcompile.runtime.hub import is_repository
 
 
 def serve(
@@ -83,8 +82,7 @@ def serve(
     listening = bound(host, port)
     loaded: dict[str, Any] = {}
     for name, path in named.items():
-        place, revision = _at_revision(path)
-        loaded[name] = load(place, revision=revision, cache_dir=cache_dir, device=device, threads=threads)
+        loaded[name] = load(path, cache_dir=cache_dir, device=device, threads=threads)
         err.print(f"{name}: {loaded[name]!r}", highlight=False, markup=False, soft_wrap=True)
     where = listening.getsockname()
     err.print(f"listening on http://{_shown(where[0])}:{where[1]}", highlight=False, markup=False)
@@ -100,19 +98,14 @@ def _named(artifacts: list[str]) -> dict[str, str]:
     for given in artifacts:
         name, equals, path = given.partition("=")
         if not equals or Path(given).exists():
-            name, path = Path(_at_revision(given)[0]).resolve().name, given
+            # Of owner/name@revision the name.
+            name, path = Path(given.partition("@")[0] if not Path(given).exists() else given).resolve().name, given
         if not name or not path:
             raise InputError(f"cannot read {given!r}: pass ARTIFACT, or NAME=ARTIFACT")
         if name in found:
             raise InputError(f"two artifacts are called {name!r}: name them, as in one={path}")
         found[name] = path
     return found
-
-
-def _at_revision(path: str) -> tuple[str, str | None]:
-    """An artifact, and which revision of a repository: `owner/name@revision`."""
-    name, at, revision = path.rpartition("@")
-    return (name, revision) if at and is_repository(name) and not Path(path).exists() else (path, None)
 
 
 def _shown(host: str) -> str:

@@ -47,6 +47,7 @@ def tune(
     cache_dir: options.CacheOption = None,
     trust_remote_code: options.TrustOption = False,
     follow_links: options.FollowOption = False,
+    file: options.FileOption = None,
     modalities: options.ModalitiesOption = None,
     verbose: options.VerboseOption = False,
     as_json: options.JsonOption = False,
@@ -81,7 +82,13 @@ def tune(
         left_out = f"no picture: {error}"
     report = tune_model(
         ModelSource(
-            model, revision, cache_dir, trust_remote_code, follow_links, modalities=options.modalities_in(modalities)
+            model,
+            revision,
+            cache_dir,
+            trust_remote_code,
+            follow_links,
+            modalities=options.modalities_in(modalities),
+            file=file,
         ),
         destination,
         texts=options.texts_in(texts, texts_field),

@@ -25,7 +25,7 @@ def verify(
         str | None, typer.Option(help="The model it was compiled from: folder or hub id.", show_default=False)
     ] = None,
     baseline: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="An earlier artifact in place of the model: whether vectors have moved.", show_default=False),
     ] = None,
     report: Annotated[
@@ -57,6 +57,7 @@ def verify(
     trust_remote_code: options.TrustOption = False,
     follow_links: options.FollowOption = False,
     sparse: options.SparseOption = False,
+    file: options.FileOption = None,
     verbose: options.VerboseOption = False,
     as_json: options.JsonOption = False,
 ) -> None:
@@ -85,22 +86,22 @@ def verify(
         require("torch", "Verifying against a model")
         from stcompile.compiler.parity.verify import verification  # noqa: PLC0415 - imports torch
 
-        source = ModelSource(against, revision, cache_dir, trust_remote_code, follow_links, sparse)
+        source = ModelSource(against, revision, cache_dir, trust_remote_code, follow_links, sparse, file=file)
         with spinner("Encoding with sentence-transformers and with the artifact"):
             found = verification(artifact, source, texts=chosen, thresholds=bounds, device=device, speed=speed)
     else:
         from stcompile.compiler.parity.baseline import drift  # noqa: PLC0415 - imports the engine
 
         with spinner("Encoding with both artifacts"):
-            found = drift(artifact, str(baseline), texts=chosen, thresholds=bounds, device=device, speed=speed)
+            found = drift(artifact, baseline or "", texts=chosen, thresholds=bounds, device=device, speed=speed)
     from stcompile.reports import report_as  # noqa: PLC0415 - for what was found
 
-    for name, file in wanted:
+    for name, place in wanted:
         content = report_as(name, found)
-        if file is None:
+        if place is None:
             sys.stdout.write(content)
         else:
-            write_text(file, content)
+            write_text(place, content)
     if as_json:
         print_json(found.parity.to_dict() | ({"speed": found.speed.to_dict()} if found.speed else {}))
     elif all(file is not None for _, file in wanted):

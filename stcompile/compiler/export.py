@@ -61,7 +61,7 @@ def export_model(
         step: told before each step that may take a while.
         options: the fields of `ExportOptions` (`provider`, `packed`, `outputs`, `texts`, `min_cosine`, `max_drop`,
             `calibration`, `evaluation`, `pca_dims`, `layout`) and of `ModelSource` (`revision`, `cache_dir`,
-            `trust_remote_code`, `follow_links`, `sparse`, `modalities`).
+            `trust_remote_code`, `follow_links`, `sparse`, `modalities`, `file`).
 
     Returns:
         the published artifact.
@@ -115,7 +115,7 @@ def _run_steps(source: ModelSource, place: Destination, request: ExportRequest, 
         if padding != NO_PADDING and not _shows_padding(stack, request):
             specs = _on_the_right(stack, specs)
         _check_padding(stack, request, specs)
-        shape = _shape(stack, target, specs, padding)
+        shape = _shape(stack, request, specs, padding)
         _check_layout(stack, options.layout, shape)
     compiled = [compiled_route(stack, name, request, step) for name in stack.graphs]
     _check_gains(stack, target, compiled)
@@ -237,10 +237,22 @@ def _check_padding(stack: ModuleStack, request: ExportRequest, specs: Mapping[st
         )
 
 
-def _shape(stack: ModuleStack, target: Target, specs: Mapping[str, TextSpec], padding: str) -> Shape:
+def _shape(stack: ModuleStack, request: ExportRequest, specs: Mapping[str, TextSpec], padding: str) -> Shape:
     first = next(iter(stack.graphs))
     inputs = stack.routes[first].input_names if first in stack.routes else ()
-    return Shape(target, stack.kind, next(iter(specs.values())), tuple(inputs), len(stack.graphs), padding)
+    return Shape(
+        request.target,
+        stack.kind,
+        next(iter(specs.values())),
+        tuple(inputs),
+        graphs=len(stack.graphs),
+        routes=len(stack.routes) + (stack.image is not None),
+        outputs=request.outputs,
+        padding=padding,
+        truncates=stack.truncate_dim is not None,
+        has_default_prompt=bool(stack.default_prompt),
+        packed=request.options.packed,
+    )
 
 
 def _check_layout(stack: ModuleStack, layout: str | None, shape: Shape) -> None:

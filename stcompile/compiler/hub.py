@@ -24,6 +24,7 @@ _ORGANIZATION = "sentence-transformers"
 _OTHER_ENGINES = frozenset(("onnx", "openvino", "coreml"))
 
 CARD = "README.md"
+_PUSHING = "Pushing an artifact to the hub"
 
 # By the status of the hub's answer, what can be done about it.
 _LOG_IN = ": log in with a token that may write there, by hf auth login or HF_TOKEN"
@@ -31,10 +32,19 @@ _REMEDIES = {401: _LOG_IN, 403: _LOG_IN, 412: ": somebody else pushed there in t
 
 _SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 _PICKLED = ("pytorch_model*.bin", "pytorch_model*.bin.index.json")
+_WEIGHTS = (*_SAFETENSORS, *_PICKLED)
+
+# Where a network's graph is, where a repository holds nothing else of it.
+_USUAL_GRAPHS = ("onnx/model.onnx", "model.onnx")
 
 
 def download(
-    model: str, files: Sequence[str], *, revision: str | None = None, cache_dir: str | None = None
+    model: str,
+    files: Sequence[str],
+    *,
+    revision: str | None = None,
+    cache_dir: str | None = None,
+    graph: str | None = None,
 ) -> tuple[Path, str]:
     """Fetches the files of a model, or finds them in the hub's cache.
 
@@ -44,6 +54,7 @@ def download(
             of other engines' exports.
         revision: hub revision.
         cache_dir: where the hub's files are kept.
+        graph: an ONNX file that is wanted, too; where there are no weights, the usual one is.
 
     Returns:
         the folder, and the id it was found under.
@@ -57,7 +68,7 @@ def download(
     errors: list[Exception] = []
     for name in names:
         try:
-            return _snapshot(hub, name, files, revision, cache), name
+            return _snapshot(hub, name, files, revision, cache, graph), name
         except Exception as error:  # the hub's client raises network errors of several libraries
             errors.append(error)
             # A hub that could not answer may still have the first: the second would be another model.
@@ -70,30 +81,39 @@ def download(
     ) from errors[0]
 
 
-def needed(files: Iterable[str], patterns: Sequence[str]) -> list[str]:
+def needed(files: Iterable[str], patterns: Sequence[str], graph: str | None = None) -> list[str]:
     """Of the files of a repository those to fetch: one format of weights a folder, nothing of other engines.
 
     Args:
         files: paths in the repository.
         patterns: what may be fetched; a star also matches slashes.
+        graph: an ONNX file that is wanted, too, with what lies beside it under its name; where a repository has no
+            weights, None takes the usual one.
     """
+    every = list(files)
+    has_weights = any(fnmatchcase(PurePosixPath(file).name, name) for file in every for name in _WEIGHTS)
+    usual = next((file for file in _USUAL_GRAPHS if file in every), None)
+    wanted = graph or (None if has_weights else usual)
+    graphs = [file for file in every if wanted is not None and file.startswith(wanted)]
     paths = [
         PurePosixPath(file)
-        for file in files
+        for file in every
         if any(fnmatchcase(file, pattern) for pattern in patterns)
         and not _OTHER_ENGINES.intersection(PurePosixPath(file).parts[:-1])
     ]
     safe = {path.parent for path in paths if path.name in _SAFETENSORS}
-    return [
+    return graphs + [
         str(path)
         for path in paths
         if path.parent not in safe or not any(fnmatchcase(path.name, pattern) for pattern in _PICKLED)
     ]
 
 
-def _snapshot(hub: Any, name: str, files: Sequence[str], revision: str | None, cache: str | None) -> Path:
+def _snapshot(
+    hub: Any, name: str, files: Sequence[str], revision: str | None, cache: str | None, graph: str | None
+) -> Path:
     try:
-        wanted = needed(hub.list_repo_files(name, revision=revision), files)
+        wanted = needed(hub.list_repo_files(name, revision=revision), files, graph)
     except Exception as unreachable:
         try:
             found = hub.snapshot_download(
@@ -106,6 +126,18 @@ def _snapshot(hub: Any, name: str, files: Sequence[str], revision: str | None, c
     return Path(hub.snapshot_download(name, revision=revision, cache_dir=cache, allow_patterns=exact))
 
 
+def check_repository(repository: str) -> None:
+    """Whether something can be pushed to a repository of that name.
+
+    Raises:
+        InputError: it is none.
+        MissingExtraError: what asks the hub is not installed.
+    """
+    if not is_repository(repository):
+        raise InputError(f"{repository!r} is no repository: name it owner/name")
+    require("huggingface_hub", _PUSHING, "hub")
+
+
 def push(
     artifact: Artifact,
     repository: str,
@@ -115,61 +147,73 @@ def push(
     revision: str | None = None,
     private: bool = False,
     message: str = "",
-) -> str:
+) -> tuple[str, bool]:
     """Puts an artifact and its card into a repository of the hub, in one commit; an earlier artifact there is replaced.
 
     Files of the earlier one that the new one does not have are deleted. Whatever else is there is left alone, and never
-    overwritten.
+    overwritten; nothing is made before that is certain.
 
     Args:
         artifact: what is pushed: the files of its manifest, and nothing else.
         repository: `owner/name`; made where there is none.
         card: what README.md is to say.
-        is_ours: whether a README.md may be replaced.
+        is_ours: whether a README.md may be replaced; one that may not stays.
         revision: the branch, made where there is none; None is the main one.
         private: whether a repository that is made is private.
         message: of the commit; empty says what was pushed.
 
     Returns:
-        the address of the commit.
+        the address of the commit, and whether the card is in it.
 
     Raises:
         InputError: the repository's name is none.
-        ArtifactError: the repository holds something else that would be overwritten, or the hub refuses.
+        ArtifactError: the repository holds something else that would be overwritten, or an artifact that this release
+            cannot read; it is there and public, and was to be private; or the hub refuses.
     """
-    if not is_repository(repository):
-        raise InputError(f"{repository!r} is no repository: name it owner/name")
-    hub = require("huggingface_hub", "Pushing an artifact to the hub", "hub")
+    check_repository(repository)
+    hub = require("huggingface_hub", _PUSHING, "hub")
     api = hub.HfApi()
-    with _taken(repository):
-        api.create_repo(repository, private=private or None, exist_ok=True)
-        if revision is not None:
-            api.create_branch(repository, branch=revision, exist_ok=True)
-        info = api.repo_info(repository, revision=revision)
-        present = {item.rfilename for item in info.siblings or ()}
-        earlier = _earlier(hub, repository, info.sha, present)
-        files = [MANIFEST_NAME, *(entry.path for entry in artifact.manifest.files)]
-        foreign = sorted(present.intersection(files) - earlier)
-        if CARD in present and not is_ours(_content(hub, repository, CARD, info.sha)):
-            foreign.append(CARD)
+    there = _there(hub, api, repository, revision)
+    if there is not None and private and not there.private:
+        raise ArtifactError(f"{repository} is there, and is public: make it private on the hub, or leave --private out")
+    present = set() if there is None else {item.rfilename for item in there.siblings or ()}
+    earlier = _earlier(hub, repository, there.sha, present) if MANIFEST_NAME in present else set()
+    files = [MANIFEST_NAME, *(entry.path for entry in artifact.manifest.files)]
+    foreign = sorted(present.intersection(files) - earlier)
     if foreign:
         raise ArtifactError(
             f"{repository} holds {', '.join(foreign)}, which no artifact put there and which would be overwritten: "
-            "push to a repository, or to a --revision, of its own"
+            "push to a repository of its own"
         )
-    operations: list[Any] = [hub.CommitOperationAdd(file, str(artifact.folder / file)) for file in files]
-    operations.append(hub.CommitOperationAdd(CARD, card.encode()))
-    operations += [hub.CommitOperationDelete(file) for file in sorted((earlier & present).difference(files))]
     with _taken(repository):
+        writes_card = CARD not in present or is_ours(_content(hub, repository, CARD, there.sha))
+        api.create_repo(repository, private=private or None, exist_ok=True)
+        if revision is not None:
+            api.create_branch(repository, branch=revision, exist_ok=True)
+        parent = api.repo_info(repository, revision=revision).sha if there is None or revision else there.sha
+        operations: list[Any] = [hub.CommitOperationAdd(file, str(artifact.folder / file)) for file in files]
+        operations += [hub.CommitOperationAdd(CARD, card.encode())] if writes_card else []
+        operations += [hub.CommitOperationDelete(file) for file in sorted((earlier & present).difference(files))]
         done = api.create_commit(
             repository,
             operations,
             commit_message=message or f"Artifact for {artifact.manifest.target}",
             revision=revision,
             # Somebody else's commit in the meantime is an error, not lost.
-            parent_commit=info.sha,
+            parent_commit=parent,
         )
-    return str(done.commit_url)
+    return str(done.commit_url), writes_card
+
+
+def _there(hub: Any, api: Any, repository: str, revision: str | None) -> Any:
+    """What the hub knows of a branch, or of the main one where there is no such branch yet; None of no repository."""
+    with _taken(repository):
+        try:
+            return api.repo_info(repository, revision=revision)
+        except hub.errors.RevisionNotFoundError:
+            return api.repo_info(repository)
+        except hub.errors.RepositoryNotFoundError:
+            return None
 
 
 @contextmanager
@@ -184,13 +228,19 @@ def _taken(repository: str) -> Iterator[None]:
 
 
 def _earlier(hub: Any, repository: str, commit: str, present: set[str]) -> set[str]:
-    """The files of the artifact that a repository holds; of what is none, nothing."""
-    if MANIFEST_NAME not in present:
-        return set()
+    """The files of the artifact that a repository holds; of a manifest of somebody else's, nothing.
+
+    Raises:
+        ArtifactError: it is one of ours, of a newer schema or damaged.
+    """
+    with _taken(repository):
+        content = _content(hub, repository, MANIFEST_NAME, commit)
     try:
-        found = Manifest.from_json(_content(hub, repository, MANIFEST_NAME, commit))
-    except ArtifactError:
-        return set()
+        found = Manifest.from_json(content)
+    except ArtifactError as error:
+        if '"schema_version"' not in content:
+            return set()
+        raise ArtifactError(f"{repository} holds an artifact that cannot be replaced: {error}") from error
     return {MANIFEST_NAME, *(entry.path for entry in found.files)}
 
 

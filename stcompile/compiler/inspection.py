@@ -24,7 +24,7 @@ def inspect(path: str | Path | ModelSource, **options: Unpack[SourceOptions]) ->
 
     Args:
         path: the folder, or a hub id of a model, or a `ModelSource` of one.
-        options: `revision`, `cache_dir`, `trust_remote_code`, `follow_links`, `sparse`, `modalities`, see
+        options: `revision`, `cache_dir`, `trust_remote_code`, `follow_links`, `sparse`, `modalities`, `file`, see
             `ModelSource`; with trust, modules whose code comes with the model count as supported.
 
     Returns:
@@ -37,7 +37,7 @@ def inspect(path: str | Path | ModelSource, **options: Unpack[SourceOptions]) ->
     folder = local_path(source.model)
     if _is_artifact(folder):
         return _artifact(open_artifact(folder))
-    with source.located() as (model, _):
+    with source.as_it_is() as (model, _):
         return _model(source.described(model))
 
 

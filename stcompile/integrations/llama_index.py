@@ -35,7 +35,7 @@ class StcompileEmbedding(BaseEmbedding):
 
     def __init__(self, artifact: Any, *, embed_batch_size: int = _AT_ONCE, **options: Any) -> None:
         encoder = opened(artifact, DENSE)
-        super().__init__(model_name=encoder.artifact.folder.name, embed_batch_size=embed_batch_size, **options)
+        super().__init__(model_name=encoder.artifact.name, embed_batch_size=embed_batch_size, **options)
         self._encoder = encoder
 
     @classmethod

@@ -151,7 +151,7 @@ def _meta(loaded: Any, **besides: Any) -> ModelMeta:
     # mteb takes an earlier result of the same name and revision for its own, so a revision names the very files.
     files = hashlib.sha256((folder / MANIFEST_NAME).read_bytes()).hexdigest()[:8]
     told = {
-        "name": f"stcompile/{folder.name}",
+        "name": f"stcompile/{loaded.artifact.name.replace('/', '__')}",
         "revision": ".".join(filter(None, (loaded.fingerprint, files))),
         "max_tokens": loaded.max_seq_length,
         "framework": ["OpenVINO" if manifest.engine.name == OPENVINO else "ONNX"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 from collections.abc import Iterator
@@ -15,28 +16,27 @@ from stcompile.reports.markdown import plain, table
 from stcompile.reports.measures import measures
 from stcompile.runtime.hub import is_repository
 
-# What the hub calls software that reads the files; also how a card is known to be one of ours.
-LIBRARY = "stcompile"
+# What the hub calls software that reads the files.
+_LIBRARY = "stcompile"
+
+# The last line, with the sha256 of all before it.
+_MARK = "<!-- written by stcompile push, sha256 of what stands above: "
 
 # Of each kind: the hub's name of what it is for, tags, and how it is used.
 _KINDS = {
     ENCODER: (
         "sentence-similarity",
         ("sentence-similarity",),
-        "vectors = model.encode([{text}])  # float32 (1, {dim})",
+        "vectors = model.{encode}([{text}])  # float32 (1, {dim})",
     ),
     HYBRID: ("sentence-similarity", ("sentence-similarity", "sparse-encoder"), "found = model.encode_hybrid([{text}])"),
-    SPARSE: (
-        "feature-extraction",
-        ("sparse-encoder", "sparse"),
-        "vectors = model.encode([{text}])  # {dim} numbers",
-    ),
+    SPARSE: ("feature-extraction", ("sparse-encoder", "sparse"), "vectors = model.{encode}([{text}])  # {dim} numbers"),
     MULTI_VECTOR: (
         "sentence-similarity",
         ("multi-vector", "late-interaction"),
         "vectors = model.encode_document([{text}])  # of each token float32 ({dim},)",
     ),
-    RERANKER: ("text-ranking", ("cross-encoder", "reranker"), "ranked = model.rank({query}, [{text}])"),
+    RERANKER: ("text-ranking", ("cross-encoder", "reranker"), "scores = model.predict([({query}, {text})])"),
 }
 
 # Outputs of a hybrid encoder's graph, as an export calls them.
@@ -45,12 +45,15 @@ _OUTPUTS = {WEIGHTS: "sparse", VECTORS: "multi_vector"}
 _TEXT, _QUERY = '"A man is eating a piece of bread."', '"Who eats bread?"'
 
 
-def card(artifact: Artifact, repository: str, *, licence: str | None, speed: Throughput | None) -> str:
+def card(
+    artifact: Artifact, repository: str, *, revision: str | None, licence: str | None, speed: Throughput | None
+) -> str:
     """The README.md of a repository.
 
     Args:
         artifact: what is pushed there; its report is the proof.
         repository: `owner/name`.
+        revision: the branch of it; None is the main one.
         licence: the hub's identifier of the model's licence, such as `apache-2.0`; None names none.
         speed: what was measured on this machine; None was not.
 
@@ -61,7 +64,8 @@ def card(artifact: Artifact, repository: str, *, licence: str | None, speed: Thr
         ArtifactError: the artifact has no report.
     """
     report = read_report(artifact)
-    return "\n".join(
+    place = repository if revision is None else f"{repository}@{revision}"
+    content = "\n".join(
         [
             *_head(artifact.manifest, report, licence),
             f"# {plain(repository.partition('/')[2])}",
@@ -70,31 +74,42 @@ def card(artifact: Artifact, repository: str, *, licence: str | None, speed: Thr
             f"`{artifact.manifest.target}`: the whole module stack in {_graphs(artifact.manifest)}, proved against "
             f"{plain(report.parity.reference)}. It needs no torch.",
             "",
-            *_use(artifact.manifest, repository),
-            *_proof(report),
+            *_use(artifact.manifest, place),
+            *_proof(artifact.manifest, report),
             *_sizes(artifact),
             *_speeds(speed),
-            *_again(artifact.manifest, report, repository),
+            *_again(artifact.manifest, report, place),
         ]
     )
+    return f"{content}\n{_MARK}{_digest(content)} -->\n"
 
 
 def is_ours(content: str) -> bool:
-    """Whether a README.md was written as such a card: what people wrote themselves is not overwritten."""
-    head, end, _ = content.removeprefix("---\n").partition("\n---\n")
-    return content.startswith("---\n") and bool(end) and f"library_name: {LIBRARY}" in head.splitlines()
+    """Whether a README.md is such a card as it was written: what people wrote or changed is not overwritten."""
+    body, mark, digest = content.replace("\r\n", "\n").rpartition(_MARK)
+    return bool(mark) and digest == f"{_digest(body.removesuffix(chr(10)))} -->\n"
+
+
+def _digest(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _head(manifest: Manifest, report: Report, licence: str | None) -> Iterator[str]:
     purpose, tags, _ = _KINDS[manifest.kind]
-    yield from ("---", f"library_name: {LIBRARY}", f"pipeline_tag: {purpose}")
+    yield from ("---", f"library_name: {_LIBRARY}", f"pipeline_tag: {purpose}")
     if licence is not None:
-        yield f"license: {json.dumps(licence)}"
+        yield f"license: {_yaml(licence)}"
     if is_repository(report.source.name):
-        yield from (f"base_model: {json.dumps(report.source.name)}", "base_model_relation: quantized")
-    # Strings of JSON are strings of YAML.
+        yield f"base_model: {_yaml(report.source.name)}"
+        if report.quantization is not None:
+            yield "base_model_relation: quantized"
     every = dict.fromkeys(("sentence-transformers", *tags, manifest.engine.name, manifest.target))
-    yield from ("tags:", *(f"- {json.dumps(tag)}" for tag in every), "---", "")
+    yield from ("tags:", *(f"- {_yaml(tag)}" for tag in every), "---", "")
+
+
+def _yaml(text: str) -> str:
+    """A string of YAML, which strings of JSON are where nothing is written as halves of a pair."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _graphs(manifest: Manifest) -> str:
@@ -103,34 +118,50 @@ def _graphs(manifest: Manifest) -> str:
     return f"one {kind} graph" if graphs == 1 else f"{graphs} {kind} graphs"
 
 
-def _use(manifest: Manifest, repository: str) -> Iterator[str]:
-    call = _KINDS[manifest.kind][2].format(text=_TEXT, query=_QUERY, dim=manifest.truncate_dim or manifest.dim)
-    extra = "openvino" if manifest.engine.name == "openvino" else "cpu"
+def _use(manifest: Manifest, place: str) -> Iterator[str]:
+    needs_document = manifest.routing is not None and manifest.routing.default is None
+    call = _KINDS[manifest.kind][2].format(
+        text=_TEXT,
+        query=_QUERY,
+        dim=manifest.truncate_dim or manifest.dim,
+        encode="encode_document" if needs_document else "encode",
+    )
+    device = ', device="cuda"' if manifest.engine.packed else ""
     yield from (
         "## Use",
         "",
         "```sh",
-        f"pip install 'stcompile[{extra},hub]'",
+        f"pip install 'stcompile[{','.join(_extras(manifest))}]'",
         "```",
         "",
         "```python",
         "import stcompile",
         "",
-        f'model = stcompile.load("{repository}")',
+        f'model = stcompile.load("{place}"{device})',
         call,
         "```",
         "",
-        f"Behind HTTP, as OpenAI and text-embeddings-inference do: `stcompile serve {repository}`.",
+        f"Behind HTTP, with the extra `serve`: `stcompile serve {place}`.",
         "",
     )
 
 
-def _proof(report: Report) -> Iterator[str]:
+def _extras(manifest: Manifest) -> Iterator[str]:
+    yield "openvino" if manifest.engine.name == "openvino" else "cuda" if manifest.engine.packed else "cpu"
+    yield "hub"
+    if manifest.image is not None:
+        yield "images"
+    if any(graph.rows is not None and graph.rows.pool_factor > 1 for graph in manifest.graphs):
+        yield "pooling"
+
+
+def _proof(manifest: Manifest, report: Report) -> Iterator[str]:
     parity = report.parity
+    what = "pairs" if manifest.kind == RERANKER else "texts, on vectors scaled to the reference's lengths"
     yield from (
         "## Proof",
         "",
-        f"On {parity.num_texts} texts, compared with {plain(parity.reference)} on vectors scaled to its lengths:",
+        f"Compared with {plain(parity.reference)} on {parity.num_texts} {what}:",
         "",
         *table(("measure", "value", "allowed"), [(one.name, one.shown, one.allowed) for one in measures(parity)]),
         "",
@@ -170,20 +201,29 @@ def _speeds(speed: Throughput | None) -> Iterator[str]:
     )
 
 
-def _again(manifest: Manifest, report: Report, repository: str) -> Iterator[str]:
-    compiled_with = " ".join(f"{name}=={number.partition('+')[0]}" for name, number in _compilers(report.versions))
-    model = shlex.quote(report.source.name)
-    name = shlex.quote(repository.partition("/")[2])
+def _again(manifest: Manifest, report: Report, place: str) -> Iterator[str]:
+    model, target = shlex.quote(report.source.name), shlex.quote(manifest.target)
+    extras = "compile,static" if report.distillation is not None else "compile"
+    ours = shlex.quote(f"stcompile[{extras}]=={report.versions.get('stcompile', '')}")
+    beside = " ".join(
+        shlex.quote(f"{name}=={report.versions[name].partition('+')[0]}")
+        for name in ("torch", "transformers", "onnxruntime", "openvino")
+        if name in report.versions
+    )
+    lines = (
+        f"pip install {ours} {beside}",
+        f"stcompile export {model} --target {target}{''.join(_options(manifest, report))} -o mine",
+        f"stcompile verify {shlex.quote(place)} --against {model}",
+    )
     yield from (
         "## How it was made",
         "",
         "```sh",
-        f"pip install 'stcompile[compile]=={report.versions.get('stcompile', '')}' {compiled_with}",
-        f"stcompile export {model} --target {manifest.target}{''.join(_options(manifest, report))} -o {name}",
-        f"stcompile verify {shlex.quote(repository)} --against {model}",
+        *(line.replace("\n", " ") for line in lines),
         "```",
         "",
-        f"The model's files have the fingerprint `{report.source.fingerprint}`.",
+        "What an export was told and its report does not show, such as `--sparse`, `--modalities` or scored pairs, is "
+        f"not among these. The model's files have the fingerprint `{report.source.fingerprint}`.",
         "",
     )
     if manifest.space is not None:
@@ -193,15 +233,11 @@ def _again(manifest: Manifest, report: Report, repository: str) -> Iterator[str]
         )
 
 
-def _compilers(versions: dict[str, str]) -> list[tuple[str, str]]:
-    return [(name, versions[name]) for name in ("torch", "transformers", "onnxruntime", "openvino") if name in versions]
-
-
 def _options(manifest: Manifest, report: Report) -> Iterator[str]:
     """What `stcompile export` was told besides, as far as the artifact shows it."""
     outputs = [_OUTPUTS.get(output.name, output.name) for output in manifest.graphs[0].outputs]
     if len(outputs) > 1:
-        yield f" --outputs {','.join(outputs)}"
+        yield f" --outputs {shlex.quote(','.join(outputs))}"
     if manifest.graphs[0].file.startswith("onnx/"):
         yield " --layout transformers.js"
     if manifest.engine.packed:
@@ -213,7 +249,7 @@ def _options(manifest: Manifest, report: Report) -> Iterator[str]:
     if calibration is not None and calibration.name != BUILT_IN_TEXTS:
         yield f" --calibration {shlex.quote(calibration.name)}"
     budget = None if plan is None else plan.budget
-    if budget is not None and budget.measure != "min_cosine":
+    if budget is not None and budget.measure == "mean_cosine_drop":
         yield f" --max-drop {budget.limit:g}"
     elif report.parity.tolerance.agreement is not None:
         yield f" --min-cosine {report.parity.tolerance.min_cosine:g}"

@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 
 from stcompile.artifact.manifest import ENCODER, HYBRID
 from stcompile.errors import InputError
-from stcompile.runtime.collector import Collector, CollectorOptions
+from stcompile.runtime.collector import Collector, CollectorOptions, Usage
 from stcompile.runtime.encoder import Encoder
 from stcompile.runtime.inputs import Sentences, listed
 from stcompile.runtime.options import DOCUMENT, QUERY, EncodeOptions
-from stcompile.runtime.route import Counted
 from stcompile.runtime.signatures import SharedOptions
 
 
@@ -39,13 +38,13 @@ class AsyncEncoder(Collector):
         self.encoder = encoder
 
     async def encode(
-        self, sentences: Sentences, *, counted: Counted | None = None, **options: Unpack[SharedOptions]
+        self, sentences: Sentences, *, usage: Usage | None = None, **options: Unpack[SharedOptions]
     ) -> NDArray[np.float32]:
         """What `Encoder.encode` gives for the same texts.
 
         Args:
             sentences: one text or a list of texts, as there.
-            counted: is added the texts of this call, and the tokens that were computed for them, prompts among them.
+            usage: what this call had is added to it.
             options: `prompt_name`, `prompt`, `normalize_embeddings`, `truncate_dim` and `task`, as there.
 
         Returns:
@@ -55,22 +54,22 @@ class AsyncEncoder(Collector):
             InputError: as there, and for other options; no other caller notices.
             StcompileError: it is closed, or belongs to another event loop.
         """
-        return await self._encoded(sentences, options, None, counted)
+        return await self._encoded(sentences, options, None, usage)
 
     async def encode_query(
-        self, sentences: Sentences, *, counted: Counted | None = None, **options: Unpack[SharedOptions]
+        self, sentences: Sentences, *, usage: Usage | None = None, **options: Unpack[SharedOptions]
     ) -> NDArray[np.float32]:
         """As `encode`, with the meaning of `Encoder.encode_query`."""
-        return await self._encoded(sentences, options, QUERY, counted)
+        return await self._encoded(sentences, options, QUERY, usage)
 
     async def encode_document(
-        self, sentences: Sentences, *, counted: Counted | None = None, **options: Unpack[SharedOptions]
+        self, sentences: Sentences, *, usage: Usage | None = None, **options: Unpack[SharedOptions]
     ) -> NDArray[np.float32]:
         """As `encode`, with the meaning of `Encoder.encode_document`."""
-        return await self._encoded(sentences, options, DOCUMENT, counted)
+        return await self._encoded(sentences, options, DOCUMENT, usage)
 
     async def _encoded(
-        self, sentences: Sentences, options: SharedOptions, role: str | None, counted: Counted | None
+        self, sentences: Sentences, options: SharedOptions, role: str | None, usage: Usage | None
     ) -> NDArray[np.float32]:
         texts, single = listed(sentences)
         unknown = sorted(options.keys() - SharedOptions.__annotations__.keys())
@@ -78,7 +77,7 @@ class AsyncEncoder(Collector):
             raise InputError(f"texts of several callers share a run: {', '.join(unknown)} cannot be chosen for one")
         asked = EncodeOptions(**cast("dict[str, Any]", options), show_progress_bar=False)
         settled = asked.settled(self.encoder.artifact.manifest, self.encoder.device, role)
-        vectors = await self._ask(texts, settled, counted)
+        vectors = await self._ask(texts, settled, usage)
         return vectors[0] if single else vectors  # type: ignore[no-any-return] # what the encoder gave
 
     def _computed(self, texts: list[Any], options: EncodeOptions) -> Any:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stcompile.artifact.manifest import HYBRID, MULTI_VECTOR, RERANKER, SPARSE
 from stcompile.errors import InputError
 from stcompile.runtime.activations import Activation, check_activation
-from stcompile.runtime.collector import Collector, CollectorOptions
+from stcompile.runtime.collector import Collector, CollectorOptions, Usage
 from stcompile.runtime.hybrid_embeddings import SPARSE as SPARSE_FORM
 from stcompile.runtime.hybrid_encoder import HybridEncoder
 from stcompile.runtime.inputs import Sentences, listed
@@ -20,7 +20,6 @@ from stcompile.runtime.multi_vector_encoder import MultiVectorEncoder, MultiVect
 from stcompile.runtime.options import DOCUMENT, QUERY, prompt_text
 from stcompile.runtime.pairs import Pairs, listed_pairs, read_pairs
 from stcompile.runtime.reranker import Reranker
-from stcompile.runtime.route import Counted
 from stcompile.runtime.sparse_encoder import SparseEncoder, SparseOptions
 from stcompile.runtime.sparse_vectors import SparseVector, SparseVectors
 
@@ -54,14 +53,14 @@ class AsyncReranker(Collector):
         prompt_name: str | None = None,
         prompt: str | None = None,
         activation_fn: Activation | None = None,
-        counted: Counted | None = None,
+        usage: Usage | None = None,
     ) -> Any:
         """What `Reranker.predict` gives for the same pairs: float32 `(n,)`, of several labels `(n, num_labels)`.
 
         Args:
             inputs: one pair, or a list of pairs, as there.
             prompt_name, prompt, activation_fn: as there.
-            counted: as of `AsyncEncoder.encode`.
+            usage: as of `AsyncEncoder.encode`.
 
         Raises:
             InputError: as there; no other caller notices.
@@ -71,7 +70,7 @@ class AsyncReranker(Collector):
         check_activation(activation_fn)
         text = prompt_text(prompt, prompt_name, manifest, manifest.default_prompt_name)
         items, single = listed_pairs(inputs)
-        scores = await self._ask(read_pairs(items), _ScoreOptions(text, activation_fn), counted)
+        scores = await self._ask(read_pairs(items), _ScoreOptions(text, activation_fn), usage)
         return scores[0] if single else scores
 
     def _computed(self, texts: list[Any], options: _ScoreOptions) -> Any:
@@ -106,30 +105,28 @@ class AsyncSparseEncoder(Collector):
         prompt: str | None = None,
         task: str | None = None,
         max_active_dims: int | None = None,
-        counted: Counted | None = None,
+        usage: Usage | None = None,
     ) -> Any:
         """What `SparseEncoder.encode` gives for the same texts: `SparseVectors`, of a single text a `SparseVector`.
 
-        Of a hybrid encoder what `encode_hybrid` gives as `sparse`, which knows no `max_active_dims`. `counted` as of
+        Of a hybrid encoder what `encode_hybrid` gives as `sparse`, which knows no `max_active_dims`. `usage` as of
         `AsyncEncoder.encode`.
 
         Raises:
             InputError: as there; no other caller notices.
             StcompileError: it is closed, or belongs to another event loop.
         """
-        return await self._encoded(sentences, None, prompt_name, prompt, task, max_active_dims, counted)
+        return await self._encoded(sentences, None, prompt_name, prompt, task, max_active_dims, usage)
 
-    async def encode_query(
-        self, sentences: Sentences, *, prompt: str | None = None, counted: Counted | None = None
-    ) -> Any:
+    async def encode_query(self, sentences: Sentences, *, prompt: str | None = None, usage: Usage | None = None) -> Any:
         """As `encode`, with the meaning of `SparseEncoder.encode_query`."""
-        return await self._encoded(sentences, QUERY, None, prompt, None, None, counted)
+        return await self._encoded(sentences, QUERY, None, prompt, None, None, usage)
 
     async def encode_document(
-        self, sentences: Sentences, *, prompt: str | None = None, counted: Counted | None = None
+        self, sentences: Sentences, *, prompt: str | None = None, usage: Usage | None = None
     ) -> Any:
         """As `encode`, with the meaning of `SparseEncoder.encode_document`."""
-        return await self._encoded(sentences, DOCUMENT, None, prompt, None, None, counted)
+        return await self._encoded(sentences, DOCUMENT, None, prompt, None, None, usage)
 
     async def _encoded(
         self,
@@ -139,7 +136,7 @@ class AsyncSparseEncoder(Collector):
         prompt: str | None,
         task: str | None,
         max_active_dims: int | None,
-        counted: Counted | None,
+        usage: Usage | None,
     ) -> Any:
         texts, single = listed(sentences)
         manifest = self.encoder.artifact.manifest
@@ -149,7 +146,7 @@ class AsyncSparseEncoder(Collector):
         if manifest.kind == HYBRID and max_active_dims is not None:
             raise InputError("a hybrid encoder's sparse vectors have all their numbers: leave max_active_dims out")
         settled = options.settled(manifest, self.encoder.device, role)
-        rows: list[SparseVector] = await self._ask(texts, settled, counted)
+        rows: list[SparseVector] = await self._ask(texts, settled, usage)
         if single:
             return rows[0]
         return SparseVectors.of(rows, rows[0].dim if rows else manifest.dim)
@@ -185,11 +182,11 @@ class AsyncMultiVectorEncoder(Collector):
         prompt: str | None = None,
         task: str | None = None,
         normalize_embeddings: bool = False,
-        counted: Counted | None = None,
+        usage: Usage | None = None,
     ) -> Any:
         """What `MultiVectorEncoder.encode` gives for the same texts: a list of float32 `(tokens, dim)`.
 
-        `counted` as of `AsyncEncoder.encode`.
+        `usage` as of `AsyncEncoder.encode`.
 
         Raises:
             InputError: as there; no other caller notices.
@@ -198,28 +195,26 @@ class AsyncMultiVectorEncoder(Collector):
         options = MultiVectorOptions(
             prompt_name, prompt, task=task, normalize_embeddings=normalize_embeddings, show_progress_bar=False
         )
-        return await self._encoded(sentences, None, options, counted)
+        return await self._encoded(sentences, None, options, usage)
 
-    async def encode_query(
-        self, sentences: Sentences, *, prompt: str | None = None, counted: Counted | None = None
-    ) -> Any:
+    async def encode_query(self, sentences: Sentences, *, prompt: str | None = None, usage: Usage | None = None) -> Any:
         """As `encode`, with the meaning of `MultiVectorEncoder.encode_query`."""
         options = MultiVectorOptions(prompt=prompt, show_progress_bar=False)
-        return await self._encoded(sentences, QUERY, options, counted)
+        return await self._encoded(sentences, QUERY, options, usage)
 
     async def encode_document(
-        self, sentences: Sentences, *, prompt: str | None = None, counted: Counted | None = None
+        self, sentences: Sentences, *, prompt: str | None = None, usage: Usage | None = None
     ) -> Any:
         """As `encode`, with the meaning of `MultiVectorEncoder.encode_document`."""
         options = MultiVectorOptions(prompt=prompt, show_progress_bar=False)
-        return await self._encoded(sentences, DOCUMENT, options, counted)
+        return await self._encoded(sentences, DOCUMENT, options, usage)
 
     async def _encoded(
-        self, sentences: Sentences, role: str | None, options: MultiVectorOptions, counted: Counted | None
+        self, sentences: Sentences, role: str | None, options: MultiVectorOptions, usage: Usage | None
     ) -> Any:
         texts, single = listed(sentences)
         settled = options.settled(self.encoder.artifact.manifest, self.encoder.device, role)
-        rows: Sequence[NDArray[np.float32]] = await self._ask(texts, settled, counted)
+        rows: Sequence[NDArray[np.float32]] = await self._ask(texts, settled, usage)
         return rows[0] if single else rows
 
     def _computed(self, texts: list[Any], options: MultiVectorOptions) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from typing import Any, ClassVar, Self, TypedDict
@@ -12,11 +13,25 @@ from stcompile.errors import InputError, StcompileError, UnavailableError
 from stcompile.runtime.desk import Call, Desk, Found, Piece
 from stcompile.runtime.inputs import at_least_one, checked
 from stcompile.runtime.pictures import IMAGE_KEY, is_image
-from stcompile.runtime.route import Counted, tokens_of_each
+from stcompile.runtime.route import tokens_of_each
 from stcompile.runtime.text.base import Text
 
 # What decides when a run is full is an estimate; the engine's own batches keep to the exact number.
 _CHARACTERS_A_TOKEN = 4
+
+
+@dataclass
+class Usage:
+    """What calls had, each text counted, equal ones too.
+
+    Attributes:
+        texts: and images.
+        tokens: of the texts as they were run, prompts and special tokens among them, what was cut off not; images have
+            none.
+    """
+
+    texts: int = 0
+    tokens: int = 0
 
 
 class CollectorOptions(TypedDict, total=False):
@@ -105,10 +120,10 @@ class Collector:
         """One result a text, in their order: an array's rows, or what can be sliced. On a worker's thread."""
         raise NotImplementedError
 
-    async def _ask(self, texts: list[Any], options: Hashable, counted: Counted | None) -> Any:
+    async def _ask(self, texts: list[Any], options: Hashable, usage: Usage | None) -> Any:
         """The results of one call: an array of rows, or a list of objects; calls of equal options may share a run.
 
-        What was computed is added to `counted`.
+        What it had is added to `usage`.
         """
         if self._is_closed:
             raise UnavailableError(f"the encoder is closed: make a new {type(self).__name__}")
@@ -117,9 +132,9 @@ class Collector:
             desk = self._desk = Desk(self._run, self._workers, self._max_wait, self._max_tokens, self._max_pending)
         call = Call(options, texts, [self._tokens(text) for text in texts])
         found = await desk.answer(call)
-        if counted is not None:
-            counted.texts += len(texts)
-            counted.tokens += call.computed
+        if usage is not None:
+            usage.texts += len(texts)
+            usage.tokens += call.computed
         return found
 
     def _here(self) -> Desk | None:
@@ -151,7 +166,7 @@ class Collector:
             texts = [call.texts[place] for call, places in pieces for place in places]
             with tokens_of_each() as tokens:
                 found = self._computed(texts, pieces[0][0].options)
-            lengths = [0 if _is_image(text) else tokens.get(_text_of(text), 0) for text in texts]
+            lengths = [_length(text, tokens) for text in texts]
         except Exception as error:  # a caller must get an answer whatever happened
             if len(pieces) > 1:
                 return [answer for piece in pieces for answer in self._run([piece])]
@@ -180,6 +195,9 @@ def _is_image(item: Any) -> bool:
     return is_image(item) or (isinstance(item, dict) and item.keys() == {IMAGE_KEY})
 
 
-def _text_of(item: Any) -> Text:
-    """As it was run: without the key that it came with."""
-    return checked(next(iter(item.values())) if isinstance(item, dict) else item, 0)
+def _length(item: Any, tokens: Mapping[Text, int]) -> int:
+    """The tokens of a text as it was run, without the key that it came with; of an image, however it is told, none."""
+    try:
+        return tokens.get(checked(next(iter(item.values())) if isinstance(item, dict) else item, 0), 0)
+    except InputError:
+        return 0

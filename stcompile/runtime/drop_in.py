@@ -16,8 +16,8 @@ from stcompile.runtime.hub import located
 from stcompile.runtime.inputs import at_least_one
 from stcompile.runtime.loaded import fitting_artifact
 
-# How a model is computed: of what is compiled that is settled. Who may ask the hub, its own variables say.
-_SETTLED = frozenset(("trust_remote_code", "local_files_only", "token", "use_auth_token", "backend", "model_card_data"))
+# How a model is computed: of what is compiled that is settled.
+_SETTLED = frozenset(("trust_remote_code", "backend", "model_card_data", "use_auth_token"))
 
 
 class SentenceTransformer(Encoder):
@@ -37,8 +37,10 @@ class SentenceTransformer(Encoder):
         threads: engine threads; None takes the CPUs that this process may use.
         cache_folder: where the hub's files are kept; None takes its own place.
         revision: of a repository; None takes its main branch.
+        local_files_only: of a repository take what the cache has, and ask nobody.
+        token: who asks the hub; None takes who is logged in.
         options: what sentence-transformers takes besides: `trust_remote_code`, `backend` and their kin are settled, and
-            `token` and `local_files_only` are for HF_TOKEN and HF_HUB_OFFLINE to say; all are passed over.
+            passed over.
 
     Raises:
         ArtifactError, ProviderError, MissingExtraError: as `stcompile.load`.
@@ -57,6 +59,8 @@ class SentenceTransformer(Encoder):
         threads: int | None = None,
         cache_folder: str | None = None,
         revision: str | None = None,
+        local_files_only: bool = False,
+        token: bool | str | None = None,
         **options: Any,
     ) -> None:
         changing = sorted(name for name, value in options.items() if name not in _SETTLED and value is not None)
@@ -66,7 +70,10 @@ class SentenceTransformer(Encoder):
                 " out, or export the model with it"
             )
         artifact = fitting_artifact(
-            located(model_name_or_path, revision, cache_folder), threads, None, check_integrity=True
+            located(model_name_or_path, revision, cache_folder, local_files_only=local_files_only, token=token),
+            threads,
+            None,
+            check_integrity=True,
         )
         manifest = artifact.manifest
         known = {**manifest.prompts, **(prompts or {})}
@@ -93,6 +100,8 @@ class SentenceTransformer(Encoder):
             threads=threads,
             cache_folder=cache_folder,
             revision=revision,
+            local_files_only=local_files_only,
+            token=token,
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

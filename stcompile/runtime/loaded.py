@@ -139,7 +139,7 @@ class Loaded:
     def __repr__(self) -> str:
         state = ", closed" if self._opened.is_closed else ""
         return (
-            f"{type(self).__name__}({self._origin.folder.name!r}, target={self._manifest.target!r}, "
+            f"{type(self).__name__}({self.artifact.name!r}, target={self._manifest.target!r}, "
             f"{self._width}, device={str(self.device)!r}, threads={self.threads}{state})"
         )
 

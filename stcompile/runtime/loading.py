@@ -43,7 +43,8 @@ def load(
 
     Args:
         artifact: the folder that `stcompile export` wrote (`~` is the home folder), or a repository of the hub that
-            it was pushed to, `owner/name`; a folder of that name wins. Needs `stcompile[hub]`.
+            it was pushed to, `owner/name` or `owner/name@revision`; a folder of that name wins, and a `Path` is always
+            one. Needs `stcompile[hub]`.
         revision: of the repository: a branch, a tag or a commit; None takes its main branch.
         cache_dir: where the hub's files are kept; None takes its own place.
         device: `cpu`, `cuda` or `cuda:1`. Asking for a GPU and not getting it is an error, never a CPU run.

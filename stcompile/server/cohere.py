@@ -58,7 +58,7 @@ async def rank(server: Server, asked: RankRequest, known: Known) -> bytes:
     served = server.find(asked.model, RERANK)
     texts = [one if isinstance(one, str) else one.text for one in asked.documents]
     known.model, known.texts = served.name, len(texts)
-    scores = await served.rerank(asked.query, texts, raw=False, counted=known.counted)
+    scores = await served.rerank(asked.query, texts, raw=False, usage=known.usage)
     order = np.argsort(-scores, kind="stable").tolist()[: asked.top_n]
     return written(
         {
@@ -72,7 +72,7 @@ async def rank(server: Server, asked: RankRequest, known: Known) -> bytes:
                 }
                 for place in order
             ],
-            "usage": {"total_tokens": known.counted.tokens},
+            "usage": {"total_tokens": known.usage.tokens},
             "meta": {"api_version": {"version": "1"}, "billed_units": {"search_units": 1}},
         }
     )

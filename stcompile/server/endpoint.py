@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from stcompile.runtime.route import Counted
+from stcompile.runtime.collector import Usage
 from stcompile.server.errors import RequestError, invalid
 from stcompile.server.served import Served
 from stcompile.server.settings import Settings
@@ -51,12 +51,12 @@ class Known:
     Attributes:
         model: who answered it.
         texts: that it had.
-        counted: what was computed of it.
+        usage: what was run of it.
     """
 
     model: str = ""
     texts: int = 0
-    counted: Counted = field(default_factory=Counted)
+    usage: Usage = field(default_factory=Usage)
 
 
 @dataclass

@@ -76,7 +76,7 @@ class Gate:
         finally:
             seconds = time.perf_counter() - begun
             path = scope["path"]
-            self._metrics.note(path, status, seconds, known.model, known.texts, known.counted.tokens)
+            self._metrics.note(path, status, seconds, known.model, known.texts, known.usage.tokens)
             if self._logs:
                 logs.event(
                     "request",
@@ -86,7 +86,7 @@ class Gate:
                     ms=round(1000 * seconds, 2),
                     model=known.model,
                     texts=known.texts,
-                    tokens=known.counted.tokens,
+                    tokens=known.usage.tokens,
                 )
 
     def _may_enter(self, scope: Scope) -> bool:

@@ -65,7 +65,7 @@ async def embeddings(server: Server, asked: EmbeddingsRequest, known: Known) -> 
         task=asked.task,
         normalizes=asked.dimensions is not None,
         dim=asked.dimensions,
-        counted=known.counted,
+        usage=known.usage,
     )
     shown = _in_base64 if asked.encoding_format == "base64" else _as_it_is
     return written(
@@ -76,7 +76,7 @@ async def embeddings(server: Server, asked: EmbeddingsRequest, known: Known) -> 
                 for place, vector in enumerate(vectors)
             ],
             "model": served.name,
-            "usage": {"prompt_tokens": known.counted.tokens, "total_tokens": known.counted.tokens},
+            "usage": {"prompt_tokens": known.usage.tokens, "total_tokens": known.usage.tokens},
         }
     )
 

@@ -14,10 +14,10 @@ from stcompile.artifact.manifest import ENCODER, HYBRID, MULTI_VECTOR, RERANKER,
 from stcompile.errors import InputError
 from stcompile.runtime.async_encoder import AsyncEncoder
 from stcompile.runtime.async_kinds import AsyncMultiVectorEncoder, AsyncReranker, AsyncSparseEncoder
-from stcompile.runtime.collector import Collector
+from stcompile.runtime.collector import Collector, Usage
 from stcompile.runtime.hybrid_embeddings import SPARSE as SPARSE_FORM
 from stcompile.runtime.options import DOCUMENT, QUERY, prompt_of
-from stcompile.runtime.route import Counted, OpenRoute, route_of
+from stcompile.runtime.route import OpenRoute, route_of
 from stcompile.runtime.sparse_vectors import SparseVectors
 from stcompile.runtime.text.base import Spelled
 from stcompile.server.errors import invalid, overloaded, too_large
@@ -82,7 +82,7 @@ class Served:
         normalizes: bool = False,
         dim: int | None = None,
         truncates: bool | None = None,
-        counted: Counted | None = None,
+        usage: Usage | None = None,
     ) -> NDArray[np.float32]:
         """Dense vectors, float32 `(n, dim)`.
 
@@ -93,7 +93,7 @@ class Served:
             normalizes: whether vectors are scaled to length 1.
             dim: so many dimensions alone.
             truncates: whether texts that are too long are cut; None as the server does.
-            counted: gets the tokens that were computed.
+            usage: what was run is added to it.
 
         Raises:
             InputError: as of `Encoder.encode`, or there are not so many dimensions.
@@ -112,7 +112,7 @@ class Served:
                 task=task,
                 normalize_embeddings=normalizes,
                 truncate_dim=dim,
-                counted=counted,
+                usage=usage,
             )
 
     async def embed_sparse(
@@ -122,14 +122,14 @@ class Served:
         role: str | None,
         prompt_name: str | None,
         truncates: bool | None,
-        counted: Counted,
+        usage: Usage,
     ) -> SparseVectors:
         """Sparse vectors. Arguments and errors as of `embed`."""
         collector: AsyncSparseEncoder = self._collectors[EMBED_SPARSE]
         prompt = self._prompt(prompt_name, role)
         async with self._room(len(texts)):
             await self._check_lengths(texts, truncates, prompt, role)
-            found: SparseVectors = await collector.encode(list(texts), prompt=prompt, counted=counted)
+            found: SparseVectors = await collector.encode(list(texts), prompt=prompt, usage=usage)
         return found
 
     async def embed_all(
@@ -139,7 +139,7 @@ class Served:
         role: str | None,
         prompt_name: str | None,
         truncates: bool | None,
-        counted: Counted,
+        usage: Usage,
     ) -> list[NDArray[np.float32]]:
         """A vector of each token of a multi-vector encoder, float32 `(tokens, dim)` each. As `embed`."""
         collector: AsyncMultiVectorEncoder = self._collectors[EMBED_ALL]
@@ -147,7 +147,7 @@ class Served:
         encode = {QUERY: collector.encode_query, DOCUMENT: collector.encode_document}.get(role or "", collector.encode)
         async with self._room(len(texts)):
             await self._check_lengths(texts, truncates, prompt, role)
-            return list(await encode(list(texts), prompt=prompt, counted=counted))
+            return list(await encode(list(texts), prompt=prompt, usage=usage))
 
     async def rerank(
         self,
@@ -156,7 +156,7 @@ class Served:
         *,
         raw: bool,
         truncates: bool | None = None,
-        counted: Counted | None = None,
+        usage: Usage | None = None,
     ) -> NDArray[np.float32]:
         """Scores of documents for a query, float32 `(n,)`: logits, or through a sigmoid. As `embed`."""
         collector: AsyncReranker = self._collectors[RERANK]
@@ -164,7 +164,7 @@ class Served:
         async with self._room(len(documents)):
             await self._check_lengths(pairs, truncates, self._prompt(None, None), None)
             scores: NDArray[np.float32] = await collector.predict(
-                pairs, activation_fn="identity" if raw else "sigmoid", counted=counted
+                pairs, activation_fn="identity" if raw else "sigmoid", usage=usage
             )
         return scores
 

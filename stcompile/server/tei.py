@@ -180,7 +180,7 @@ def _begun(
     texts = as_list(asked.inputs)
     known.model, known.texts = served.name, len(texts)
     options = {"role": asked.input_type, "prompt_name": asked.prompt_name, "truncates": asked.truncate, **more}
-    return served, texts, {**options, "counted": known.counted}
+    return served, texts, {**options, "usage": known.usage}
 
 
 async def similarity(server: Server, asked: SimilarityRequest, known: Known) -> bytes:
@@ -188,7 +188,7 @@ async def similarity(server: Server, asked: SimilarityRequest, known: Known) -> 
     served = server.find(asked.model, EMBED, or_any=True)
     texts = [asked.inputs.source_sentence, *asked.inputs.sentences]
     known.model, known.texts = served.name, len(texts)
-    vectors = await served.embed(texts, truncates=asked.truncate, counted=known.counted)
+    vectors = await served.embed(texts, truncates=asked.truncate, usage=known.usage)
     found = served.loaded.similarity(vectors[:1], vectors[1:])[0]
     return written(np.ascontiguousarray(found))
 
@@ -199,7 +199,7 @@ async def rerank(server: Server, asked: RerankRequest, known: Known) -> bytes:
     served.check_truncation_side(asked.truncation_direction)
     known.model, known.texts = served.name, len(asked.texts)
     scores = await served.rerank(
-        asked.query, asked.texts, raw=asked.raw_scores, truncates=asked.truncate, counted=known.counted
+        asked.query, asked.texts, raw=asked.raw_scores, truncates=asked.truncate, usage=known.usage
     )
     return written(
         [
@@ -215,7 +215,7 @@ async def tokenize(server: Server, asked: TokenizeRequest, known: Known) -> byte
     texts = as_list(asked.inputs)
     known.model, known.texts = served.name, len(texts)
     found = served.spelled(texts, prompt_name=asked.prompt_name, special=asked.add_special_tokens)
-    known.counted.tokens = sum(len(one.ids) for one in found)
+    known.usage.tokens = sum(len(one.ids) for one in found)
     return written(
         [
             [

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import unquote
 
 import yaml
 
@@ -107,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
         for method, pattern, answer in _ROUTES:
             found = re.fullmatch(pattern, path)
             if method in (self.command, "GET" if self.command == "HEAD" else "") and found:
-                answer(self, body, **found.groupdict())
+                answer(self, body, **{name: unquote(value) for name, value in found.groupdict().items()})
                 return
         self._send(404, {"error": f"no such path {path}"})
 

@@ -148,3 +148,48 @@ def test_other_paths_are_never_asked_for(path: str, hub: Hub) -> None:
     with pytest.raises(ArtifactError, match="there is no artifact at"):
         stcompile.load(path)
     assert hub.asked == []
+
+
+def test_what_else_lies_in_the_cache_is_nobodys_harm(repository: Repository, hub: Hub) -> None:
+    """As `hf download` leaves it: all that is in the repository."""
+    for file in repository.commits[repository.branches["main"]]:
+        huggingface_hub.hf_hub_download(NAME, file)
+    folder = stcompile.load(NAME).artifact.folder
+    assert (folder / "training_args.bin").is_file()
+
+
+def test_it_is_called_as_its_repository(repository: Repository) -> None:
+    assert stcompile.load(NAME).artifact.name == NAME
+    assert repr(stcompile.load(NAME)).startswith(f"Encoder('{NAME}', ")
+
+
+def test_a_revision_behind_the_name(repository: Repository, compiled: Compiled) -> None:
+    repository.commit("v2/int8", files_of(compiled("normalize", "onnx-int8")))
+    assert stcompile.load(f"{NAME}@v2/int8").artifact.manifest.target == "onnx-int8"
+    with pytest.raises(InputError, match="names a revision, and revision='main' another"):
+        stcompile.load(f"{NAME}@v2/int8", revision="main")
+    with pytest.raises(InputError, match="neither a folder here nor owner/name on the hub"):
+        stcompile.load("minilm", revision="v2")
+
+
+def test_a_path_is_a_folder_always(repository: Repository, hub: Hub) -> None:
+    with pytest.raises(ArtifactError, match="there is no artifact at"):
+        stcompile.load(Path(NAME))
+    assert hub.asked == []
+
+
+def test_who_forbids_the_network_is_obeyed(repository: Repository, hub: Hub, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="is not in the hub's cache"):
+        stcompile.SentenceTransformer(NAME, local_files_only=True)
+    assert hub.asked == []
+
+
+def test_a_name_that_no_file_can_have_is_one_error() -> None:
+    with pytest.raises(ArtifactError):
+        stcompile.load("x" * 5000)
+
+
+@pytest.mark.parametrize("kind", ["GatedRepoError", "RevisionNotFoundError", "LocalEntryNotFoundError"])
+def test_errors_of_the_client_have_names_in_every_release(kind: str) -> None:
+    """What is looked up in `errors` by name; 0.34 has no RemoteEntryNotFoundError, and these it has."""
+    assert issubclass(getattr(huggingface_hub.errors, kind), Exception)

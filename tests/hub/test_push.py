@@ -31,7 +31,9 @@ NAME = "acme/minilm"
 
 def pushed(artifact: Path, **options: Any) -> str:
     opened = open_artifact(artifact)
-    return push(opened, NAME, card(opened, NAME, licence="mit", speed=None), is_ours, **options)
+    content = card(opened, NAME, revision=options.get("revision"), licence="mit", speed=None)
+    address, _ = push(opened, NAME, content, is_ours, **options)
+    return address
 
 
 def files_in(hub: Hub, branch: str = "main") -> dict[str, bytes]:
@@ -63,20 +65,63 @@ def test_another_artifact_takes_its_place(hub: Hub, compiled: Compiled) -> None:
 
 def test_a_branch_of_its_own(hub: Hub, compiled: Compiled) -> None:
     pushed(compiled("normalize"))
-    pushed(compiled("normalize", "onnx-int8"), revision="int8")
-    targets = [stcompile.load(NAME, revision=name).artifact.manifest.target for name in (None, "int8")]
+    pushed(compiled("normalize", "onnx-int8"), revision="v2/int8")
+    targets = [stcompile.load(NAME, revision=name).artifact.manifest.target for name in (None, "v2/int8")]
     assert targets == ["onnx-fp32", "onnx-int8"]
+    content = files_in(hub, "v2/int8")["README.md"].decode()
+    assert f'stcompile.load("{NAME}@v2/int8")' in content
+    assert f"stcompile serve {NAME}@v2/int8" in content
+
+
+def test_what_no_artifact_put_there_is_not_overwritten(hub: Hub, compiled: Compiled) -> None:
+    made = hub.repositories[NAME] = Repository()
+    foreign = {"tokenizer.json": b"{}", "config.json": b"{}"}
+    made.commit("main", foreign)
+    for revision in (None, "int8"):
+        with pytest.raises(ArtifactError, match=rf"{NAME} holds tokenizer\.json, which no artifact put there"):
+            pushed(compiled("normalize"), revision=revision)
+    assert files_in(hub) == foreign
+    assert list(made.branches) == ["main"]
 
 
 @pytest.mark.parametrize(
-    "foreign", [{"README.md": b"# written by people"}, {"tokenizer.json": b"{}", "config.json": b"{}"}]
+    "written", ["# by people", "---\nlibrary_name: stcompile\n---\n# by people, with the head\n", None]
 )
-def test_what_no_artifact_put_there_is_not_overwritten(foreign: dict[str, bytes], hub: Hub, compiled: Compiled) -> None:
-    made = hub.repositories[NAME] = Repository()
-    made.commit("main", foreign)
-    with pytest.raises(ArtifactError, match=f"{NAME} holds {next(iter(foreign))}, which no artifact put there"):
+def test_a_card_that_people_wrote_or_changed_stays(written: str | None, hub: Hub, compiled: Compiled) -> None:
+    if written is None:
         pushed(compiled("normalize"))
-    assert files_in(hub) == foreign
+        written = files_in(hub)["README.md"].decode().replace("It needs no torch.", "It is mine.")
+    made = hub.repositories.setdefault(NAME, Repository())
+    before = files_in(hub) if made.branches else {}
+    made.commit("main", {**before, "README.md": written.encode()})
+    opened = open_artifact(compiled("normalize", "onnx-int8"))
+    content = card(opened, NAME, revision=None, licence=None, speed=None)
+    _, has_card = push(opened, NAME, content, is_ours)
+    assert not has_card
+    assert files_in(hub)["README.md"].decode() == written
+    assert stcompile.load(NAME).artifact.manifest.target == "onnx-int8"
+
+
+@pytest.mark.parametrize("damage", ["newer", "broken"])
+def test_an_artifact_that_cannot_be_read_is_not_replaced(damage: str, hub: Hub, compiled: Compiled) -> None:
+    pushed(compiled("normalize"))
+    manifest = json.loads(files_in(hub)["manifest.json"])
+    manifest |= {"schema_version": 10_000} if damage == "newer" else {"dim": 3}
+    hub.repositories[NAME].commit("main", {**files_in(hub), "manifest.json": json.dumps(manifest).encode()})
+    with pytest.raises(ArtifactError, match="holds an artifact that cannot be replaced"):
+        pushed(compiled("normalize", "onnx-int8"))
+
+
+def test_what_was_to_be_private_is_not_pushed_in_public(hub: Hub, compiled: Compiled) -> None:
+    pushed(compiled("normalize"))
+    before = dict(files_in(hub))
+    with pytest.raises(ArtifactError, match="is there, and is public"):
+        pushed(compiled("normalize", "onnx-int8"), private=True)
+    assert files_in(hub) == before
+    del hub.repositories[NAME]
+    pushed(compiled("normalize"), private=True)
+    assert hub.repositories[NAME].private
+    pushed(compiled("normalize", "onnx-int8"), private=True)
 
 
 def test_another_push_in_the_meantime_is_not_lost(
@@ -112,13 +157,13 @@ KINDS = [
     ("multi_vector_bert", {}),
     ("bge_m3", {"outputs": ("sentence_embedding", "sparse", "multi_vector")}),
     ("router_two_encoders", {}),
+    ("router_no_default", {}),
+    ("reranker_bert_classes", {}),
 ]
 
 
 @pytest.mark.parametrize(("case", "options"), KINDS)
 def test_the_code_of_a_card_runs(case: str, options: dict[str, Any], hub: Hub, compiled: Compiled) -> None:
-    if case == "router_two_encoders":
-        options = {"target": "onnx-int8"}
     pushed(compiled(case, **options))
     content = files_in(hub)["README.md"].decode()
     (code,) = re.findall(r"```python\n(.*?)```", content, re.DOTALL)
@@ -129,7 +174,7 @@ def test_the_code_of_a_card_runs(case: str, options: dict[str, Any], hub: Hub, c
 def test_a_card_has_the_proof_and_the_command(case: str, options: dict[str, Any], compiled: Compiled) -> None:
     opened = open_artifact(compiled(case, **options))
     report = read_report(opened)
-    content = card(opened, NAME, licence="mit", speed=throughput(opened, probe_texts()[:8], "cpu"))
+    content = card(opened, NAME, revision=None, licence="mit", speed=throughput(opened, probe_texts()[:8], "cpu"))
     head = yaml.safe_load(content.split("---\n")[1])
     assert (head["library_name"], head["license"]) == ("stcompile", "mit")
     assert "base_model" not in head  # a folder's name is none of the hub
@@ -142,7 +187,8 @@ def test_a_card_has_the_proof_and_the_command(case: str, options: dict[str, Any]
     if case == "bge_m3":
         assert " --outputs sentence_embedding,sparse,multi_vector" in command
     assert is_ours(content)
-    assert not is_ours("# by people\n\nlibrary_name: stcompile\n")
+    assert is_ours(content.replace("\n", "\r\n"))
+    assert not is_ours(content + "more\n")
 
 
 def test_the_command_line(hub: Hub, compiled: Compiled, tmp_path: Path) -> None:

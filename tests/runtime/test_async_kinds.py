@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 import stcompile
 from stcompile.errors import InputError
-from stcompile.runtime.route import Counted
+from stcompile.runtime.collector import Usage
 from tests.conftest import Compiled, load_case
 
 TEXTS = ["hello world", "a dog", "the quick brown fox", "one more", "", "a cat sat on the mat"]
@@ -99,15 +100,35 @@ def test_tokens_that_were_computed(case: str, shared: Any, method: str, inputs: 
     texts = [one["text"] if isinstance(one, dict) else one for one in inputs]
     loaded: Any = stcompile.load(compiled(case), threads=2)
     expected = lengths(case, texts, loaded.max_seq_length)
-    counts = [Counted() for _ in inputs]
-    whole = Counted()
+    counts = [Usage() for _ in inputs]
+    whole = Usage()
 
     async def main() -> None:
         async with shared(loaded) as collector:
             ask = getattr(collector, method)
-            each = [ask(one, counted=count) for one, count in zip(inputs, counts, strict=True)]
-            await asyncio.gather(*each, ask(inputs, counted=whole))
+            each = [ask(one, usage=count) for one, count in zip(inputs, counts, strict=True)]
+            await asyncio.gather(*each, ask(inputs, usage=whole))
 
     asyncio.run(main())
     assert [one.tokens for one in counts] == expected
     assert (whole.texts, whole.tokens) == (len(inputs), sum(expected))
+
+
+def test_an_image_has_no_tokens_however_it_is_told(compiled: Compiled, tmp_path: Path) -> None:
+    from PIL import Image
+
+    file = tmp_path / "black.png"
+    Image.new("RGB", (24, 24)).save(file)
+    usage = Usage()
+    encoder = stcompile.Encoder.load(compiled("clip_text"), threads=1)
+
+    async def main() -> Any:
+        async with stcompile.AsyncEncoder(encoder) as shared:
+            return await shared.encode([file, str(file), {"image": str(file)}, "a dog"], usage=usage)
+
+    vectors = asyncio.run(main())
+    assert np.allclose(vectors[0], vectors[1])
+    assert np.allclose(vectors[0], encoder.encode([file])[0], atol=1e-6)
+    before = encoder.counted.tokens
+    encoder.encode("a dog")
+    assert (usage.texts, usage.tokens) == (4, encoder.counted.tokens - before)

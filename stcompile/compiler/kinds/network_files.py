@@ -6,10 +6,8 @@ from collections.abc import Iterator
 
 from stcompile.compiler.kinds.adapter import adapter_problems, is_adapter
 from stcompile.compiler.kinds.folder import Folder, join
+from stcompile.compiler.kinds.network_graphs import NETWORK_INDICES, NETWORK_WEIGHTS, graphs_in
 from stcompile.errors import ModelFolderError
-
-_NETWORK_INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-_NETWORK_WEIGHTS = ("model.safetensors", "pytorch_model.bin", *_NETWORK_INDICES)
 
 # Any of these is a tokenizer; without one, transformers 5 makes up an empty vocabulary and says nothing.
 _TOKENIZERS = (
@@ -37,9 +35,9 @@ def network_problems(folder: Folder, path: str) -> Iterator[str]:
         return
     if not (home / "config.json").is_file():
         raise ModelFolderError(f"{home} has no config.json: the model is incomplete, copy it again")
-    if not any((home / name).is_file() for name in _NETWORK_WEIGHTS):
-        raise ModelFolderError(f"{home} has no weights ({_NETWORK_WEIGHTS[0]} or the like): copy the model again")
-    for index in _NETWORK_INDICES:
+    if not any((home / name).is_file() for name in NETWORK_WEIGHTS) and not graphs_in(folder, path):
+        raise ModelFolderError(f"{home} has no weights ({NETWORK_WEIGHTS[0]} or the like): copy the model again")
+    for index in NETWORK_INDICES:
         weights = folder.json_object(join(path, index)).get("weight_map") or {}
         if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights.values()):
             raise ModelFolderError(f"{home / index} must map weights to files: copy the model again")

@@ -20,7 +20,12 @@ class Shape:
         text: how its first graph reads text.
         inputs: names of that graph's inputs.
         graphs: how many graphs it has, that of images among them.
+        routes: how many routes, of which several may share a graph.
+        outputs: what the graph makes.
         padding: as of the manifest.
+        truncates: whether vectors are cut behind the graph.
+        has_default_prompt: whether plain `encode` puts a prompt in front.
+        packed: whether padding is left out of the network.
     """
 
     target: Target
@@ -28,7 +33,12 @@ class Shape:
     text: TextSpec
     inputs: tuple[str, ...]
     graphs: int
+    routes: int
+    outputs: tuple[str, ...]
     padding: str
+    truncates: bool = False
+    has_default_prompt: bool = False
+    packed: bool = False
 
 
 class Layout(Protocol):

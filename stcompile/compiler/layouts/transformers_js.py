@@ -14,7 +14,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from stcompile.artifact.manifest import ENCODER, NO_PADDING, GraphSpec
+from stcompile.artifact.manifest import ENCODER, NO_PADDING, SENTENCE, TOKENS, GraphSpec
 from stcompile.compiler.layouts.base import Shape
 
 # Of a target's precision: what transformers.js calls it, and the end of the file's name that goes with it. In a browser
@@ -29,15 +29,18 @@ _TOKENIZER = "tokenizer.json"
 def reasons_against(shape: Shape) -> list[str]:
     """See `Layout`."""
     target, text = shape.target, shape.text
+    makes_more = shape.kind == ENCODER and not {SENTENCE, TOKENS}.issuperset(shape.outputs)
     depends_on_padding = shape.padding == NO_PADDING and text.kind == "transformer"
     found = [
         (target.is_openvino, f"target {target.name} is OpenVINO's, and it runs ONNX"),
         (shape.kind != ENCODER, f"this is a {shape.kind}, and it is for encoders of one vector a text"),
         (shape.graphs > 1, f"this model has {shape.graphs} graphs, and it reads one"),
-        (
-            "prompt_length" in shape.inputs,
-            "pooling leaves the prompt out, and it does not tell how long that is",
-        ),
+        (shape.routes > shape.graphs, f"this model reads texts in {shape.routes} ways, and it reads them in one"),
+        (makes_more, "what the graph makes besides vectors is finished behind it"),
+        (shape.packed, "packed graphs run on GPUs alone"),
+        (shape.truncates, "vectors are cut behind the graph (truncate_dim), and it would give whole ones"),
+        (shape.has_default_prompt, "plain encode puts the default prompt in front, and it would not"),
+        ("prompt_length" in shape.inputs, "pooling leaves the prompt out, and it does not tell how long that is"),
         (text.kind not in ("transformer", "static"), "texts are split by rules of the model's own, and it has none"),
         (text.chat is not None, "the model has a chat template, and it would leave that out"),
         (text.truncation_side != "right", "texts are cut on the left, and it cuts on the right alone"),

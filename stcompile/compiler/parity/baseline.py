@@ -78,9 +78,7 @@ def drift(
     timed = None
     if speed:
         timed = measured(one, chosen, parity.reference, partial(of_artifact, other, device=device), device)
-    return Verification(
-        one.folder.name, other.folder.name, parity, evidence, read_report(one), time.monotonic() - begun, timed
-    )
+    return Verification(one.name, other.name, parity, evidence, read_report(one), time.monotonic() - begun, timed)
 
 
 def _check_alike(one: Artifact, other: Artifact) -> None:
@@ -96,8 +94,7 @@ def _check_alike(one: Artifact, other: Artifact) -> None:
     wrong = [f"{name} {left[name]} beside {right[name]}" for name in left if left[name] != right[name]]
     if wrong:
         raise ModelFolderError(
-            f"{one.folder.name} and {other.folder.name} cannot be compared: {'; '.join(wrong)}. Name an artifact of "
-            "the same model"
+            f"{one.name} and {other.name} cannot be compared: {'; '.join(wrong)}. Name an artifact of the same model"
         )
 
 
@@ -194,7 +191,7 @@ def _report(
     cosines = np.concatenate([each.cosine for each in apart])
     report = ParityReport(
         target=one.manifest.target,
-        reference=f"the artifact {other.folder.name} ({other.manifest.target})",
+        reference=f"the artifact {other.name} ({other.manifest.target})",
         num_texts=len(errors),
         max_abs_error=rounded(errors.max()),
         min_cosine=rounded(cosines.min()),

@@ -326,6 +326,10 @@ def _opened(source: ModelSource, kind: Any) -> Any:
     given = str(source.model)
     path = local_path(given)
     with _quiet():
+        if path.exists() and source.graphs(path):
+            # It has no weights that sentence-transformers would read.
+            with source.located() as (folder, _):
+                return kind(str(folder), **options).float()
         if path.exists():
             return kind(given if os.path.isdir(given) else str(path), **options).float()  # noqa: PTH112 - as it does
         with contextlib.suppress(Exception):

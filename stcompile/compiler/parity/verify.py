@@ -163,7 +163,7 @@ def verification(
         other = partial(of_reference, opened, reference)
         timed = measured(opened, texts or probe_texts(), reference.about, other, device)
     seconds = time.monotonic() - begun
-    return Verification(opened.folder.name, named, parity, proof.evidence, report, seconds, timed)
+    return Verification(opened.name, named, parity, proof.evidence, report, seconds, timed)
 
 
 def tolerance_for(target: Target, min_cosine: float | None, max_drop: float | None = None) -> Tolerance:

@@ -13,10 +13,11 @@ import torch
 
 from stcompile.artifact.manifest import LOGITS, MULTI_VECTOR, RERANKER, SPARSE, TOKENS
 from stcompile.compiler.kinds.base import ModuleEntry
-from stcompile.compiler.kinds.folder import Folder
+from stcompile.compiler.kinds.folder import Folder, join
 from stcompile.compiler.metrics import Matrix, as_ragged, joined
 from stcompile.compiler.modules import Router
 from stcompile.compiler.modules.base import InputModule, Module, SavedModule
+from stcompile.compiler.modules.graph_weights import SAME
 from stcompile.compiler.stack.describe import StackDescription
 from stcompile.compiler.stack.keywords import TASK, refusal
 from stcompile.compiler.stack.module_stack import ModuleStack
@@ -48,7 +49,7 @@ def load_stack(model: Any, **options: Unpack[SourceOptions]) -> ModuleStack:
 
     Args:
         model: folder, hub id, SentenceTransformer, or a `ModelSource` of one.
-        options: `revision`, `cache_dir`, `trust_remote_code`, `follow_links`, `sparse`, `modalities`, see
+        options: `revision`, `cache_dir`, `trust_remote_code`, `follow_links`, `sparse`, `modalities`, `file`, see
             `ModelSource`.
 
     Raises:
@@ -57,13 +58,20 @@ def load_stack(model: Any, **options: Unpack[SourceOptions]) -> ModuleStack:
     """
     source = ModelSource.of(model, options)
     model = source.model
+    with source.as_it_is() as (folder, _):
+        graphs = source.graphs(folder)
     with source.located() as (folder, name):
         description = source.described(folder)
         if description.unsupported:
             raise UnsupportedError(name, *description.unsupported)
-        notes: tuple[str, ...] = ()
+        notes = tuple(
+            f"weights were read from {join(path, file)}, and the network they make gives what that file gives in ONNX "
+            f"Runtime within {SAME:g} of the largest number"
+            for path, file in graphs.items()
+        )
         if not source.is_live and str(model) in _INSTRUCTORS:
-            description, notes = _without_prompt(description, str(model))
+            description, more = _without_prompt(description, str(model))
+            notes = (*notes, *more)
         # Code of its own is not saved with a live object, but it is there already.
         live = {type(module).__name__: type(module) for module in model.modules()} if source.is_live else {}
         builder = _Builder(description.folder, name, source.trust_remote_code, live)

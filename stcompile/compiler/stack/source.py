@@ -13,8 +13,10 @@ from typing import Any, TypedDict
 from stcompile.artifact import scratch
 from stcompile.artifact.manifest import IMAGE, TEXT
 from stcompile.compiler import hub
+from stcompile.compiler.kinds.folder import Folder
+from stcompile.compiler.kinds.network_graphs import networks_read_from_graphs
 from stcompile.compiler.stack.describe import StackDescription, describe
-from stcompile.errors import InputError, UnsupportedError, one_line
+from stcompile.errors import InputError, UnsupportedError, about, one_line
 from stcompile.runtime.arguments import local_path
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -36,6 +38,7 @@ class SourceOptions(TypedDict, total=False):
     follow_links: bool
     sparse: bool
     modalities: Sequence[str] | None
+    file: str | None
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class ModelSource:
         sparse: read a masked language model without `modules.json` as sentence-transformers' SparseEncoder does: its
             head of the vocabulary, and SpladePooling. Otherwise it is read as SentenceTransformer does.
         modalities: what is taken of it, `text`, or `text` and `image`; None takes all that it has.
+        file: the ONNX graph that its network is read from, such as `onnx/model.onnx`, also where there are other
+            weights; None takes weights, and where there are none the usual graph.
     """
 
     model: Any
@@ -62,6 +67,7 @@ class ModelSource:
     follow_links: bool = False
     sparse: bool = False
     modalities: Sequence[str] | None = None
+    file: str | None = None
 
     def __post_init__(self) -> None:
         if self.modalities is not None and list(self.modalities) not in ([TEXT], [TEXT, IMAGE]):
@@ -86,12 +92,40 @@ class ModelSource:
 
     @contextlib.contextmanager
     def located(self) -> Iterator[tuple[Path, str]]:
-        """A folder with the model in it, and the model's name.
+        """A folder with the model and its weights in it, and the model's name.
 
         Raises:
-            ModelFolderError: there is no such folder, and the hub does not have it or cannot be reached.
+            ModelFolderError: there is no such folder, and the hub does not have it or cannot be reached; it has not the
+                file that is to be read.
+            UnsupportedError: its weights are in a graph, and cannot be read out of it.
             InputError: it is neither a name nor a SentenceTransformer.
         """
+        with self.as_it_is() as (folder, name):
+            graphs = self.graphs(folder)
+            if not graphs:
+                yield folder, name
+                return
+            # Imported for this alone: it brings torch, which whoever only looks at a folder does without.
+            from stcompile.compiler.modules.graph_weights import write_with_weights  # noqa: PLC0415
+
+            with scratch("model") as made, about(name):
+                write_with_weights(folder, graphs, made)
+                yield made, name
+
+    def graphs(self, folder: Path) -> dict[str, str]:
+        """Of each network of a folder that is read from an ONNX graph its place, and the file in that.
+
+        Errors as of `networks_read_from_graphs`.
+        """
+        if self.is_live:
+            if self.file is not None:
+                raise InputError("file names a graph in a model folder, and a live object has none: leave it out")
+            return {}
+        return dict(networks_read_from_graphs(Folder(folder, self.follow_links), self.file)) if folder.is_dir() else {}
+
+    @contextlib.contextmanager
+    def as_it_is(self) -> Iterator[tuple[Path, str]]:
+        """The folder as it is named, whatever its weights are in. Errors as of `located`."""
         model = self.model
         if not self.is_live:
             path = local_path(model)
@@ -99,7 +133,9 @@ class ModelSource:
                 # realpath() ends where a link leads back to itself; what is there the reader of the folder says.
                 yield path, Path(os.path.realpath(path)).name
             else:
-                yield hub.download(str(model), _HUB_FILES, revision=self.revision, cache_dir=self.cache_dir)
+                yield hub.download(
+                    str(model), _HUB_FILES, revision=self.revision, cache_dir=self.cache_dir, graph=self.file
+                )
             return
         if not callable(getattr(model, "save_pretrained", None)):
             kind = type(model).__name__

@@ -375,7 +375,7 @@ def _sample(texts: Sequence[str], limit: int) -> list[str]:
 
 
 def _check_embeds(source: ModelSource) -> None:
-    with source.located() as (folder, name):
+    with source.as_it_is() as (folder, name):
         found = source.described(folder)
     if found.settings.kind != ENCODER:
         raise UnsupportedError(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import stcompile
-from stcompile.artifact.manifest import ENCODER, LONGEST, NO_PADDING, TextSpec
+from stcompile.artifact.manifest import ENCODER, LONGEST, NO_PADDING, SENTENCE, TOKENS, WEIGHTS, TextSpec
 from stcompile.artifact.target import Target
 from stcompile.compiler.layouts import Shape, layout_of, transformers_js
 from stcompile.errors import InputError, UnsupportedError
@@ -75,6 +76,8 @@ def test_what_it_reads_of_a_tokenizer(quick: Quick) -> None:
         ("wordemb_mean", "onnx-fp32", ["texts are split by rules of the model's own"]),
         ("plain_chat_template", "onnx-fp32", ["the model has a chat template"]),
         ("truncation_side_left", "onnx-fp32", ["texts are cut on the left"]),
+        ("truncate_dim_in_config", "onnx-fp32", ["vectors are cut behind the graph"]),
+        ("prompt_default_name", "onnx-fp32", ["plain encode puts the default prompt in front"]),
     ],
 )
 def test_what_it_could_not_serve_is_refused(case: str, target: str, reasons: list[str], tmp_path: Path) -> None:
@@ -88,19 +91,25 @@ def test_what_it_could_not_serve_is_refused(case: str, target: str, reasons: lis
 
 
 def test_further_reasons() -> None:
-    plain = TextSpec("transformer", "tokenizer.json", 64)
-    target = Target.parse("onnx-fp32")
+    def reasons(text: TextSpec | None = None, **options: Any) -> list[str]:
+        plain = TextSpec("transformer", "tokenizer.json", 64)
+        asked = {"graphs": 1, "routes": 1, "outputs": (SENTENCE,), "padding": LONGEST, **options}
+        return transformers_js.reasons_against(
+            Shape(Target.parse("onnx-fp32"), ENCODER, text or plain, ("input_ids",), **asked)
+        )
 
-    def reasons(text: TextSpec, padding: str = LONGEST) -> list[str]:
-        return transformers_js.reasons_against(Shape(target, ENCODER, text, ("input_ids",), 1, padding))
-
-    assert reasons(plain) == []
-    (padded,) = reasons(TextSpec("transformer", "tokenizer.json", 64, min_seq_length=5))
-    assert "texts are padded to 5 positions" in padded
-    (special,) = reasons(TextSpec("transformer", "tokenizer.json", 64, split_special_tokens=True))
-    assert "special tokens in a text" in special
-    (depends,) = reasons(plain, NO_PADDING)
-    assert "vectors depend on padding" in depends
+    assert reasons() == []
+    assert reasons(outputs=(SENTENCE, TOKENS)) == []
+    for text, options, told in (
+        (TextSpec("transformer", "tokenizer.json", 64, min_seq_length=5), {}, "texts are padded to 5 positions"),
+        (TextSpec("transformer", "tokenizer.json", 64, split_special_tokens=True), {}, "special tokens in a text"),
+        (None, {"padding": NO_PADDING}, "vectors depend on padding"),
+        (None, {"outputs": (SENTENCE, WEIGHTS)}, "what the graph makes besides vectors"),
+        (None, {"routes": 2}, "this model reads texts in 2 ways"),
+        (None, {"packed": True}, "packed graphs run on GPUs alone"),
+    ):
+        (reason,) = reasons(text, **options)
+        assert told in reason
 
 
 def test_an_unknown_layout_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,231 @@
+"""Weights of a transformers network, read out of the ONNX graph that somebody exported it to.
+
+Exporters keep the names of most parameters. The weights of linear layers are turned on the way, and lose theirs: their
+place in the network stands in the name of the node that reads them, or in what torch's exporter wrote beside it. That
+what is read is the network that was exported is proved by running both.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from safetensors.torch import save_file
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+
+from stcompile.compiler.kinds.transformer import classifies
+from stcompile.compiler.modules.backbone import quiet_transformers
+from stcompile.errors import ModelFolderError, UnsupportedError, one_line
+from stcompile.extras import require
+
+# Largest difference of a component between the network that is made of the weights and the graph in ONNX Runtime, in
+# proportion to the largest component. Measured on seven networks by two exporters: at most 7e-7.
+SAME = 1e-5
+
+# What a copy does without: files of graphs, and a network's own weights where those of a graph take their place.
+_GRAPHS = ("*.onnx", "*.onnx.data", "*.onnx_data*", "onnx", "openvino", ".git", ".cache")
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*")
+
+# Operators that only a graph has whose weights were rounded.
+_ROUNDED = {
+    *("MatMulInteger", "ConvInteger", "QLinearMatMul", "DequantizeLinear", "DynamicQuantizeMatMul", "QAttention"),
+    *("MatMulNBits", "MatMulIntegerToFloat", "QGemm", "GatherBlockQuantized"),
+}
+
+# Operators that an optimizer makes of several layers, whose weights then are one.
+_MERGED = {"Attention", "MultiHeadAttention", "PackedAttention", "GroupQueryAttention", "EmbedLayerNormalization"}
+
+_INPUTS = frozenset(("input_ids", "attention_mask", "token_type_ids"))
+_OUTPUTS = ("last_hidden_state", "token_embeddings", "logits")
+
+# What torch's newer exporter writes beside a node: the modules that it is in, from the outside in.
+_SCOPES = "pkg.torch.onnx.name_scopes"
+
+
+def write_with_weights(source: Path, graphs: Mapping[str, str], destination: Path) -> None:
+    """Copies a model folder, with weights in the place of graphs.
+
+    Args:
+        source: the folder.
+        graphs: of each network's folder in it the ONNX file in that.
+        destination: an empty folder.
+
+    Raises:
+        UnsupportedError: a graph's weights are rounded or merged, or are not those of its network.
+        ModelFolderError: a graph cannot be read.
+    """
+    homes = [os.fspath(source / path) for path in graphs]
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        patterns = (*_GRAPHS, *(_WEIGHTS if folder.rstrip(os.sep) in homes else ()))
+        return {name for name in names if any(fnmatch(name, pattern) for pattern in patterns)}
+
+    shutil.copytree(source, destination, ignore=left_out, dirs_exist_ok=True)
+    for path, file in graphs.items():
+        state = weights_of(source / path, file)
+        save_file(state, destination / path / "model.safetensors", metadata={"format": "pt"})
+
+
+def weights_of(home: Path, file: str) -> dict[str, torch.Tensor]:
+    """The parameters of a network by their names, from its graph; errors as of `write_with_weights`.
+
+    Args:
+        home: the network's folder, with its config.json.
+        file: the graph in it.
+    """
+    try:
+        model = ir.load(home / file)
+    except Exception as error:  # of protobuf, and of files that are missing beside it
+        raise ModelFolderError(
+            f"{home / file} cannot be read ({one_line(error, 200)}): copy the model again"
+        ) from error
+    nodes = list(model.graph)
+    operators = {node.op_type for node in nodes}
+    if rounded := sorted(operators & _ROUNDED):
+        raise UnsupportedError(
+            f"{home.name}/{file}",
+            f"its weights were rounded ({', '.join(rounded)}), and rounding them again would add to that: name a file "
+            "in float32 with --file, or compile the model's own weights",
+        )
+    network = _empty_network(home, {str(value.name) for value in model.graph.outputs})
+    found = dict(_named(model, nodes))
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    prefix = _prefix(found, wanted)
+    state = {}
+    for name, shape in wanted.items():
+        values = found.get(prefix + name)
+        if values is not None and values.shape == shape:
+            state[name] = torch.from_numpy(np.array(values, order="C"))
+    missing = sorted(name for name, _ in network.named_parameters() if name not in state and "pooler" not in name)
+    missing = [name for name in missing if not _is_tied(network, name, state)]
+    if missing:
+        merged = sorted(operators & _MERGED)
+        why = f", because an optimizer made {', '.join(merged)} of several layers" if merged else ""
+        raise UnsupportedError(
+            f"{home.name}/{file}",
+            f"{missing[0]} and {len(missing) - 1} more weights of its network are not in the graph by themselves{why}: "
+            "name a file that was exported without optimizations with --file, or compile the model's own weights",
+        )
+    _check_same(network, state, home, file)
+    return state
+
+
+def _named(model: ir.Model, nodes: list[ir.Node]) -> Iterator[tuple[str, Any]]:
+    """Arrays by the names that parameters have in torch."""
+    for name, value in model.graph.initializers.items():
+        if value.const_value is not None and value.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
+            yield name, _array(value)
+    for node in nodes:
+        if node.op_type not in ("MatMul", "Gemm") or len(node.inputs) < 2:
+            continue
+        weight = node.inputs[1]
+        if weight is None or weight.const_value is None or len(weight.shape or ()) != 2:
+            continue
+        place = _module_of(node)
+        if place:
+            is_turned = node.op_type == "Gemm" and node.attributes.get_int("transB", 0) == 1
+            yield f"{place}.weight", _array(weight) if is_turned else _array(weight).T
+
+
+def _array(value: ir.Value) -> Any:
+    assert value.const_value is not None
+    return value.const_value.numpy().astype(np.float32)
+
+
+def _module_of(node: ir.Node) -> str:
+    """The module of torch that a node is of; empty where it does not say."""
+    scopes = node.metadata_props.get(_SCOPES)
+    if scopes:
+        try:
+            inside: Any = ast.literal_eval(scopes)
+        except (ValueError, SyntaxError):
+            return ""
+        modules = [name for name in inside[:-1] if name] if isinstance(inside, list) else []
+        return str(modules[-1]) if modules else ""
+    return str(node.name or "").removeprefix("/").rpartition("/")[0].replace("/", ".")
+
+
+def _prefix(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """What stands in front of all names, such as `0.auto_model.`: the network was part of something when exported."""
+    first = next(iter(wanted))
+    candidates = ["", *(name[: -len(first)] for name in found if name.endswith(f".{first}"))]
+    return max(candidates, key=lambda prefix: sum(prefix + name in found for name in wanted))
+
+
+def _empty_network(home: Path, outputs: set[str]) -> Any:
+    """The network of a config.json, without memory for its weights."""
+    with quiet_transformers():
+        config = AutoConfig.from_pretrained(str(home))
+        stored = json.loads((home / "config.json").read_text(encoding="utf-8"))
+        kind: Any = AutoModelForSequenceClassification if "logits" in outputs and classifies(stored) else AutoModel
+        with torch.device("meta"):
+            return kind.from_config(config, attn_implementation="eager").eval()
+
+
+def _is_tied(network: Any, name: str, state: Mapping[str, torch.Tensor]) -> bool:
+    """Whether a parameter is another one by a second name, which is there."""
+    own = network.get_parameter(name)
+    return any(value is own and other in state for other, value in network.named_parameters(remove_duplicate=False))
+
+
+def _check_same(network: Any, state: Mapping[str, torch.Tensor], home: Path, file: str) -> None:
+    """Whether the network with these weights computes what the graph does in its own engine.
+
+    Raises:
+        UnsupportedError: it does not.
+    """
+    engine = require("onnxruntime", "Reading a model from its graph")
+    try:
+        session = engine.InferenceSession(str(home / file), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own
+        raise ModelFolderError(f"ONNX Runtime cannot load {home / file}: {one_line(error, 200)}") from error
+    names = [value.name for value in session.get_inputs()]
+    made = [value.name for value in session.get_outputs()]
+    output = next((name for name in _OUTPUTS if name in made), None)
+    if output is None or not _INPUTS.issuperset(names):
+        raise UnsupportedError(
+            f"{home.name}/{file}",
+            f"its graph takes {', '.join(names)} and gives {', '.join(made)}: what is read here takes some of "
+            f"{', '.join(sorted(_INPUTS))}, and gives one of {', '.join(_OUTPUTS)}; name another file with --file",
+        )
+    feeds = _inputs(network.config, names)
+    with quiet_transformers(), torch.inference_mode():
+        # Made once more, for tables of angles and what else is no parameter, which the network computes by itself.
+        full = type(network)(network.config).eval()
+        full.load_state_dict(dict(state), strict=False)
+        result = full(**{name: torch.from_numpy(array) for name, array in feeds.items()}, return_dict=True)
+    ours = result["logits" if output == "logits" else "last_hidden_state"].float().numpy()
+    (theirs,) = session.run([output], feeds)
+    if output != "logits":
+        seen = feeds["attention_mask"] > 0
+        ours, theirs = ours[seen], theirs[seen]
+    apart = float(np.abs(ours - theirs).max() / np.abs(ours).max()) if ours.shape == theirs.shape else np.inf
+    if not apart <= SAME:
+        raise UnsupportedError(
+            f"{home.name}/{file}",
+            "the network that config.json describes, with the weights of the graph, gives other numbers than the graph "
+            f"does in ONNX Runtime ({apart:.1e} of the largest; allowed {SAME:g}), as graphs do whose mask was made a "
+            "length: compile the model's own weights, or name another file with --file",
+        )
+
+
+def _inputs(config: Any, names: list[str]) -> dict[str, Any]:
+    """Rows of several lengths, padded on the right and on the left."""
+    draw = np.random.default_rng(0)
+    size = min(int(config.vocab_size), 20_000)
+    ids = draw.integers(5, size, (4, 12), dtype=np.int64)
+    mask = np.ones_like(ids)
+    mask[1, 9:] = 0
+    mask[2, :3] = 0
+    mask[3, 1:] = 0
+    made = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    return {name: made[name] for name in names}

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stcompile.artifact import open_artifact
+from stcompile.artifact.folder import repository_of
 from stcompile.bulk.precision import TOO_LARGE, in_precision, too_large
 from stcompile.errors import InputError
 from stcompile.extras import require
@@ -102,7 +103,6 @@ class BatchEncoder:
         opened = open_artifact(located(artifact), check_integrity=False)
         manifest = opened.manifest
         self._origin = Origin.of(opened.folder, check_integrity=True)
-        self._name = opened.name
         here = Device.parse(device)
         self._device = str(here)
         self._threads = threads
@@ -154,8 +154,9 @@ class BatchEncoder:
         return self._each(batch) if isinstance(batch, Iterator) else self._answered(batch)
 
     def __repr__(self) -> str:
+        folder = self._origin.folder
         return (
-            f"{type(self).__name__}({self._name!r}, {self.column!r} to {self.output!r}, "
+            f"{type(self).__name__}({repository_of(folder) or folder.name!r}, {self.column!r} to {self.output!r}, "
             f"dim={self.dim}, precision={self.precision!r}, device={self._device!r}, threads={self._threads})"
         )
 

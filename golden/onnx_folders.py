@@ -9,6 +9,7 @@ its expected vectors are those of golden/expected.
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import tempfile
@@ -23,12 +24,15 @@ _WEIGHTS = shutil.ignore_patterns("model.safetensors", "pytorch_model.bin")
 def optimum(source: Path, destination: Path) -> None:
     """As optimum exports a network, which sentence-transformers' ONNX backend does with it, and rounded as both do."""
     from onnxruntime.quantization import quantize_dynamic
-    from optimum.onnxruntime import ORTModelForFeatureExtraction
+    from optimum.onnxruntime import ORTModelForFeatureExtraction, ORTModelForSequenceClassification
 
+    names = json.loads((source / "config.json").read_text(encoding="utf-8")).get("architectures") or [""]
+    scores = names[0].endswith("ForSequenceClassification")
+    kind = ORTModelForSequenceClassification if scores else ORTModelForFeatureExtraction
     graphs = destination / "onnx"
     graphs.mkdir()
     with tempfile.TemporaryDirectory() as scratch:
-        ORTModelForFeatureExtraction.from_pretrained(str(source), export=True).save_pretrained(scratch)
+        kind.from_pretrained(str(source), export=True).save_pretrained(scratch)
         shutil.copy(Path(scratch) / "model.onnx", graphs)
     quantize_dynamic(graphs / "model.onnx", graphs / "model_qint8.onnx")
 

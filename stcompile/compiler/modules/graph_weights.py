@@ -13,17 +13,17 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import torch
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForSequenceClassification
 
 from stcompile.compiler.kinds.transformer import classifies
-from stcompile.compiler.modules.backbone import quiet_transformers
+from stcompile.compiler.modules.backbone import load_config, quiet_transformers
 from stcompile.errors import ModelFolderError, UnsupportedError, one_line
 from stcompile.extras import require
 
@@ -88,6 +88,7 @@ def weights_of(home: Path, file: str) -> dict[str, torch.Tensor]:
         raise ModelFolderError(
             f"{home / file} cannot be read ({one_line(error, 200)}): copy the model again"
         ) from error
+    _refuse_paths_out(model, home / file)
     nodes = list(model.graph)
     operators = {node.op_type for node in nodes}
     if rounded := sorted(operators & _ROUNDED):
@@ -117,6 +118,21 @@ def weights_of(home: Path, file: str) -> dict[str, torch.Tensor]:
         )
     _check_same(network, state, home, file)
     return state
+
+
+def _refuse_paths_out(model: ir.Model, graph: Path) -> None:
+    """Weights outside of a graph lie beside it.
+
+    Raises:
+        ModelFolderError: they are said to lie elsewhere.
+    """
+    for value in model.graph.initializers.values():
+        if isinstance(value.const_value, ir.ExternalTensor):
+            place = PurePath(str(value.const_value.location))
+            if place.is_absolute() or ".." in place.parts:
+                raise ModelFolderError(
+                    f"{graph} reads weights from {place}, which is outside the folder: do not use it"
+                )
 
 
 def _named(model: ir.Model, nodes: list[ir.Node]) -> Iterator[tuple[str, Any]]:
@@ -164,11 +180,15 @@ def _prefix(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
 def _empty_network(home: Path, outputs: set[str]) -> Any:
     """The network of a config.json, without memory for its weights."""
     with quiet_transformers():
-        config = AutoConfig.from_pretrained(str(home))
+        config = load_config(str(home), trust_remote_code=False)
         stored = json.loads((home / "config.json").read_text(encoding="utf-8"))
         kind: Any = AutoModelForSequenceClassification if "logits" in outputs and classifies(stored) else AutoModel
-        with torch.device("meta"):
-            return kind.from_config(config, attn_implementation="eager").eval()
+        try:
+            with torch.device("meta"):
+                return kind.from_config(config, attn_implementation="eager").eval()
+        except Exception as error:  # of any architecture, of whatever its configuration says
+            reason = f"its config.json describes no network that transformers can make ({one_line(error, 200)})"
+            raise UnsupportedError(home.name, f"{reason}: copy the model again") from error
 
 
 def _is_tied(network: Any, name: str, state: Mapping[str, torch.Tensor]) -> bool:
@@ -198,13 +218,20 @@ def _check_same(network: Any, state: Mapping[str, torch.Tensor], home: Path, fil
             f"{', '.join(sorted(_INPUTS))}, and gives one of {', '.join(_OUTPUTS)}; name another file with --file",
         )
     feeds = _inputs(network.config, names)
-    with quiet_transformers(), torch.inference_mode():
-        # Made once more, for tables of angles and what else is no parameter, which the network computes by itself.
-        full = type(network)(network.config).eval()
-        full.load_state_dict(dict(state), strict=False)
-        result = full(**{name: torch.from_numpy(array) for name, array in feeds.items()}, return_dict=True)
-    ours = result["logits" if output == "logits" else "last_hidden_state"].float().numpy()
-    (theirs,) = session.run([output], feeds)
+    try:
+        with quiet_transformers(), torch.inference_mode():
+            # Made once more, for tables of angles and what else is no parameter, which the network computes by itself.
+            full = type(network)(network.config).eval()
+            full.load_state_dict(dict(state), strict=False)
+            result = full(**{name: torch.from_numpy(array) for name, array in feeds.items()}, return_dict=True)
+        ours = result["logits" if output == "logits" else "last_hidden_state"].float().numpy()
+        (theirs,) = session.run([output], feeds)
+    except Exception as error:  # of any architecture, and of the engine
+        raise UnsupportedError(
+            f"{home.name}/{file}",
+            f"the graph, or the network of config.json, fails on ids and a mask ({one_line(error, 200)}): compile the "
+            "model's own weights, or name another file with --file",
+        ) from error
     if output != "logits":
         seen = feeds["attention_mask"] > 0
         ours, theirs = ours[seen], theirs[seen]

@@ -108,6 +108,8 @@ class ModelSource:
             # Imported for this alone: it brings torch, which whoever only looks at a folder does without.
             from stcompile.compiler.modules.graph_weights import write_with_weights  # noqa: PLC0415
 
+            # What is copied follows links: none may lead out.
+            Folder(folder, self.follow_links).refuse_links_out()
             with scratch("model") as made, about(name):
                 write_with_weights(folder, graphs, made)
                 yield made, name

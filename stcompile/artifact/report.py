@@ -39,11 +39,13 @@ class Source:
         name: the model folder's name or the hub id; never a path of the machine that compiled it.
         fingerprint: sha256 over the configuration, the weights and the tokenizer as they were read.
         modules: the module stack, in order.
+        file: the ONNX graph in its folder that the network's weights were read from; None where it has weights.
     """
 
     name: str
     fingerprint: Sha256
     modules: tuple[ModuleSummary, ...]
+    file: str | None = None
 
 
 @dataclass(frozen=True)

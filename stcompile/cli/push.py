@@ -46,6 +46,7 @@ def push(
     trust_remote_code: options.TrustOption = False,
     follow_links: options.FollowOption = False,
     sparse: options.SparseOption = False,
+    file: options.FileOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Push an artifact to the Hugging Face hub, where stcompile.load("owner/name") finds it.
@@ -62,9 +63,9 @@ def push(
     """
     if dry_run and as_json:
         raise InputError("--dry-run prints the card, and --json what was pushed: pass one of them")
-    if against is None and (cache_dir or trust_remote_code or follow_links or sparse):
+    if against is None and (cache_dir or trust_remote_code or follow_links or sparse or file):
         raise InputError(
-            "--cache-dir, --trust-remote-code, --follow-links and --sparse are of the model: pass --against"
+            "--cache-dir, --trust-remote-code, --follow-links, --sparse and --file are of the model: pass --against"
         )
     from stcompile.compiler.hub import check_repository  # noqa: PLC0415 - imports what the hub needs
     from stcompile.compiler.hub import push as pushed  # noqa: PLC0415 - the same
@@ -77,7 +78,7 @@ def push(
         require("torch", "Verifying against a model")
         from stcompile.compiler.parity.verify import verification  # noqa: PLC0415 - imports torch
 
-        source = ModelSource(against, None, cache_dir, trust_remote_code, follow_links, sparse)
+        source = ModelSource(against, None, cache_dir, trust_remote_code, follow_links, sparse, file=file)
         with spinner("Encoding with sentence-transformers and with the artifact"):
             judged = verification(opened.folder, source, device=device, speed=speed)
         if not judged.passed:

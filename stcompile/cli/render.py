@@ -221,6 +221,8 @@ def _model(found: dict[str, Any]) -> Group:
         for key in ("becomes", "modalities", "prompts", "default_prompt_name", "similarity", "truncate_dim")
     }
     lines = [Text(f"{key}: {value}") for key, value in facts.items() if value is not None]
+    if found["weights_from"]:
+        lines.append(Text(f"weights are read from {', '.join(found['weights_from'])}, and proved then"))
     if found["unsupported"]:
         lines.append(Text("Cannot be compiled:"))
         lines += [Text(f"  - {reason}") for reason in found["unsupported"]]

@@ -13,6 +13,7 @@ from stcompile.cli.console import err
 from stcompile.cli.options import CacheOption, DeviceOption
 from stcompile.errors import InputError
 from stcompile.extras import require
+from stcompile.runtime.hub import is_repository
 
 
 def serve(
@@ -93,13 +94,13 @@ def serve(
 
 
 def _named(artifacts: list[str]) -> dict[str, str]:
-    """Names to folders: what stands in front of `=`, or the folder's own."""
+    """Names to folders: what stands in front of `=`, or the folder's own, or the repository's."""
     found: dict[str, str] = {}
     for given in artifacts:
         name, equals, path = given.partition("=")
         if not equals or Path(given).exists():
-            # Of owner/name@revision the name.
-            name, path = Path(given.partition("@")[0] if not Path(given).exists() else given).resolve().name, given
+            on_the_hub = not Path(given).exists() and is_repository(given.partition("@")[0])
+            name, path = given.partition("@")[0] if on_the_hub else Path(given).resolve().name, given
         if not name or not path:
             raise InputError(f"cannot read {given!r}: pass ARTIFACT, or NAME=ARTIFACT")
         if name in found:

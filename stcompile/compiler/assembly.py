@@ -121,7 +121,7 @@ def assembled(
         space=vector_space(stack, target),
     )
     done = Compilation(
-        source=Source(stack.name, stack.fingerprint(), stack.summaries()),
+        source=Source(stack.name, stack.fingerprint(), stack.summaries(), stack.file),
         recipe=target.recipe,
         provider=provider,
         opsets={item.route: item.graph.graph.opset_imports[""] for item in compiled},

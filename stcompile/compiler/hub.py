@@ -224,7 +224,8 @@ def _taken(repository: str) -> Iterator[None]:
     except Exception as error:  # network errors of several libraries
         status = getattr(getattr(error, "response", None), "status_code", None)
         remedy = _REMEDIES.get(status or 0, "")
-        raise ArtifactError(f"the hub did not take {repository} ({one_line(error, 200)}){remedy}") from error
+        reason = one_line(error, None).partition(" For more information")[0][:200]
+        raise ArtifactError(f"the hub did not take {repository} ({reason}){remedy}") from error
 
 
 def _earlier(hub: Any, repository: str, commit: str, present: set[str]) -> set[str]:

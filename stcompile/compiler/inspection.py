@@ -38,7 +38,7 @@ def inspect(path: str | Path | ModelSource, **options: Unpack[SourceOptions]) ->
     if _is_artifact(folder):
         return _artifact(open_artifact(folder))
     with source.as_it_is() as (model, _):
-        return _model(source.described(model))
+        return {**_model(source.described(model)), "weights_from": sorted(source.graphs(model).values())}
 
 
 def _is_artifact(folder: Path) -> bool:

@@ -203,6 +203,7 @@ def _speeds(speed: Throughput | None) -> Iterator[str]:
 
 def _again(manifest: Manifest, report: Report, place: str) -> Iterator[str]:
     model, target = shlex.quote(report.source.name), shlex.quote(manifest.target)
+    file = "" if report.source.file is None else f" --file {shlex.quote(report.source.file)}"
     extras = "compile,static" if report.distillation is not None else "compile"
     ours = shlex.quote(f"stcompile[{extras}]=={report.versions.get('stcompile', '')}")
     beside = " ".join(
@@ -212,8 +213,8 @@ def _again(manifest: Manifest, report: Report, place: str) -> Iterator[str]:
     )
     lines = (
         f"pip install {ours} {beside}",
-        f"stcompile export {model} --target {target}{''.join(_options(manifest, report))} -o mine",
-        f"stcompile verify {shlex.quote(place)} --against {model}",
+        f"stcompile export {model}{file} --target {target}{''.join(_options(manifest, report))} -o mine",
+        f"stcompile verify {shlex.quote(place)} --against {model}{file}",
     )
     yield from (
         "## How it was made",

@@ -19,7 +19,7 @@ from stcompile.kernels import native
 from stcompile.runtime import engines
 from stcompile.runtime.cpus import available_cpus
 from stcompile.runtime.engines.onnxruntime import OnnxRuntimeEngine
-from tests.conftest import GOLDEN, Compiled
+from tests.conftest import GOLDEN, MODELS, Compiled
 
 _CASE = "pool_mean_with_prompt"
 
@@ -137,3 +137,17 @@ def test_the_engine_reports_nothing_to_anybody(compiled: Compiled, tmp_path: Pat
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     subprocess.run([sys.executable, "-c", script], check=True, env={**environment, "HOME": str(tmp_path)})
     assert list(tmp_path.rglob("*")) == []
+
+
+@pytest.mark.processes
+def test_an_export_reports_nothing_to_anybody(tmp_path: Path) -> None:
+    """torch and our own calibration import onnxruntime, too."""
+    home, scratch = tmp_path / "home", tmp_path / "scratch"
+    home.mkdir()
+    scratch.mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"HOME": str(home), "TMPDIR": str(scratch), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "stcompile", "export", str(MODELS / "normalize"), "-o", str(tmp_path / "out")]
+    subprocess.run(command, check=True, env=environment, capture_output=True)
+    left = [path.relative_to(tmp_path).as_posix() for path in (*home.rglob("*"), *scratch.rglob("*"))]
+    assert [path for path in left if "Microsoft" in path or path.endswith(".ses")] == []

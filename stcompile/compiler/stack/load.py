@@ -17,7 +17,7 @@ from stcompile.compiler.kinds.folder import Folder, join
 from stcompile.compiler.metrics import Matrix, as_ragged, joined
 from stcompile.compiler.modules import Router
 from stcompile.compiler.modules.base import InputModule, Module, SavedModule
-from stcompile.compiler.modules.graph_weights import SAME
+from stcompile.compiler.modules.graph_weights import SAME, SAME_HALF
 from stcompile.compiler.stack.describe import StackDescription
 from stcompile.compiler.stack.keywords import TASK, refusal
 from stcompile.compiler.stack.module_stack import ModuleStack
@@ -66,7 +66,7 @@ def load_stack(model: Any, **options: Unpack[SourceOptions]) -> ModuleStack:
             raise UnsupportedError(name, *description.unsupported)
         notes = tuple(
             f"weights were read from {join(path, file)}, and the network they make gives what that file gives in ONNX "
-            f"Runtime within {SAME:g} of the largest number"
+            f"Runtime within {SAME:g} of the largest number, {SAME_HALF:g} of a float16 one"
             for path, file in graphs.items()
         )
         if not source.is_live and str(model) in _INSTRUCTORS:
@@ -76,7 +76,7 @@ def load_stack(model: Any, **options: Unpack[SourceOptions]) -> ModuleStack:
         live = {type(module).__name__: type(module) for module in model.modules()} if source.is_live else {}
         builder = _Builder(description.folder, name, source.trust_remote_code, live)
         with about(name):
-            stack = _stack_of(description, name, builder, notes)
+            stack = _stack_of(description, name, builder, notes, next(iter(graphs.values()), None))
     if source.is_live:
         _check_live(model, stack)
     return stack
@@ -98,7 +98,9 @@ def _without_prompt(description: StackDescription, name: str) -> tuple[StackDesc
     return description, ()
 
 
-def _stack_of(description: StackDescription, name: str, builder: _Builder, notes: tuple[str, ...]) -> ModuleStack:
+def _stack_of(
+    description: StackDescription, name: str, builder: _Builder, notes: tuple[str, ...], file: str | None
+) -> ModuleStack:
     built: list[Module] = []
     for entry in description.entries:
         # A plain folder has no configuration of its own: its pooling is as wide as its network.
@@ -107,7 +109,7 @@ def _stack_of(description: StackDescription, name: str, builder: _Builder, notes
         built.append(builder.module(dataclasses.replace(entry, config={**width, **entry.config})))
     _introduce(built)
     tower = None if description.image is None else description.image.processing
-    stack = ModuleStack(built, **vars(description.settings), name=name, notes=notes, images=tower)
+    stack = ModuleStack(built, **vars(description.settings), name=name, notes=notes, images=tower, file=file)
     for block in stack.modules():
         _warn_of_clamp(block, name)
     for route in stack.routes.values():

@@ -64,6 +64,7 @@ class ModuleStack(nn.Module):
         name: str = "model",
         notes: Sequence[str] = (),
         images: ImageSpec | None = None,
+        file: str | None = None,
     ) -> None:
         super().__init__()
         if not modules or not isinstance(modules[0], (InputModule, Router)):
@@ -80,6 +81,7 @@ class ModuleStack(nn.Module):
         self.kind = kind
         self.max_active_dims = max_active_dims
         self.name = name
+        self.file = file
         self._notes = tuple(notes)
         self.routes, self.routing = lay_out(modules, name, tuple(self.prompts), kind)
         # In a list: its weights are those of the modules, once.

@@ -20,6 +20,7 @@ from stcompile.compiler.inspection import inspect
 from stcompile.compiler.modules import graph_weights
 from stcompile.compiler.modules.graph_weights import SAME, weights_of
 from stcompile.errors import InputError, ModelFolderError, UnsupportedError
+from stcompile.reports.card import card
 from tests.conftest import MODELS, load_case
 from tests.test_golden import FLOAT32_ROUNDING, scaled_error
 
@@ -62,6 +63,9 @@ def test_it_is_compiled_and_proved(target: str, tmp_path: Path) -> None:
     report = read_report(artifact)
     assert report.parity.reference.startswith("sentence-transformers ")
     assert any("onnx/model.onnx" in note for note in report.notes)
+    assert report.source.file == "onnx/model.onnx"
+    content = card(artifact, "acme/mine", revision=None, licence=None, speed=None)
+    assert "stcompile export normalize --file onnx/model.onnx --target" in content
     known = load_case("normalize")
     found = stcompile.load(artifact.folder, threads=1).encode(known.texts)
     if target == "onnx-fp32":
@@ -84,6 +88,8 @@ def test_looking_at_it_reads_no_weights(monkeypatch: pytest.MonkeyPatch) -> None
     found = inspect(ONE)
     assert found["compiles"]
     assert [module["type"] for module in found["modules"]] == ["Transformer", "Pooling", "Normalize"]
+    assert found["weights_from"] == ["onnx/model.onnx"]
+    assert inspect(MODELS / "normalize")["weights_from"] == []
 
 
 def test_a_rounded_graph_is_refused_by_name(model: Path) -> None:
@@ -92,6 +98,24 @@ def test_a_rounded_graph_is_refused_by_name(model: Path) -> None:
         stcompile.load_stack(model, file=f"onnx/{rounded}")
     (model / "onnx" / "model.onnx").unlink()
     with pytest.raises(UnsupportedError, match="its weights were rounded"):
+        stcompile.load_stack(model)
+
+
+def test_a_graph_in_float16(model: Path) -> None:
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    graph = onnx.load(model / "onnx" / "model.onnx")
+    onnx.save(convert_float_to_float16(graph, keep_io_types=True), model / "onnx" / "model_fp16.onnx")
+    known = load_case("normalize")
+    found = stcompile.load_stack(model, file="onnx/model_fp16.onnx").encode(known.texts)
+    # Weights that were rounded once to 11 bits.
+    assert 1e-5 < scaled_error(known.expected(), found).max() < 5e-3
+
+
+def test_weights_beside_a_graph_that_are_missing_are_one_error(tmp_path: Path) -> None:
+    model = Path(shutil.copytree(ONNX / "transformers" / "normalize", tmp_path / "model"))
+    (model / "onnx" / "model.onnx.data").unlink()
+    with pytest.raises(ModelFolderError, match="keeps its weights in files beside it"):
         stcompile.load_stack(model)
 
 

@@ -190,7 +190,8 @@ def push(
         api.create_repo(repository, private=private or None, exist_ok=True)
         if revision is not None:
             api.create_branch(repository, branch=revision, exist_ok=True)
-        parent = api.repo_info(repository, revision=revision).sha if there is None or revision else there.sha
+        # A new branch begins where the main one was.
+        parent = api.repo_info(repository, revision=revision).sha if there is None else there.sha
         operations: list[Any] = [hub.CommitOperationAdd(file, str(artifact.folder / file)) for file in files]
         operations += [hub.CommitOperationAdd(CARD, card.encode())] if writes_card else []
         operations += [hub.CommitOperationDelete(file) for file in sorted((earlier & present).difference(files))]

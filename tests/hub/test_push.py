@@ -124,17 +124,16 @@ def test_what_was_to_be_private_is_not_pushed_in_public(hub: Hub, compiled: Comp
     pushed(compiled("normalize", "onnx-int8"), private=True)
 
 
-def test_another_push_in_the_meantime_is_not_lost(
-    hub: Hub, compiled: Compiled, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pushed(compiled("normalize"))
-    made = hub.repositories[NAME]
+@pytest.mark.parametrize("branch", [None, "v2"])
+def test_another_push_in_the_meantime_is_not_lost(branch: str | None, hub: Hub, compiled: Compiled) -> None:
+    pushed(compiled("normalize"), revision=branch)
+    made, name = hub.repositories[NAME], branch or "main"
     # What is read last before the commit.
-    hub.after["README.md"] = lambda: made.commit("main", {**files_in(hub), "theirs.txt": b"theirs"})
+    hub.after["README.md"] = lambda: made.commit(name, {**files_in(hub, name), "theirs.txt": b"theirs"})
     with pytest.raises(ArtifactError, match="somebody else pushed there in the meantime, push again"):
-        pushed(compiled("normalize", "onnx-int8"))
-    assert "theirs.txt" in files_in(hub)
-    assert stcompile.load(NAME).artifact.manifest.target == "onnx-fp32"
+        pushed(compiled("normalize", "onnx-int8"), revision=branch)
+    assert "theirs.txt" in files_in(hub, name)
+    assert stcompile.load(NAME, revision=branch).artifact.manifest.target == "onnx-fp32"
 
 
 def test_who_may_not_write_is_told_how(hub: Hub, compiled: Compiled, monkeypatch: pytest.MonkeyPatch) -> None:

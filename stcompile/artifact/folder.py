@@ -47,7 +47,7 @@ class Artifact:
     @property
     def name(self) -> str:
         """What it is called: as its folder, or as its repository where the hub's cache holds it."""
-        return repository_of(self.folder) or self.folder.name
+        return name_of(self.folder)
 
     @property
     def size(self) -> int:
@@ -59,6 +59,11 @@ def repository_of(folder: Path) -> str | None:
     """`owner/name` of a folder in the hub's cache, models--owner--name/snapshots/COMMIT; None of any other."""
     kind, *names = folder.parent.parent.name.split("--") if folder.parent.name == "snapshots" else [""]
     return "/".join(names) if kind == "models" and names else None
+
+
+def name_of(folder: Path) -> str:
+    """What an artifact there is called: as the folder, or as its repository where the hub's cache holds it."""
+    return repository_of(folder) or folder.name
 
 
 def open_artifact(folder: str | Path, *, check_integrity: bool = True) -> Artifact:

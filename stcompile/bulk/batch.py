@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stcompile.artifact import open_artifact
-from stcompile.artifact.folder import repository_of
+from stcompile.artifact.folder import name_of
 from stcompile.bulk.precision import TOO_LARGE, in_precision, too_large
 from stcompile.errors import InputError
 from stcompile.extras import require
@@ -154,9 +154,8 @@ class BatchEncoder:
         return self._each(batch) if isinstance(batch, Iterator) else self._answered(batch)
 
     def __repr__(self) -> str:
-        folder = self._origin.folder
         return (
-            f"{type(self).__name__}({repository_of(folder) or folder.name!r}, {self.column!r} to {self.output!r}, "
+            f"{type(self).__name__}({name_of(self._origin.folder)!r}, {self.column!r} to {self.output!r}, "
             f"dim={self.dim}, precision={self.precision!r}, device={self._device!r}, threads={self._threads})"
         )
 

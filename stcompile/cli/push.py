@@ -51,9 +51,9 @@ def push(
 ) -> None:
     """Push an artifact to the Hugging Face hub, where stcompile.load("owner/name") finds it.
 
-    The files of the artifact and a card with its proof, sizes, speed and the command that makes it again, in one
-    commit. An earlier artifact there is replaced, files of it that are no more are deleted, and nothing else is
-    overwritten. Who you are, `hf auth login` or HF_TOKEN says; HF_ENDPOINT is another hub than huggingface.co.
+    The files of the artifact and a card with its proof, sizes, speed and how it was made, in one commit. An earlier
+    artifact there is replaced, files of it that are no more are deleted, and nothing else is overwritten. Who you are,
+    `hf auth login` or HF_TOKEN says; HF_ENDPOINT is another hub than huggingface.co.
 
     Example: stcompile push minilm-int8 acme/minilm-int8 --license apache-2.0
 

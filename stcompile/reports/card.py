@@ -9,7 +9,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from stcompile.artifact import Artifact
-from stcompile.artifact.manifest import ENCODER, HYBRID, MULTI_VECTOR, RERANKER, SPARSE, VECTORS, WEIGHTS, Manifest
+from stcompile.artifact.manifest import (
+    ENCODER,
+    HYBRID,
+    MULTI_VECTOR,
+    OPENVINO,
+    RERANKER,
+    SPARSE,
+    VECTORS,
+    WEIGHTS,
+    Manifest,
+)
 from stcompile.artifact.report import BUILT_IN_TEXTS, Report, read_report
 from stcompile.compiler.parity.speed import Speed, Throughput
 from stcompile.reports.markdown import plain, table
@@ -86,8 +96,8 @@ def card(
 
 def is_ours(content: str) -> bool:
     """Whether a README.md is such a card as it was written: what people wrote or changed is not overwritten."""
-    body, mark, digest = content.replace("\r\n", "\n").rpartition(_MARK)
-    return bool(mark) and digest == f"{_digest(body.removesuffix(chr(10)))} -->\n"
+    body, mark, digest = content.replace("\r\n", "\n").rpartition(f"\n{_MARK}")
+    return bool(mark) and digest == f"{_digest(body)} -->\n"
 
 
 def _digest(content: str) -> str:
@@ -114,7 +124,7 @@ def _yaml(text: str) -> str:
 
 def _graphs(manifest: Manifest) -> str:
     graphs = len(manifest.graphs) + (manifest.image is not None)
-    kind = {"onnxruntime": "ONNX", "openvino": "OpenVINO"}.get(manifest.engine.name, manifest.engine.name)
+    kind = "OpenVINO" if manifest.engine.name == OPENVINO else "ONNX"
     return f"one {kind} graph" if graphs == 1 else f"{graphs} {kind} graphs"
 
 
@@ -147,7 +157,7 @@ def _use(manifest: Manifest, place: str) -> Iterator[str]:
 
 
 def _extras(manifest: Manifest) -> Iterator[str]:
-    yield "openvino" if manifest.engine.name == "openvino" else "cuda" if manifest.engine.packed else "cpu"
+    yield "openvino" if manifest.engine.name == OPENVINO else "cuda" if manifest.engine.packed else "cpu"
     yield "hub"
     if manifest.image is not None:
         yield "images"

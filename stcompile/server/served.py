@@ -104,8 +104,8 @@ class Served:
             raise InputError(f"dimensions must be from 1 to {width}, which {self.name} has, got {dim}")
         collector: AsyncEncoder = self._collectors[EMBED]
         encode = {QUERY: collector.encode_query, DOCUMENT: collector.encode_document}.get(role or "", collector.encode)
-        async with self._room(len(texts)):
-            await self._check_lengths(texts, truncates, self._prompt(prompt_name, role), role if task is None else task)
+        prompt = self._prompt(prompt_name, role)
+        async with self._room(texts, truncates, prompt, role if task is None else task):
             return await encode(
                 list(texts),
                 prompt_name=prompt_name,
@@ -127,8 +127,7 @@ class Served:
         """Sparse vectors. Arguments and errors as of `embed`."""
         collector: AsyncSparseEncoder = self._collectors[EMBED_SPARSE]
         prompt = self._prompt(prompt_name, role)
-        async with self._room(len(texts)):
-            await self._check_lengths(texts, truncates, prompt, role)
+        async with self._room(texts, truncates, prompt, role):
             found: SparseVectors = await collector.encode(list(texts), prompt=prompt, usage=usage)
         return found
 
@@ -145,8 +144,7 @@ class Served:
         collector: AsyncMultiVectorEncoder = self._collectors[EMBED_ALL]
         prompt = self._prompt(prompt_name, role)
         encode = {QUERY: collector.encode_query, DOCUMENT: collector.encode_document}.get(role or "", collector.encode)
-        async with self._room(len(texts)):
-            await self._check_lengths(texts, truncates, prompt, role)
+        async with self._room(texts, truncates, prompt, role):
             return list(await encode(list(texts), prompt=prompt, usage=usage))
 
     async def rerank(
@@ -161,8 +159,7 @@ class Served:
         """Scores of documents for a query, float32 `(n,)`: logits, or through a sigmoid. As `embed`."""
         collector: AsyncReranker = self._collectors[RERANK]
         pairs = [(query, document) for document in documents]
-        async with self._room(len(documents)):
-            await self._check_lengths(pairs, truncates, self._prompt(None, None), None)
+        async with self._room(pairs, truncates, self._prompt(None, None), None):
             scores: NDArray[np.float32] = await collector.predict(
                 pairs, activation_fn="identity" if raw else "sigmoid", usage=usage
             )
@@ -240,10 +237,14 @@ class Served:
             raise overloaded(self.waiting, settings.max_queue)
 
     @asynccontextmanager
-    async def _room(self, texts: int) -> AsyncIterator[None]:
-        self._check_room(texts)
-        self.waiting += texts
+    async def _room(
+        self, texts: Sequence[Any], truncates: bool | None, prompt: str, task: str | None
+    ) -> AsyncIterator[None]:
+        """Room for texts, or pairs, of which none is cut where none is to be. Errors as of `embed`."""
+        self._check_room(len(texts))
+        self.waiting += len(texts)
         try:
+            await self._check_lengths(texts, truncates, prompt, task)
             yield
         finally:
-            self.waiting -= texts
+            self.waiting -= len(texts)

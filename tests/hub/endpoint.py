@@ -129,6 +129,14 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         return found
 
+    def _commit_at(self, name: str, revision: str) -> tuple[Repository, str] | None:
+        """A repository and its commit at a revision, where who asks may see it and there is one."""
+        repository = self._repository(name)
+        commit = None if repository is None else repository.find(revision)
+        if repository is not None and commit is None:
+            self._send(404, {"error": "Invalid rev id"}, X_Error_Code="RevisionNotFound")
+        return None if repository is None or commit is None else (repository, commit)
+
     def _is_known(self) -> bool:
         return self.headers.get("authorization") == f"Bearer {TOKEN}"
 
@@ -169,13 +177,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, {})
 
     def _info(self, body: bytes, name: str, revision: str = "main") -> None:
-        repository = self._repository(name)
-        if repository is None:
+        found = self._commit_at(name, revision)
+        if found is None:
             return
-        commit = repository.find(revision)
-        if commit is None:
-            self._send(404, {"error": "Invalid rev id"}, X_Error_Code="RevisionNotFound")
-            return
+        repository, commit = found
         siblings = [{"rfilename": path} for path in sorted(repository.commits[commit])]
         self._send(200, {"_id": name, "id": name, "sha": commit, "private": repository.private, "siblings": siblings})
 
@@ -227,13 +232,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, {"commitUrl": f"{self.hub.url}/{name}/commit/{commit}", "commitOid": commit})
 
     def _file(self, body: bytes, name: str, revision: str, file: str) -> None:
-        repository = self._repository(name)
-        if repository is None:
+        found = self._commit_at(name, revision)
+        if found is None:
             return
-        commit = repository.find(revision)
-        if commit is None:
-            self._send(404, {"error": "Invalid rev id"}, X_Error_Code="RevisionNotFound")
-            return
+        repository, commit = found
         content = repository.commits[commit].get(file)
         if content is None:
             self._send(404, {"error": "Entry not found"}, X_Error_Code="EntryNotFound", X_Repo_Commit=commit)

@@ -14,6 +14,7 @@ import stcompile
 from stcompile.compiler.parity.verify import AGREEMENT
 from tests.compiler.export.test_targets_on_architectures import cosines
 from tests.conftest import Quick, load_case
+from tests.runtime.test_elsewhere import install
 
 pytestmark = [
     pytest.mark.elsewhere,
@@ -28,10 +29,9 @@ SCRIPT = Path(__file__).parent / "elsewhere_pages" / "transformers_js.mjs"
 
 @pytest.fixture(scope="session")
 def transformers_js(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the library; no script of it, or of what it brings, has to run."""
+    """A folder with the library."""
     folder = tmp_path_factory.mktemp("transformers-js")
-    words = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(folder), PACKAGE]
-    subprocess.run(words, check=True, capture_output=True)
+    install(PACKAGE, folder)
     shutil.copy(SCRIPT, folder)
     return folder
 

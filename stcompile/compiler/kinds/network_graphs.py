@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from stcompile.compiler.kinds.folder import Folder, join
 from stcompile.errors import ModelFolderError
@@ -32,47 +32,41 @@ def graphs_in(folder: Folder, path: str) -> list[str]:
     return [name for name in found if folder.inside(join(path, name)).is_file()]
 
 
-def graph_of(folder: Folder, path: str, file: str | None) -> str | None:
-    """The ONNX file that a network is read from, relative to its folder; None where it has weights of its own.
+def networks_read_from_graphs(folder: Folder, file: str | None) -> Iterator[tuple[str, str]]:
+    """Of each network that is read from a graph its folder in the model, and the ONNX file, relative to that.
 
     Args:
         folder: the model.
-        path: the network's folder in it.
-        file: which one was asked for, which is taken also where there are other weights; None takes the usual one.
+        file: which one was asked for, which is taken also where there are other weights; None takes the usual one, and
+            of a network with weights none.
 
     Raises:
-        ModelFolderError: it is not there, or there are several of which none is the usual one.
+        ModelFolderError: it is not there, or no network is; there are several of which none is the usual one.
     """
-    if file is None and _has_weights(folder, path):
-        return None
-    found = graphs_in(folder, path)
+    has_network = False
+    # transformers' exporter puts a config.json beside the graph, too.
+    for path in ["", *sorted(one.name for one in folder.root.iterdir() if one.is_dir() and one.name not in _PLACES)]:
+        found = graphs_in(folder, path)
+        # A folder with weights is left to whoever reads those, and so is what is wrong with it.
+        if file is None and (not found or _has_weights(folder, path)):
+            continue
+        if "model_type" in folder.json_object(join(path, "config.json"), finite=False):
+            has_network = True
+            yield path, _chosen(found, folder.inside(path), file)
+    if file is not None and not has_network:
+        raise ModelFolderError(f"{folder.root} has no network that {file} could be of: leave --file out")
+
+
+def _chosen(found: list[str], home: Path, file: str | None) -> str:
     if file is not None:
         name = PurePosixPath(file).as_posix()
         if name not in found:
             there = f"it has {', '.join(found)}" if found else "it has no ONNX file"
-            raise ModelFolderError(f"{folder.inside(path)} has no {file}: {there}")
+            raise ModelFolderError(f"{home} has no {file}: {there}")
         return name
-    if found and PurePosixPath(found[0]).name != _USUAL and len(found) > 1:
-        raise ModelFolderError(f"{folder.inside(path)} has no weights but {', '.join(found)}: name one with --file")
-    return found[0] if found else None
-
-
-def networks_read_from_graphs(folder: Folder, file: str | None) -> Iterator[tuple[str, str]]:
-    """Of each network that is read from a graph its folder in the model, and the file in that.
-
-    Errors as of `graph_of`; also where a file was asked for and no network has it.
-    """
-    # transformers' exporter puts a config.json beside the graph, too.
-    homes = ["", *sorted(one.name for one in folder.root.iterdir() if one.is_dir() and one.name not in _PLACES)]
-    # A folder with weights is left to whoever reads those, and so is what is wrong with it.
-    asked = [path for path in homes if file is not None or (graphs_in(folder, path) and not _has_weights(folder, path))]
-    networks = [path for path in asked if "model_type" in folder.json_object(join(path, "config.json"), finite=False)]
-    for path in networks:
-        name = graph_of(folder, path, file)
-        if name is not None:
-            yield path, name
-    if file is not None and not networks:
-        raise ModelFolderError(f"{folder.root} has no network that {file} could be of: leave --file out")
+    if PurePosixPath(found[0]).name != _USUAL and len(found) > 1:
+        raise ModelFolderError(f"{home} has no weights but {', '.join(found)}: name one with --file")
+    return found[0]
 
 
 def _has_weights(folder: Folder, path: str) -> bool:

@@ -24,8 +24,8 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 
 from stcompile.compiler.kinds.transformer import classifies
 from stcompile.compiler.modules.backbone import load_config, quiet_transformers
-from stcompile.errors import ModelFolderError, UnsupportedError, one_line
-from stcompile.extras import require
+from stcompile.errors import ArtifactError, ModelFolderError, UnsupportedError, one_line
+from stcompile.runtime.engines.sessions import import_onnxruntime, opened
 
 # Largest difference of a component between the network that is made of the weights and the graph in ONNX Runtime, in
 # proportion to the largest component. Measured on seven networks by two exporters: at most 7e-7.
@@ -213,11 +213,11 @@ def _check_same(network: Any, state: Mapping[str, torch.Tensor], home: Path, fil
     Raises:
         UnsupportedError: it does not.
     """
-    engine = require("onnxruntime", "Reading a model from its graph")
+    ort = import_onnxruntime("cpu")
     try:
-        session = engine.InferenceSession(str(home / file), providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own
-        raise ModelFolderError(f"ONNX Runtime cannot load {home / file}: {one_line(error, 200)}") from error
+        session = opened(ort, home / file, ort.SessionOptions(), ["CPUExecutionProvider"])
+    except ArtifactError as error:
+        raise ModelFolderError(f"{home.name}/{file}: {error}") from error
     names = [value.name for value in session.get_inputs()]
     made = [value.name for value in session.get_outputs()]
     output = next((name for name in _OUTPUTS if name in made), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import logging
@@ -58,9 +59,10 @@ def load_stack(model: Any, **options: Unpack[SourceOptions]) -> ModuleStack:
     """
     source = ModelSource.of(model, options)
     model = source.model
-    with source.as_it_is() as (folder, _):
-        graphs = source.graphs(folder)
-    with source.located() as (folder, name):
+    with contextlib.ExitStack() as stays:
+        given, name = stays.enter_context(source.as_it_is())
+        graphs = source.graphs(given)
+        folder = stays.enter_context(source.with_weights(given, name, graphs))
         description = source.described(folder)
         if description.unsupported:
             raise UnsupportedError(name, *description.unsupported)

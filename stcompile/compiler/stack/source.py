@@ -100,19 +100,23 @@ class ModelSource:
             UnsupportedError: its weights are in a graph, and cannot be read out of it.
             InputError: it is neither a name nor a SentenceTransformer.
         """
-        with self.as_it_is() as (folder, name):
-            graphs = self.graphs(folder)
-            if not graphs:
-                yield folder, name
-                return
-            # Imported for this alone: it brings torch, which whoever only looks at a folder does without.
-            from stcompile.compiler.modules.graph_weights import write_with_weights  # noqa: PLC0415
+        with self.as_it_is() as (folder, name), self.with_weights(folder, name, self.graphs(folder)) as complete:
+            yield complete, name
 
-            # What is copied follows links: none may lead out.
-            Folder(folder, self.follow_links).refuse_links_out()
-            with scratch("model") as made, about(name):
-                write_with_weights(folder, graphs, made)
-                yield made, name
+    @contextlib.contextmanager
+    def with_weights(self, folder: Path, name: str, graphs: dict[str, str]) -> Iterator[Path]:
+        """The folder that `as_it_is` gave, or a copy that has weights in the place of its `graphs`; as `located`."""
+        if not graphs:
+            yield folder
+            return
+        # Imported for this alone: it brings torch, which whoever only looks at a folder does without.
+        from stcompile.compiler.modules.graph_weights import write_with_weights  # noqa: PLC0415
+
+        # What is copied follows links: none may lead out.
+        Folder(folder, self.follow_links).refuse_links_out()
+        with scratch("model") as made, about(name):
+            write_with_weights(folder, graphs, made)
+            yield made
 
     def graphs(self, folder: Path) -> dict[str, str]:
         """Of each network of a folder that is read from an ONNX graph its place, and the file in that.

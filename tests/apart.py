@@ -15,7 +15,9 @@ RUNTIME = ("onnxruntime", "tokenizers", "numpy")
 _QUIET = {"HF_HUB_OFFLINE": "1", "ANONYMIZED_TELEMETRY": "False", "HAYSTACK_TELEMETRY_ENABLED": "False"}
 
 
-def run_apart(script: Path, packages: tuple[str, ...], arguments: list[str], folder: Path, *, ours: bool) -> None:
+def run_apart(
+    script: Path, packages: tuple[str, ...], arguments: list[str], folder: Path, *, ours: bool, without: str = ""
+) -> None:
     """Installs packages into a new environment, runs a script there, and expects it to end with the line `right`.
 
     Args:
@@ -24,6 +26,7 @@ def run_apart(script: Path, packages: tuple[str, ...], arguments: list[str], fol
         arguments: of the script.
         folder: an empty one, for the environment.
         ours: whether the script imports stcompile.
+        without: a package to remove again, which is required and used by nothing here.
     """
     venv.create(folder / "env", with_pip=True)
     python = str(folder / "env" / "bin" / "python")
@@ -31,6 +34,8 @@ def run_apart(script: Path, packages: tuple[str, ...], arguments: list[str], fol
     install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted]
     installed = subprocess.run(install, capture_output=True, text=True, check=False)
     assert installed.returncode == 0, installed.stderr[-2000:]
+    if without:
+        subprocess.run([python, "-m", "pip", "uninstall", "--quiet", "--yes", without], capture_output=True, check=True)
     environment = {**os.environ, **_QUIET}
     if ours:
         environment["PYTHONPATH"] = str(ROOT)

@@ -64,7 +64,7 @@ LONGEST, NO_PADDING = "longest", "none"
 PADDINGS = (LONGEST, NO_PADDING)
 
 # What the engine may rewrite at load.
-OPTIMIZATION_LEVELS = ("disabled", "basic")
+OPTIMIZATION_LEVELS = ("disabled", "basic", "all")
 
 # The engines that run graphs, and the number types they may be told to compute in.
 ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
@@ -291,7 +291,8 @@ class EngineSpec:
         native: whether the graphs have operators of the package's own.
         portable: whether each of those has a body of standard operators beside it, for where there is no kernel.
         packed: whether the graphs leave padding out, with operators that only a GPU has.
-        saturates: whether sums of 8-bit products do not fit where the CPU has no VNNI, as of weights before schema 3.
+        saturates: whether sums of 8-bit products do not fit where the CPU has no VNNI, as of weights before schema 3;
+            of those that somebody else rounded nobody knows.
     """
 
     name: Annotated[str, one_of(*ENGINES)] = ONNXRUNTIME
@@ -319,7 +320,8 @@ class Manifest:
         schema_version: the format's version, `SCHEMA_VERSION` when written.
         target: name of the target, e.g. `onnx-int8`.
         batch_invariant: whether a text's vector is independent of its batch mates.
-        optimization_level: what the engine may still rewrite at load; more would undo the passes.
+        optimization_level: what the engine may still rewrite at load: more than `basic` would undo the passes; a graph
+            of somebody else's, which went through none that fuse, has all.
         dim: width of a sentence embedding before `truncate_dim`; of a reranker, how many labels it scores.
         truncate_dim: the model's own default of `truncate_dim`, or None.
         similarity: `cosine`, `dot`, `euclidean` or `manhattan`; of a multi-vector encoder `maxsim` or `meanmaxsim`.

@@ -6,7 +6,7 @@ For people, `inspect` and `verify`. The runtime never reads it. See docs/artifac
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,7 +39,8 @@ class Source:
         name: the model folder's name or the hub id; never a path of the machine that compiled it.
         fingerprint: sha256 over the configuration, the weights and the tokenizer as they were read.
         modules: the module stack, in order.
-        file: the ONNX graph in its folder that the network's weights were read from; None where it has weights.
+        file: the ONNX or OpenVINO graph in its folder that the network's weights were read from; None where it has
+            weights.
     """
 
     name: str
@@ -307,6 +308,7 @@ class Compilation:
         distillation: what a static model was distilled from; None for every other target.
         notes: what a user should know of this model, e.g. that its reference depends on padding.
         versions: package name to version, of what compiled the artifact.
+        layout: the library whose names of files it has; None for our own.
     """
 
     source: Source
@@ -318,6 +320,7 @@ class Compilation:
     distillation: DistillationSummary | None
     notes: tuple[str, ...]
     versions: dict[str, str]
+    layout: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ _PART = re.compile(r"[0-9a-f]{8}")
 Part = Annotated[str, Rule("8 hexadecimal digits", lambda value: _PART.fullmatch(value) is not None)]
 
 # As `Target.precision` has them.
-_PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int4")
+_PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int4", "adopted")
 
 # What stands for any part of a fingerprint that is expected.
 ANY: Final = "*"

@@ -11,6 +11,7 @@ from stcompile.errors import TargetError
 from stcompile.kernels.cpu_features import adds_int8_products, computes_bfloat16
 
 STATIC = "static"
+ADOPTED = "adopted"
 
 # Names that targets had, and what they are now.
 FORMER = {f"onnx-{precision}-fused": f"onnx-{precision}" for precision in ("int8", "bf16", "fp32")}
@@ -110,6 +111,11 @@ class Target:
         return self.scheme == STATIC
 
     @property
+    def adopts(self) -> bool:
+        """Whether a graph of somebody else's is kept as it is."""
+        return self.recipe == ADOPTED
+
+    @property
     def needs_operators(self) -> bool:
         """Whether it is nothing without operators of the package's own."""
         return self.recipe == "bfloat16"
@@ -129,14 +135,14 @@ class Target:
     def parse(cls, name: str) -> Target:
         """The target called `name`. Raises `TargetError` naming the nearest ones when there is none."""
         name = str(name)
-        target = TARGETS.get(name)
+        target = {**TARGETS, **OF_GRAPHS}.get(name)
         if target is not None:
             return target
         if name in FORMER:
             raise TargetError(f"target {name} is {FORMER[name]} now: say that")
-        near = difflib.get_close_matches(name, TARGETS, n=2, cutoff=0.4)
+        near = difflib.get_close_matches(name, [*TARGETS, *OF_GRAPHS], n=2, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
-        raise TargetError(f"unknown target {name!r}: {hint}Known targets: {', '.join(TARGETS)}")
+        raise TargetError(f"unknown target {name!r}: {hint}Known targets: {', '.join([*TARGETS, *OF_GRAPHS])}")
 
     def refusals(self) -> tuple[str, ...]:
         """Why this machine cannot run the target, one sentence each; empty when it can."""
@@ -162,6 +168,8 @@ _INT8_DYNAMIC = Tolerance(max_abs_error=None, min_cosine=0.94, mean_cosine=0.985
 _INT8 = Tolerance(max_abs_error=None, min_cosine=0.98, mean_cosine=0.995, batch_invariance=0.99999)
 _INT8_WEIGHTS = Tolerance(max_abs_error=None, min_cosine=0.985, mean_cosine=0.998, batch_invariance=0.99999)
 _INT4_WEIGHTS = Tolerance(max_abs_error=None, min_cosine=0.85, mean_cosine=0.96, batch_invariance=0.9999)
+# To the same graph in ONNX Runtime: nothing says that its own numbers do not depend on a batch.
+_ADOPTED = Tolerance(max_abs_error=None, min_cosine=0.9999, mean_cosine=0.9999, batch_invariance=None)
 _FLOAT32 = Tolerance(max_abs_error=1.5e-6, min_cosine=0.999999, mean_cosine=0.999999, batch_invariance=0.999999)
 _FLOAT16 = Tolerance(max_abs_error=None, min_cosine=0.9999, mean_cosine=0.99995, batch_invariance=0.99999)
 _BFLOAT16 = Tolerance(max_abs_error=None, min_cosine=0.9995, mean_cosine=0.9999, batch_invariance=0.9999)
@@ -185,6 +193,7 @@ _PURPOSES = {
     "openvino-int8": "the recommended one for OpenVINO: a quarter of the size, fast on CPUs with VNNI",
     "openvino-int8-weights": "int8 weights per channel, computed in float32: a quarter of the size, nearer to torch",
     "openvino-int4-weights": "weights in blocks of 32 four-bit numbers: the smallest, at a loss to be checked",
+    "onnx-adopted": "an ONNX graph of somebody else's, kept as it is, with the rest of its stack behind it",
     "static": "distilled into static embeddings: far faster and smaller, at a loss of quality the export prints",
 }
 
@@ -207,3 +216,6 @@ _TABLE = (
 )
 
 TARGETS = {target.name: target for target in _TABLE}
+
+# What only a folder with a graph can be compiled to.
+OF_GRAPHS = {"onnx-adopted": Target("onnx", ADOPTED, "", ADOPTED, _ADOPTED)}

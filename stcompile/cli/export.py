@@ -76,7 +76,7 @@ def export(
     layout: Annotated[
         str | None,
         typer.Option(
-            help="Name files so that this library reads the folder, too: transformers.js.", show_default=False
+            help="Name files so that this library reads the folder, too: transformers.js, optimum.", show_default=False
         ),
     ] = None,
     as_json: options.JsonOption = False,

@@ -90,8 +90,8 @@ FollowOption = Annotated[
 FileOption = Annotated[
     str | None,
     typer.Option(
-        help="Read the network's weights from this ONNX graph of the folder, e.g. onnx/model.onnx. Default: weights, "
-        "and where there are none, the usual graph.",
+        help="Read the network's weights from this ONNX or OpenVINO graph of the folder, e.g. onnx/model.onnx. "
+        "Default: weights, and where there are none, the usual graph.",
         show_default=False,
     ),
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stcompile.artifact.target import TARGETS
+from stcompile.artifact.target import OF_GRAPHS, TARGETS
 from stcompile.cli import options, render
 from stcompile.cli.console import out, print_json
 
@@ -22,7 +22,7 @@ def targets(as_json: options.JsonOption = False) -> None:
             "refusals": list(target.refusals()),
             "caveats": list(target.caveats()),
         }
-        for target in TARGETS.values()
+        for target in (*TARGETS.values(), *OF_GRAPHS.values())
     ]
     if as_json:
         print_json(rows)

@@ -41,6 +41,7 @@ from stcompile.artifact.report import (
 from stcompile.artifact.target import Target
 from stcompile.compiler.parity.bounds import REFERENCE_INVARIANT
 from stcompile.compiler.passes import packs
+from stcompile.compiler.request import ExportOptions
 from stcompile.compiler.stack.module_stack import ModuleStack
 from stcompile.compiler.vector_space import vector_space
 from stcompile.extras import versions
@@ -49,6 +50,10 @@ from stcompile.kernels.native import DOMAIN
 _UNPADDED = (
     "the model's own torch vectors depend on how much padding a text gets in its batch: this artifact never pads, so "
     "every text has the vector that torch gives it alone"
+)
+_UNPADDED_GRAPH = (
+    "vectors that the given graph makes depend on what else is in a text's batch: this artifact never pads, but texts "
+    "of one length still share a run, and batch invariance says how far that moves them; with batch_size=1 none does"
 )
 
 _VERSIONS = (
@@ -72,7 +77,7 @@ class CompiledRoute:
 def assembled(
     stack: ModuleStack,
     target: Target,
-    provider: str,
+    options: ExportOptions,
     texts: dict[str, TextSpec],
     graphs: tuple[GraphSpec, ...],
     compiled: Sequence[CompiledRoute],
@@ -105,7 +110,7 @@ def assembled(
         schema_version=SCHEMA_VERSION,
         target=target.name,
         batch_invariant=target.batch_invariant,
-        optimization_level="basic",
+        optimization_level="all" if target.adopts else "basic",
         dim=stack.dim,
         truncate_dim=stack.truncate_dim,
         similarity=stack.similarity,
@@ -115,7 +120,9 @@ def assembled(
         graphs=graphs,
         padding=padding,
         routing=stack.routing,
-        engine=EngineSpec(OPENVINO if target.is_openvino else ONNXRUNTIME, target.computes_in, native, native, packed),
+        engine=EngineSpec(
+            OPENVINO if target.is_openvino else ONNXRUNTIME, target.computes_in, native, native, packed, target.adopts
+        ),
         kind=HYBRID if any(graph.rows or graph.weights for graph in graphs) and stack.kind == ENCODER else stack.kind,
         image=image,
         space=vector_space(stack, target),
@@ -123,14 +130,15 @@ def assembled(
     done = Compilation(
         source=Source(stack.name, stack.fingerprint(), stack.summaries(), stack.file),
         recipe=target.recipe,
-        provider=provider,
+        provider=options.provider,
+        layout=options.layout,
         opsets={item.route: item.graph.graph.opset_imports[""] for item in compiled},
         passes=_all_passes(compiled),
         quantization=_all_quantization(compiled),
         distillation=distillation,
         notes=(
             *stack.notes(),
-            *((_UNPADDED,) if padding == NO_PADDING else ()),
+            *((_UNPADDED_GRAPH if target.adopts else _UNPADDED,) if padding == NO_PADDING else ()),
             *(note for item in compiled for note in item.notes),
         ),
         versions={"stcompile": __version__, **versions(_VERSIONS)},

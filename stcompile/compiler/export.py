@@ -11,12 +11,13 @@ import onnx_ir as ir
 
 from stcompile.artifact import Artifact, Destination, claimed, open_artifact, write_manifest, written
 from stcompile.artifact.manifest import IMAGE, MULTI_VECTOR, NO_PADDING, TOKENS, GraphSpec, TextSpec
-from stcompile.artifact.report import ParityReport, write_report
+from stcompile.artifact.report import Compilation, ParityReport, write_report
 from stcompile.artifact.self_test import write_self_test
 from stcompile.artifact.target import OPENVINO_LENGTH_MULTIPLE, Target
 from stcompile.compiler.assembly import CompiledRoute, assembled, judged
-from stcompile.compiler.layouts import Shape, layout_of
+from stcompile.compiler.layouts import Shape, with_outputs
 from stcompile.compiler.modules import Pooling
+from stcompile.compiler.parity.beside_weights import beside_weights
 from stcompile.compiler.parity.front_ends import check_front_ends
 from stcompile.compiler.parity.golden import self_test_of
 from stcompile.compiler.parity.half import judge_half
@@ -86,6 +87,7 @@ def run_export(
 ) -> Artifact:
     """`export_model`, of a named model and with all options in one object."""
     request = options.checked()
+    source = dataclasses.replace(source, adopt=request.target.adopts)
     check_installed()
     destination = local_path(destination)
     with claimed(destination) as place:
@@ -110,13 +112,14 @@ def _run_steps(source: ModelSource, place: Destination, request: ExportRequest, 
     with step("Preparing its routes"):
         padding = padding_for(stack)
         multiple = OPENVINO_LENGTH_MULTIPLE if target.is_openvino and padding != NO_PADDING else 1
-        specs, tokenizers = front_ends(stack.routes, length_multiple=multiple)
+        names = "{}" if request.layout is None else request.layout.TOKENIZER
+        specs, tokenizers = front_ends(stack.routes, length_multiple=multiple, names=names)
         check_front_ends(stack.routes, specs, tokenizers, stack.prompts)
         if padding != NO_PADDING and not _shows_padding(stack, request):
             specs = _on_the_right(stack, specs)
         _check_padding(stack, request, specs)
         shape = _shape(stack, request, specs, padding)
-        _check_layout(stack, options.layout, shape)
+        _check_layout(request, shape, source)
     compiled = [compiled_route(stack, name, request, step) for name in stack.graphs]
     _check_gains(stack, target, compiled)
     if options.packed:
@@ -126,8 +129,8 @@ def _run_steps(source: ModelSource, place: Destination, request: ExportRequest, 
             for file, content in tokenizers.items():
                 (folder / file).write_text(content, encoding="utf-8")
             models = {item.route: item.graph for item in compiled}
-            graphs = _written(stack, request, models, folder, shape)
-            manifest, done = assembled(stack, target, options.provider, specs, graphs, compiled, padding, distillation)
+            graphs = _written(stack, request, models, folder, shape, source)
+            manifest, done = assembled(stack, target, options, specs, graphs, compiled, padding, distillation)
             write_manifest(folder, manifest)
         with step("Proving it against sentence-transformers"):
             proof = PROOFS[stack.kind](open_artifact(folder), stack, source, texts=options.texts)
@@ -137,11 +140,22 @@ def _run_steps(source: ModelSource, place: Destination, request: ExportRequest, 
             parity = proof.judge(request.tolerance, request.device)
         if not parity.passed:
             raise ParityError(_verdict(name, target, parity))
+        done = _beside_weights(source, request, folder, done, step)
         with written(place.path):
             manifest, report = judged(manifest, done, parity)
             write_report(folder, report)
             write_self_test(folder, self_test_of(proof.answered, parity))
             write_manifest(folder, manifest)
+
+
+def _beside_weights(
+    source: ModelSource, request: ExportRequest, folder: Path, done: Compilation, step: Step
+) -> Compilation:
+    """Notes of a graph that is kept how near it is to its model; of others their verdict tells that."""
+    if not request.target.adopts:
+        return done
+    with step("Comparing it with the model's weights"):
+        return dataclasses.replace(done, notes=(*done.notes, beside_weights(source, open_artifact(folder))))
 
 
 def compiled_route(stack: ModuleStack, name: str, request: ExportRequest, step: Step) -> CompiledRoute:
@@ -179,7 +193,7 @@ def _compiled(
 ) -> CompiledRoute:
     target, options = request.target, request.options
     with step(f"Tracing it into one graph{label}"):
-        graph = trace(route, request.outputs, stack.name)
+        graph = trace(route, request.traced, stack.name)
     notes: tuple[str, ...] = ()
     if target.recipe == "float16":
         with step(f"Judging float16{label}"):
@@ -241,6 +255,7 @@ def _shape(stack: ModuleStack, request: ExportRequest, specs: Mapping[str, TextS
     first = next(iter(stack.graphs))
     inputs = stack.routes[first].input_names if first in stack.routes else ()
     return Shape(
+        stack.name,
         request.target,
         stack.kind,
         next(iter(specs.values())),
@@ -252,33 +267,38 @@ def _shape(stack: ModuleStack, request: ExportRequest, specs: Mapping[str, TextS
         truncates=stack.truncate_dim is not None,
         has_default_prompt=bool(stack.default_prompt),
         packed=request.options.packed,
+        pools_hidden=all(route.pools_hidden for route in stack.routes.values()),
     )
 
 
-def _check_layout(stack: ModuleStack, layout: str | None, shape: Shape) -> None:
+def _check_layout(request: ExportRequest, shape: Shape, source: ModelSource) -> None:
     """Before anything is traced."""
-    reasons = [] if layout is None else layout_of(layout).reasons_against(shape)
+    reasons = [] if request.layout is None else request.layout.reasons_against(shape, source)
     if reasons:
-        raise UnsupportedError(stack.name, *reasons)
+        raise UnsupportedError(shape.name, *reasons)
 
 
 def _written(
-    stack: ModuleStack, request: ExportRequest, models: Mapping[str, ir.Model], folder: Path, shape: Shape
+    stack: ModuleStack,
+    request: ExportRequest,
+    models: Mapping[str, ir.Model],
+    folder: Path,
+    shape: Shape,
+    source: ModelSource,
 ) -> tuple[GraphSpec, ...]:
     """The graphs' files, in the format of the target and the layout that is asked for."""
-    target, layout = request.target, request.options.layout
+    target, layout = request.target, request.layout
+    if layout is not None:
+        for model in models.values():
+            with_outputs(model.graph, layout.ADDS, request.outputs)
     if target.is_openvino:
-        return write_openvino_graphs(models, folder, half_weights=target.half_weights, name=stack.name)
-    graphs = write_graphs(models, folder)
+        graphs = write_openvino_graphs(models, folder, half_weights=target.half_weights, name=stack.name)
+    else:
+        graphs = write_graphs(models, folder)
     if layout is None:
         return graphs
-    if graphs[0].external_data is not None:
-        raise UnsupportedError(
-            stack.name,
-            f"its weights are more than 2 GB, for which layout {layout} has no file: choose a smaller precision, or "
-            "export it without the layout",
-        )
-    return (layout_of(layout).arrange(folder, graphs[0], shape),)
+    made = layout.arrange(folder, graphs[0], shape, source)
+    return (dataclasses.replace(made, outputs=tuple(one for one in made.outputs if one.name in request.outputs)),)
 
 
 def _check_makes(stack: ModuleStack, outputs: tuple[str, ...]) -> None:

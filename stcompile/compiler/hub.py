@@ -35,7 +35,7 @@ _PICKLED = ("pytorch_model*.bin", "pytorch_model*.bin.index.json")
 _WEIGHTS = (*_SAFETENSORS, *_PICKLED)
 
 # Where a network's graph is, where a repository holds nothing else of it.
-_USUAL_GRAPHS = ("onnx/model.onnx", "model.onnx")
+_USUAL_GRAPHS = ("onnx/model.onnx", "model.onnx", "openvino/openvino_model.xml", "openvino_model.xml")
 
 
 def download(
@@ -54,7 +54,7 @@ def download(
             of other engines' exports.
         revision: hub revision.
         cache_dir: where the hub's files are kept.
-        graph: an ONNX file that is wanted, too; where there are no weights, the usual one is.
+        graph: an ONNX or OpenVINO file that is wanted, too; where there are no weights, the usual one is.
 
     Returns:
         the folder, and the id it was found under.
@@ -87,14 +87,16 @@ def needed(files: Iterable[str], patterns: Sequence[str], graph: str | None = No
     Args:
         files: paths in the repository.
         patterns: what may be fetched; a star also matches slashes.
-        graph: an ONNX file that is wanted, too, with what lies beside it under its name; where a repository has no
-            weights, None takes the usual one.
+        graph: an ONNX or OpenVINO file that is wanted, too, with what lies beside it under its name; where a repository
+            has no weights, None takes the usual one.
     """
     every = list(files)
     has_weights = any(fnmatchcase(PurePosixPath(file).name, name) for file in every for name in _WEIGHTS)
     usual = next((file for file in _USUAL_GRAPHS if file in every), None)
     wanted = graph or (None if has_weights else usual)
-    graphs = [file for file in every if wanted is not None and file.startswith(wanted)]
+    # ONNX's weights begin with the graph's whole name, OpenVINO's with its stem.
+    stems = () if wanted is None else (wanted, wanted.removesuffix(".xml") + ".bin")
+    graphs = [file for file in every if file.startswith(stems)] if stems else []
     paths = [
         PurePosixPath(file)
         for file in every

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from stcompile.artifact.manifest import ENCODER, MULTI_VECTOR, SENTENCE, SPARSE, TOKENS, VECTORS, WEIGHTS
 from stcompile.artifact.target import PCA_DIMS, Target, Tolerance
 from stcompile.compiler.budgets import AskedBudget, asked_budget
-from stcompile.compiler.layouts import layout_of
+from stcompile.compiler.layouts import Layout, layout_of
 from stcompile.compiler.parity.active import sparse_tolerance
 from stcompile.compiler.parity.late_interaction import token_tolerance
 from stcompile.compiler.parity.scores import score_tolerance
@@ -68,8 +68,8 @@ class ExportOptions:
         evaluation: pairs of texts and their scores: for `max_drop`, or for the target `static`, to measure what
             distillation costs; None measures how far both models agree on each text's nearest.
         pca_dims: for the target `static`: dimensions to keep; None keeps the network's.
-        layout: a library whose names of files are taken, so that it reads the folder too: `transformers.js`; None takes
-            our own.
+        layout: a library whose names of files are taken, so that it reads the folder too: `transformers.js` or
+            `optimum`; None takes our own.
     """
 
     target: str = "onnx-int8"
@@ -145,6 +145,8 @@ class ExportRequest:
         Raises:
             UnsupportedError: it was asked for what such a model does not have.
         """
+        if self.target.adopts and stack.kind != ENCODER:
+            raise UnsupportedError(stack.name, f"it is a {stack.kind}, and a graph is kept of encoders alone")
         heads = [name for name in (WEIGHTS, VECTORS) if name in self.outputs]
         if heads:
             self._check_heads(stack, heads)
@@ -238,6 +240,17 @@ class ExportRequest:
         return replace(self, outputs=(TOKENS,), tolerance=tolerance, budget=None)
 
     @property
+    def layout(self) -> Layout | None:
+        """What names files; None for our own names."""
+        return None if self.options.layout is None else layout_of(self.options.layout)
+
+    @property
+    def traced(self) -> tuple[str, ...]:
+        """What a graph ends in, `outputs` and what the layout wants besides."""
+        wanted = () if self.layout is None else self.layout.ADDS
+        return (*self.outputs, *(name for name in wanted if name not in self.outputs))
+
+    @property
     def fuses(self) -> bool:
         """Whether encoder layers may become operators of the package's own."""
         return self.options.provider == CPU and not self.target.is_openvino and not self.options.portable
@@ -253,7 +266,7 @@ def _check_runs_here(target: Target, provider: str, *, portable: bool) -> None:
     reasons = target.refusals()
     if reasons:
         raise TargetError(f"this machine cannot run {target.name}: {'; '.join(reasons)}")
-    if (target.is_openvino or target.needs_operators) and provider != CPU:
+    if (target.is_openvino or target.needs_operators or target.adopts) and provider != CPU:
         raise TargetError(f"{target.name} runs on CPU, not on {provider}: choose another onnx target")
     if target.needs_operators and portable:
         raise TargetError(f"{target.name} is made of the package's own operators: leave portable out, or use onnx-fp32")

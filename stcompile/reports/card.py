@@ -249,8 +249,8 @@ def _options(manifest: Manifest, report: Report) -> Iterator[str]:
     outputs = [_OUTPUTS.get(output.name, output.name) for output in manifest.graphs[0].outputs]
     if len(outputs) > 1:
         yield f" --outputs {shlex.quote(','.join(outputs))}"
-    if manifest.graphs[0].file.startswith("onnx/"):
-        yield " --layout transformers.js"
+    if report.layout is not None:
+        yield f" --layout {report.layout}"
     if manifest.engine.packed:
         yield " --packed"
     if report.provider != "cpu":

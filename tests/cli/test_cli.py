@@ -21,7 +21,7 @@ import pytest
 import stcompile
 from stcompile.artifact import claimed, write_manifest
 from stcompile.artifact.manifest import MANIFEST_NAME, Manifest
-from stcompile.artifact.target import TARGETS
+from stcompile.artifact.target import OF_GRAPHS, TARGETS
 from stcompile.cli import app as cli
 from stcompile.cli import encode
 from stcompile.compiler import export
@@ -158,7 +158,7 @@ def test_targets_for_a_machine(run: Run) -> None:
     done = run("targets", "--json")
     rows = json.loads(done.out)
     assert (done.code, done.err) == (0, "")
-    assert [row["name"] for row in rows] == list(TARGETS)
+    assert [row["name"] for row in rows] == [*TARGETS, *OF_GRAPHS]
     assert all(row["min_cosine"] > 0 and row["purpose"] for row in rows)
     # What needs a CPU that is not everywhere.
     assert all(row["refusals"] == [] for row in rows if row["name"] != "openvino-bf16")
@@ -167,7 +167,7 @@ def test_targets_for_a_machine(run: Run) -> None:
 def test_targets_for_a_person(run: Run) -> None:
     done = run("targets")
     assert (done.code, done.err) == (0, "")
-    assert all(name in done.out for name in TARGETS)
+    assert all(name in done.out for name in (*TARGETS, *OF_GRAPHS))
 
 
 # inspect

@@ -1,4 +1,4 @@
-"""Networks whose weights are in an ONNX graph alone: which file of a model folder it is."""
+"""Networks whose weights are in an ONNX or OpenVINO graph alone: which file of a model folder it is."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from stcompile.errors import ModelFolderError
 NETWORK_INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 NETWORK_WEIGHTS = ("model.safetensors", "pytorch_model.bin", *NETWORK_INDICES)
 
-# Where optimum, sentence-transformers and transformers put graphs, and what the one is called that all others are made
-# of.
-_PLACES, _USUAL = ("onnx", ""), "model.onnx"
+# Where optimum, sentence-transformers and transformers put graphs; OpenVINO has tokenizers in such files, too.
+_PLACES = {"onnx": ("*.onnx",), "openvino": ("openvino_model*.xml",), "": ("*.onnx", "openvino_model*.xml")}
+
+# What the one is called that all others are made of.
+_USUAL = ("model.onnx", "openvino_model.xml")
 
 
 def graphs_in(folder: Folder, path: str) -> list[str]:
-    """The ONNX files of a network, relative to its folder, the usual one first.
+    """The ONNX and OpenVINO files of a network, relative to its folder, the usual one first.
 
     Args:
         folder: the model.
@@ -26,14 +28,17 @@ def graphs_in(folder: Folder, path: str) -> list[str]:
     home = folder.inside(path)
     found = [
         join(place, file.name)
-        for place in _PLACES
-        for file in sorted((home / place).glob("*.onnx"), key=lambda file: (file.name != _USUAL, file.name))
+        for place, patterns in _PLACES.items()
+        for pattern in patterns
+        for file in sorted((home / place).glob(pattern), key=lambda file: file.name)
     ]
+    # The usual ones first, that of ONNX before that of OpenVINO.
+    found.sort(key=lambda name: _USUAL.index(Path(name).name) if Path(name).name in _USUAL else len(_USUAL))
     return [name for name in found if folder.inside(join(path, name)).is_file()]
 
 
 def networks_read_from_graphs(folder: Folder, file: str | None) -> Iterator[tuple[str, str]]:
-    """Of each network that is read from a graph its folder in the model, and the ONNX file, relative to that.
+    """Of each network that is read from a graph its folder in the model, and the file, relative to that.
 
     Args:
         folder: the model.
@@ -61,10 +66,10 @@ def _chosen(found: list[str], home: Path, file: str | None) -> str:
     if file is not None:
         name = PurePosixPath(file).as_posix()
         if name not in found:
-            there = f"it has {', '.join(found)}" if found else "it has no ONNX file"
+            there = f"it has {', '.join(found)}" if found else "it has no ONNX or OpenVINO file"
             raise ModelFolderError(f"{home} has no {file}: {there}")
         return name
-    if PurePosixPath(found[0]).name != _USUAL and len(found) > 1:
+    if PurePosixPath(found[0]).name not in _USUAL and len(found) > 1:
         raise ModelFolderError(f"{home} has no weights but {', '.join(found)}: name one with --file")
     return found[0]
 

@@ -5,13 +5,13 @@ Files get the names that a library looks for, and what it wants besides lies bes
 
 from __future__ import annotations
 
-from stcompile.compiler.layouts import transformers_js
-from stcompile.compiler.layouts.base import Layout, Shape
+from stcompile.compiler.layouts import optimum, transformers_js
+from stcompile.compiler.layouts.base import Layout, Shape, with_outputs
 from stcompile.errors import InputError
 
-__all__ = ["LAYOUTS", "Layout", "Shape", "layout_of"]
+__all__ = ["LAYOUTS", "Layout", "Shape", "layout_of", "with_outputs"]
 
-LAYOUTS: dict[str, Layout] = {"transformers.js": transformers_js}
+LAYOUTS: dict[str, Layout] = {"transformers.js": transformers_js, "optimum": optimum}
 
 
 def layout_of(name: str) -> Layout:

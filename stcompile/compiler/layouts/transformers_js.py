@@ -15,18 +15,23 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from stcompile.artifact.manifest import ENCODER, NO_PADDING, SENTENCE, TOKENS, GraphSpec
-from stcompile.compiler.layouts.base import Shape
+from stcompile.compiler.layouts.base import Shape, refused
+from stcompile.compiler.stack.source import ModelSource
+from stcompile.errors import UnsupportedError
 
 # Of a target's precision: what transformers.js calls it, and the end of the file's name that goes with it. In a browser
 # it looks for q8 unless it is told otherwise.
 _DTYPES = {"int8": ("q8", "_quantized"), "int4": ("q4", "_q4"), "fp16": ("fp16", "_fp16")}
 _WHOLE = ("fp32", "")
 
+ADDS: dict[str, str] = {}
+TOKENIZER = "{}"
+
 # Its only other name belongs to models of several graphs.
-_TOKENIZER = "tokenizer.json"
+_FILE = "tokenizer.json"
 
 
-def reasons_against(shape: Shape) -> list[str]:
+def reasons_against(shape: Shape, source: ModelSource) -> list[str]:
     """See `Layout`."""
     target, text = shape.target, shape.text
     makes_more = shape.kind == ENCODER and not {SENTENCE, TOKENS}.issuperset(shape.outputs)
@@ -51,17 +56,23 @@ def reasons_against(shape: Shape) -> list[str]:
         (text.min_seq_length > 1, f"texts are padded to {text.min_seq_length} positions, and it pads to the longest"),
         (depends_on_padding, "vectors depend on padding, and it pads texts that share a batch"),
     ]
-    return [f"transformers.js cannot read it: {reason}; leave the layout out" for holds, reason in found if holds]
+    return [refused("transformers.js", reason) for holds, reason in found if holds]
 
 
-def arrange(folder: Path, graph: GraphSpec, shape: Shape) -> GraphSpec:
+def arrange(folder: Path, graph: GraphSpec, shape: Shape, source: ModelSource) -> GraphSpec:
     """See `Layout`.
 
     `model_type` and `tokenizer_class` choose classes of transformers.js, not the network, which is in the graph: those
     of BERT add nothing to what the graph takes, but token types where it takes them.
     """
+    if graph.external_data is not None:
+        raise UnsupportedError(
+            shape.name,
+            "its weights are more than 2 GB, for which layout transformers.js has no file: choose a smaller precision, "
+            "or export it without the layout",
+        )
     text = shape.text
-    assert text.tokenizer == _TOKENIZER
+    assert text.tokenizer == _FILE
     dtype, suffix = _DTYPES.get(shape.target.precision, _WHOLE)
     place = f"onnx/model{suffix}.onnx"
     (folder / "onnx").mkdir()

@@ -48,6 +48,7 @@ class SavedModule:
         model: what to call the model in an error.
         trust_remote_code: whether code that comes with the model may run.
         live: the classes of a live object, by name, which are there already.
+        graph: the file in the module's own folder that is kept as its network; None where that is built.
     """
 
     entry: ModuleEntry
@@ -56,6 +57,7 @@ class SavedModule:
     model: str
     trust_remote_code: bool
     live: Mapping[str, type]
+    graph: str | None = None
 
     @property
     def home(self) -> Path:

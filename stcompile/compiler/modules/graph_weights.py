@@ -1,33 +1,31 @@
-"""Weights of a transformers network, read out of the ONNX graph that somebody exported it to.
+"""Weights of a transformers network, read out of the ONNX or OpenVINO graph that somebody exported it to.
 
 Exporters keep the names of most parameters. The weights of linear layers are turned on the way, and lose theirs: their
-place in the network stands in the name of the node that reads them, or in what torch's exporter wrote beside it. That
-what is read is the network that was exported is proved by running both.
+place in the network stands in the name of the node that reads them, or in what torch's exporter wrote beside it
+(`onnx_file.py`, `openvino_file.py`). That what is read is the network that was exported is proved by running both.
 """
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatch
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 import torch
 from safetensors.torch import save_file
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 from stcompile.compiler.kinds.transformer import classifies
 from stcompile.compiler.modules.backbone import load_config, quiet_transformers
-from stcompile.errors import ArtifactError, ModelFolderError, UnsupportedError, one_line
-from stcompile.runtime.engines.sessions import import_onnxruntime, opened
+from stcompile.compiler.modules.graph_file import GraphFile, graph_file
+from stcompile.errors import ModelFolderError, UnsupportedError, one_line
 
-# Largest difference of a component between the network that is made of the weights and the graph in ONNX Runtime, in
+# Largest difference of a component between the network that is made of the weights and the graph in its engine, in
 # proportion to the largest component. Measured on seven networks by two exporters: at most 7e-7.
 SAME = 1e-5
 
@@ -35,23 +33,14 @@ SAME = 1e-5
 SAME_HALF = 5e-3
 
 # What a copy does without: files of graphs, and a network's own weights where those of a graph take their place.
-_GRAPHS = ("*.onnx", "*.onnx.data", "*.onnx_data*", "onnx", "openvino", ".git", ".cache")
+_GRAPHS = ("*.onnx", "*.onnx.data", "*.onnx_data*", "onnx", "openvino", "openvino_*", ".git", ".cache")
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*")
-
-# Operators that only a graph has whose weights were rounded.
-_ROUNDED = {
-    *("MatMulInteger", "ConvInteger", "QLinearMatMul", "DequantizeLinear", "DynamicQuantizeMatMul", "QAttention"),
-    *("MatMulNBits", "MatMulIntegerToFloat", "QGemm", "GatherBlockQuantized"),
-}
 
 # Operators that an optimizer makes of several layers, whose weights then are one.
 _MERGED = {"Attention", "MultiHeadAttention", "PackedAttention", "GroupQueryAttention", "EmbedLayerNormalization"}
 
 _INPUTS = frozenset(("input_ids", "attention_mask", "token_type_ids"))
 _OUTPUTS = ("last_hidden_state", "token_embeddings", "logits")
-
-# What torch's newer exporter writes beside a node: the modules that it is in, from the outside in.
-_SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 def write_with_weights(source: Path, graphs: Mapping[str, str], destination: Path) -> None:
@@ -66,6 +55,14 @@ def write_with_weights(source: Path, graphs: Mapping[str, str], destination: Pat
         UnsupportedError: a graph's weights are rounded or merged, or are not those of its network.
         ModelFolderError: a graph cannot be read.
     """
+    copy_without_network(source, graphs, destination)
+    for path, file in graphs.items():
+        state = weights_of(source / path, file)
+        save_file(state, destination / path / "model.safetensors", metadata={"format": "pt"})
+
+
+def copy_without_network(source: Path, graphs: Iterable[str], destination: Path) -> None:
+    """Copies a model folder without graphs, and without weights of the networks in the folders `graphs`."""
     homes = [os.fspath(source / path) for path in graphs]
 
     def left_out(folder: str, names: list[str]) -> set[str]:
@@ -73,9 +70,6 @@ def write_with_weights(source: Path, graphs: Mapping[str, str], destination: Pat
         return {name for name in names if any(fnmatch(name, pattern) for pattern in patterns)}
 
     shutil.copytree(source, destination, ignore=left_out, dirs_exist_ok=True)
-    for path, file in graphs.items():
-        state = weights_of(source / path, file)
-        save_file(state, destination / path / "model.safetensors", metadata={"format": "pt"})
 
 
 def weights_of(home: Path, file: str) -> dict[str, torch.Tensor]:
@@ -85,24 +79,16 @@ def weights_of(home: Path, file: str) -> dict[str, torch.Tensor]:
         home: the network's folder, with its config.json.
         file: the graph in it.
     """
-    try:
-        model = ir.load(home / file)
-    except Exception as error:  # of protobuf, and of files that are missing beside it
-        raise ModelFolderError(
-            f"{home / file} cannot be read ({one_line(error, 200)}): copy the model again"
-        ) from error
-    _refuse_paths_out(model, home / file)
-    nodes = list(model.graph)
-    operators = {node.op_type for node in nodes}
-    if rounded := sorted(operators & _ROUNDED):
+    graph = graph_file(home / file)
+    if graph.rounded:
         raise UnsupportedError(
             f"{home.name}/{file}",
-            f"its weights were rounded ({', '.join(rounded)}), and rounding them again would add to that: name a file "
-            "in float32 with --file, or compile the model's own weights",
+            f"its weights were rounded ({', '.join(graph.rounded)}), and rounding them again would add to that: name a "
+            "file in float32 with --file, or compile the model's own weights",
         )
-    network = _empty_network(home, {str(value.name) for value in model.graph.outputs})
+    network = empty_network(home, set(graph.outputs))
     try:
-        found = dict(_named(model, nodes))
+        found = dict(graph.arrays())
     except OSError as error:
         raise ModelFolderError(
             f"{home / file} keeps its weights in files beside it, of which one cannot be read ({one_line(error)}): "
@@ -118,66 +104,15 @@ def weights_of(home: Path, file: str) -> dict[str, torch.Tensor]:
     missing = sorted(name for name, _ in network.named_parameters() if name not in state and "pooler" not in name)
     missing = [name for name in missing if not _is_tied(network, name, state)]
     if missing:
-        merged = sorted(operators & _MERGED)
+        merged = sorted(graph.operators & _MERGED)
         why = f", because an optimizer made {', '.join(merged)} of several layers" if merged else ""
         raise UnsupportedError(
             f"{home.name}/{file}",
             f"{missing[0]} and {len(missing) - 1} more weights of its network are not in the graph by themselves{why}: "
             "name a file that was exported without optimizations with --file, or compile the model's own weights",
         )
-    halves = any(value.dtype == ir.DataType.FLOAT16 for value in model.graph.initializers.values())
-    _check_same(network, state, home, file, SAME_HALF if halves else SAME)
+    _check_same(network, state, graph, home, file)
     return state
-
-
-def _refuse_paths_out(model: ir.Model, graph: Path) -> None:
-    """Weights outside of a graph lie beside it.
-
-    Raises:
-        ModelFolderError: they are said to lie elsewhere.
-    """
-    for value in model.graph.initializers.values():
-        if isinstance(value.const_value, ir.ExternalTensor):
-            place = PurePath(str(value.const_value.location))
-            if place.is_absolute() or ".." in place.parts:
-                raise ModelFolderError(
-                    f"{graph} reads weights from {place}, which is outside the folder: do not use it"
-                )
-
-
-def _named(model: ir.Model, nodes: list[ir.Node]) -> Iterator[tuple[str, Any]]:
-    """Arrays by the names that parameters have in torch."""
-    for name, value in model.graph.initializers.items():
-        if value.const_value is not None and value.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
-            yield name, _array(value)
-    for node in nodes:
-        if node.op_type not in ("MatMul", "Gemm") or len(node.inputs) < 2:
-            continue
-        weight = node.inputs[1]
-        if weight is None or weight.const_value is None or len(weight.shape or ()) != 2:
-            continue
-        place = _module_of(node)
-        if place:
-            is_turned = node.op_type == "Gemm" and node.attributes.get_int("transB", 0) == 1
-            yield f"{place}.weight", _array(weight) if is_turned else _array(weight).T
-
-
-def _array(value: ir.Value) -> Any:
-    assert value.const_value is not None
-    return value.const_value.numpy().astype(np.float32)
-
-
-def _module_of(node: ir.Node) -> str:
-    """The module of torch that a node is of; empty where it does not say."""
-    scopes = node.metadata_props.get(_SCOPES)
-    if scopes:
-        try:
-            inside: Any = ast.literal_eval(scopes)
-        except (ValueError, SyntaxError):
-            return ""
-        modules = [name for name in inside[:-1] if name] if isinstance(inside, list) else []
-        return str(modules[-1]) if modules else ""
-    return str(node.name or "").removeprefix("/").rpartition("/")[0].replace("/", ".")
 
 
 def _prefix(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
@@ -187,7 +122,7 @@ def _prefix(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     return max(candidates, key=lambda prefix: sum(prefix + name in found for name in wanted))
 
 
-def _empty_network(home: Path, outputs: set[str]) -> Any:
+def empty_network(home: Path, outputs: set[str]) -> Any:
     """The network of a config.json, without memory for its weights."""
     with quiet_transformers():
         config = load_config(str(home), trust_remote_code=False)
@@ -207,19 +142,14 @@ def _is_tied(network: Any, name: str, state: Mapping[str, torch.Tensor]) -> bool
     return any(value is own and other in state for other, value in network.named_parameters(remove_duplicate=False))
 
 
-def _check_same(network: Any, state: Mapping[str, torch.Tensor], home: Path, file: str, allowed: float) -> None:
+def _check_same(network: Any, state: Mapping[str, torch.Tensor], graph: GraphFile, home: Path, file: str) -> None:
     """Whether the network with these weights computes what the graph does in its own engine.
 
     Raises:
         UnsupportedError: it does not.
     """
-    ort = import_onnxruntime("cpu")
-    try:
-        session = opened(ort, home / file, ort.SessionOptions(), ["CPUExecutionProvider"])
-    except ArtifactError as error:
-        raise ModelFolderError(f"{home.name}/{file}: {error}") from error
-    names = [value.name for value in session.get_inputs()]
-    made = [value.name for value in session.get_outputs()]
+    running = graph.open()
+    names, made = running.inputs, graph.outputs
     output = next((name for name in _OUTPUTS if name in made), None)
     if output is None or not _INPUTS.issuperset(names):
         raise UnsupportedError(
@@ -235,7 +165,7 @@ def _check_same(network: Any, state: Mapping[str, torch.Tensor], home: Path, fil
             full.load_state_dict(dict(state), strict=False)
             result = full(**{name: torch.from_numpy(array) for name, array in feeds.items()}, return_dict=True)
         ours = result["logits" if output == "logits" else "last_hidden_state"].float().numpy()
-        (theirs,) = session.run([output], feeds)
+        theirs = running.run(output, feeds)
     except Exception as error:  # of any architecture, and of the engine
         raise UnsupportedError(
             f"{home.name}/{file}",
@@ -246,11 +176,12 @@ def _check_same(network: Any, state: Mapping[str, torch.Tensor], home: Path, fil
         seen = feeds["attention_mask"] > 0
         ours, theirs = ours[seen], theirs[seen]
     apart = float(np.abs(ours - theirs).max() / np.abs(ours).max()) if ours.shape == theirs.shape else np.inf
+    allowed = SAME_HALF if graph.is_half else SAME
     if not apart <= allowed:
         raise UnsupportedError(
             f"{home.name}/{file}",
             "the network that config.json describes, with the weights of the graph, gives other numbers than the graph "
-            f"does in ONNX Runtime ({apart:.1e} of the largest; allowed {allowed:g}): its config.json is another "
+            f"does in {graph.engine} ({apart:.1e} of the largest; allowed {allowed:g}): its config.json is another "
             "model's, or an optimizer changed the graph, such as a mask that became a length; compile the model's own "
             "weights, or name another file with --file",
         )

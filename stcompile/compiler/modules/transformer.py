@@ -13,12 +13,13 @@ import torch
 from tokenizers import AddedToken, Tokenizer
 from torch.nn import functional
 
-from stcompile.artifact.manifest import QueryExpansion, TextSpec
+from stcompile.artifact.manifest import SENTENCE, TOKENS, QueryExpansion, TextSpec
 from stcompile.compiler.kinds.transformer import CLASSIFIES, FEATURES, FILLS, FIXED, GENERATES, KIND, TASKS
 from stcompile.compiler.modules.adapter import base_of, merged
 from stcompile.compiler.modules.backbone import load_config, load_network, quiet_transformers, usable_positions
 from stcompile.compiler.modules.base import UNSEEN, Example, Features, InputModule, SavedModule, named_tasks
 from stcompile.compiler.modules.chat import ChatRenderer, guess_format
+from stcompile.compiler.modules.graph_network import GraphNetwork
 from stcompile.compiler.modules.network_inputs import NetworkInputs
 from stcompile.compiler.modules.rotary import freeze_frequencies
 from stcompile.compiler.modules.tokenizer import limit_of, load_tokenizer, prepend_lowercase
@@ -47,6 +48,9 @@ _PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 # Large enough that the axis is not taken for a constant, small enough for nearly every length limit.
 _EXAMPLE_SEQUENCE = 7
 
+
+# What is taken of a graph that has pooled already.
+_POOLED: dict[str, dict[str, Any]] = {"text": {"method": "forward", "method_output_name": "pooler_output"}}
 
 # Networks that compute `1.0 - attention_mask`, which torch's exporter takes apart rightly of floats alone
 # (pytorch/pytorch#194381).
@@ -84,6 +88,7 @@ class Transformer(InputModule):
         query_expansion: how queries are made longer: `strategy` (`fixed`, `min`), `length` in tokens, `token` they are
             filled up with (None takes the mask token), `attend`, whether tokens attend to those.
         prefixes: texts in front of others whose first word is to be one token, where the tokenizer knows it as one.
+        graph: an ONNX file in its folder that is kept as its network, in the place of weights.
         revision: the hub revision.
         trust_remote_code: run code that comes with the model.
 
@@ -114,6 +119,7 @@ class Transformer(InputModule):
         document_length: int | None = None,
         query_expansion: dict[str, Any] | None = None,
         prefixes: Sequence[str] = (),
+        graph: str | None = None,
         revision: str | None = None,
         trust_remote_code: bool = False,
     ) -> None:
@@ -131,15 +137,20 @@ class Transformer(InputModule):
             config = load_config(base or source, **shared, **(config_args or {}))
             text = (modality_config or modalities)["text"]
             reads_pooler = text["method"] == "forward" and "pooler_output" in str(text["method_output_name"])
-            network = load_network(
-                base or source,
-                config,
-                task=transformer_task,
-                needs_pooler=reads_pooler or transformer_task != FEATURES,
-                **shared,
-                **(model_args or {}),
-            )
-            self.network = merged(network, source) if base else network
+            if graph is not None:
+                self.network: Any = GraphNetwork(Path(source), graph, config)
+                if self.network.pools:
+                    self.writes, modality_config = SENTENCE, _POOLED
+            else:
+                network = load_network(
+                    base or source,
+                    config,
+                    task=transformer_task,
+                    needs_pooler=reads_pooler or transformer_task != FEATURES,
+                    **shared,
+                    **(model_args or {}),
+                )
+                self.network = merged(network, source) if base else network
             self.tokenizer = load_tokenizer(
                 str(tokenizer_name_or_path or source), max_seq_length, dict(tokenizer_args or {}), shared
             )
@@ -174,7 +185,7 @@ class Transformer(InputModule):
             home = saved.folder.root
             for key in ("model_args", "config_args", *(() if tokenizer else ("tokenizer_args",))):
                 options[key] = {**options.get(key, {}), "subfolder": saved.entry.path}
-        return cls(home, trust_remote_code=saved.trust_remote_code, **options)
+        return cls(home, trust_remote_code=saved.trust_remote_code, graph=saved.graph, **options)
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -222,6 +233,8 @@ class Transformer(InputModule):
     def hidden_size(self) -> int:
         """Width of the embeddings it makes; with a head, how many logits."""
         config = self.network.config
+        if isinstance(self.network, GraphNetwork):
+            return self.network.width
         if self.transformer_task == CLASSIFIES:
             return int(config.num_labels)
         if self._hidden_without_head is not None:
@@ -473,6 +486,13 @@ class Transformer(InputModule):
     @property
     def _shows_hidden_states(self) -> bool:
         return self._method_name == "forward" and bool(getattr(self.network.config, "output_hidden_states", False))
+
+    @property
+    def gives_last_hidden(self) -> bool:
+        """Whether what it writes is the network's last hidden state as it is."""
+        text = self.modality_config["text"]
+        names = ("forward", "last_hidden_state", FEATURES, TOKENS)
+        return (text["method"], text["method_output_name"], self.transformer_task, self.writes) == names
 
     @property
     def _fixes_length(self) -> bool:

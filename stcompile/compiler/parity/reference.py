@@ -13,9 +13,11 @@ import numpy as np
 import torch
 import transformers
 
+from stcompile.artifact import scratch
 from stcompile.artifact.manifest import ENCODER, HYBRID, LOGITS, MULTI_VECTOR, RERANKER, SENTENCE, SPARSE, TOKENS
 from stcompile.compiler.metrics import Matrix, as_ragged, has_nan
 from stcompile.compiler.modules.backbone import quiet_transformers, silenced
+from stcompile.compiler.parity.adopted_reference import with_graph, write_loadable
 from stcompile.compiler.stack.load import load_stack
 from stcompile.compiler.stack.module_stack import ModuleStack
 from stcompile.compiler.stack.multi_vector import all_vectors
@@ -127,6 +129,8 @@ def open_reference(source: ModelSource, kind: str = ENCODER, *, distilled: bool 
     """
     package = require("sentence_transformers", _PURPOSE)
     name = f"sentence-transformers {package.__version__}"
+    if source.adopt:
+        name = f"{name} with the given graph in ONNX Runtime as its network"
     try:
         model = _opened(source, getattr(package, _CLASSES[kind]))
     except Exception as error:  # of sentence-transformers, transformers, the hub and whatever code came with the model
@@ -326,6 +330,8 @@ def _opened(source: ModelSource, kind: Any) -> Any:
     given = str(source.model)
     path = local_path(given)
     with _quiet():
+        if source.adopt:
+            return _adopted(source, kind, options)
         if path.exists() and source.graphs(path):
             # It has no weights that sentence-transformers would read.
             with source.located() as (folder, _):
@@ -338,6 +344,14 @@ def _opened(source: ModelSource, kind: Any) -> Any:
         # It looks for files elsewhere than we keep them.
         with source.located() as (folder, _):
             return kind(str(folder), **options).float()
+
+
+def _adopted(source: ModelSource, kind: Any, options: dict[str, Any]) -> Any:
+    with source.as_it_is() as (folder, _), scratch("reference") as made:
+        graphs = source.graphs(folder)
+        write_loadable(folder, graphs, made)
+        ((path, file),) = graphs.items()
+        return with_graph(kind, kind(str(made), **options).float(), folder / path, file)
 
 
 def _in_float32(live: Any) -> Any:

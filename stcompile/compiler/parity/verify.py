@@ -135,7 +135,7 @@ def verification(
     report = read_report(opened)
     # Before torch has worked for minutes: what cannot run there says so here.
     load(opened.folder, device=device, check_integrity=False)
-    source = ModelSource.of(against, options)
+    source = dataclasses.replace(ModelSource.of(against, options), adopt=Target.parse(opened.manifest.target).adopts)
     if opened.manifest.image is None:
         source = dataclasses.replace(source, modalities=(TEXT,))
     stack = load_stack(source)

@@ -20,10 +20,15 @@ from stcompile.compiler.quantize.qdq_graph import write_qdq_layers
 Recipe = Callable[[ir.Model, QuantizationJob], QuantizationSummary | None]
 
 
+def keep_as_given(model: ir.Model, job: QuantizationJob) -> None:
+    """Of a graph that is adopted nothing is rewritten."""
+
+
 # Recipe name (Target.recipe) to what rewrites the graph in place.
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
         "float32": keep_float32,
+        "adopted": keep_as_given,
         "float16": convert_to_half,
         "dynamic": quantize_dynamic,
         "bfloat16": convert_to_bfloat16,

@@ -16,8 +16,9 @@ from stcompile.artifact.manifest import LOGITS, MULTI_VECTOR, RERANKER, SPARSE, 
 from stcompile.compiler.kinds.base import ModuleEntry
 from stcompile.compiler.kinds.folder import Folder, join
 from stcompile.compiler.metrics import Matrix, as_ragged, joined
-from stcompile.compiler.modules import Router
+from stcompile.compiler.modules import Router, Transformer
 from stcompile.compiler.modules.base import InputModule, Module, SavedModule
+from stcompile.compiler.modules.graph_network import GraphNetwork
 from stcompile.compiler.modules.graph_weights import SAME, SAME_HALF
 from stcompile.compiler.stack.describe import StackDescription
 from stcompile.compiler.stack.keywords import TASK, refusal
@@ -39,6 +40,13 @@ _NOT_IN_THE_FOLDER = (
     "saved and loaded again it gives other vectors than the live object, because a folder cannot hold all of its state "
     "(padding or truncation side, arguments of an activation): save it, check the saved folder, and compile that"
 )
+
+_READ = (
+    "weights were read from {}, and the network they make gives what that file gives in its own engine within "
+    f"{SAME:g} of the largest number, {SAME_HALF:g} of a float16 one"
+)
+_KEPT = "{} is kept as it is, and vectors are compared with those that it makes in ONNX Runtime"
+_POOLED = "the graph has pooled already: what its folder puts behind the network is left out"
 
 # Models whose prompt sentence-transformers leaves out of the pooling whatever their folder says, known by the name that
 # it is given and by nothing else.
@@ -62,21 +70,18 @@ def load_stack(model: Any, **options: Unpack[SourceOptions]) -> ModuleStack:
     with contextlib.ExitStack() as stays:
         given, name = stays.enter_context(source.as_it_is())
         graphs = source.graphs(given)
-        folder = stays.enter_context(source.with_weights(given, name, graphs))
+        folder = given if source.adopt else stays.enter_context(source.with_weights(given, name, graphs))
         description = source.described(folder)
         if description.unsupported:
             raise UnsupportedError(name, *description.unsupported)
-        notes = tuple(
-            f"weights were read from {join(path, file)}, and the network they make gives what that file gives in ONNX "
-            f"Runtime within {SAME:g} of the largest number, {SAME_HALF:g} of a float16 one"
-            for path, file in graphs.items()
-        )
+        notes = tuple((_KEPT if source.adopt else _READ).format(join(path, file)) for path, file in graphs.items())
         if not source.is_live and str(model) in _INSTRUCTORS:
             description, more = _without_prompt(description, str(model))
             notes = (*notes, *more)
         # Code of its own is not saved with a live object, but it is there already.
         live = {type(module).__name__: type(module) for module in model.modules()} if source.is_live else {}
-        builder = _Builder(description.folder, name, source.trust_remote_code, live)
+        kept = graphs if source.adopt else {}
+        builder = _Builder(description.folder, name, source.trust_remote_code, live, kept)
         with about(name):
             stack = _stack_of(description, name, builder, notes, next(iter(graphs.values()), None))
     if source.is_live:
@@ -105,6 +110,9 @@ def _stack_of(
 ) -> ModuleStack:
     built: list[Module] = []
     for entry in description.entries:
+        if built and _has_pooled(built[0]):
+            notes = (*notes, _POOLED)
+            break
         # A plain folder has no configuration of its own: its pooling is as wide as its network.
         is_pooling = description.layout == "plain" and "pooling_mode" in entry.config
         width = {"embedding_dimension": built[-1].out_width(0)} if is_pooling else {}
@@ -117,6 +125,10 @@ def _stack_of(
     for route in stack.routes.values():
         _try(route, name)
     return stack
+
+
+def _has_pooled(first: Module) -> bool:
+    return isinstance(first, Transformer) and isinstance(first.network, GraphNetwork) and first.network.pools
 
 
 def _introduce(modules: Sequence[Module]) -> None:
@@ -139,7 +151,15 @@ def _neighbours(modules: Sequence[Module]) -> Iterator[tuple[Module, Module | No
 class _Builder:
     """Entries to modules; an entry that several routes of a Router name is built once."""
 
-    def __init__(self, folder: Folder, name: str, trust_remote_code: bool, live: Mapping[str, type]) -> None:
+    def __init__(
+        self,
+        folder: Folder,
+        name: str,
+        trust_remote_code: bool,
+        live: Mapping[str, type],
+        graphs: Mapping[str, str],
+    ) -> None:
+        self._graphs = graphs
         self._folder = folder
         self._name = name
         self._trusted = trust_remote_code
@@ -161,7 +181,8 @@ class _Builder:
 
     def _built(self, entry: ModuleEntry) -> Module:
         routes = {name: [self._once(inner) for inner in route] for name, route in entry.routes.items()}
-        saved = SavedModule(entry, routes, self._folder, self._name, self._trusted, self._live)
+        graph = self._graphs.get(entry.path) if entry.kind.name == Transformer.__name__ else None
+        saved = SavedModule(entry, routes, self._folder, self._name, self._trusted, self._live, graph)
         kind: type[Module] = entry.kind.imported()
         try:
             return kind.build(saved)

@@ -28,6 +28,7 @@ from stcompile.artifact.manifest import (
 from stcompile.compiler.metrics import as_ragged, centred, joined
 from stcompile.compiler.modules.base import Example, Features, InputModule, Module
 from stcompile.compiler.modules.multi_vector_mask import MultiVectorMask
+from stcompile.compiler.modules.pooling import Pooling
 from stcompile.compiler.modules.scores import Scores
 from stcompile.compiler.modules.sparse_auto_encoder import SparseAutoEncoder
 from stcompile.compiler.modules.sparse_static_embedding import SparseStaticEmbedding
@@ -183,6 +184,14 @@ class Route(nn.Module):
         """Whether there are token embeddings, one for each token."""
         return TOKENS in self._widths and self.front.has_masked_rows
 
+    @property
+    def pools_hidden(self) -> bool:
+        """Whether what pooling reads is the network's last hidden state as it is, and nothing else of the network."""
+        front, *rest = self._line
+        return (
+            isinstance(front, Transformer) and front.gives_last_hidden and bool(rest) and isinstance(rest[0], Pooling)
+        )
+
     def forward(self, features: Features) -> Features:
         features = {**features, **self._noted}
         for block, keywords in zip(self.blocks, self._keywords, strict=True):
@@ -292,8 +301,15 @@ class Route(nn.Module):
             raise UnsupportedError(self.name, f"its tokenizer fails on a text ({error}): repair it") from error
 
 
-def front_ends(routes: Mapping[str, Route], *, length_multiple: int = 1) -> tuple[dict[str, TextSpec], dict[str, str]]:
+def front_ends(
+    routes: Mapping[str, Route], *, length_multiple: int = 1, names: str = "{}"
+) -> tuple[dict[str, TextSpec], dict[str, str]]:
     """What turns strings into the inputs of each route's graph; an engine may want rows of a multiple of positions.
+
+    Args:
+        routes: by name.
+        length_multiple: as of the manifest.
+        names: where files are, `{}` standing for what they are called.
 
     Returns:
         route name to the manifest's description, and file name to content; equal contents are one file.
@@ -301,14 +317,14 @@ def front_ends(routes: Mapping[str, Route], *, length_multiple: int = 1) -> tupl
     Raises:
         UnsupportedError: a front end does something the runtime cannot.
     """
-    names: dict[str, str] = {}
+    files: dict[str, str] = {}
     specs = {}
     for route_name, route in routes.items():
         spec, content = route.front_end("")
-        number = f"_{len(names)}" if names else ""
-        name = names.setdefault(content, f"{_FILES.get(spec.kind, 'tokenizer')}{number}.json")
+        number = f"_{len(files)}" if files else ""
+        name = files.setdefault(content, names.format(f"{_FILES.get(spec.kind, 'tokenizer')}{number}.json"))
         specs[route_name] = dataclasses.replace(spec, tokenizer=name, length_multiple=length_multiple)
-    return specs, {name: content for content, name in names.items()}
+    return specs, {name: content for content, name in files.items()}
 
 
 def _least_length(modules: Sequence[Module]) -> int:

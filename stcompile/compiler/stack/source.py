@@ -16,7 +16,7 @@ from stcompile.compiler import hub
 from stcompile.compiler.kinds.folder import Folder
 from stcompile.compiler.kinds.network_graphs import networks_read_from_graphs
 from stcompile.compiler.stack.describe import StackDescription, describe
-from stcompile.errors import InputError, UnsupportedError, about, one_line
+from stcompile.errors import InputError, ModelFolderError, UnsupportedError, about, one_line
 from stcompile.runtime.arguments import local_path
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -56,8 +56,10 @@ class ModelSource:
         sparse: read a masked language model without `modules.json` as sentence-transformers' SparseEncoder does: its
             head of the vocabulary, and SpladePooling. Otherwise it is read as SentenceTransformer does.
         modalities: what is taken of it, `text`, or `text` and `image`; None takes all that it has.
-        file: the ONNX graph that its network is read from, such as `onnx/model.onnx`, also where there are other
-            weights; None takes weights, and where there are none the usual graph.
+        file: the ONNX or OpenVINO graph that its network is read from, such as `onnx/model.onnx`, also where there are
+            other weights; None takes weights, and where there are none the usual graph.
+        adopt: keep that graph as the network, in the place of weights that are read out of it; set by a target, not by
+            users.
     """
 
     model: Any
@@ -68,6 +70,7 @@ class ModelSource:
     sparse: bool = False
     modalities: Sequence[str] | None = None
     file: str | None = None
+    adopt: bool = False
 
     def __post_init__(self) -> None:
         if self.modalities is not None and list(self.modalities) not in ([TEXT], [TEXT, IMAGE]):
@@ -124,10 +127,15 @@ class ModelSource:
         Errors as of `networks_read_from_graphs`.
         """
         if self.is_live:
-            if self.file is not None:
-                raise InputError("file names a graph in a model folder, and a live object has none: leave it out")
+            if self.file is not None or self.adopt:
+                raise InputError("a graph is read in a model folder, and a live object has none: name a folder")
             return {}
-        return dict(networks_read_from_graphs(Folder(folder, self.follow_links), self.file)) if folder.is_dir() else {}
+        found = {}
+        if folder.is_dir():
+            found = dict(networks_read_from_graphs(Folder(folder, self.follow_links), self.file))
+        if self.adopt and not found:
+            raise ModelFolderError(f"{folder} has weights, and a graph is to be kept as it is: name it with --file")
+        return found
 
     @contextlib.contextmanager
     def as_it_is(self) -> Iterator[tuple[Path, str]]:

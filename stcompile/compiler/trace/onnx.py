@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import onnx_ir as ir
 import torch
@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from stcompile.compiler.modules.backbone import silenced
+from stcompile.compiler.modules.base import Example
 from stcompile.compiler.stack.route import Route
+from stcompile.compiler.trace.adopted import Behind, joined, network_of
 from stcompile.compiler.trace.ordered_sets import ordered_sets
 from stcompile.compiler.trace.refusals import why_not_traced
 from stcompile.compiler.trace.translations import TRANSLATIONS
@@ -53,13 +55,26 @@ def trace(route: Route, outputs: Sequence[str], name: str) -> ir.Model:
         name: what to call the model in an error.
 
     Returns:
-        a graph in opset 20 whose inputs are the route's `input_names`, with dynamic axes.
+        a graph in opset 20, or in the later one of an adopted graph, whose inputs are the route's `input_names`, with
+        dynamic axes.
 
     Raises:
-        UnsupportedError: the exporter cannot trace the network.
+        UnsupportedError: the exporter cannot trace the network, or an adopted graph cannot be joined.
         MissingExtraError: the exporter and a package that it imports do not fit each other.
     """
-    examples = route.examples()
+    network = network_of(route)
+    if network is None:
+        return _exported(_Graph(route, outputs), route.examples(), route, outputs, name)
+    behind = None
+    if not network.pools:
+        behind = _exported(Behind(route, outputs), Behind.examples(route), route, outputs, name)
+    return joined(route, network, behind, outputs)
+
+
+def _exported(
+    module: nn.Module, examples: Mapping[str, Example], route: Route, outputs: Sequence[str], name: str
+) -> ir.Model:
+    """A module of a route, whose inputs are `examples` in their order, by torch's exporter."""
     limit = route.longest
     axes = {
         "batch": Dim("batch"),
@@ -71,7 +86,7 @@ def trace(route: Route, outputs: Sequence[str], name: str) -> ir.Model:
     try:
         with _quiet(), ordered_sets(route):
             program = torch.onnx.export(
-                _Graph(route, outputs).eval(),
+                module.eval(),
                 (tuple(item.value for item in examples.values()),),
                 dynamo=True,
                 opset_version=OPSET,

@@ -25,7 +25,7 @@ class OnnxRuntimeEngine:
     Args:
         graph: the `.onnx` file.
         threads: threads of one run; with 1 every caller computes on its own thread.
-        optimization_level: what the engine may rewrite at load: `disabled`, `basic` or `unsaturated`.
+        optimization_level: what the engine may rewrite at load: `disabled`, `basic`, `all` or `unsaturated`.
         operators: the library of the package's own operators, for a graph that has some; None takes their bodies.
 
     Raises:

@@ -85,11 +85,12 @@ class OpenVinoEngine:
         # Read whole to be compiled; what multiplies is then copied in the engine's own order as it is first used.
         self._weights = graph.with_suffix(".bin")
         let_go(self._weights)
-        self._positions = {name: position for position, name in enumerate(outputs)}
-        if len(self._model.outputs) != len(outputs):
+        called = [item.get_names() for item in self._model.outputs]
+        # A folder of optimum's layout has an output more, which others read.
+        self._positions = {name: position for name in outputs for position, names in enumerate(called) if name in names}
+        if len(self._positions) != len(outputs):
             raise ArtifactError(
-                f"{graph.name} has {len(self._model.outputs)} outputs and its manifest names {len(outputs)}: export "
-                "the model again"
+                f"{graph.name} has other outputs than its manifest names ({', '.join(outputs)}): export the model again"
             )
         self._idle: SimpleQueue[Any] = SimpleQueue()
         # Runs that go on, and whether one of them, or one since the last pause, was large.

@@ -12,7 +12,7 @@ from stcompile.extras import require
 
 # What the manifest calls an optimization level to ONNX Runtime's name. `basic` keeps what the passes chose: at higher
 # levels ONNX Runtime fuses SkipLayerNormalization back in, which costs 9-15% on CPU.
-LEVELS = {"disabled": "ORT_DISABLE_ALL", "basic": "ORT_ENABLE_BASIC"}
+LEVELS = {"disabled": "ORT_DISABLE_ALL", "basic": "ORT_ENABLE_BASIC", "all": "ORT_ENABLE_ALL"}
 
 _SEVERITY_FATAL = 4
 

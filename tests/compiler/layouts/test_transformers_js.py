@@ -13,6 +13,7 @@ import stcompile
 from stcompile.artifact.manifest import ENCODER, LONGEST, NO_PADDING, SENTENCE, TOKENS, WEIGHTS, TextSpec
 from stcompile.artifact.target import Target
 from stcompile.compiler.layouts import Shape, layout_of, transformers_js
+from stcompile.compiler.stack.source import ModelSource
 from stcompile.errors import InputError, UnsupportedError
 from tests.conftest import MODELS, Quick, load_case
 from tests.test_golden import FLOAT32_ROUNDING, scaled_error
@@ -95,7 +96,8 @@ def test_further_reasons() -> None:
         plain = TextSpec("transformer", "tokenizer.json", 64)
         asked = {"graphs": 1, "routes": 1, "outputs": (SENTENCE,), "padding": LONGEST, **options}
         return transformers_js.reasons_against(
-            Shape(Target.parse("onnx-fp32"), ENCODER, text or plain, ("input_ids",), **asked)
+            Shape("model", Target.parse("onnx-fp32"), ENCODER, text or plain, ("input_ids",), **asked),
+            ModelSource(MODELS / "normalize"),
         )
 
     assert reasons() == []
@@ -113,6 +115,6 @@ def test_further_reasons() -> None:
 
 
 def test_an_unknown_layout_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"unknown layout 'keras': choose one of transformers\.js"):
+    with pytest.raises(InputError, match=r"unknown layout 'keras': choose one of transformers\.js, optimum"):
         stcompile.export_model(MODELS / "normalize", tmp_path / "out", layout="keras")
     assert layout_of(LAYOUT) is transformers_js

@@ -1,4 +1,4 @@
-"""Model folders whose network is an ONNX graph alone, as optimum and transformers write them."""
+"""Model folders whose network is an ONNX or OpenVINO graph alone, as optimum and transformers write them."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 import pytest
 
 import stcompile
-from golden.onnx_folders import HERE
+from golden.exported_folders import HERE
 from stcompile.artifact.report import read_report
 from stcompile.compiler import hub
 from stcompile.compiler.inspection import inspect
 from stcompile.compiler.modules import graph_weights
 from stcompile.compiler.modules.graph_weights import SAME, weights_of
+from stcompile.compiler.modules.onnx_file import OnnxFile
 from stcompile.errors import InputError, ModelFolderError, UnsupportedError
 from stcompile.reports.card import card
 from tests.conftest import MODELS, load_case
 from tests.test_golden import FLOAT32_ROUNDING, scaled_error
 
-ONNX = HERE / "onnx"
-FOLDERS = sorted(folder for tool in ONNX.iterdir() for folder in tool.iterdir() if "reranker" not in folder.name)
-ONE = ONNX / "optimum" / "normalize"
+EXPORTED = HERE / "exported"
+FOLDERS = sorted(folder for tool in EXPORTED.iterdir() for folder in tool.iterdir() if "reranker" not in folder.name)
+ONE = EXPORTED / "optimum" / "normalize"
+OF_OPENVINO = EXPORTED / "optimum_intel" / "normalize"
 
 
 def name_of(folder: Path) -> str:
@@ -46,12 +47,13 @@ def test_it_is_the_model_that_was_exported(folder: Path) -> None:
     stack = stcompile.load_stack(folder)
     found = stack.encode(known.texts, stack.default_prompt)
     assert scaled_error(known.expected(), found).max() <= FLOAT32_ROUNDING
-    assert stack.notes()[0].startswith("weights were read from onnx/model.onnx")
+    usual = "openvino/openvino_model.xml" if folder.parent.name == "optimum_intel" else "onnx/model.onnx"
+    assert stack.notes()[0].startswith(f"weights were read from {usual}")
 
 
 def test_a_reranker_by_its_logits() -> None:
     known = load_case("reranker_bert")
-    stack = stcompile.load_stack(ONNX / "optimum" / "reranker_bert")
+    stack = stcompile.load_stack(EXPORTED / "optimum" / "reranker_bert")
     assert stack.kind == "reranker"
     found = stack.encode(known.texts, stack.default_prompt).reshape(-1)
     assert np.abs(found - known.expected()).max() <= FLOAT32_ROUNDING
@@ -73,11 +75,16 @@ def test_it_is_compiled_and_proved(target: str, tmp_path: Path) -> None:
     assert [entry.path for entry in artifact.manifest.files if entry.path.endswith(".onnx")] == ["model.onnx"]
 
 
-def test_what_is_read_is_what_the_weights_are() -> None:
+@pytest.mark.parametrize(
+    ("folder", "file"),
+    [(ONE, "onnx/model.onnx"), (OF_OPENVINO, "openvino/openvino_model.xml")],
+    ids=["onnx", "openvino"],
+)
+def test_what_is_read_is_what_the_weights_are(folder: Path, file: str) -> None:
     from safetensors.numpy import load_file
 
     stored = load_file(MODELS / "normalize" / "model.safetensors")
-    found = weights_of(ONE, "onnx/model.onnx")
+    found = weights_of(folder, file)
     assert found.keys() >= {name for name in stored if "pooler" not in name}
     for name, values in found.items():
         np.testing.assert_array_equal(values.numpy(), stored[name].astype(np.float32))
@@ -112,8 +119,28 @@ def test_a_graph_in_float16(model: Path) -> None:
     assert 1e-5 < scaled_error(known.expected(), found).max() < 5e-3
 
 
+def test_openvinos_files_in_float16_and_rounded(tmp_path: Path) -> None:
+    known = load_case("normalize")
+    found = stcompile.load_stack(OF_OPENVINO, file="openvino/openvino_model_fp16.xml").encode(known.texts)
+    assert 1e-5 < scaled_error(known.expected(), found).max() < 5e-3
+    with pytest.raises(UnsupportedError, match=r"its weights were rounded \((i8|u8)"):
+        stcompile.load_stack(OF_OPENVINO, file="openvino/openvino_model_int8.xml")
+    model = Path(shutil.copytree(OF_OPENVINO, tmp_path / "model"))
+    (model / "openvino" / "openvino_model.bin").unlink()
+    with pytest.raises(ModelFolderError, match=r"openvino_model\.xml cannot be read with its openvino_model\.bin"):
+        stcompile.load_stack(model)
+
+
+def test_onnx_is_read_where_both_formats_are_there(model: Path) -> None:
+    shutil.copytree(OF_OPENVINO / "openvino", model / "openvino")
+    assert inspect(model)["weights_from"] == ["onnx/model.onnx"]
+    (model / "onnx" / "model.onnx").unlink()
+    # What is rounded is no reason to ask: it is none of the usual ones.
+    assert inspect(model)["weights_from"] == ["openvino/openvino_model.xml"]
+
+
 def test_weights_beside_a_graph_that_are_missing_are_one_error(tmp_path: Path) -> None:
-    model = Path(shutil.copytree(ONNX / "transformers" / "normalize", tmp_path / "model"))
+    model = Path(shutil.copytree(EXPORTED / "transformers" / "normalize", tmp_path / "model"))
     (model / "onnx" / "model.onnx.data").unlink()
     with pytest.raises(ModelFolderError, match="keeps its weights in files beside it"):
         stcompile.load_stack(model)
@@ -122,7 +149,7 @@ def test_weights_beside_a_graph_that_are_missing_are_one_error(tmp_path: Path) -
 def test_a_file_that_is_not_there_is_never_replaced_by_another(model: Path) -> None:
     with pytest.raises(ModelFolderError, match=r"has no onnx/model_O2\.onnx: it has onnx/model\.onnx, onnx/model_q"):
         stcompile.load_stack(model, file="onnx/model_O2.onnx")
-    with pytest.raises(ModelFolderError, match="it has no ONNX file"):
+    with pytest.raises(ModelFolderError, match="it has no ONNX or OpenVINO file"):
         stcompile.load_stack(MODELS / "normalize", file="onnx/model.onnx")
     from sentence_transformers import SentenceTransformer
 
@@ -164,13 +191,13 @@ def test_the_comparison_is_tight(model: Path) -> None:
     values = onnx.numpy_helper.to_array(weight) * np.float32(1 + 50 * SAME)
     weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
     found: dict[str, Any] = {}
-    original = graph_weights._named
+    original = OnnxFile.arrays
 
-    def others(model_: ir.Model, nodes: list[ir.Node]) -> Any:
-        return [*original(model_, nodes), (weight.name, values)]
+    def others(file: OnnxFile) -> Any:
+        return [*original(file), (weight.name, values)]
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(graph_weights, "_named", others)
+        patched.setattr(OnnxFile, "arrays", others)
         with pytest.raises(UnsupportedError, match="gives other numbers"):
             found = dict(weights_of(model, "onnx/model.onnx"))
     assert not found
@@ -193,7 +220,7 @@ def test_a_graph_that_cannot_be_read_is_one_error(model: Path) -> None:
 
 
 def test_nothing_outside_the_folder_is_read(tmp_path: Path) -> None:
-    model = Path(shutil.copytree(ONNX / "transformers" / "normalize", tmp_path / "model"))
+    model = Path(shutil.copytree(EXPORTED / "transformers" / "normalize", tmp_path / "model"))
     outside = tmp_path / "outside.data"
     shutil.move(model / "onnx" / "model.onnx.data", outside)
     (model / "onnx" / "model.onnx.data").symlink_to(outside)
@@ -225,3 +252,5 @@ def test_what_is_fetched_of_a_repository_with_graphs_alone() -> None:
     assert hub.needed(files, patterns) == usual
     assert hub.needed(files, patterns, "onnx/model_quantized.onnx")[0] == "onnx/model_quantized.onnx"
     assert "onnx/model.onnx" not in hub.needed([*files, "model.safetensors"], patterns)
+    other = ["openvino/openvino_model.bin", "openvino/openvino_model.xml", "openvino/openvino_model_int8.bin"]
+    assert hub.needed([*other, "config.json"], patterns) == [*other[:2], "config.json"]

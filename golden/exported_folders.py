@@ -1,10 +1,10 @@
-"""The networks of golden models as ONNX graphs, as other tools write them: golden/onnx/TOOL/MODEL.
+"""The networks of golden models as ONNX and OpenVINO graphs, as other tools write them: golden/exported/TOOL/MODEL.
 
-    PYTHON -m golden.onnx_folders optimum normalize plain_roberta ...
+    PYTHON -m golden.exported_folders optimum normalize plain_roberta ...
 
 Run by the Python of an environment of its own, where stcompile is not: `optimum` needs sentence-transformers[onnx],
-`transformers` 5.24 and onnxscript. The weights of the model's folder are left out, which is what the tests are about;
-its expected vectors are those of golden/expected.
+`optimum_intel` sentence-transformers[openvino], `transformers` 5.24 and onnxscript. The weights of the model's folder
+are left out, which is what the tests are about; its expected vectors are those of golden/expected.
 """
 
 from __future__ import annotations
@@ -51,17 +51,42 @@ def transformers(source: Path, destination: Path) -> None:
     OnnxExporter().export(model, sample, OnnxConfig(dynamic=True)).save_pretrained(str(destination / "onnx"))
 
 
-TOOLS: dict[str, Callable[[Path, Path], None]] = {"optimum": optimum, "transformers": transformers}
+def optimum_intel(source: Path, destination: Path) -> None:
+    """As optimum-intel writes a network for OpenVINO, which sentence-transformers' backend does with it.
+
+    Beside it with weights in float16, and rounded to 8 bits as NNCF does.
+    """
+    import nncf
+    import openvino
+    from optimum.intel import OVModelForFeatureExtraction
+
+    folder = destination / "openvino"
+    folder.mkdir()
+    with tempfile.TemporaryDirectory() as scratch:
+        OVModelForFeatureExtraction.from_pretrained(str(source), export=True).save_pretrained(scratch)
+        for file in ("openvino_model.xml", "openvino_model.bin"):
+            shutil.copy(Path(scratch) / file, folder)
+    network = openvino.Core().read_model(folder / "openvino_model.xml")
+    openvino.save_model(network, folder / "openvino_model_fp16.xml", compress_to_fp16=True)
+    openvino.save_model(nncf.compress_weights(network), folder / "openvino_model_int8.xml")
+
+
+TOOLS: dict[str, Callable[[Path, Path], None]] = {
+    "optimum": optimum,
+    "optimum_intel": optimum_intel,
+    "transformers": transformers,
+}
 
 
 def main() -> None:
     tool, *names = sys.argv[1:]
     for name in names:
-        source, destination = HERE / "models" / name, HERE / "onnx" / tool / name
+        source, destination = HERE / "models" / name, HERE / "exported" / tool / name
         shutil.rmtree(destination, ignore_errors=True)
         shutil.copytree(source, destination, ignore=_WEIGHTS)
         TOOLS[tool](source, destination)
-        sys.stdout.write(f"{tool} {name}: {sorted(path.name for path in (destination / 'onnx').iterdir())}\n")
+        made = sorted(path.name for path in destination.rglob("*") if path.suffix in (".onnx", ".xml"))
+        sys.stdout.write(f"{tool} {name}: {made}\n")
 
 
 if __name__ == "__main__":

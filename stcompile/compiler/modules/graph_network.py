@@ -1,0 +1,103 @@
+"""A network that is a graph of somebody else's, kept as it is and run by its own engine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig
+from transformers.modeling_outputs import ModelOutput
+
+from stcompile.artifact.manifest import SENTENCE
+from stcompile.compiler.modules.graph_file import graph_file
+from stcompile.errors import UnsupportedError
+
+# What a graph's last hidden state is called, by the tool that wrote it; or, where it has pooled, its vector.
+HIDDEN = ("last_hidden_state", "token_embeddings")
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+_CHUNK = 1 << 24
+
+
+class GraphNetwork(nn.Module):
+    """Runs a graph in the place of a transformers network.
+
+    Args:
+        home: the folder with its config.json.
+        file: the graph in it, an ONNX file.
+        config: what config.json says.
+
+    Attributes:
+        config: as above.
+        path: the graph's file.
+        output: the name of the output that is taken.
+        pools: whether that is one vector a text, not one a token.
+        width: of its vectors.
+        rounded: operators that only a graph has whose weights were rounded.
+
+    Raises:
+        ModelFolderError: the graph cannot be read.
+        UnsupportedError: it takes or gives something else than a text's tokens and their vectors.
+    """
+
+    def __init__(self, home: Path, file: str, config: PretrainedConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.path = home / file
+        if self.path.suffix != ".onnx":
+            raise UnsupportedError(f"{home.name}/{file}", "it is kept as it is, which is done with ONNX graphs alone")
+        graph = graph_file(self.path)
+        self.rounded = graph.rounded
+        self._running = graph.open()
+        outputs = graph.outputs
+        self.output = next((name for name in (*HIDDEN, SENTENCE) if name in outputs), "")
+        self.pools = self.output == SENTENCE
+        inputs = set(self._running.inputs)
+        if not self.output or not inputs <= {*INPUTS}:
+            raise UnsupportedError(
+                f"{home.name}/{file}",
+                f"its graph takes {', '.join(self._running.inputs)} and gives {', '.join(outputs)}: what is kept takes "
+                f"some of {', '.join(INPUTS)}, and gives one of {', '.join((*HIDDEN, SENTENCE))}; name "
+                "another file with --file",
+            )
+        # Its weights, as far as anybody who compares models is concerned.
+        self.content = nn.Parameter(_digest_of(self.path.parent, self.path.name), requires_grad=False)
+        self.width = self._made(*(torch.ones(1, 2, dtype=torch.int64) for _ in range(2))).shape[-1]
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, **others: Any) -> ModelOutput:
+        """As a transformers network: `(batch, sequence, hidden)` as `last_hidden_state`, or `(batch, dim)` as
+        `pooler_output` where the graph has pooled.
+        """
+        made = self._made(input_ids, attention_mask, others.get("token_type_ids"))
+        return ModelOutput({"pooler_output" if self.pools else "last_hidden_state": made})
+
+    def _made(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
+        given = {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "token_type_ids": torch.zeros_like(ids) if types is None else types,
+        }
+        feeds = {name: given[name].numpy().astype(np.int64, copy=False) for name in self._running.inputs}
+        return torch.from_numpy(self._running.run(self.output, feeds))
+
+
+def _digest_of(folder: Path, name: str) -> Tensor:
+    """sha256 of a graph and of what lies beside it under its name, as 32 numbers."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob(f"{name}*")):
+        digest.update(json.dumps(file.name).encode())
+        for piece in _pieces(file):
+            digest.update(piece)
+    return torch.tensor(list(digest.digest()), dtype=torch.uint8)
+
+
+def _pieces(file: Path) -> Iterable[bytes]:
+    with file.open("rb") as stream:
+        while piece := stream.read(_CHUNK):
+            yield piece

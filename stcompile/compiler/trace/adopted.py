@@ -1,0 +1,180 @@
+"""A graph of somebody else's with the rest of its stack behind it: one graph, of which theirs is kept as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import onnx_ir as ir
+from onnxscript import version_converter
+from torch import Tensor, nn, zeros
+
+from stcompile.compiler.modules.base import Example
+from stcompile.compiler.modules.graph_network import GraphNetwork
+from stcompile.compiler.modules.transformer import Transformer
+from stcompile.compiler.stack.route import Route
+from stcompile.errors import UnsupportedError, one_line
+
+# What the values of the modules behind are called, so that none has the name of one of theirs.
+_BEHIND = "behind."
+
+_AXES = ("batch", "sequence")
+
+
+def network_of(route: Route) -> GraphNetwork | None:
+    """The graph that a route's network is; None where it is a network of torch."""
+    front = route.front
+    network: Any = front.network if isinstance(front, Transformer) else None
+    return network if isinstance(network, GraphNetwork) else None
+
+
+class Behind(nn.Module):
+    """What stands behind the module that reads text; its first input is what that makes."""
+
+    def __init__(self, route: Route, outputs: Sequence[str]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(list(route.blocks)[1:])
+        self.names = route.input_names
+        self.writes = route.front.writes
+        self.outputs = tuple(outputs)
+
+    def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        features = dict(zip((self.writes, *self.names), inputs, strict=True))
+        for block in self.blocks:
+            features = block(features)
+        return tuple(features[name] for name in self.outputs)
+
+    @staticmethod
+    def examples(route: Route) -> dict[str, Example]:
+        """What to trace each input with."""
+        others = route.examples()
+        batch, sequence = others["input_ids"].value.shape
+        hidden = Example(zeros(batch, sequence, route.front.out_width(0) or 1), _AXES)
+        return {route.front.writes: hidden, **others}
+
+
+def joined(route: Route, network: GraphNetwork, behind: ir.Model | None, outputs: Sequence[str]) -> ir.Model:
+    """The graph of a network with what is traced of the modules behind it.
+
+    Args:
+        route: whose network it is.
+        network: the graph.
+        behind: takes what the graph makes and then the route's inputs; None where the graph has pooled already.
+        outputs: what it ends in, in order.
+
+    Returns:
+        a graph whose inputs are the route's `input_names`, int64 `(batch, sequence)`.
+
+    Raises:
+        UnsupportedError: its operators are of a version that cannot be made one with what is traced.
+    """
+    model = ir.load(network.path)
+    versions = [one.graph.opset_imports[""] for one in (model, behind) if one is not None]
+    for one in (model, behind):
+        if one is not None:
+            _raise_to(one, max(versions), network.path.name)
+    graph = model.graph
+    made = _value(graph.outputs, network.output)
+    inputs = _inputs(graph, route.input_names)
+    if made.dtype == ir.DataType.FLOAT16:
+        made = _cast(graph, made, ir.DataType.FLOAT)
+    graph.outputs.clear()
+    if behind is None:
+        made.name = outputs[0]
+        graph.outputs.append(made)
+    else:
+        _append(model, behind, [made, *(inputs[name] for name in route.input_names)], outputs)
+    graph.sort()
+    return model
+
+
+def _raise_to(model: ir.Model, version: int, name: str) -> None:
+    if model.graph.opset_imports[""] == version:
+        return
+    try:
+        version_converter.convert_version(model, version, fallback=True)
+    except Exception as error:  # of onnxscript and of onnx, for whatever operator
+        raise UnsupportedError(
+            name,
+            f"its operators are of version {model.graph.opset_imports['']}, which cannot be made version {version} "
+            f"({one_line(error, 200)}): name another file with --file",
+        ) from error
+    if model.graph.opset_imports[""] != version:
+        raise UnsupportedError(
+            name,
+            f"its operators are of version {model.graph.opset_imports['']}, which cannot be made version {version}: "
+            "name another file with --file",
+        )
+
+
+def _inputs(graph: ir.Graph, names: Sequence[str]) -> dict[str, ir.Value]:
+    """The graph's inputs made the route's: in order, int64, with axes of our names; what it takes besides is zero."""
+    given = {str(value.name): value for value in graph.inputs}
+    made: dict[str, ir.Value] = {}
+    for name in names:
+        ours = ir.val(name, ir.DataType.INT64, _AXES)
+        made[name] = ours
+        theirs = given.get(name)
+        if theirs is None:
+            continue
+        theirs.name = f"{name}.given"
+        replacement = ours if theirs.dtype == ir.DataType.INT64 else _cast(graph, ours, theirs.dtype)
+        theirs.replace_all_uses_with(replacement)
+    ids = made["input_ids"]
+    for name, theirs in given.items():
+        if name not in made:  # token types that the tokenizer does not make
+            nothing = _node(graph, "Sub", [ids, ids])
+            nothing.dtype = ir.DataType.INT64
+            same = nothing if theirs.dtype == ir.DataType.INT64 else _cast(graph, nothing, theirs.dtype)
+            theirs.replace_all_uses_with(same)
+    graph.inputs.clear()
+    graph.inputs.extend(made.values())
+    return made
+
+
+def _append(model: ir.Model, behind: ir.Model, values: Sequence[ir.Value], outputs: Sequence[str]) -> None:
+    """Puts the nodes of one graph behind another's, reading `values` in the place of its inputs."""
+    rest = behind.graph
+    for theirs, ours in zip(list(rest.inputs), values, strict=True):
+        theirs.replace_all_uses_with(ours)
+    nodes = list(rest)
+    for value in (*rest.initializers.values(), *(value for node in nodes for value in node.outputs)):
+        value.name = f"{_BEHIND}{value.name}"
+    ends = list(rest.outputs)
+    weights = list(rest.initializers.values())
+    rest.outputs.clear()
+    rest.initializers.clear()
+    rest.remove(nodes)
+    for value in weights:
+        model.graph.initializers[str(value.name)] = value
+    for node in nodes:
+        node.name = f"{_BEHIND}{node.name}"
+    model.graph.extend(nodes)
+    for value, name in zip(ends, outputs, strict=True):
+        value.name = name
+    model.graph.outputs.extend(ends)
+    _merge(model.graph.opset_imports, rest.opset_imports)
+    model.ir_version = max(model.ir_version, behind.ir_version)
+
+
+def _merge(own: dict[str, int], others: Mapping[str, int]) -> None:
+    for domain, version in others.items():
+        own.setdefault(domain, version)
+
+
+def _value(values: Iterable[ir.Value], name: str) -> ir.Value:
+    return next(value for value in values if value.name == name)
+
+
+def _cast(graph: ir.Graph, value: ir.Value, dtype: ir.DataType | None) -> ir.Value:
+    made = _node(graph, "Cast", [value], to=ir.DataType.INT64 if dtype is None else dtype)
+    made.dtype, made.shape = dtype or ir.DataType.INT64, value.shape
+    return made
+
+
+def _node(graph: ir.Graph, operator: str, inputs: list[ir.Value], **attributes: Any) -> ir.Value:
+    """A new node at the end of a graph, which is sorted later: its output."""
+    node = ir.node(operator, inputs, attributes or None)
+    graph.append(node)
+    value: ir.Value = node.outputs[0]
+    return value

@@ -36,12 +36,26 @@ def test_it_is_an_artifact_too(target: str, place: str, quick: Quick) -> None:
 
 def test_the_models_own_files_lie_beside_but_no_weights(quick: Quick) -> None:
     folder, own = quick("normalize", "onnx-fp32", layout=LAYOUT).folder, MODELS / "normalize"
-    for file in ("config.json", "modules.json", "tokenizer.json", "tokenizer_config.json", "1_Pooling/config.json"):
+    for file in ("config.json", "tokenizer.json", "tokenizer_config.json", "1_Pooling/config.json"):
         assert (folder / file).read_bytes() == (own / file).read_bytes()
     assert not [*folder.rglob("*.safetensors"), *folder.rglob("*.bin")]
     # The graph that others read ends in both.
     graph = ir.load(folder / "onnx" / "model.onnx").graph
     assert [value.name for value in graph.outputs] == [SENTENCE, "last_hidden_state"]
+
+
+def test_classes_are_called_as_every_release_knows_them(quick: Quick) -> None:
+    """Those of sentence-transformers before 6, and of transformers before 5."""
+    rows = json.loads((quick("normalize", "onnx-fp32", layout=LAYOUT).folder / "modules.json").read_text())
+    own = json.loads((MODELS / "normalize" / "modules.json").read_text())
+    assert [row["type"].rpartition(".")[2] for row in rows] == ["Transformer", "Pooling", "Normalize"]
+    assert all(row["type"].startswith("sentence_transformers.models.") for row in rows)
+    assert [{**row, "type": ""} for row in rows] == [{**row, "type": ""} for row in own]
+    folder = quick("backbone_modernbert", "onnx-fp32", layout=LAYOUT).folder
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    known = json.loads((MODELS / "backbone_modernbert" / "tokenizer_config.json").read_text())
+    assert (known["tokenizer_class"], settings["tokenizer_class"]) == ("TokenizersBackend", "PreTrainedTokenizerFast")
+    assert {**settings, "tokenizer_class": ""} == {**known, "tokenizer_class": ""}
 
 
 def test_token_embeddings_may_be_wanted_besides(quick: Quick) -> None:

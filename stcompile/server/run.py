@@ -48,6 +48,8 @@ def run(app: App, listening: socket.socket, grace: float) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        # Nobody is told apart by an address.
+        proxy_headers=False,
         lifespan="on",
         timeout_graceful_shutdown=max(1, round(grace)),
     )

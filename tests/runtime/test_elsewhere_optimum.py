@@ -38,7 +38,7 @@ CASES = {
     "openvino": [("wide_bert", "openvino-fp32"), ("wide_bert", "openvino-int8"), ("pool_cls", "openvino-fp32")],
 }
 
-# Of a token's vector: nothing is averaged. Measured: 0.9999999 in float32, 0.9975 in 8 bits.
+# Of a token's vector: nothing is averaged. Measured on these: 0.9999999 in float32, 0.9998 in 8 bits with CLS pooling.
 LEAST_OF_TOKENS = {"fp32": 0.999999, "int8": 0.99}
 
 

@@ -19,19 +19,22 @@ class HeadNorm:
 
 @dataclass(frozen=True)
 class Rotary:
-    """Rotary position embeddings (Su et al., 2021) in halves.
+    """Rotary position embeddings (Su et al., 2021) of the first `2 * half` numbers of a head.
 
-    Of the first `2 * half` numbers of a head, the i-th turns with the one `half` behind it.
+    The i-th turns with the one `half` behind it; interleaved, with its neighbour.
 
     Attributes:
-        cos: `(batch or 1, 1, length, 2 * half)`, or with the axis of 1 third; both halves of the last axis are alike.
+        cos: `(batch or 1, 1, length, 2 * half)`, or with the axis of 1 third; both halves of the last axis are alike,
+            interleaved both of each pair of neighbours.
         sin: likewise.
         half: how many angles there are.
+        interleaved: whether neighbours turn together.
     """
 
     cos: ir.Value
     sin: ir.Value
     half: int
+    interleaved: bool
 
 
 @dataclass(frozen=True)

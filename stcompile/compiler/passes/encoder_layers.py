@@ -75,13 +75,14 @@ class Norm:
     epsilon: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Rotary:
-    """What turns the heads of query and key: `(batch, sequence, half)` each."""
+    """What turns heads of query and key: cos and sin `(batch, sequence, half)`; interleaved, neighbours together."""
 
     cos: ir.Value
     sin: ir.Value
     half: int
+    interleaved: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -317,9 +318,9 @@ class _Heads:
         half = None if cos is None else (dims(cos) or (None,))[-1]
         if source is None or cos is None or sin is None or not isinstance(half, int) or len(node.inputs) > 3:
             raise NoMatch("heads are turned in a way that is not known")
-        if node.attributes.get_int("interleaved", 0) or node.attributes.get_int("num_heads", 0) != self.count:
+        if node.attributes.get_int("num_heads", 0) != self.count:
             raise NoMatch("heads are turned in a way that is not known")
-        self.rotary = Rotary(cos, sin, half)
+        self.rotary = Rotary(cos, sin, half, bool(node.attributes.get_int("interleaved", 0)))
         return source
 
     def _normalized(self, value: ir.Value) -> ir.Value:
@@ -363,8 +364,7 @@ def _head_norms(query: _Heads, key: _Heads) -> HeadNorms | None:
 def _same_rotary(query: _Heads, key: _Heads, value: _Heads) -> Rotary | None:
     if value.gain is not None or value.rotary is not None:
         raise NoMatch("values are normalized or turned")
-    found = [None if part.rotary is None else (part.rotary.cos, part.rotary.sin) for part in (query, key)]
-    if found[0] != found[1]:
+    if query.rotary != key.rotary:
         raise NoMatch("query and key are turned by different rotary position embeddings")
     return query.rotary
 

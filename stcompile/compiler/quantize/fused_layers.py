@@ -154,7 +154,7 @@ def _write_layer(model: ir.Model, layer: EncoderLayer, op_type: str, pack: Pack)
         packed = pack(linears, factors)
         rows = len(linears[0].weight)
         if name == "qkv":
-            packed = _columns_by_heads(packed, layer)
+            packed = _columns_by_heads(_halved(packed, layer), layer)
         elif name == "output":
             packed, rows = _rows_by_heads(packed, layer), layer.heads * kind.head_size
         attributes |= {f"{name}_{attribute}": value for attribute, value in packed.attributes.items()}
@@ -216,7 +216,7 @@ def _optional_inputs(
         share = np.float32(math.sqrt(layer.size / kind.head_size))
         gains = {"query_gain": layer.head_norms.query * _score_scale(layer), "key_gain": layer.head_norms.key}
         for name, gain in gains.items():
-            filled = _spread(gain * share, 1, kind.head_size, 0).astype(np.float32)
+            filled = _spread((gain * share)[_in_halves(layer)], 1, kind.head_size, 0).astype(np.float32)
             linear = layer.query if name == "query_gain" else layer.key
             found[name] = _initializer(graph, f"{weight_of(linear.node).name}_{name}", ir.tensor(filled), layer)
     for number, norm in enumerate(others, start=3):
@@ -240,6 +240,32 @@ def _score_scale(layer: EncoderLayer) -> np.float32:
 def _head_size(layer: EncoderLayer) -> int:
     """Of a head as the kernels take it: filled up with zeros where it has another size."""
     return -(-layer.size // HEAD_STEP) * HEAD_STEP
+
+
+def _in_halves(layer: EncoderLayer) -> NDArray[np.int64]:
+    """Numbers of a head in the order in which the i-th turns with the one `half` behind it, as the operators have it.
+
+    Scores stay the same where queries and keys have their numbers in another order, as long as it is one.
+    """
+    order = np.arange(layer.size)
+    if layer.rotary is not None and layer.rotary.interleaved:
+        turning = 2 * layer.rotary.half
+        order[:turning] = np.concatenate((order[:turning:2], order[1:turning:2]))
+    return order
+
+
+def _halved(packed: Packed, layer: EncoderLayer) -> Packed:
+    if layer.rotary is None or not layer.rotary.interleaved:
+        return packed
+    every, values = layer.heads + 2 * layer.key_heads, layer.key_heads
+    order = np.arange(every * layer.size).reshape(every, layer.size)
+    order[:-values] = order[:-values, _in_halves(layer)]
+    columns = order.reshape(-1)
+    return dataclasses.replace(
+        packed,
+        weights=lambda: packed.weights()[:, columns],
+        columns={name: array[columns] for name, array in packed.columns.items()},
+    )
 
 
 def _columns_by_heads(packed: Packed, layer: EncoderLayer) -> Packed:

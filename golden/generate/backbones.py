@@ -343,6 +343,24 @@ def glm4_config(vocab: int, pad_id: int, positions: int) -> Any:
     )
 
 
+def gemma2_config(vocab: int, pad_id: int, positions: int) -> Any:
+    """Scores below a soft cap that is low enough to bend them; windows in every other layer."""
+    return transformers.Gemma2Config(
+        vocab_size=vocab,
+        **_SIZES,
+        num_key_value_heads=2,
+        head_dim=16,
+        max_position_embeddings=positions,
+        layer_types=["sliding_attention", "full_attention"],
+        sliding_window=6,
+        query_pre_attn_scalar=16,
+        attn_logit_softcapping=3.0,
+        pad_token_id=pad_id,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+
+
 def clip_config(vocab: int, start_id: int, end_id: int, pad_id: int, positions: int) -> Any:
     """Two small towers, one for text and one for images of 16 pixels."""
     text = {

@@ -15,6 +15,7 @@ from golden.generate.backbones import (
     HIDDEN,
     ernie_config,
     eurobert_config,
+    gemma2_config,
     gemma3_config,
     gemma3_windows_config,
     glm4_config,
@@ -152,6 +153,11 @@ MODERN: dict[str, tuple[str, Callable[[int, int, int], Any], str]] = {
     "backbone_glm4": (
         "GLM-4: neighbours turn together, half of each head's numbers do, norms around, biases, causal, mean",
         glm4_config,
+        "mean",
+    ),
+    "backbone_gemma2": (
+        "Gemma 2: a soft cap of scores, RMSNorm around, windows in every other layer, causal, mean",
+        gemma2_config,
         "mean",
     ),
 }

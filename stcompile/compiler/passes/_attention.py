@@ -48,6 +48,8 @@ class Attention:
         addends: what is added to the scaled scores, outermost last; together they broadcast to
             (batch or 1, heads or 1, queries or 1, keys), the type is the query's.
         scale: what the scores are multiplied by, positive.
+        soft_cap: below which scaled scores are bent before anything is added: cap tanh(score / cap) (Bello et al.,
+            2016); None where they are not.
         heads: how many heads the query has.
         key_heads: how many key and value have, each for as many neighbouring heads of the query.
         size: of a head of query and key.
@@ -63,6 +65,7 @@ class Attention:
     value: ir.Value
     addends: tuple[ir.Value, ...]
     scale: float
+    soft_cap: float | None
     heads: int
     key_heads: int
     size: int
@@ -71,6 +74,11 @@ class Attention:
     key_norm: HeadNorm | None
     rotary: Rotary | None
     merge: ir.Node
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is done to heads before their products."""
+        return (self.query_norm, self.key_norm, self.rotary) == (None,) * 3 and self.heads == self.key_heads
 
 
 def broadcast(addends: tuple[ir.Value, ...]) -> tuple[Dim, Dim, Dim, Dim]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from stcompile.artifact.report import PassSummary
+from stcompile.compiler.passes._attention_pattern import find_attention
 from stcompile.compiler.passes.constants import constant_named
 from stcompile.compiler.passes.encoder_layers import (
     BEHIND,
@@ -43,6 +44,7 @@ _OF_BERT: Mapping[str, Any] = {
     "gated": False,
     "half": None,
     "head_norms": False,
+    "soft_cap": None,
 }
 
 
@@ -114,12 +116,14 @@ def kind_of(layer: EncoderLayer) -> Kind:
         head_norms=layer.head_norms is not None,
         biased=layer.bias is not None,
         hides_tokens=layer.hides_tokens,
+        soft_cap=layer.soft_cap,
     )
 
 
 def summary(model: ir.Model, written: int, refusals: Sequence[str]) -> PassSummary:
     """What the report says of layers that became operators, and of those that did not."""
-    left = any(node.op_type == "Attention" for node in model.graph)
+    bent = (found for found in find_attention(model.graph, []) if found.soft_cap is not None)
+    left = any(node.op_type == "Attention" for node in model.graph) or any(bent)
     why = refusals or ("a linear layer of it is kept in float32, or read elsewhere too",)
     return PassSummary("encoder-layers", written, tuple(why) if left or not written else ())
 
@@ -198,6 +202,8 @@ def _attributes(layer: EncoderLayer, kind: Kind) -> dict[str, int | float | str]
         "before": -1 if layer.before is None else layer.before,
         "after": -1 if layer.after is None else layer.after,
     }
+    if kind.soft_cap is not None:
+        found["soft_cap"] = kind.soft_cap
     if layer.head_norms is not None:
         found["head_epsilon"] = layer.head_norms.epsilon * layer.size / kind.head_size
     return found

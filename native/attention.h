@@ -20,6 +20,7 @@ struct Heads {
     float* to;
     size_t to_stride;
     size_t first, end;  // the queries that are wanted: first is a multiple of kShare
+    float cap;          // of the scores, in base 2 as they are; 0 for none
 };
 
 template <int number>
@@ -96,6 +97,17 @@ inline __attribute__((always_inline)) void value_tile(
         for (int v = 0; v < vectors; ++v) store(to + q * to_stride + v * kLanes, sum[q][v] * inverse);
     }
 }
+
+// cap tanh(score / cap) of one row (Bello et al., 2016), and the mask on top: what hides a key is not bent.
+inline void bend(float* scores, const float* mask, size_t width, float cap) {
+    const Floats most = all(cap), share = all(1.0f / cap);
+    for (size_t i = 0; i < width; i += kLanes) {
+        store(scores + i, fused(most, tanh(load(scores + i) * share), load(mask + i)));
+    }
+}
+
+// What tiles of scores begin with where the mask is added behind.
+alignas(64) constexpr float kNoMask[kMostVectors * kLanes] = {};
 
 // exp2(score - largest) of one row, and their sum.
 template <typename Number>
@@ -176,12 +188,15 @@ inline void attend_queries(
     for (size_t head = 0; head < heads.count; ++head, query += size, to += size) {
         const MaskRows mask = sight.rows(head);
         across(keys, 0, [&](auto vectors, size_t at) {
+            const MaskRows begun = heads.cap > 0 ? MaskRows{kNoMask, 0} : MaskRows{mask.first + at, mask.step};
             score_tile<Number, queries, decltype(vectors)::value>(
-                query, heads.stride, packed.keys + start + at, packed.key_step, words, {mask.first + at, mask.step},
-                scores + at, stride);
+                query, heads.stride, packed.keys + start + at, packed.key_step, words, begun, scores + at, stride);
         });
         float sums[kQueries];
-        for (int q = 0; q < queries; ++q) sums[q] = soften<Number>(scores + q * stride, keys, chances + q * stride);
+        for (int q = 0; q < queries; ++q) {
+            if (heads.cap > 0) bend(scores + q * stride, mask.first + q * mask.step, keys, heads.cap);
+            sums[q] = soften<Number>(scores + q * stride, keys, chances + q * stride);
+        }
         const int32_t* values = packed.values + start / Number::kWord * packed.value_step;
         across(size, 0, [&](auto vectors, size_t column) {
             value_tile<Number, queries, decltype(vectors)::value>(

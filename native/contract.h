@@ -71,6 +71,7 @@ struct LayerWeights {
     const float *query_gain = nullptr, *key_gain = nullptr;
     float head_epsilon = 0;
     int64_t before = kUnlimited, after = kUnlimited;
+    float soft_cap = 0;  // below which scores are bent; 0 where they are not
     // head: numbers of one; heads * head may differ from hidden. Each key head serves heads / key_heads query heads.
     size_t hidden = 0, heads = 0, key_heads = 0, head = 0;
 };

@@ -61,7 +61,7 @@ class EncoderLayer {
         float* context = batch.context + first * batch.context_stride + index * group * w.head;
         const Heads<Attending> heads{
             rows + index * group * w.head, key, key + w.key_heads * w.head, batch.qkv_stride, w.head, group,
-            context, batch.context_stride, from, to};
+            context, batch.context_stride, from, to, w.soft_cap * kLog2E};
         const size_t matrix = batch.sequence * batch.sequence;
         const float* bias = batch.bias;
         if (bias != nullptr) bias += ((batch.biases > 1 ? text * w.heads : 0) + index * group) * matrix;

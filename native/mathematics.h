@@ -58,4 +58,16 @@ inline Floats exp2_of_negative_exactly(Floats x) {
     return exp2_by_series(x, factors);
 }
 
+// The hyperbolic tangent as a ratio of polynomials, as Eigen and ONNX Runtime have it: absolute and relative error 3e-7.
+inline Floats tanh(Floats x) {
+    static constexpr float above[] = {-2.76076847742355e-16f, 2.00018790482477e-13f, -8.60467152213735e-11f,
+                                      5.12229709037114e-08f,  1.48572235717979e-05f, 6.37261928875436e-04f,
+                                      4.89352455891786e-03f};
+    static constexpr float below[] = {
+        1.19825839466702e-06f, 1.18534705686654e-04f, 2.26843463243900e-03f, 4.89352518554385e-03f};
+    const Floats limit = all(7.9053111f);  // from here on it is 1 in float32
+    const Floats near = larger(smaller(x, limit), all(0.0f) - limit), square = near * near;
+    return near * polynomial(square, above) / polynomial(square, below);
+}
+
 }  // namespace stcompile::STCOMPILE_GENERATION

@@ -16,6 +16,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <exception>
+#include <limits>
 #include <memory>
 #include <new>
 #include <stdexcept>
@@ -305,6 +306,10 @@ LayerWeights parts_of(const ort::KernelInfo* info) {
     parts.gated = attribute<int64_t>(info, "gated", 0) != 0;
     parts.before = limit(info, "before");
     parts.after = limit(info, "after");
+    parts.soft_cap = attribute<float>(info, "soft_cap", 0.0f);
+    if (!(parts.soft_cap >= 0) || parts.soft_cap > std::numeric_limits<float>::max()) {
+        throw std::runtime_error("soft_cap is neither a positive number nor 0, which is none");
+    }
     if (!parts.first_norm && parts.norms == Norms::kAfter) {
         throw std::runtime_error("first_norm is 0, but norms stand after");
     }

@@ -303,6 +303,64 @@ def jina_v3_config(vocab: int, pad_id: int, positions: int) -> Any:
     )
 
 
+def roformer_config(vocab: int, pad_id: int, positions: int) -> Any:
+    """BERT's layers, where neighbours among a head's numbers turn together."""
+    return transformers.RoFormerConfig(
+        vocab_size=vocab,
+        **_SIZES,
+        **_NO_DROPOUT,
+        max_position_embeddings=positions,
+        type_vocab_size=2,
+        pad_token_id=pad_id,
+    )
+
+
+def ernie_config(vocab: int, pad_id: int, positions: int) -> Any:
+    """LLaMA's layers, where neighbours among a head's numbers turn together."""
+    return transformers.Ernie4_5Config(
+        vocab_size=vocab,
+        **_SIZES,
+        num_key_value_heads=2,
+        head_dim=16,
+        max_position_embeddings=positions,
+        pad_token_id=pad_id,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+
+
+def glm4_config(vocab: int, pad_id: int, positions: int) -> Any:
+    """GLM-4's layers: neighbours turn together, half of a head's numbers do, and norms stand around."""
+    return transformers.Glm4Config(
+        vocab_size=vocab,
+        **_SIZES,
+        num_key_value_heads=2,
+        head_dim=16,
+        max_position_embeddings=positions,
+        pad_token_id=pad_id,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+
+
+def gemma2_config(vocab: int, pad_id: int, positions: int) -> Any:
+    """Scores below a soft cap that is low enough to bend them; windows in every other layer."""
+    return transformers.Gemma2Config(
+        vocab_size=vocab,
+        **_SIZES,
+        num_key_value_heads=2,
+        head_dim=16,
+        max_position_embeddings=positions,
+        layer_types=["sliding_attention", "full_attention"],
+        sliding_window=6,
+        query_pre_attn_scalar=16,
+        attn_logit_softcapping=3.0,
+        pad_token_id=pad_id,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+
+
 def clip_config(vocab: int, start_id: int, end_id: int, pad_id: int, positions: int) -> Any:
     """Two small towers, one for text and one for images of 16 pixels."""
     text = {

@@ -207,7 +207,7 @@ inline void attend_tiles(
     const uint16_t* query = heads.query + q * heads.stride + head * size;
     const MaskRows mask = sight.rows(head);
     for (size_t start = 0; start < seen; start += 2 * kTile) {
-        if (sight.all_seen(start, 2 * kTile)) {
+        if (heads.cap > 0 || sight.all_seen(start, 2 * kTile)) {
             begin_with_zeros<both>();
         } else {
             begin_with<both>({mask.first + start, mask.step});
@@ -218,6 +218,9 @@ inline void attend_tiles(
     }
     float sums[kTileQueries];
     for (size_t r = 0; r < queries; ++r) {
+        if (heads.cap > 0) {
+            bend(scores + r * stride, mask.first + static_cast<ptrdiff_t>(r) * mask.step, seen, heads.cap);
+        }
         sums[r] = soften<Bfloat16>(scores + r * stride, seen, chances + r * stride);
     }
     const int32_t* values = packed.values + first / Bfloat16::kWord * kLanes;

@@ -1,4 +1,4 @@
-"""Layers of other kinds than BERT's: those of three models in small, and every part of theirs beside others' parts."""
+"""Layers of other kinds than BERT's: those of four models in small, and every part of theirs beside others' parts."""
 
 from __future__ import annotations
 
@@ -37,9 +37,24 @@ EMBEDDING_GEMMA = Layer(
     head_norms=True,
     rotary=128,
 )
+GEMMA_2 = Layer(
+    144,
+    112,
+    4,
+    head_size=128,
+    kv_heads=2,
+    norms="around",
+    normalization="rms",
+    activation="gelu_tanh",
+    gated=True,
+    before=40,
+    after=0,
+    rotary=64,
+    soft_cap=1.5,
+)
 
 MODELS: Mapping[str, Layer] = MappingProxyType(
-    {"modern_bert": MODERN_BERT, "qwen_3": QWEN_3, "embedding_gemma": EMBEDDING_GEMMA}
+    {"modern_bert": MODERN_BERT, "qwen_3": QWEN_3, "embedding_gemma": EMBEDDING_GEMMA, "gemma_2": GEMMA_2}
 )
 
 KINDS: Mapping[str, Layer] = MappingProxyType(
@@ -79,6 +94,11 @@ KINDS: Mapping[str, Layer] = MappingProxyType(
         "head_norms": Layer(96, 64, 2, head_size=48, head_norms=True),
         "shared_keys": Layer(64, 64, 4, head_size=16, kv_heads=1),
         "shared_by_two": Layer(64, 64, 4, head_size=32, kv_heads=2, after=0),
+        # Scores that are bent: by a low cap, by one that few reach, by one that none does.
+        "soft_cap": Layer(64, 64, 2, soft_cap=0.3),
+        "soft_cap_shared": Layer(64, 64, 4, head_size=16, kv_heads=1, soft_cap=2.0),
+        "soft_cap_50": Layer(128, 64, 2, soft_cap=50.0, after=0),
+        "soft_cap_window": Layer(64, 64, 2, before=5, after=5, soft_cap=1.0),
         # Keys that take part.
         "causal": Layer(64, 64, 2, after=0),
         "causal_wide": Layer(128, 64, 2, after=0, kv_heads=1),
@@ -99,12 +119,23 @@ BIASED: Mapping[str, Layer] = MappingProxyType(
     {
         "biased_window": Layer(64, 64, 4, head_size=32, kv_heads=2, before=5, after=3),
         "biased_causal": Layer(128, 64, 2, after=0, rotary=32),
+        "biased_soft_cap": Layer(128, 64, 2, soft_cap=0.5),
+        "biased_window_soft_cap": Layer(64, 64, 4, head_size=32, kv_heads=2, before=5, after=3, soft_cap=1.0),
         "biased_before": Layer(64, 64, 4, head_size=16, kv_heads=1, norms="before", gated=True, head_norms=True),
     }
 )
 
 # Texts that reach far beyond their windows, in several shares.
-LONG = ("modern_bert", "qwen_3", "embedding_gemma", "causal_wide", "window_5_64", "before_64", "itself_alone")
+LONG = (
+    "modern_bert",
+    "qwen_3",
+    "embedding_gemma",
+    "gemma_2",
+    "causal_wide",
+    "window_5_64",
+    "before_64",
+    "itself_alone",
+)
 
 Batch = tuple[list[int], Padding, int]
 BATCHES: tuple[Batch, ...] = (

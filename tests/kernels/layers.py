@@ -106,6 +106,7 @@ class Layer:
         kv_heads: where query heads share keys and values.
         head_norms: whether each query and key has an RMSNorm.
         rotary: pairs of each query's and key's numbers that turn.
+        soft_cap: below which scores are bent, before anything is added to them; 0 where they are not.
     """
 
     hidden: int
@@ -123,6 +124,7 @@ class Layer:
     after: int = -1
     head_norms: bool = False
     rotary: int = 0
+    soft_cap: float = 0.0
 
     @property
     def head(self) -> int:
@@ -249,6 +251,9 @@ class Layer:
         for head, query in enumerate(queries):
             group = head // (self.heads // self.groups)
             scores = query @ keys[group].T  # in base 2
+            if self.soft_cap:
+                most = self.soft_cap * LOG2_E
+                scores = most * np.tanh(scores / most)
             if bias is not None:
                 added = bias[text if len(bias) > 1 else 0, head][np.ix_(kept[:count], kept)]
                 scores += added.astype(np.float64) * LOG2_E

@@ -247,6 +247,8 @@ MISTAKES: dict[str, tuple[str, dict[str, Any], list[int]]] = {
     "another activation": ("gated_relu", {"activation": "silu"}, [10]),
     "heads without norms": ("rotary_5_normed", {"head_norms": False}, [10]),
     "heads that do not turn": ("rotary_4", {"rotary": 0}, [10]),
+    "scores that are not bent": ("gemma_2", {"soft_cap": 0.0}, [40]),
+    "another cap": ("soft_cap", {"soft_cap": 0.6}, [40]),
 }
 
 

@@ -151,6 +151,9 @@ def test_a_zero_point_beyond_the_middle_is_refused_at_load(zero_point: int) -> N
         ("gated_relu", {"gated": 0}, "input .* is not of the size its layer needs"),
         ("causal", {"after": -2}, "after is below -1, which is no limit"),
         ("causal", {"before": -9}, "before is below -1, which is no limit"),
+        ("soft_cap", {"soft_cap": -1.0}, "soft_cap is neither a positive number nor 0, which is none"),
+        ("soft_cap", {"soft_cap": float("nan")}, "soft_cap is neither a positive number nor 0, which is none"),
+        ("soft_cap", {"soft_cap": float("inf")}, "soft_cap is neither a positive number nor 0, which is none"),
         ("after_rms", {"first_norm": 0}, "first_norm is 0, but norms stand after"),
         ("before", {"norms": "around"}, "gain_3 and shift_3 belong to norms around, and only to them"),
         ("around", {"norms": "before"}, "gain_3 and shift_3 belong to norms around, and only to them"),
@@ -199,7 +202,7 @@ def test_angles_of_another_shape_are_refused(operator: str, cos: tuple[int, ...]
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
-@pytest.mark.parametrize("name", ["modern_bert", "qwen_3", "embedding_gemma"])
+@pytest.mark.parametrize("name", ["modern_bert", "qwen_3", "embedding_gemma", "gemma_2"])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_other_kinds_come_out_the_same_bit_by_bit_whatever_stands_beside_a_text(
     operator: str, name: str, threads: int

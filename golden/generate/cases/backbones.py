@@ -13,14 +13,18 @@ from torch import nn
 
 from golden.generate.backbones import (
     HIDDEN,
+    ernie_config,
     eurobert_config,
+    gemma2_config,
     gemma3_config,
     gemma3_windows_config,
+    glm4_config,
     gpt2_config,
     jina_v3_config,
     mistral_config,
     nomic_bert_config,
     qwen2_config,
+    roformer_config,
     stablelm_config,
 )
 from golden.generate.builder import POSITIONS, FolderBuilder
@@ -134,6 +138,26 @@ MODERN: dict[str, tuple[str, Callable[[int, int, int], Any], str]] = {
     "backbone_jina_v3": (
         "jina-embeddings-v3: norms behind, rotary positions, mean",
         jina_v3_config,
+        "mean",
+    ),
+    "backbone_roformer": (
+        "RoFormer: BERT's layers, neighbours among a head's numbers turn together, mean",
+        roformer_config,
+        "mean",
+    ),
+    "backbone_ernie4_5": (
+        "Ernie 4.5: LLaMA's layers, neighbours among a head's numbers turn together, causal, mean",
+        ernie_config,
+        "mean",
+    ),
+    "backbone_glm4": (
+        "GLM-4: neighbours turn together, half of each head's numbers do, norms around, biases, causal, mean",
+        glm4_config,
+        "mean",
+    ),
+    "backbone_gemma2": (
+        "Gemma 2: a soft cap of scores, RMSNorm around, windows in every other layer, causal, mean",
+        gemma2_config,
         "mean",
     ),
 }

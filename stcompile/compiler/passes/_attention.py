@@ -19,19 +19,22 @@ class HeadNorm:
 
 @dataclass(frozen=True)
 class Rotary:
-    """Rotary position embeddings (Su et al., 2021) in halves.
+    """Rotary position embeddings (Su et al., 2021) of the first `2 * half` numbers of a head.
 
-    Of the first `2 * half` numbers of a head, the i-th turns with the one `half` behind it.
+    The i-th turns with the one `half` behind it; interleaved, with its neighbour.
 
     Attributes:
-        cos: `(batch or 1, 1, length, 2 * half)`, or with the axis of 1 third; both halves of the last axis are alike.
+        cos: `(batch or 1, 1, length, 2 * half)`, or with the axis of 1 third; both halves of the last axis are alike,
+            interleaved both of each pair of neighbours.
         sin: likewise.
         half: how many angles there are.
+        interleaved: whether neighbours turn together.
     """
 
     cos: ir.Value
     sin: ir.Value
     half: int
+    interleaved: bool
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Attention:
         addends: what is added to the scaled scores, outermost last; together they broadcast to
             (batch or 1, heads or 1, queries or 1, keys), the type is the query's.
         scale: what the scores are multiplied by, positive.
+        soft_cap: below which scaled scores are bent before anything is added: cap tanh(score / cap) (Bello et al.,
+            2016); None where they are not.
         heads: how many heads the query has.
         key_heads: how many key and value have, each for as many neighbouring heads of the query.
         size: of a head of query and key.
@@ -60,6 +65,7 @@ class Attention:
     value: ir.Value
     addends: tuple[ir.Value, ...]
     scale: float
+    soft_cap: float | None
     heads: int
     key_heads: int
     size: int
@@ -68,6 +74,11 @@ class Attention:
     key_norm: HeadNorm | None
     rotary: Rotary | None
     merge: ir.Node
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is done to heads before their products."""
+        return (self.query_norm, self.key_norm, self.rotary) == (None,) * 3 and self.heads == self.key_heads
 
 
 def broadcast(addends: tuple[ir.Value, ...]) -> tuple[Dim, Dim, Dim, Dim]:
@@ -108,7 +119,10 @@ def bias(graph: ir.Graph, match: Attention, made: dict[tuple[object, ...], ir.Va
 
 
 def _over_queries(graph: ir.Graph, match: Attention, total: ir.Value) -> ir.Value:
-    length = ir.node("Shape", [match.query], attributes={"start": 1, "end": 2})
+    queries = (dims(match.query) or ())[1]
+    # What asks the query itself would be one more reader of it.
+    inputs = (value for value in graph.inputs if len(found := dims(value) or ()) > 1 and same(found[1], queries))
+    length = ir.node("Shape", [next(inputs, match.query)], attributes={"start": 1, "end": 2})
     one = ir.node("Constant", [], attributes={"value_ints": [1]})
     parts = [one.outputs[0], one.outputs[0], length.outputs[0], one.outputs[0]]
     shape = ir.node("Concat", parts, attributes={"axis": 0})
@@ -116,5 +130,5 @@ def _over_queries(graph: ir.Graph, match: Attention, total: ir.Value) -> ir.Valu
     graph.insert_before(match.merge, [length, one, shape, expand])
     batch, heads, _, keys = broadcast((total,))
     expand.outputs[0].type = total.type
-    expand.outputs[0].shape = ir.Shape((batch, heads, (dims(match.query) or ())[1], keys))
+    expand.outputs[0].shape = ir.Shape((batch, heads, queries, keys))
     return expand.outputs[0]

@@ -5,10 +5,11 @@ The pattern is scaled dot-product attention as `transformers` writes it with
 
     softmax(scale * split(q) @ split(k).T + mask [+ bias]) @ split(v)
 
-where `split` is Reshape from (batch, length, heads * size) to (batch, length, heads, size) and a
-Transpose that puts the heads second, and the result is merged back the same way. Heads of query and key may
-be normalized and turned by their positions, those of key and value repeated for several heads of the query. A
-match proves that nothing else happens to the scores or the heads: what cannot be proved is refused in a sentence.
+where scores may be bent below a soft cap before anything is added to them, and where `split` is Reshape from (batch,
+length, heads * size) to (batch, length, heads, size) and a Transpose that puts the heads second, and the result is
+merged back the same way. Heads of query and key may be normalized and turned by their positions, those of key and value
+repeated for several heads of the query. A match proves that nothing else happens to the scores or the heads: what
+cannot be proved is refused in a sentence.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def _match(softmax: ir.Node) -> Attention:
     axis = softmax.attributes.get_int("axis", -1)
     if axis not in (-1, 3) or len(dims(probabilities) or ()) != 4:
         raise NoMatch("a softmax is not over the last axis of a (batch, heads, queries, keys) tensor")
-    product, scale, addends = _score_path(softmax)
+    product, scale, soft_cap, addends = _score_path(softmax)
     left, right = _pair(product)
     query = _split(left, "query", _HEADS_SECOND)
     key = _split(right, "key", _HEADS_SECOND_SIZE_THIRD)
@@ -84,7 +85,7 @@ def _match(softmax: ir.Node) -> Attention:
         raise NoMatch("the values are normalized or turned between their heads and the product")
     if query.rotary != key.rotary:
         raise NoMatch("query and key are turned by different rotary position embeddings")
-    if not scale > 0:
+    if not scale > 0 or (soft_cap is not None and not soft_cap > 0):
         raise NoMatch("the scale of the scores is not positive")
     if query.size != key.size or key.heads != value.heads or query.heads % key.heads:
         raise NoMatch("heads of query, key and value do not go together")
@@ -101,6 +102,7 @@ def _match(softmax: ir.Node) -> Attention:
         value.source,
         addends,
         scale,
+        soft_cap,
         query.heads,
         key.heads,
         query.size,
@@ -112,17 +114,22 @@ def _match(softmax: ir.Node) -> Attention:
     )
 
 
-def _score_path(softmax: ir.Node) -> tuple[ir.Node, float, tuple[ir.Value, ...]]:
+def _score_path(softmax: ir.Node) -> tuple[ir.Node, float, float | None, tuple[ir.Value, ...]]:
+    """The product that makes the scores, their scale, their soft cap, and what is added to them."""
     value = softmax.inputs[0]
     scale = 1.0
+    soft_cap: float | None = None
     addends: list[ir.Value] = []
     while True:
         node = None if value is None else value.producer()
         if value is None or node is None or only_user(value) is None:
             raise NoMatch("scores on the way to the softmax are used elsewhere too, or are fed from outside")
         if is_op(node, "MatMul"):
-            return node, scale, tuple(reversed(addends))
+            # Behind the tangent the cap is what multiplies it; before, the scores' scale is in shares of the cap.
+            return node, scale if soft_cap is None else scale * soft_cap, soft_cap, tuple(reversed(addends))
         if is_op(node, "Add"):
+            if soft_cap is not None:
+                raise NoMatch("the mask is added before a soft cap bends the scores")
             if scale != 1.0:
                 raise NoMatch("the scores are scaled after the mask is added")
             left, right = _pair(node)
@@ -134,16 +141,18 @@ def _score_path(softmax: ir.Node) -> tuple[ir.Node, float, tuple[ir.Value, ...]]
         elif is_op(node, "Mul", "Div"):
             value, factor = _unscale(node)
             scale *= factor
+        elif is_op(node, "Tanh") and soft_cap is None:
+            value, soft_cap, scale = node.inputs[0], scale, 1.0
         else:
             raise NoMatch(f"{node.op_type} stands between the scores and the softmax")
 
 
 def _is_scores(value: ir.Value | None) -> bool:
-    """Whether a product reaches `value` through nothing but sums and scales."""
+    """Whether a product reaches `value` through nothing but sums, scales and a soft cap."""
     node = None if value is None else value.producer()
     if node is None or is_op(node, "MatMul"):
         return node is not None
-    return is_op(node, "Add", "Mul", "Div") and any(_is_scores(entry) for entry in node.inputs)
+    return is_op(node, "Add", "Mul", "Div", "Tanh") and any(_is_scores(entry) for entry in node.inputs)
 
 
 def _unscale(node: ir.Node) -> tuple[ir.Value, float]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from stcompile.compiler.passes._attention import Attention, HeadNorm
+from stcompile.compiler.passes._attention import Attention, HeadNorm, Rotary
 from stcompile.compiler.passes.constants import integers
 from stcompile.compiler.passes.graph import dims, same
 
@@ -42,8 +42,9 @@ class _Writer:
         rotary = self._match.rotary
         if rotary is None:
             return x
-        tables = [self._angle(table, rotary.half) for table in (rotary.cos, rotary.sin)]
+        tables = [self._angle(table, rotary) for table in (rotary.cos, rotary.sin)]
         some = {} if 2 * rotary.half == self._match.size else {"rotary_embedding_dim": 2 * rotary.half}
+        some |= {"interleaved": 1} if rotary.interleaved else {}
         return self._node("RotaryEmbedding", [x, *tables], x, (heads * self._match.size,), num_heads=heads, **some)
 
     def repeated(self, x: ir.Value, size: int) -> ir.Value:
@@ -60,14 +61,17 @@ class _Writer:
         shape = integers(self._graph, f"heads_{'x'.join(map(str, sizes))}", [0, 0, *sizes])
         return self._node("Reshape", [x, shape], x, sizes)
 
-    def _angle(self, table: ir.Value, half: int) -> ir.Value:
-        """One half of cos or sin, for each text: (batch, length, half)."""
+    def _angle(self, table: ir.Value, rotary: Rotary) -> ir.Value:
+        """Each number of cos or sin once, for each text: (batch, length, half)."""
         if table not in self._angles:
             axis = 1 if (dims(table) or ())[1] == 1 else 2
             axes = integers(self._graph, f"axis_{axis}", [axis])
+            half = rotary.half
             flat = self._node("Squeeze", [table, axes], table, (2 * half,), batch=1)
-            cut = [integers(self._graph, f"from_{number}", [number]) for number in (0, half)]
-            first = self._node("Slice", [flat, *cut, integers(self._graph, "axis_2", [2])], table, (half,), batch=1)
+            cut = [integers(self._graph, f"from_{end}", [end]) for end in (0, 2 * half if rotary.interleaved else half)]
+            cut += [integers(self._graph, "axis_2", [2])]
+            cut += [integers(self._graph, "every_2", [2])] if rotary.interleaved else []
+            first = self._node("Slice", [flat, *cut], table, (half,), batch=1)
             texts = self._node("Shape", [self._with_batch()], None, None, start=0, end=1)
             ones = integers(self._graph, "one_one", [1, 1])
             shape = self._node("Concat", [texts, ones], None, None, axis=0)

@@ -7,10 +7,13 @@ import onnx_ir as ir
 
 from stcompile.compiler.passes._attention import bias
 from stcompile.compiler.passes._attention_pattern import find_attention
+from stcompile.compiler.passes._bent import bent
 from stcompile.compiler.passes._heads import heads_of
 from stcompile.compiler.passes.base import PassResult
 from stcompile.compiler.passes.graph import finish, swap
 from stcompile.compiler.passes.opset import obstacle, raise_opset
+
+_BENT = "a soft cap bends the scores: ONNX Runtime's Attention adds the mask before it up to 1.26"
 
 
 class FuseAttention:
@@ -30,6 +33,8 @@ class FuseAttention:
     What is done to heads stands in front, in the standard's operators too: RMSNormalization, RotaryEmbedding, and an
     Expand where several heads of the query share one of key and value, for which ONNX Runtime 1.23.0 answers with NaN.
 
+    Scores that a soft cap bends stay loose nodes behind these, one way of writing them for all networks (`_bent.py`).
+
     The whole model moves to opset 23 or nothing is rewritten: it must be at opset 20 to 23, because from 20
     on ONNX's own version converter has one operator that does not mean the same at 23, GroupNormalization.
     A graph with functions is refused, as they carry opsets of their own: inline them first.
@@ -48,17 +53,24 @@ class FuseAttention:
         for match in find_attention(model.graph, refusals):
             if barrier is not None:
                 return finish(model, 0, [barrier], absent)
+            if match.soft_cap is not None:
+                refusals.append(_BENT)
+                if match.is_plain:
+                    continue
             mask = bias(model.graph, match, made)
-            if mask is not None:
+            if mask is not None and match.soft_cap is None:
                 if mask not in raised:
                     raised[mask] = _above_lowest(model.graph, match.merge, mask)
                 mask = raised[mask]
             parts = heads_of(model.graph, match, angles)
-            fused = ir.node(
-                "Attention",
-                [*parts, *([] if mask is None else [mask])],
-                attributes={"q_num_heads": match.heads, "kv_num_heads": match.heads, "scale": match.scale},
-            )
+            if match.soft_cap is None:
+                fused = ir.node(
+                    "Attention",
+                    [*parts, *([] if mask is None else [mask])],
+                    attributes={"q_num_heads": match.heads, "kv_num_heads": match.heads, "scale": match.scale},
+                )
+            else:
+                fused = bent(model.graph, match, parts, mask)
             swap(model.graph, match.merge, fused)
             raise_opset(model)
             rewrites += 1

@@ -23,6 +23,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from stcompile.compiler.passes._attention import Attention
+from stcompile.compiler.passes._attention_pattern import find_attention
 from stcompile.compiler.passes.graph import (
     NoMatch,
     bias_add,
@@ -75,13 +77,14 @@ class Norm:
     epsilon: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Rotary:
-    """What turns the heads of query and key: `(batch, sequence, half)` each."""
+    """What turns heads of query and key: cos and sin `(batch, sequence, half)`; interleaved, neighbours together."""
 
     cos: ir.Value
     sin: ir.Value
     half: int
+    interleaved: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +122,7 @@ class EncoderLayer:
         key_heads: of key and value, each for as many neighbouring heads of the query.
         size: numbers of a head.
         scale: of the scores.
+        soft_cap: below which scores are bent before anything is added; None where they are not.
         head_norms, rotary: what is done to the heads first, if anything.
         bias: the part of the mask that hides nothing, `(batch or 1, heads, queries, keys)`; None where there is none,
             or before it is known.
@@ -139,6 +143,7 @@ class EncoderLayer:
     key_heads: int
     size: int
     scale: float
+    soft_cap: float | None = None
     head_norms: HeadNorms | None = None
     rotary: Rotary | None = None
     bias: ir.Value | None = None
@@ -178,25 +183,66 @@ def find_encoder_layers(graph: ir.Graph, refusals: list[str]) -> Iterator[Encode
 
     `refusals` collects, in sentences, why near misses are none.
     """
-    return matches(graph, "Attention", _match, refusals)
+    yield from matches(graph, "Attention", _match, refusals)
+    for found in find_attention(graph, []):
+        if found.soft_cap is not None and found.is_plain:
+            try:
+                layer = _layer(_bent(found))
+            except NoMatch as reason:
+                refusals.append(str(reason))
+            else:
+                yield layer
+
+
+@dataclass(frozen=True, eq=False)
+class _Attended:
+    """An attention: what it reads and makes, between 3-D tensors."""
+
+    query: ir.Value | None
+    key: ir.Value | None
+    value: ir.Value | None
+    mask: ir.Value
+    heads: int
+    scale: float
+    soft_cap: float | None
+    result: ir.Value
+
+
+_NO_MASK = "the attention has no mask, or more inputs and outputs than one layer's"
 
 
 def _match(attention: ir.Node) -> EncoderLayer:
-    heads, scale = attention.attributes.get_int("q_num_heads", 0), attention.attributes.get_float("scale", 0.0)
-    query, key, value = (_Heads(operand(attention, index), heads) for index in range(3))
+    mask = operand(attention, 3)
+    if mask is None or len(attention.inputs) > 4 or len(attention.outputs) > 1:
+        raise NoMatch(_NO_MASK)
+    if set(attention.attributes) - _PLAIN:
+        raise NoMatch(f"the attention has {', '.join(sorted(set(attention.attributes) - _PLAIN))}")
+    heads = attention.attributes.get_int("q_num_heads", 0)
+    if attention.attributes.get_int("kv_num_heads", 0) != heads:
+        raise NoMatch("query and key have different numbers of heads")
+    query, key, value = (operand(attention, index) for index in range(3))
+    scale = attention.attributes.get_float("scale", 0.0)
+    return _layer(_Attended(query, key, value, mask, heads, scale, None, attention.outputs[0]))
+
+
+def _bent(found: Attention) -> _Attended:
+    """An attention with a soft cap, which no operator of the standard computes: its nodes are loose."""
+    if len(found.addends) != 1:
+        raise NoMatch(_NO_MASK)
+    sources = found.query, found.key, found.value
+    return _Attended(*sources, found.addends[0], found.heads, found.scale, found.soft_cap, found.merge.outputs[0])
+
+
+def _layer(attended: _Attended) -> EncoderLayer:
+    query, key, value = (_Heads(part, attended.heads) for part in (attended.query, attended.key, attended.value))
     read = query.linear.node.inputs[0]
     if read is None or any(other.linear.node.inputs[0] is not read for other in (key, value)):
         raise NoMatch("query, key and value are not made of the same hidden states")
-    mask = operand(attention, 3)
-    if mask is None or len(attention.inputs) > 4 or len(attention.outputs) > 1:
-        raise NoMatch("the attention has no mask, or more inputs and outputs than one layer's")
-    if set(attention.attributes) - _PLAIN:
-        raise NoMatch(f"the attention has {', '.join(sorted(set(attention.attributes) - _PLAIN))}")
-    output = _linear_on(attention.outputs[0], "attention")
+    output = _linear_on(attended.result, "attention")
     third = _norm_on(output.result)
-    attended = output.result if third is None else third.node.outputs[0]
-    total = _sum_on(attended, "attention")
-    residual = _other(total, attended)
+    made_there = output.result if third is None else third.node.outputs[0]
+    total = _sum_on(made_there, "attention")
+    residual = _other(total, made_there)
     behind = _norm_on(total.outputs[0]) if third is None and residual is read else None
     first: Norm | None = behind
     if behind is not None:
@@ -233,19 +279,20 @@ def _match(attention: ir.Node) -> EncoderLayer:
         placement,
         norms,
         end,
-        mask,
-        heads,
+        attended.mask,
+        attended.heads,
         key.count,
         query.size,
-        scale,
+        attended.scale,
+        attended.soft_cap,
         _head_norms(query, key),
         _same_rotary(query, key, value),
     )
-    _check_sizes(layer, attention, value)
+    _check_sizes(layer, value)
     return layer
 
 
-def _check_sizes(layer: EncoderLayer, attention: ir.Node, value: _Heads) -> None:
+def _check_sizes(layer: EncoderLayer, value: _Heads) -> None:
     width, wide = layer.width, len(layer.feed_forward.up.bias)
     attended, shared = layer.heads * layer.size, layer.key_heads * layer.size
     if layer.query.weight.shape != (width, attended) or layer.output.weight.shape != (attended, width):
@@ -258,8 +305,8 @@ def _check_sizes(layer: EncoderLayer, attention: ir.Node, value: _Heads) -> None
     _, _, ups, (down,) = layer.linears
     if any(up.weight.shape != (width, wide) for up in ups) or down.weight.shape != (wide, width):
         raise NoMatch("the feed-forward network does not lead back to the hidden size")
-    if attention.attributes.get_int("kv_num_heads", 0) != layer.heads or layer.scale <= 0:
-        raise NoMatch("query and key have different numbers of heads, or the scores no scale")
+    if layer.scale <= 0:
+        raise NoMatch("the scores have no scale")
     if width % ROW_STEP or wide % ROW_STEP:
         raise NoMatch(f"the sizes {width} and {wide} are not both multiples of {ROW_STEP}")
     if len({norm.node.op_type for norm in layer.norms if norm is not None}) != 1:
@@ -317,9 +364,9 @@ class _Heads:
         half = None if cos is None else (dims(cos) or (None,))[-1]
         if source is None or cos is None or sin is None or not isinstance(half, int) or len(node.inputs) > 3:
             raise NoMatch("heads are turned in a way that is not known")
-        if node.attributes.get_int("interleaved", 0) or node.attributes.get_int("num_heads", 0) != self.count:
+        if node.attributes.get_int("num_heads", 0) != self.count:
             raise NoMatch("heads are turned in a way that is not known")
-        self.rotary = Rotary(cos, sin, half)
+        self.rotary = Rotary(cos, sin, half, bool(node.attributes.get_int("interleaved", 0)))
         return source
 
     def _normalized(self, value: ir.Value) -> ir.Value:
@@ -363,8 +410,7 @@ def _head_norms(query: _Heads, key: _Heads) -> HeadNorms | None:
 def _same_rotary(query: _Heads, key: _Heads, value: _Heads) -> Rotary | None:
     if value.gain is not None or value.rotary is not None:
         raise NoMatch("values are normalized or turned")
-    found = [None if part.rotary is None else (part.rotary.cos, part.rotary.sin) for part in (query, key)]
-    if found[0] != found[1]:
+    if query.rotary != key.rotary:
         raise NoMatch("query and key are turned by different rotary position embeddings")
     return query.rotary
 

@@ -100,8 +100,8 @@ def dims(value: ir.Value) -> tuple[Dim, ...] | None:
     return tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape)
 
 
-def slice_of(node: ir.Node) -> tuple[int, int, int] | None:
-    """Axis, counted from behind, start and stop of a Slice along one axis, forwards in steps of 1; None for others.
+def slice_of(node: ir.Node, steps: int = 1) -> tuple[int, int, int] | None:
+    """Axis, counted from behind, start and stop of a Slice along one axis, forwards in such steps; None for others.
 
     A stop behind the last one is as large as the exporter writes it.
     """
@@ -110,7 +110,7 @@ def slice_of(node: ir.Node) -> tuple[int, int, int] | None:
     if not rank or any(array is None or array.size != 1 for array in found) or len(found) not in (3, 4):
         return None
     start, stop, axis, *step = (int(array.reshape(())) for array in found if array is not None)
-    if start < 0 or stop <= start or step not in ([], [1]):
+    if start < 0 or stop <= start or (step or [1]) != [steps]:
         return None
     return (axis - rank if axis >= 0 else axis), start, stop
 

@@ -47,6 +47,8 @@ class FuseMultiHeadAttention:
 
 def _beyond(match: Attention) -> str | None:
     """Why the operator does not compute an attention, or None."""
+    if match.soft_cap is not None:
+        return "a soft cap bends the scores before the mask is added"
     if match.rotary is not None:
         return "rotary position embeddings turn the query heads before the product"
     if match.query_norm is not None or match.key_norm is not None:

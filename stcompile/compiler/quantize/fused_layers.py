@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from stcompile.artifact.report import PassSummary
+from stcompile.compiler.passes._attention_pattern import find_attention
 from stcompile.compiler.passes.constants import constant_named
 from stcompile.compiler.passes.encoder_layers import (
     BEHIND,
@@ -43,6 +44,7 @@ _OF_BERT: Mapping[str, Any] = {
     "gated": False,
     "half": None,
     "head_norms": False,
+    "soft_cap": None,
 }
 
 
@@ -114,12 +116,14 @@ def kind_of(layer: EncoderLayer) -> Kind:
         head_norms=layer.head_norms is not None,
         biased=layer.bias is not None,
         hides_tokens=layer.hides_tokens,
+        soft_cap=layer.soft_cap,
     )
 
 
 def summary(model: ir.Model, written: int, refusals: Sequence[str]) -> PassSummary:
     """What the report says of layers that became operators, and of those that did not."""
-    left = any(node.op_type == "Attention" for node in model.graph)
+    bent = (found for found in find_attention(model.graph, []) if found.soft_cap is not None)
+    left = any(node.op_type == "Attention" for node in model.graph) or any(bent)
     why = refusals or ("a linear layer of it is kept in float32, or read elsewhere too",)
     return PassSummary("encoder-layers", written, tuple(why) if left or not written else ())
 
@@ -154,7 +158,7 @@ def _write_layer(model: ir.Model, layer: EncoderLayer, op_type: str, pack: Pack)
         packed = pack(linears, factors)
         rows = len(linears[0].weight)
         if name == "qkv":
-            packed = _columns_by_heads(packed, layer)
+            packed = _columns_by_heads(_halved(packed, layer), layer)
         elif name == "output":
             packed, rows = _rows_by_heads(packed, layer), layer.heads * kind.head_size
         attributes |= {f"{name}_{attribute}": value for attribute, value in packed.attributes.items()}
@@ -198,6 +202,8 @@ def _attributes(layer: EncoderLayer, kind: Kind) -> dict[str, int | float | str]
         "before": -1 if layer.before is None else layer.before,
         "after": -1 if layer.after is None else layer.after,
     }
+    if kind.soft_cap is not None:
+        found["soft_cap"] = kind.soft_cap
     if layer.head_norms is not None:
         found["head_epsilon"] = layer.head_norms.epsilon * layer.size / kind.head_size
     return found
@@ -216,7 +222,7 @@ def _optional_inputs(
         share = np.float32(math.sqrt(layer.size / kind.head_size))
         gains = {"query_gain": layer.head_norms.query * _score_scale(layer), "key_gain": layer.head_norms.key}
         for name, gain in gains.items():
-            filled = _spread(gain * share, 1, kind.head_size, 0).astype(np.float32)
+            filled = _spread((gain * share)[_in_halves(layer)], 1, kind.head_size, 0).astype(np.float32)
             linear = layer.query if name == "query_gain" else layer.key
             found[name] = _initializer(graph, f"{weight_of(linear.node).name}_{name}", ir.tensor(filled), layer)
     for number, norm in enumerate(others, start=3):
@@ -240,6 +246,32 @@ def _score_scale(layer: EncoderLayer) -> np.float32:
 def _head_size(layer: EncoderLayer) -> int:
     """Of a head as the kernels take it: filled up with zeros where it has another size."""
     return -(-layer.size // HEAD_STEP) * HEAD_STEP
+
+
+def _in_halves(layer: EncoderLayer) -> NDArray[np.int64]:
+    """Numbers of a head in the order in which the i-th turns with the one `half` behind it, as the operators have it.
+
+    Scores stay the same where queries and keys have their numbers in another order, as long as it is one.
+    """
+    order = np.arange(layer.size)
+    if layer.rotary is not None and layer.rotary.interleaved:
+        turning = 2 * layer.rotary.half
+        order[:turning] = np.concatenate((order[:turning:2], order[1:turning:2]))
+    return order
+
+
+def _halved(packed: Packed, layer: EncoderLayer) -> Packed:
+    if layer.rotary is None or not layer.rotary.interleaved:
+        return packed
+    every, values = layer.heads + 2 * layer.key_heads, layer.key_heads
+    order = np.arange(every * layer.size).reshape(every, layer.size)
+    order[:-values] = order[:-values, _in_halves(layer)]
+    columns = order.reshape(-1)
+    return dataclasses.replace(
+        packed,
+        weights=lambda: packed.weights()[:, columns],
+        columns={name: array[columns] for name, array in packed.columns.items()},
+    )
 
 
 def _columns_by_heads(packed: Packed, layer: EncoderLayer) -> Packed:

@@ -81,6 +81,7 @@ class Kind:
         head_norms: whether heads of queries and keys are normalized.
         biased: whether each layer has something to add to its scores.
         hides_tokens: whether the mask is 2 for some tokens: they are computed, and no token sees them.
+        soft_cap: below which scores are bent before anything is added; None where they are not.
     """
 
     heads: int
@@ -94,6 +95,7 @@ class Kind:
     head_norms: bool
     biased: bool
     hides_tokens: bool = False
+    soft_cap: float | None = None
 
     @property
     def optional(self) -> frozenset[str]:
@@ -233,6 +235,7 @@ _HIDES = """
     hiding = Abs (from_seen)
 """
 
+_BENT = ("product", "shares", "bent", "capped", "scores", "chances")
 _SCALARS = ("earliest", "after_limit", "none", "lowest", "first", "end", "step")
 
 
@@ -250,6 +253,7 @@ def layer_body(op_type: str, kind: Kind, opset: int, *, windows: bool, without_f
     inputs += [f"{name}_{part}" for name in LINEARS for part in PARTS[op_type]]
     inputs += [*NORMS, *told(kind)]
     attributes = [*_ATTRIBUTES, *(f"{name}_{part}" for name in LINEARS for part in _OF_LINEAR[op_type])]
+    attributes += ["soft_cap"] if kind.soft_cap is not None else []
     attention, network = ("output_normal", "down_normal") if kind.norms == AROUND else ("output_made", "down_made")
     text = f"""
 <domain: "{DOMAIN}", opset_import: ["" : {opset}]>
@@ -270,8 +274,7 @@ def layer_body(op_type: str, kind: Kind, opset: int, *, windows: bool, without_f
     {_before_attention(kind, without_first_norm=without_first_norm)}
     {_linear(op_type, "qkv", "hidden_states" if kind.norms == BEHIND else "attended")}
     {_heads(op_type, kind)}
-    context = Attention <q_num_heads = {kind.heads}, kv_num_heads = {kind.heads}, scale = {math.log(2)!r}>
-        (query, key, value, {"added" if kind.biased else "mask"})
+    {_attended(kind)}
     {_linear(op_type, "output", "context")}
     {_normalized(kind, "output_made", 3, "output_normal") if kind.norms == AROUND else ""}
     sum_1 = Add ({attention}, hidden_states)
@@ -321,6 +324,38 @@ def _activated(kind: Kind) -> str:
     gate, factor = Split <axis = -1, num_outputs = 2> (up_made)
     {_ACTIVATION[kind.activation].format(read="gate")}
     grown = Mul (active, factor)
+"""
+
+
+def _attended(kind: Kind) -> str:
+    """The heads' products with a softmax between; queries are in base 2."""
+    added, heads, size = "added" if kind.biased else "mask", kind.heads, kind.head_size
+    if kind.soft_cap is None:
+        return f"""
+    context = Attention <q_num_heads = {heads}, kv_num_heads = {heads}, scale = {math.log(2)!r}>
+        (query, key, value, {added})
+"""
+    # ONNX Runtime's Attention adds the mask before a soft cap up to 1.26, and behind it from 1.27 on.
+    return f"""
+    by_head = Constant <value_ints: ints = [0, 0, {heads}, {size}]> ()
+    query_by_head = Reshape (query, by_head)
+    key_by_head = Reshape (key, by_head)
+    value_by_head = Reshape (value, by_head)
+    query_rows = Transpose <perm = [0, 2, 1, 3]> (query_by_head)
+    key_columns = Transpose <perm = [0, 2, 3, 1]> (key_by_head)
+    value_rows = Transpose <perm = [0, 2, 1, 3]> (value_by_head)
+    product = MatMul (query_rows, key_columns)
+    share = Constant <value_float: float = {math.log(2) / kind.soft_cap!r}> ()
+    shares = Mul (product, share)
+    bent = Tanh (shares)
+    most = Constant <value_float: float = {kind.soft_cap!r}> ()
+    capped = Mul (bent, most)
+    scores = Add (capped, {added})
+    chances = Softmax <axis = -1> (scores)
+    weighed = MatMul (chances, value_rows)
+    context_by_head = Transpose <perm = [0, 2, 1, 3]> (weighed)
+    all_together = Constant <value_ints: ints = [0, 0, {heads * size}]> ()
+    context = Reshape (context_by_head, all_together)
 """
 
 
@@ -396,6 +431,9 @@ def _annotate(function: ir.Function, kind: Kind) -> None:
         "keys": (1, "sequence"),
         **dict.fromkeys(("distance", "not_too_early", "not_too_late", "is_seen", "unseen"), square),
         **dict.fromkeys(_SCALARS, ()),
+        **dict.fromkeys(_BENT, ("batch", kind.heads, *square)),
+        **dict.fromkeys(("query_rows", "value_rows", "weighed"), ("batch", kind.heads, "sequence", kind.head_size)),
+        "key_columns": ("batch", kind.heads, kind.head_size, "sequence"),
     }
     for name, shape in shapes.items():
         if name in values:

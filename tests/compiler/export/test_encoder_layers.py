@@ -34,7 +34,7 @@ WIDE = ("wide_bert", "wide_distilbert", "wide_electra", "wide_xlmr", "wide_mpnet
 MODERN = (
     *("backbone_modernbert", "backbone_qwen3_lasttoken", "backbone_gemma3_windows", "backbone_qwen2_lasttoken"),
     *("backbone_mistral_window", "backbone_eurobert", "backbone_nomic_bert", "backbone_jina_v3", "backbone_stablelm"),
-    "backbone_albert",
+    *("backbone_albert", "backbone_roformer", "backbone_ernie4_5", "backbone_glm4", "backbone_gemma2"),
 )
 CASES = (*WIDE, "full_stack", *MODERN)
 

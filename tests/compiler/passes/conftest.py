@@ -54,6 +54,14 @@ _CONFIGS: dict[str, Callable[[], Any]] = {
     "stablelm": lambda: transformers.StableLmConfig(
         **_COMMON, num_key_value_heads=4, partial_rotary_factor=0.5, use_cache=False
     ),
+    # Of each head's numbers the first turn, neighbours together; attention and network read the same norm.
+    "gptj": lambda: transformers.GPTJConfig(
+        vocab_size=99, n_embd=32, n_layer=1, n_head=2, n_positions=40, rotary_dim=8, use_cache=False
+    ),
+    # A soft cap that bends what the scores of such weights are.
+    "gemma2": lambda: transformers.Gemma2Config(
+        **_COMMON, num_key_value_heads=2, head_dim=8, attn_logit_softcapping=3.0, use_cache=False
+    ),
     "deberta": lambda: transformers.DebertaV2Config(
         **_COMMON, relative_attention=True, pos_att_type=["p2c", "c2p"], position_buckets=8
     ),

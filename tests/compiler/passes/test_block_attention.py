@@ -19,7 +19,7 @@ Trace = Callable[[str], ir.Model]
 Compare = Callable[[ir.Model, ir.Model, Sequence[Any]], None]
 
 ARCHITECTURES = (
-    *("bert", "distilbert", "mpnet", "roberta", "albert", "electra", "t5", "modernbert", "qwen3", "deberta"),
+    *("bert", "distilbert", "mpnet", "roberta", "albert", "electra", "t5", "modernbert", "qwen3", "deberta", "gemma2"),
 )
 
 # Of the tiny graphs: texts above 6 tokens are made in blocks of 3 queries.

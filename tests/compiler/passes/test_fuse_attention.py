@@ -169,7 +169,25 @@ def test_a_mask_without_queries_is_repeated(
             [("scores = Mul (product, half)", "early = Add (product, mask)\n  scores = Mul (early, half)")],
             "scaled after the mask is added",
         ),
-        ([("Mul (product, half)", "Tanh (product)")], "Tanh stands between the scores and the softmax"),
+        ([("Mul (product, half)", "Sigmoid (product)")], "Sigmoid stands between the scores and the softmax"),
+        (
+            [
+                (
+                    "masked = Add (scores, mask)",
+                    "early = Add (scores, mask) bent = Tanh (early) masked = Mul (bent, two)",
+                )
+            ],
+            "the mask is added before a soft cap bends the scores",
+        ),
+        ([("masked = Add (scores, mask)", "a = Tanh (scores) masked = Add (a, mask)")], "a soft cap bends the scores"),
+        (
+            [("masked = Add (scores, mask)", "a = Tanh (scores) b = Tanh (a) masked = Add (b, mask)")],
+            "Tanh stands between the scores and the softmax",
+        ),
+        (
+            [("masked = Add (scores, mask)", "a = Tanh (scores) b = Mul (a, minus) masked = Add (b, mask)")],
+            "the scale of the scores is not positive",
+        ),
         (
             [
                 (

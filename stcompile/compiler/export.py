@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-import onnx_ir as ir
-
 from stcompile.artifact import Artifact, Destination, claimed, open_artifact, write_manifest, written
 from stcompile.artifact.manifest import IMAGE, MULTI_VECTOR, NO_PADDING, TOKENS, GraphSpec, TextSpec
 from stcompile.artifact.report import ParityReport, write_report
@@ -125,15 +123,14 @@ def _run_steps(source: ModelSource, place: Destination, request: ExportRequest, 
         with step("Writing the artifact"), written(place.path):
             for file, content in tokenizers.items():
                 (folder / file).write_text(content, encoding="utf-8")
-            models = {item.route: item.graph for item in compiled}
-            graphs = _written(stack, request, models, folder, shape)
+            graphs = _written(stack, request, compiled, folder, shape)
             manifest, done = assembled(stack, target, options.provider, specs, graphs, compiled, padding, distillation)
             write_manifest(folder, manifest)
         with step("Proving it against sentence-transformers"):
             proof = PROOFS[stack.kind](open_artifact(folder), stack, source, texts=options.texts)
             name = stack.name
             # They would lie in memory beside the reference's own network.
-            del stack, compiled, models
+            del stack, compiled
             parity = proof.judge(request.tolerance, request.device)
         if not parity.passed:
             raise ParityError(_verdict(name, target, parity))
@@ -192,7 +189,7 @@ def _compiled(
             summary = RECIPES[target.recipe](graph, job)
         finals = final_passes(options.provider, job.longest, openvino=target.is_openvino)
         graph, last = run_pipeline(graph, finals)
-    return CompiledRoute(job.route, graph, [*records, *job.records, *last], positions, summary, notes)
+    return CompiledRoute(job.route, graph, [*records, *job.records, *last], positions, summary, notes, *job.networks)
 
 
 def _shows_padding(stack: ModuleStack, request: ExportRequest) -> bool:
@@ -263,12 +260,16 @@ def _check_layout(stack: ModuleStack, layout: str | None, shape: Shape) -> None:
 
 
 def _written(
-    stack: ModuleStack, request: ExportRequest, models: Mapping[str, ir.Model], folder: Path, shape: Shape
+    stack: ModuleStack, request: ExportRequest, compiled: Sequence[CompiledRoute], folder: Path, shape: Shape
 ) -> tuple[GraphSpec, ...]:
     """The graphs' files, in the format of the target and the layout that is asked for."""
     target, layout = request.target, request.options.layout
+    models = {item.route: item.graph for item in compiled}
     if target.is_openvino:
-        return write_openvino_graphs(models, folder, half_weights=target.half_weights, name=stack.name)
+        networks = {item.route: item.network for item in compiled if item.network is not None}
+        return write_openvino_graphs(
+            models, folder, half_weights=target.half_weights, name=stack.name, networks=networks
+        )
     graphs = write_graphs(models, folder)
     if layout is None:
         return graphs

@@ -167,7 +167,7 @@ _INT8_DYNAMIC = Tolerance(max_abs_error=None, min_cosine=0.94, mean_cosine=0.985
 _INT8 = Tolerance(max_abs_error=None, min_cosine=0.98, mean_cosine=0.995, batch_invariance=0.99999)
 _INT8_WEIGHTS = Tolerance(max_abs_error=None, min_cosine=0.985, mean_cosine=0.998, batch_invariance=0.99999)
 _INT4_WEIGHTS = Tolerance(max_abs_error=None, min_cosine=0.85, mean_cosine=0.96, batch_invariance=0.9999)
-_INT8_NNCF = Tolerance(max_abs_error=None, min_cosine=0.9, mean_cosine=0.97, batch_invariance=0.9999)
+_INT8_NNCF = Tolerance(max_abs_error=None, min_cosine=0.94, mean_cosine=0.985, batch_invariance=0.99999)
 _INT4_NNCF = Tolerance(max_abs_error=None, min_cosine=0.8, mean_cosine=0.93, batch_invariance=0.9999)
 _FLOAT32 = Tolerance(max_abs_error=1.5e-6, min_cosine=0.999999, mean_cosine=0.999999, batch_invariance=0.999999)
 _FLOAT16 = Tolerance(max_abs_error=None, min_cosine=0.9999, mean_cosine=0.99995, batch_invariance=0.99999)

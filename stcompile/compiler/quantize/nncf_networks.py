@@ -110,12 +110,16 @@ def turn_weights(network: Any, names: Mapping[str, str]) -> None:
     Of others NNCF 3.4 refuses GPTQ, and makes scales that are the bits of what they should be.
     """
     opset = importlib.import_module(_OPSET)
+    known: dict[str, Any] = {}
     for operation in list(_named(network, names)):
         weight = operation.input_value(1).get_node()
         if operation.get_attributes()["transpose_b"] or weight.get_type_name() != "Constant":
             continue
-        turned = opset.constant(np.ascontiguousarray(weight.data.T))
-        turned.set_friendly_name(f"{operation.get_friendly_name()}_weight")
+        # One that several layers share stays one.
+        turned = known.get(weight.get_friendly_name())
+        if turned is None:
+            turned = known[weight.get_friendly_name()] = opset.constant(np.ascontiguousarray(weight.data.T))
+            turned.set_friendly_name(f"{operation.get_friendly_name()}_weight")
         product = opset.matmul(operation.input_value(0), turned, transpose_a=False, transpose_b=True)
         _replace(operation, product.output(0))
         product.set_friendly_name(operation.get_friendly_name())

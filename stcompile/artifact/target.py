@@ -192,8 +192,8 @@ _PURPOSES = {
     "openvino-int8": "the recommended one for OpenVINO: a quarter of the size, fast on CPUs with VNNI",
     "openvino-int8-weights": "int8 weights per channel, computed in float32: a quarter of the size, nearer to torch",
     "openvino-int4-weights": "weights in blocks of 32 four-bit numbers: the smallest, at a loss to be checked",
-    "openvino-int8-nncf": "NNCF's post-training quantization, ranges fixed for all texts",
-    "openvino-int4-nncf": "NNCF's weight compression, groups of 32 four-bit numbers",
+    "openvino-int8-nncf": "NNCF's static int8: a little faster than openvino-int8 and three times as far from torch",
+    "openvino-int4-nncf": "NNCF's int4 weights: as fast as openvino-int4-weights, 3 % smaller and further from torch",
     "static": "distilled into static embeddings: far faster and smaller, at a loss of quality the export prints",
 }
 

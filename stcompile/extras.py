@@ -13,6 +13,7 @@ from stcompile.errors import MissingExtraError
 _EXTRA_OF = {
     "onnxruntime": "cpu",
     "openvino": "openvino",
+    "nncf": "nncf",
     "typer": "cli",
     "rich": "cli",
     **dict.fromkeys(("torch", "transformers", "sentence_transformers", "filelock"), "compile"),

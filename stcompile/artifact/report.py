@@ -78,7 +78,7 @@ class LayerSummary:
         matmuls: how many they are.
         scheme: `static`, `per-token`, `per-batch`, `weights` or `float32`.
         bits: of the weights.
-        observer: of `static`: what chose the range, `min-max`, `percentile` or `entropy`.
+        observer: of `static`: what chose the range, `min-max`, `percentile`, `entropy` or NNCF's `mean-min-max`.
         smoothing: SmoothQuant's strength; None without.
         error: relative error of the layer's output on the calibration texts, root mean square over tokens; None where
             it was not measured.

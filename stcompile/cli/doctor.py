@@ -22,7 +22,7 @@ from stcompile.runtime.cpus import available_cpus
 _PACKAGES = (
     *("onnxruntime", "onnxruntime-gpu", "openvino", "numpy", "tokenizers", "typer", "rich"),
     *("torch", "transformers", "sentence-transformers", "onnx", "onnx-ir", "onnxscript", "safetensors"),
-    *("huggingface-hub", "model2vec", "pyarrow", "fsspec", "ray", "pylance", "nltk"),
+    *("huggingface-hub", "model2vec", "pyarrow", "fsspec", "ray", "pylance", "nltk", "nncf"),
     *("starlette", "uvicorn", "pydantic", "orjson", "prometheus-client"),
 )
 

@@ -58,13 +58,13 @@ _UNPADDED_GRAPH = (
 
 _VERSIONS = (
     *("torch", "transformers", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "openvino", "tokenizers", "numpy"),
-    *("model2vec", "nltk", "pillow"),
+    *("model2vec", "nltk", "pillow", "nncf"),
 )
 
 
 @dataclass(frozen=True)
 class CompiledRoute:
-    """The finished graph of one route, and what was done to it."""
+    """The finished graph of one route, and what was done to it; `network` is what OpenVINO runs in its place."""
 
     route: str
     graph: ir.Model
@@ -72,6 +72,7 @@ class CompiledRoute:
     token_budget: int | None
     quantization: QuantizationSummary | None
     notes: tuple[str, ...] = ()
+    network: Any = None
 
 
 def assembled(

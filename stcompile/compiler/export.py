@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-import onnx_ir as ir
-
 from stcompile.artifact import Artifact, Destination, claimed, open_artifact, write_manifest, written
 from stcompile.artifact.manifest import IMAGE, MULTI_VECTOR, NO_PADDING, TOKENS, GraphSpec, TextSpec
 from stcompile.artifact.report import Compilation, ParityReport, write_report
@@ -128,15 +126,14 @@ def _run_steps(source: ModelSource, place: Destination, request: ExportRequest, 
         with step("Writing the artifact"), written(place.path):
             for file, content in tokenizers.items():
                 (folder / file).write_text(content, encoding="utf-8")
-            models = {item.route: item.graph for item in compiled}
-            graphs = _written(stack, request, models, folder, shape, source)
+            graphs = _written(stack, request, compiled, folder, shape, source)
             manifest, done = assembled(stack, target, options, specs, graphs, compiled, padding, distillation)
             write_manifest(folder, manifest)
         with step("Proving it against sentence-transformers"):
             proof = PROOFS[stack.kind](open_artifact(folder), stack, source, texts=options.texts)
             name = stack.name
             # They would lie in memory beside the reference's own network.
-            del stack, compiled, models
+            del stack, compiled
             parity = proof.judge(request.tolerance, request.device)
         if not parity.passed:
             raise ParityError(_verdict(name, target, parity))
@@ -194,6 +191,8 @@ def _compiled(
     target, options = request.target, request.options
     with step(f"Tracing it into one graph{label}"):
         graph = trace(route, request.traced, stack.name)
+    if request.layout is not None:
+        with_outputs(graph.graph, request.layout.ADDS, request.outputs)
     notes: tuple[str, ...] = ()
     if target.recipe == "float16":
         with step(f"Judging float16{label}"):
@@ -206,7 +205,7 @@ def _compiled(
             summary = RECIPES[target.recipe](graph, job)
         finals = final_passes(options.provider, job.longest, openvino=target.is_openvino)
         graph, last = run_pipeline(graph, finals)
-    return CompiledRoute(job.route, graph, [*records, *job.records, *last], positions, summary, notes)
+    return CompiledRoute(job.route, graph, [*records, *job.records, *last], positions, summary, notes, *job.networks)
 
 
 def _shows_padding(stack: ModuleStack, request: ExportRequest) -> bool:
@@ -281,18 +280,19 @@ def _check_layout(request: ExportRequest, shape: Shape, source: ModelSource) -> 
 def _written(
     stack: ModuleStack,
     request: ExportRequest,
-    models: Mapping[str, ir.Model],
+    compiled: Sequence[CompiledRoute],
     folder: Path,
     shape: Shape,
     source: ModelSource,
 ) -> tuple[GraphSpec, ...]:
     """The graphs' files, in the format of the target and the layout that is asked for."""
     target, layout = request.target, request.layout
-    if layout is not None:
-        for model in models.values():
-            with_outputs(model.graph, layout.ADDS, request.outputs)
+    models = {item.route: item.graph for item in compiled}
     if target.is_openvino:
-        graphs = write_openvino_graphs(models, folder, half_weights=target.half_weights, name=stack.name)
+        networks = {item.route: item.network for item in compiled if item.network is not None}
+        graphs = write_openvino_graphs(
+            models, folder, half_weights=target.half_weights, name=stack.name, networks=networks
+        )
     else:
         graphs = write_graphs(models, folder)
     if layout is None:

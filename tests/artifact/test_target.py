@@ -29,6 +29,8 @@ PUBLISHED = (
     "openvino-int8",
     "openvino-int8-weights",
     "openvino-int4-weights",
+    "openvino-int8-nncf",
+    "openvino-int4-nncf",
     "static",
 )
 
@@ -128,6 +130,13 @@ def test_a_machine_without_the_engine_says_which_line_to_run(
     (refusal,) = Target.parse(name).refusals()
     assert refusal == f"{package} is not installed: {line}"
     assert asked == [package]
+
+
+@pytest.mark.parametrize("name", ["openvino-int8-nncf", "openvino-int4-nncf"])
+def test_what_nncf_makes_is_refused_without_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(target_module, "find_spec", lambda package: None if package == "nncf" else True)
+    assert Target.parse(name).refusals() == ("nncf is not installed: pip install 'stcompile[nncf]'",)
+    assert Target.parse("openvino-int8").refusals() == ()
 
 
 @pytest.mark.parametrize(("found", "refused"), [(True, False), (False, True), (None, False)])

@@ -15,6 +15,7 @@ from stcompile.compiler.quantize.fused_float import convert_to_bfloat16, keep_fl
 from stcompile.compiler.quantize.half import convert_to_half
 from stcompile.compiler.quantize.integer_graph import write_integer_layers
 from stcompile.compiler.quantize.job import QuantizationJob
+from stcompile.compiler.quantize.nncf import compress_by_nncf, quantize_by_nncf
 from stcompile.compiler.quantize.qdq_graph import write_qdq_layers
 
 Recipe = Callable[[ir.Model, QuantizationJob], QuantizationSummary | None]
@@ -37,6 +38,8 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "int4-weights": Calibrated("int4-weights", WEIGHTS_4, write_integer_layers),
         "int8-openvino": Calibrated("int8", INT8, write_qdq_layers),
         "int8-weights-openvino": Calibrated("int8-weights", WEIGHTS_8_COLUMNS, write_qdq_layers),
+        "int8-nncf": quantize_by_nncf,
+        "int4-nncf": compress_by_nncf,
     }
 )
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
+from typing import Protocol
 
 import numpy as np
 import onnx_ir as ir
@@ -21,7 +22,7 @@ from stcompile.artifact.report import BudgetSummary
 from stcompile.compiler.metrics import Matrix, rounded
 from stcompile.compiler.quantize.calibration import Batch, Calibration
 from stcompile.compiler.quantize.candidates import FLOAT32, PER_TOKEN, STATIC, WEIGHTS, Candidate
-from stcompile.compiler.quantize.layers import Layer, find_layers
+from stcompile.compiler.quantize.layers import find_layers
 from stcompile.compiler.quantize.measures import Measure, lost
 from stcompile.compiler.trace.running import opened
 from stcompile.errors import BudgetError
@@ -58,8 +59,21 @@ class Budget:
 # Rewrites a graph so that each layer is computed as the candidate in its place.
 Apply = Callable[[ir.Model, Sequence[Candidate]], object]
 
+# Sentence embeddings of the batches' texts, row by row, with each layer as chosen; of the float32 graph for None.
+Vectors = Callable[[Sequence[Candidate] | None, Sequence[Batch]], Matrix]
+
 # Of each layer, the cheapest first.
 Options = Sequence[tuple[Candidate, ...]]
+
+
+class Ranked(Protocol):
+    """What a search needs to know of a layer: its name, and how much of the time it takes."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def multiplications(self) -> int: ...
 
 
 def search(
@@ -72,13 +86,27 @@ def search(
 ) -> tuple[list[Candidate], BudgetSummary]:
     """The cheapest plan within the budget: one candidate for each layer, and what they reach.
 
-    Options are of each layer; `apply` rewrites a copy of the graph, which is left as it was; what a layer costs by
-    itself is measured on calibration texts.
+    `apply` rewrites a copy of the graph, which is left as it was. Otherwise as `search_layers`.
+    """
+    vectors = partial(_vectors, model, apply)
+    return search_layers(find_layers(model.graph), vectors, options, budget, calibration, tell)
+
+
+def search_layers(
+    layers: Sequence[Ranked],
+    vectors: Vectors,
+    options: Options,
+    budget: Budget,
+    calibration: Calibration,
+    tell: Callable[[str], None],
+) -> tuple[list[Candidate], BudgetSummary]:
+    """The same of layers in any format, by the vectors that they make.
+
+    Options are of each layer; what a layer costs by itself is measured on calibration texts.
 
     Raises:
         BudgetError: not even the most precise options are within it.
     """
-    vectors = partial(_vectors, model, apply)
     tell(f"measuring {budget.measure.name} of the float32 graph")
     reference = vectors(None, budget.measure.batches)
 
@@ -90,7 +118,7 @@ def search(
     tell(f"{budget.measure.name} {value:.5f} with every layer at its cheapest")
     if budget.allows(value):
         return cheapest, _summary(budget, value, 0)
-    ranked, costed = _ranked(vectors, find_layers(model.graph), options, calibration, tell)
+    ranked, costed = _ranked(vectors, layers, options, calibration, tell)
     reached: dict[int, float] = {0: value, len(ranked): measured(_after(costed, ranked))}
     if not budget.allows(reached[len(ranked)]):
         raise BudgetError(
@@ -130,8 +158,8 @@ class _Move:
 
 
 def _ranked(
-    vectors: Callable[[Sequence[Candidate], Sequence[Batch]], Matrix],
-    layers: Sequence[Layer],
+    vectors: Vectors,
+    layers: Sequence[Ranked],
     options: Options,
     calibration: Calibration,
     tell: Callable[[str], None],
@@ -155,7 +183,12 @@ def _ranked(
 
 
 def _costs(choices: Sequence[Candidate], measured: float) -> list[float]:
-    """What each option costs the embedding: measured for the first, by the square of its error for the others."""
+    """What each option costs the embedding: measured for the first, by the square of its error for the others.
+
+    Without errors the next option has next to none.
+    """
+    if choices[0].error is None:
+        return [measured, *(0.0 for _ in choices[1:])]
     first = choices[0].error or math.inf
     return [measured * ((candidate.error or 0.0) / first) ** 2 for candidate in choices]
 

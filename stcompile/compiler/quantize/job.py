@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from stcompile.artifact.report import PassSummary
 from stcompile.compiler.quantize.budget import Budget
@@ -23,6 +24,7 @@ class QuantizationJob:
         longest: most positions of a text; None where there is no limit.
         fixes_ranges: whether ranges of the calibration texts may be fixed for all others.
         records: what recipes did that is no precision, one for each route alike.
+        networks: what OpenVINO runs in the place of the graph, of a recipe that rewrites that.
     """
 
     route: str
@@ -33,3 +35,4 @@ class QuantizationJob:
     longest: int | None = None
     fixes_ranges: bool = True
     records: list[PassSummary] = field(default_factory=list)
+    networks: list[Any] = field(default_factory=list)

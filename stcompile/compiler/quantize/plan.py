@@ -17,7 +17,7 @@ from stcompile.compiler.quantize.rounding import compensated_blocks, compensated
 from stcompile.compiler.quantize.schemes import divided, smoothing_of
 from stcompile.compiler.quantize.weights import Blocks, Columns, quantize_blocks, quantize_columns
 
-# What stays in float32, by operator.
+# What stays in float32 by every recipe, by operator.
 _KEPT = {
     "Gemm": "Dense on the pooled vector: it runs once a text and gains nothing",
     "Conv": "convolution: the engine has no kernel that takes its input in 8 bits as it comes",
@@ -62,8 +62,8 @@ class LayerPlan:
             bits=32 if chosen.scheme == FLOAT32 else chosen.bits,
             observer=chosen.observer,
             smoothing=chosen.strength,
-            error=_three_digits(chosen.error),
-            sensitivity=_three_digits(chosen.sensitivity),
+            error=three_digits(chosen.error),
+            sensitivity=three_digits(chosen.sensitivity),
             reason=chosen.reason,
         )
 
@@ -130,8 +130,6 @@ def summarized(
     budget: BudgetSummary | None = None,
 ) -> QuantizationSummary:
     """The summary of a finished graph, in which so many tables became 8 bits, by the plans of its layers."""
-    counts = {kind: sum(node.op_type == kind for node in model.graph) for kind in _KEPT}
-    kept = [f"{counts[kind]} {reason}" for kind, reason in _KEPT.items() if counts[kind]]
     exact = Counter[str]()
     for plan in plans:
         if plan.chosen.scheme == FLOAT32:
@@ -140,13 +138,20 @@ def summarized(
         scheme,
         sum(len(plan.layer.nodes) for plan in plans if plan.chosen.scheme != FLOAT32),
         tables,
-        (*kept, *(f"{count} MatMul: {reason}" for reason, count in exact.items())),
+        (*kept_operators(model), *(f"{count} MatMul: {reason}" for reason, count in exact.items())),
         calibration,
         tuple(plan.summary(route) for plan in plans),
         budget,
     )
 
 
-def _three_digits(value: float | None) -> float | None:
+def kept_operators(model: ir.Model) -> list[str]:
+    """How many operators stay in float32 whatever the plan is, and why."""
+    counts = {kind: sum(node.op_type == kind for node in model.graph) for kind in _KEPT}
+    return [f"{counts[kind]} {reason}" for kind, reason in _KEPT.items() if counts[kind]]
+
+
+def three_digits(value: float | None) -> float | None:
+    """A measured number as the report records it."""
     # More would differ between CPUs, whose float32 sums do.
     return None if value is None else float(f"{value:.3g}")

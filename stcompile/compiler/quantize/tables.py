@@ -12,7 +12,7 @@ from stcompile.compiler.passes.graph import constant, swap
 from stcompile.compiler.quantize.weights import quantize_rows
 
 # Tables smaller than this (token types, relative positions) save nothing and are added to every token.
-_MIN_TABLE_ROWS = 256
+MIN_TABLE_ROWS = 256
 
 
 def quantize_tables(model: ir.Model) -> int:
@@ -59,6 +59,6 @@ def _lookups(model: ir.Model) -> list[tuple[ir.Node, ir.Value, NDArray[np.float3
             continue
         on_rows = node.attributes.get_int("axis", 0) == 0
         # With constant ids it is no lookup but weights in another order; a single column is smaller as it is.
-        if on_rows and constant(node.inputs[1]) is None and len(array) >= _MIN_TABLE_ROWS and array.shape[1] > 1:
+        if on_rows and constant(node.inputs[1]) is None and len(array) >= MIN_TABLE_ROWS and array.shape[1] > 1:
             found.append((node, table, array.astype(np.float32, copy=False)))
     return found

@@ -43,7 +43,7 @@ def write_graphs(models: Mapping[str, ir.Model], folder: Path) -> tuple[GraphSpe
             write_model(model, folder / GRAPH_FILE)
         else:
             ir.save(model, folder / GRAPH_FILE, external_data=external)
-        return (_describe(route, model, GRAPH_FILE, external),)
+        return (described(route, model, GRAPH_FILE, external),)
     with (folder / SHARED_FILE).open("wb") as stream:
         shared = _SharedWeights(stream, folder)
         for model in models.values():
@@ -53,7 +53,7 @@ def write_graphs(models: Mapping[str, ir.Model], folder: Path) -> tuple[GraphSpe
     for index, (route, model) in enumerate(models.items()):
         file = f"model-{index}-{re.sub(r'[^A-Za-z0-9_]+', '_', route or TEXT)[:40]}.onnx"
         write_model(model, folder / file)
-        specs.append(_describe(route, model, file, SHARED_FILE))
+        specs.append(described(route, model, file, SHARED_FILE))
     return tuple(specs)
 
 
@@ -95,7 +95,8 @@ def _stamp(model: ir.Model) -> None:
     model.producer_name, model.producer_version, model.doc_string = _PRODUCER, None, None
 
 
-def _describe(route: str, model: ir.Model, file: str, external: str | None) -> GraphSpec:
+def described(route: str, model: ir.Model, file: str, external: str | None) -> GraphSpec:
+    """What the manifest says of a graph in a file, with weights outside it where there are such."""
     return GraphSpec(route, file, external, _specs(model.graph.inputs), _specs(model.graph.outputs))
 
 

@@ -45,7 +45,10 @@ stcompile.export_model(folder, pathlib.Path(destination), target, texts=texts, c
     ("target", "graph"),
     [
         ("onnx-int8", ["model.onnx"]),
-        pytest.param("openvino-int8", ["model.bin", "model.xml"], marks=pytest.mark.more_models),
+        *(
+            pytest.param(name, ["model.bin", "model.xml"], marks=pytest.mark.more_models)
+            for name in ("openvino-int8", "openvino-int8-nncf", "openvino-int4-nncf")
+        ),
     ],
 )
 def test_same_input_and_versions_give_the_same_bytes(target: str, graph: list[str], tmp_path: Path) -> None:

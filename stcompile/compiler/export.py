@@ -191,14 +191,15 @@ def _compiled(
     target, options = request.target, request.options
     with step(f"Tracing it into one graph{label}"):
         graph = trace(route, request.traced, stack.name)
-    if request.layout is not None:
-        with_outputs(graph.graph, request.layout.ADDS, request.outputs)
     notes: tuple[str, ...] = ()
     if target.recipe == "float16":
         with step(f"Judging float16{label}"):
             notes = (judge_half(graph.clone(), route, request.tolerance, stack.name),)
     with step(f"Passes for {options.provider}, then {target.recipe}{label}") as tell:
         graph, records = run_pipeline(graph, request.passes)
+        if request.layout is not None:
+            # Behind passes, which would make one of two names, and before a recipe that writes networks by itself.
+            with_outputs(graph.graph, request.layout.ADDS, request.outputs)
         positions = token_budget(graph)
         job = dataclasses.replace(job, tell=tell)
         with about(stack.name):

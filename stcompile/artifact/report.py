@@ -264,6 +264,8 @@ class ParityReport:
             either, on average; None of others.
         outputs: of a hybrid encoder, what it makes beside its dense vectors.
         images: the same of an image tower, judged by the same tolerance; None without one.
+        chosen_of: of a large network, how many texts there are of which some were chosen; None where all were compared,
+            or the caller's own.
     """
 
     target: str
@@ -284,6 +286,7 @@ class ParityReport:
     active_overlap: Real | None = None
     outputs: tuple[OutputReport, ...] = ()
     images: ImageParity | None = None
+    chosen_of: Count | None = None
 
     @property
     def passed(self) -> bool:

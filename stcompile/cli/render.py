@@ -27,7 +27,8 @@ def parity(target: str, report: dict[str, Any], against: str = "sentence-transfo
     verdict = "passed" if report["passed"] else "FAILED"
     table = _table(f"{target} against {against}: {verdict}", "measure", "value", "allowed")
     table.add_row("reference", Text(report["reference"]), "")
-    table.add_row("texts", str(report["num_texts"]), "")
+    chosen = f", chosen of {report['chosen_of']} for a network of its size" if report.get("chosen_of") else ""
+    table.add_row("texts", f"{report['num_texts']}{chosen}", "")
     table.add_row("max abs error", f"{report['max_abs_error']:.2e}", _bound("<=", allowed["max_abs_error"]))
     table.add_row("min cosine", f"{report['min_cosine']:.6f}", _bound(">=", allowed["min_cosine"]))
     table.add_row("mean cosine", f"{report['mean_cosine']:.6f}", _bound(">=", allowed["mean_cosine"]))

@@ -38,7 +38,7 @@ from stcompile.compiler.parity.images import ImagePlan, image_failures
 from stcompile.compiler.parity.late_interaction import AGREEMENT as TOKEN_AGREEMENT
 from stcompile.compiler.parity.late_interaction import rank_overlap, token_tolerance
 from stcompile.compiler.parity.plan import Answers, Plan
-from stcompile.compiler.parity.probes import probe_texts, shortened, texts_sha256
+from stcompile.compiler.parity.probes import probe_texts, probe_texts_for, shortened, texts_sha256
 from stcompile.compiler.parity.reference import check_installed, open_reference
 from stcompile.compiler.parity.runner import run_shipped
 from stcompile.compiler.parity.scores import ScoreProof, score_tolerance
@@ -232,10 +232,14 @@ class Proof:
         self.evidence = Evidence()
         self.answered: list[Answered] = []
         self._heads: list[HeadProof] = []
+        self._chosen_of: int | None = None
         for index, graph in enumerate(manifest.graphs):
             route = stack.routes[graph.route]
+            own = probe_texts_for(route.weights_computed)
+            if texts is None and len(own) < len(probe_texts()):
+                self._chosen_of = len(probe_texts())
             chosen = checked_texts(
-                [*probe_texts(), *route.front.probe_texts()] if texts is None else texts,
+                [*own, *route.front.probe_texts()] if texts is None else texts,
                 "the texts to judge parity on",
                 "there is no text to judge parity on: pass at least one",
             )
@@ -326,6 +330,7 @@ class Proof:
             )
             if manifest.kind == SPARSE
             else None,
+            chosen_of=self._chosen_of,
         )
         paths = _paths(manifest, pairs, device)
         misread = self._misread(references, about)

@@ -20,6 +20,7 @@ from stcompile.compiler.quantize.layers import find_layers, split_token_gemms
 from stcompile.compiler.quantize.plan import LayerPlan, Plans, summarized
 from stcompile.compiler.quantize.recording import Recording, record
 from stcompile.compiler.quantize.tables import quantize_tables
+from stcompile.compiler.steps import Estimate
 
 # Where every layer has a scale for each token, no range must cover what texts may hold: so many tokens choose and round
 # as well as all. Measured on all-MiniLM-L6-v2, mean cosine to sentence-transformers over 900 other texts: 0.99927 to
@@ -68,8 +69,9 @@ class Calibrated:
             summary = texts.summary()
             job.tell(f"running {summary.texts} calibration texts through {len(layers)} layers")
             seen = record(model, [layer.data for layer in layers], texts.batches, folder)
-        for number, (layer, recording) in enumerate(zip(layers, seen, strict=True), start=1):
-            job.tell(f"layer {number} of {len(layers)}: {layer.name}")
+        estimate = Estimate(len(layers))
+        for done, (layer, recording) in enumerate(zip(layers, seen, strict=True)):
+            job.tell(f"layer {done + 1} of {len(layers)}: {layer.name}{estimate.left(done)}")
             table = self.fused if self.fused is not None and operated.issuperset(layer.nodes) else known
             options.append(options_of(layer, recording, table))
         apply = partial(self._apply, job, Plans(layers, seen))

@@ -134,6 +134,12 @@ class Route(nn.Module):
         last = self._line[-1]
         return last.k if isinstance(last, SparseAutoEncoder) else None
 
+    @property
+    def weights_computed(self) -> int:
+        """How many numbers a token is multiplied with: all weights but tables of embeddings."""
+        tables = [module for module in self.modules() if isinstance(module, (nn.Embedding, nn.EmbeddingBag))]
+        return sum(part.numel() for part in self.parameters()) - sum(table.weight.numel() for table in tables)
+
     def makes(self, feature: str) -> bool:
         """Whether its modules make a feature."""
         return feature in self._widths

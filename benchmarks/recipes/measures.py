@@ -92,9 +92,9 @@ class _Vectors:
 
     def __init__(self, name: str, ready: Ready, folder: Path) -> None:
         self._name, self._folder = name, folder
-        # So many texts together as everybody else: left to itself, ours would pad less.
-        settings = {**ready.settings, "options": {**ready.settings["options"], "batch_size": BATCH_SIZE}}
-        self._ready = Ready(ready.python, settings)
+        # So many texts together as everybody else: left to itself, ours would pad less. On any core: nothing is timed.
+        options = {**ready.settings["options"], "batch_size": BATCH_SIZE}
+        self._python, self._settings = ready.python, {**ready.settings, "options": options, "threads": 1}
         self._process: Process | None = None
 
     def __enter__(self) -> _Vectors:
@@ -106,7 +106,7 @@ class _Vectors:
 
     def __call__(self, texts: Sequence[str], **options: int) -> Matrix:
         if self._process is None:
-            self._process = Process(self._name, self._ready.python, self._ready.on(1))
+            self._process = Process(self._name, self._python, self._settings)
         file, save = written(self._folder / ".texts.json", texts), self._folder / ".vectors.npy"
         self._process.ask("vectors", file, save=str(save), **options)
         found: Matrix = np.load(save)

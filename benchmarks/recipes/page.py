@@ -27,7 +27,7 @@ these libraries says so when a model comes out bad.
   short and mixed texts that nothing was calibrated on.
 - **batch mates**: the least cosine of a text alone to itself in a batch of 32 texts of other lengths, which pad it
   ({mates} texts). Below {invariant} a text has another vector in other company.
-- **NDCG@10**, times 100: {queries} queries among {documents} scientific abstracts of SciFact, all answers among them.
+- **NDCG@10**, times 100: {search}.
 - **MB**: the files with graph and weights.
 - **texts/s** on one core: short ones of 15 tokens on average, mixed of 122, and long ones, most of which are cut at
   256; {timed}.
@@ -38,6 +38,8 @@ Every engine runs as it comes but for the number of threads. So OpenVINO compute
 the CPU has it, and puts activations in 8 bits before compressed weights; rows "computed in float32" have both switched
 off, and ours always do. Recipes that want texts were given the same {calibration} calibration texts, one by one.
 """
+
+_SEARCH = "{queries} queries among {documents} scientific abstracts of SciFact, all answers among them"
 
 _AGAIN = """
 ## Again
@@ -66,8 +68,7 @@ def written(results: Mapping[str, Any], settings: Mapping[str, Any], machine: Ma
         sentences=settings["sentences"],
         mates=settings["mates"],
         invariant=f"{INVARIANT:g}",
-        queries=settings["queries"],
-        documents=f"{settings['documents']:,}",
+        search=_SEARCH.format(**settings) if settings["documents"] else "not measured yet",
         timed=f"medians of {speed['rounds']} interleaved rounds" if speed else "not measured yet",
         calibration=settings["calibration_texts"],
     )

@@ -214,6 +214,7 @@ RECIPES: dict[str, Recipe] = {
     "NNCF int4_sym, scale estimation": _nncf(
         INT4_WEIGHTS, "weights", mode="INT4_SYM", group_size=64, scale_estimation=True, needs_texts=True
     ),
+    "NNCF int4_sym, ONNX": _nncf(INT4_WEIGHTS, "weights", mode="INT4_SYM", group_size=64, needs_texts=False, of="onnx"),
     "MatMulNBits 4 bit, symmetric": _onnxruntime(INT4_WEIGHTS, "weights", bits=4, block_size=32, is_symmetric=True),
     "MatMulNBits 4 bit": _onnxruntime(INT4_WEIGHTS, "weights", bits=4, block_size=32),
     "MatMulNBits 4 bit, HQQ": _onnxruntime(INT4_WEIGHTS, "hqq", bits=4, block_size=32),

@@ -63,7 +63,7 @@ def main() -> int:
             "machine": machine,
             "rounds": arguments.rounds,
             "texts": {name: len(texts) for name, texts in timed.items()},
-            "rows": speeds(ready, timed, maker.folder, arguments.rounds),
+            "rows": speeds(ready, timed, arguments.rounds),
         }
         kept.write_text(json.dumps(found), encoding="utf-8")
     speed: Mapping[str, Any] | None = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -52,7 +53,7 @@ class Judge:
         """The reference's vectors of the sentences. Errors as `of`."""
         file = self._folder / f"torch-{digest(_key(REFERENCE, made), self._judged.sentences)[:16]}.npy"
         if not file.is_file():
-            with _Vectors(REFERENCE, ready, self._folder) as vectors:
+            with _Vectors(REFERENCE, ready) as vectors:
                 np.save(file, vectors(self._judged.sentences))
         found: Matrix = np.load(file)
         return found
@@ -64,7 +65,7 @@ class Judge:
             InputError: its process ended; the sentence says why.
         """
         key, task = _key(name, made), self._judged.retrieval
-        with _Vectors(name, ready, self._folder) as vectors:
+        with _Vectors(name, ready) as vectors:
             found = {
                 **self._kept("near", (key, expected.tolist()), lambda: _nearness(vectors, self._judged, expected)),
                 **self._kept("mates", (key, self._judged.mates), lambda: _mates(vectors, self._judged.mates)),
@@ -90,24 +91,26 @@ def _key(name: str, made: Made) -> str:
 class _Vectors:
     """Texts to vectors by a process that is started for the first of them."""
 
-    def __init__(self, name: str, ready: Ready, folder: Path) -> None:
-        self._name, self._folder = name, folder
+    def __init__(self, name: str, ready: Ready) -> None:
+        self._name = name
         # So many texts together as everybody else: left to itself, ours would pad less. On any core: nothing is timed.
         options = {**ready.settings["options"], "batch_size": BATCH_SIZE}
         self._python, self._settings = ready.python, {**ready.settings, "options": options, "threads": 1}
         self._process: Process | None = None
 
     def __enter__(self) -> _Vectors:
+        self._files = tempfile.TemporaryDirectory(prefix="stcompile-recipes-")
         return self
 
     def __exit__(self, *error: object) -> None:
         if self._process is not None:
             self._process.close()
+        self._files.cleanup()
 
     def __call__(self, texts: Sequence[str], **options: int) -> Matrix:
         if self._process is None:
             self._process = Process(self._name, self._python, self._settings)
-        file, save = written(self._folder / ".texts.json", texts), self._folder / ".vectors.npy"
+        file, save = written(Path(self._files.name) / "texts.json", texts), Path(self._files.name) / "vectors.npy"
         self._process.ask("vectors", file, save=str(save), **options)
         found: Matrix = np.load(save)
         return found
@@ -129,14 +132,12 @@ def _search(vectors: _Vectors, task: Retrieval) -> dict[str, float]:
     return {"ndcg": round(ndcg(found, task.grades), 3)}
 
 
-def speeds(
-    ready: Mapping[str, Ready], sets: Mapping[str, list[str]], folder: Path, rounds: int
-) -> list[dict[str, Any]]:
+def speeds(ready: Mapping[str, Ready], sets: Mapping[str, list[str]], rounds: int) -> list[dict[str, Any]]:
     """Texts a second on one core, all recipes in turns: a row for each and each set of texts."""
     rows = []
-    with started(ready, 1) as processes:
+    with started(ready, 1) as processes, tempfile.TemporaryDirectory(prefix="stcompile-recipes-") as folder:
         for name, texts in sets.items():
             status(f"Timing {len(texts)} {name} texts, {rounds} rounds")
-            timings = timed_turns(processes, written(folder / ".timed.json", texts), rounds)
+            timings = timed_turns(processes, written(Path(folder) / f"{name}.json", texts), rounds)
             rows += speed_rows(name, texts, timings, REFERENCE)
     return rows

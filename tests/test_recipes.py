@@ -139,7 +139,7 @@ def test_the_page_says_what_is_bad_and_what_did_not_work() -> None:
     (line,) = [line for line in text.splitlines() if line.startswith("| torchao dynamic | not here")]
     assert "no \\| way" in line
     assert all(f"| {page._name(row)} |" in text for row in rows)
-    for said in ("another vector", "further from torch", "search loses"):
+    for said in ("another vector", "further from torch", "search keeps"):
         (line,) = [line for line in text.splitlines() if line.startswith("- ") and said in line]
         assert "onnxruntime dynamic" in line
         assert "onnx-int8" not in line

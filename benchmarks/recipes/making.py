@@ -18,7 +18,8 @@ from benchmarks.peers.environments import ENVIRONMENTS, python_of
 from benchmarks.peers.preparation import Ready
 from benchmarks.peers.processes import prepare
 from benchmarks.recipes.table import BASES, COMPILER, OURS, Recipe
-from stcompile.artifact.target import Target
+from stcompile import __version__
+from stcompile.artifact.target import TARGETS
 from stcompile.compiler.quantize.calibration import CalibrationSet
 from stcompile.compiler.stack.module_stack import ModuleStack
 from stcompile.errors import InputError
@@ -99,11 +100,14 @@ class Maker:
         """What a recipe's process is started with, and what it reads.
 
         Raises:
-            InputError: this machine cannot run it, or pip or its maker failed; the sentence says why.
-            TargetError: this version has no such target.
+            InputError: this version has no such target, this machine cannot run it, or pip or its maker failed; the
+                sentence says which, and why.
         """
-        if recipe.target and (refusals := Target.parse(recipe.target).refusals()):
-            raise InputError(refusals[0])
+        if recipe.target:
+            if recipe.target not in TARGETS:
+                raise InputError(f"stcompile {__version__} has no target {recipe.target} yet")
+            if refusals := TARGETS[recipe.target].refusals():
+                raise InputError(refusals[0])
         made = self._source() if recipe.maker is None else self._made(recipe.maker)
         options = {**self._shape(), **recipe.options}
         python = python_of(recipe.environment, self.work / "environments")

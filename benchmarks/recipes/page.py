@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,12 +138,13 @@ def _speeds(results: Mapping[str, Any]) -> dict[tuple[str, str], float]:
 def _seen(results: Mapping[str, Any]) -> str:
     """What the tables say, in sentences that are made of them."""
     rows = [row for row in results["rows"] if "min_invariance" in row]
-    if not rows or "ndcg" not in rows[0]:
+    torch = next((row for row in rows if row["who"] == REFERENCE), None)
+    if torch is None:
         return ""
     speeds = _speeds(results)
-    torch = next(row for row in rows if row["who"] == REFERENCE)
     smaller = [row for row in rows if row["kind"] in KINDS[1:]]
-    lost = {row["who"]: 1 - row["ndcg"] / torch["ndcg"] for row in rows}
+    # Without a search nothing is lost in it.
+    lost = {row["who"]: 1 - row["ndcg"] / torch["ndcg"] if "ndcg" in torch else 0.0 for row in rows}
     sound = [
         row
         for row in smaller
@@ -151,39 +152,37 @@ def _seen(results: Mapping[str, Any]) -> str:
     ]
     lines = [
         _listed(
-            "A text has another vector beside others",
-            [row for row in smaller if row["min_invariance"] < INVARIANT],
-            lambda row: f"{row['min_invariance']:.4f}",
+            f"A text has another vector beside others: a cosine to itself below {INVARIANT:g}",
+            {row["who"]: row["min_invariance"] for row in smaller if row["min_invariance"] < INVARIANT},
+            ".5f",
         ),
         _listed(
             f"Some text is further from torch than a cosine of {_LEAST:g}",
-            [row for row in smaller if row["min_cosine"] < _LEAST],
-            lambda row: f"{row['min_cosine']:.3f}",
-        ),
-        _listed(
-            f"The search loses more than {_LOST:.0%}",
-            [row for row in smaller if lost[row["who"]] > _LOST],
-            lambda row: f"{lost[row['who']]:.1%}",
+            {row["who"]: row["min_cosine"] for row in smaller if row["min_cosine"] < _LEAST},
+            ".3f",
         ),
     ]
+    if "ndcg" in torch:
+        kept = {row["who"]: 1 - lost[row["who"]] for row in smaller if lost[row["who"]] > _LOST}
+        lines.append(_listed(f"The search keeps less than {1 - _LOST:.0%} of torch's NDCG@10", kept, ".1%"))
     if sound:
-        nearest, smallest = (
-            max(sound, key=lambda row: row["mean_cosine"]),
-            min(sound, key=lambda row: row["megabytes"]),
-        )
+        nearest = max(sound, key=lambda row: row["mean_cosine"])
+        smallest = min(sound, key=lambda row: row["megabytes"])
         picks = f"nearest to torch is {_name(nearest)}, smallest {_name(smallest)}"
-        if speeds:
-            for name in SETS:
-                fastest = max(sound, key=lambda row: speeds.get((row["who"], name), 0.0))
-                picks += f", fastest on {name} texts {_name(fastest)}"
-        lines.append(f"- Of all that do none of the three, {picks}.\n")
+        for name in SETS if speeds else ():
+            fastest = max(sound, key=lambda row: speeds.get((row["who"], name), 0.0))
+            picks += f", fastest on {name} texts {_name(fastest)}"
+        lines.append(f"- Of all that are on none of these lists, {picks}.\n")
+    if few := [row for row in smaller if row["kind"] == KINDS[-1]]:
+        nearest = max(few, key=lambda row: row["mean_cosine"])
+        lines.append(f"- Of 4 bits, {_name(nearest)} is nearest to torch.\n")
     return "\n## What to see\n\n" + "".join(lines)
 
 
-def _listed(what: str, rows: list[dict[str, Any]], number: Callable[[dict[str, Any]], str]) -> str:
-    if not rows:
-        return f"- {what}: none.\n"
-    return f"- {what}: {'; '.join(f'{_name(row)} {number(row)}' for row in rows)}.\n"
+def _listed(what: str, numbers: Mapping[str, float], form: str) -> str:
+    """One sentence, the worst first."""
+    found = "; ".join(f"{name} {numbers[name]:{form}}" for name in sorted(numbers, key=numbers.__getitem__))
+    return f"- {what}: {found or 'none'}.\n"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

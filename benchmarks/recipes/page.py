@@ -20,8 +20,8 @@ SETS = ("short", "mixed", "long")
 _HEAD = """# Recipes
 
 What every way to make an embedding model smaller or faster gives and costs, ours and others', measured alike. This
-page is written by `python -m benchmarks.recipes` ([report](../benchmarks/results/recipes.json)). Bad rows stay: none of
-these libraries says so when a model comes out bad.
+page is written by `python -m benchmarks.recipes` ([report](../benchmarks/results/recipes.json)). Rows that come out bad
+stay: that is what one wants to know before.
 
 - **mean** and **least**: cosine of a text's vector to that of sentence-transformers on torch in float32, on {sentences}
   short and mixed texts that nothing was calibrated on.
@@ -56,7 +56,7 @@ what was made and measured once is not made again until its packages, its option
 def print_rows(results: Mapping[str, Any]) -> None:
     """A table for each kind."""
     speeds = _speeds(results)
-    columns = ("recipe", "mean", "least", "mates", "NDCG", "MB", *SETS, "CPU s", "MB")
+    columns = ("recipe", "mean", "least", "mates", "NDCG", "MB", *SETS, "CPU s", "GB")
     for kind, rows in _kinds(results):
         print_table(kind, columns, [(row["who"], *_cells(row, speeds)) for row in rows])
 
@@ -81,7 +81,8 @@ def written(results: Mapping[str, Any], settings: Mapping[str, Any], machine: Ma
     where = f"\nMeasured with {settings['model']} on {machine['cpu']}"
     where += f" ({', '.join(_told(machine['cpu_flags']))})" if machine.get("cpu_flags") else ""
     where += f", texts a second with a load of {speed['machine']['load_before']} before.\n" if speed else ".\n"
-    return f"{head}{_seen(results)}{tables}\n## How each is made\n\n{calls}{where}{_AGAIN}"
+    drawn = "\n![speed over nearness to torch](../benchmarks/results/recipes.png)\n" if speed else ""
+    return f"{head}{drawn}{_seen(results)}{tables}\n## How each is made\n\n{calls}{where}{_AGAIN}"
 
 
 _COLUMNS = (

@@ -94,6 +94,26 @@ def read_retrieval(folder: Path) -> Retrieval:
     return Retrieval([queries[name] for name in grades], list(documents.values()), list(grades.values()))
 
 
+def part_of(task: Retrieval, queries: int, documents: int) -> Retrieval:
+    """Some queries, and their answers among some documents.
+
+    Raises:
+        InputError: they have more answers than that.
+    """
+    places = even_sample(range(len(task.queries)), queries)
+    answers = sorted({place for query in places for place in task.grades[query]})
+    if len(answers) > documents:
+        raise InputError(f"{len(places)} queries have {len(answers)} answers: pass more --documents or fewer --queries")
+    others = sorted(set(range(len(task.documents))) - set(answers))
+    kept = sorted([*answers, *even_sample(others, documents - len(answers))])
+    now = {place: index for index, place in enumerate(kept)}
+    return Retrieval(
+        [task.queries[query] for query in places],
+        [task.documents[place] for place in kept],
+        [{now[place]: grade for place, grade in task.grades[query].items()} for query in places],
+    )
+
+
 def ndcg(vectors: Vectors, grades: Sequence[Mapping[int, float]]) -> float:
     """Mean NDCG@10 of ranking documents by cosine, times 100, with trec_eval's linear gain.
 

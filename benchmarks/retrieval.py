@@ -30,9 +30,8 @@ from benchmarks._common import (
     status,
     write_json,
 )
-from benchmarks._quality import CUTOFF, Retrieval, even_sample, ndcg_of, read_retrieval
+from benchmarks._quality import CUTOFF, Retrieval, ndcg_of, part_of, read_retrieval
 from benchmarks.rerankers import like_ms_marco
-from stcompile.errors import InputError
 
 # Query and documents to the documents' order, the best first; of a whole task the order of each query.
 Rank = Callable[[str, Sequence[str]], Sequence[int]]
@@ -42,7 +41,7 @@ Orders = list[list[int]]
 def main() -> int:
     arguments = _arguments()
     limit_threads(arguments.threads)
-    task = _part(read_retrieval(arguments.data), arguments.queries, arguments.documents)
+    task = part_of(read_retrieval(arguments.data), arguments.queries, arguments.documents)
     encoder = model_folder(arguments.encoder)
     with tempfile.TemporaryDirectory(prefix="stcompile-retrieval-") as scratch:
         reranker = arguments.reranker or like_ms_marco(Path(scratch) / "seeded")
@@ -74,22 +73,6 @@ def _arguments() -> argparse.Namespace:
     made.add_argument("--documents", type=at_least_one, default=100_000, help="most documents (default: all)")
     made.add_argument("--threads", type=at_least_one, default=1, help="threads of either side (default: 1)")
     return made.parse_args()
-
-
-def _part(task: Retrieval, queries: int, documents: int) -> Retrieval:
-    """Some queries, and their answers among some documents."""
-    places = even_sample(range(len(task.queries)), queries)
-    answers = sorted({place for query in places for place in task.grades[query]})
-    if len(answers) > documents:
-        raise InputError(f"{len(places)} queries have {len(answers)} answers: pass more --documents or fewer --queries")
-    others = sorted(set(range(len(task.documents))) - set(answers))
-    kept = sorted([*answers, *even_sample(others, documents - len(answers))])
-    now = {place: index for index, place in enumerate(kept)}
-    return Retrieval(
-        [task.queries[query] for query in places],
-        [task.documents[place] for place in kept],
-        [{now[place]: grade for place, grade in task.grades[query].items()} for query in places],
-    )
 
 
 def _searched(task: Retrieval, top: int, encoder: Any, rank: Rank) -> tuple[Orders, Orders]:

@@ -12,6 +12,7 @@ from benchmarks.peers import adapters
 from benchmarks.peers.adapters.batches import BATCH_SIZE, by_length, by_tokens
 from benchmarks.peers.contenders import CONTENDERS, PREPARED, REFERENCE, SOURCE
 from benchmarks.peers.environments import ENVIRONMENTS
+from benchmarks.recipes.table import RECIPES
 from stcompile.artifact.target import Target
 
 ADAPTERS = {file.stem for file in Path(adapters.__path__[0]).glob("*.py")}
@@ -41,6 +42,7 @@ def test_what_a_prepared_model_names_is_there_and_somebody_reads_it(name: str) -
 def test_every_environment_has_a_contender() -> None:
     used = {item.environment for item in CONTENDERS.values()} | {item.environment for item in PREPARED.values()}
     used |= {environment for peers in several_vectors.PEERS.values() for environment, *_ in peers.values()}
+    used |= {item.environment for item in RECIPES.values()}
     assert used == set(ENVIRONMENTS)
     assert REFERENCE in CONTENDERS
 

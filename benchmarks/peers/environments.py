@@ -49,6 +49,10 @@ ENVIRONMENTS = {
         ("sentence-transformers[openvino]==6.2.0", "datasets", "huggingface-hub<1.22", _TORCH),
         without=("torchvision",),
     ),
+    "onnx-quantizers": Environment(
+        ("onnxruntime==1.32.0", "onnx==1.23.2", "onnx-ir==1.1.0", "nncf==3.4.0", "tokenizers", _TORCH)
+    ),
+    "torchao": Environment(("sentence-transformers==6.2.0", "torchao==0.18.0", _TORCH)),
     "flag-embedding": Environment(("FlagEmbedding==1.4.2", "transformers<5", _TORCH)),
     "pylate": Environment(("pylate==1.6.0", _TORCH)),
     "fastembed": Environment(("fastembed==0.9.1", "onnxruntime==1.32.0")),

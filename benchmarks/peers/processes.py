@@ -56,7 +56,7 @@ class Process:
         line = self._child.stdout.readline()
         if not line:
             self._said.seek(0)
-            raise InputError(f"{self.name} did not run: {last_line(self._said.read().decode(errors='replace'))}")
+            raise InputError(f"{self.name} did not run: {reason(self._said.read().decode(errors='replace'))}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -73,23 +73,34 @@ class Process:
         self._said.close()
 
 
-def prepare(name: str, python: Path, settings: dict[str, Any]) -> None:
+def prepare(name: str, python: Path, settings: dict[str, Any]) -> dict[str, float]:
     """Runs an adapter's `prepare` in its environment.
 
+    Returns:
+        `wall_seconds`, `cpu_seconds` and `peak_mb` of it.
+
     Raises:
-        InputError: it failed; its last line says why.
+        InputError: it failed; the error's first line says why.
     """
     done = subprocess.run(
         [str(python), str(WORKER)],
         input=json.dumps({"prepare": True, **settings}) + "\n",
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         check=False,
         env=_offline(),
     )
     if done.returncode:
-        raise InputError(f"{name} could not be made: {last_line(done.stderr)}")
+        raise InputError(f"{name} could not be made: {reason(done.stderr)}")
+    taken: dict[str, float] = json.loads(done.stdout)
+    return taken
+
+
+def reason(said: str) -> str:
+    """The first line of the error that ended a process, or the last line of all where there is no traceback."""
+    _, traced, rest = said.rpartition("Traceback (most recent call last):")
+    lines = [line for line in rest.splitlines() if line and not line[0].isspace()]
+    return lines[0] if traced and lines else last_line(said)
 
 
 def take_turns(processes: Sequence[Process], do: str, texts: Path, rounds: int) -> dict[str, list[dict[str, Any]]]:

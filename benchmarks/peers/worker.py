@@ -2,7 +2,8 @@
 
 Reads its settings and then one job a line from standard input, and answers each job with one line of JSON: `encode`
 times one pass over a file of texts and tells the peak of memory, `single` times every text of it by itself, `vectors`
-writes the vectors of a file as `.npy`. Needs nothing but the contender's own packages and numpy.
+writes the vectors of a file as `.npy`, of all texts in one call or of some `together` in each. Told to prepare a model,
+it answers once: what that took. Needs nothing but the contender's own packages and numpy.
 """
 
 import importlib
@@ -25,7 +26,9 @@ def main() -> None:
         os.sched_setaffinity(0, settings["cpus"])
     adapter = importlib.import_module(f"adapters.{settings['adapter']}")
     if settings["prepare"]:
+        started = time.perf_counter()
         adapter.prepare(settings["source"], settings["model"], settings["options"])
+        answers.write(json.dumps(_taken(time.perf_counter() - started)) + "\n")
         return
     encode = adapter.load(settings["model"], settings["threads"], settings["options"])
     for line in sys.stdin:
@@ -48,6 +51,17 @@ def _peak_mb() -> float:
     return next((int(line.split()[1]) / 1e3 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
+def _taken(wall: float) -> dict[str, float]:
+    """Seconds, and the peak of memory: of this process, or of one that it started, whichever is larger."""
+    try:
+        import resource  # noqa: PLC0415 - Windows has none
+    except ImportError:
+        return {"wall_seconds": wall, "cpu_seconds": time.process_time(), "peak_mb": 0.0}
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    busy = time.process_time() + children.ru_utime + children.ru_stime
+    return {"wall_seconds": wall, "cpu_seconds": busy, "peak_mb": max(_peak_mb(), children.ru_maxrss / 1e3)}
+
+
 def _single(encode: Encode, texts: list[str], job: dict[str, Any]) -> dict[str, Any]:
     seconds = []
     for text in texts:
@@ -60,7 +74,9 @@ def _single(encode: Encode, texts: list[str], job: dict[str, Any]) -> dict[str, 
 def _vectors(encode: Encode, texts: list[str], job: dict[str, Any]) -> dict[str, Any]:
     import numpy as np  # noqa: PLC0415 - after the time of the first vector
 
-    np.save(job["save"], np.asarray(encode(texts), dtype=np.float32))
+    size = job.get("together", max(1, len(texts)))
+    parts = [np.asarray(encode(texts[start : start + size]), np.float32) for start in range(0, len(texts), size)]
+    np.save(job["save"], np.concatenate(parts))
     return {}
 
 

@@ -1,6 +1,6 @@
 """What the user of a bare engine writes around it: token ids, the batches and their order, and the mean of a text."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,3 +44,25 @@ def unit_means(states: Any, lengths: Any) -> Any:
     kept = np.arange(states.shape[1]) < lengths[:, None]
     means = (states * kept[:, :, None]).sum(1) / lengths[:, None]
     return means / np.linalg.norm(means, axis=1, keepdims=True)
+
+
+def feeds_of(rows: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """Token ids of some texts, padded to the longest, as a BERT takes them: int64 `(batch, sequence)` each."""
+    lengths = np.array([len(row) for row in rows])
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    ids = np.zeros(mask.shape, np.int64)
+    ids[mask] = np.concatenate(rows)
+    return {"input_ids": ids, "attention_mask": mask.astype(np.int64), "token_type_ids": np.zeros_like(ids)}
+
+
+def means_by_length(tokenizer: Any, texts: list[str], dim: int, states: Callable[[dict[str, Any]], Any]) -> Any:
+    """Each text's mean at length 1, `(texts, dim)`.
+
+    `states` makes a vector of each token, `(batch, sequence, dim)`, of what `feeds_of` makes.
+    """
+    rows = [encoding.ids for encoding in tokenizer.encode_batch_fast(texts)]
+    found = np.empty((len(rows), dim), np.float32)
+    for places in by_length([len(row) for row in rows]):
+        batch = [rows[place] for place in places]
+        found[places] = unit_means(states(feeds_of(batch)), np.array([len(row) for row in batch]))
+    return found

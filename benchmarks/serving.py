@@ -103,10 +103,11 @@ asyncio.run(main(encoder, texts, int(sys.argv[3]), float(sys.argv[4])))
 
 @dataclass(frozen=True)
 class Contender:
-    """A server: how it is started, and its path; without one, what runs without HTTP."""
+    """A server: how it is started, its path, and where; without a path, what runs without HTTP."""
 
     command: tuple[str, ...]
     path: str
+    folder: Path | None = None
 
 
 def main() -> int:
@@ -175,6 +176,13 @@ def _contenders(model: Path, work: Path, only: Sequence[str]) -> dict[str, Conte
     found["infinity"] = Contender(
         (*plain, "--engine", "torch", "--no-bettertransformer", "--model-id", str(model), *named), "/embeddings"
     )
+    graph = work / "models" / model.name / "infinity"
+    if graph.is_dir():
+        # In the folder itself: under another name it looks for the graph elsewhere.
+        optimum = ("--engine", "optimum", "--pooling-method", "mean", "--model-id", ".")
+        found["infinity, ONNX"] = Contender((*plain, *optimum, *named), "/embeddings", graph)
+    else:
+        status("infinity's ONNX engine is left out: python -m benchmarks.peers --only infinity makes what it reads")
     return {name: one for name, one in found.items() if not only or any(word in name for word in only)}
 
 
@@ -189,7 +197,7 @@ def _started(contender: Contender, model: str) -> Iterator[tuple[int, int]]:
     command = [part.format(port=port) for part in contender.command]
     environment = {**os.environ, "DO_NOT_TRACK": "1", "INFINITY_ANONYMOUS_USAGE_STATS": "0", "HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, stdout=said, stderr=said, env=environment)
+        process = subprocess.Popen(command, stdout=said, stderr=said, env=environment, cwd=contender.folder)
         try:
             body = json.dumps({"model": model, "input": "a first text"}).encode()
             url = f"http://127.0.0.1:{port}{contender.path}"

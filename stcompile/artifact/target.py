@@ -147,7 +147,7 @@ class Target:
         raise TargetError(f"unknown target {name!r}: {hint}Known targets: {', '.join([*TARGETS, *OF_GRAPHS])}")
 
     def refusals(self) -> tuple[str, ...]:
-        """Why this machine cannot run the target, one sentence each; empty when it can."""
+        """Why this machine cannot make or run the target, one sentence each; empty when it can both."""
         package, extra = ("openvino", "openvino") if self.is_openvino else ("onnxruntime", "cpu")
         reasons = []
         if find_spec(package) is None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stcompile.artifact.target import Target
-from stcompile.compiler.parity.probes import probe_texts
+from stcompile.compiler.parity.probes import probe_texts_for
 from stcompile.compiler.pictures import probe_pictures
 from stcompile.compiler.quantize.budget import Budget
 from stcompile.compiler.quantize.calibration import Calibration, ImageCalibration, image_batches, unpadded
@@ -42,7 +42,9 @@ class AskedBudget:
             sentences = [text for pair in self.pairs for text in pair[:2]]
             batches = list(unpadded(route, sentences, [prompt] * len(sentences)))
             return Budget(SpearmanDrop(batches, [pair[2] for pair in self.pairs]), self.max_drop)
-        judged = [*probe_texts(), *route.front.probe_texts()] if texts is None else list(texts)
+        judged = (
+            [*probe_texts_for(route.weights_computed), *route.front.probe_texts()] if texts is None else list(texts)
+        )
         known = () if calibration is None else calibration.batches
         asked = list(unpadded(route, judged, [""] * len(judged)))
         if self.max_drop is not None:

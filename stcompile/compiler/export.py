@@ -204,7 +204,7 @@ def _compiled(
         job = dataclasses.replace(job, tell=tell)
         with about(stack.name):
             summary = RECIPES[target.recipe](graph, job)
-        finals = final_passes(options.provider, job.longest, openvino=target.is_openvino)
+        finals = () if target.adopts else final_passes(options.provider, job.longest, openvino=target.is_openvino)
         graph, last = run_pipeline(graph, finals)
     return CompiledRoute(job.route, graph, [*records, *job.records, *last], positions, summary, notes, *job.networks)
 

@@ -35,6 +35,7 @@ _PICKLED = ("pytorch_model*.bin", "pytorch_model*.bin.index.json")
 _WEIGHTS = (*_SAFETENSORS, *_PICKLED)
 
 # Where a network's graph is, where a repository holds nothing else of it.
+_GRAPHS = ("*.onnx", "openvino_model*.xml")
 _USUAL_GRAPHS = ("onnx/model.onnx", "model.onnx", "openvino/openvino_model.xml", "openvino_model.xml")
 
 
@@ -88,11 +89,12 @@ def needed(files: Iterable[str], patterns: Sequence[str], graph: str | None = No
         files: paths in the repository.
         patterns: what may be fetched; a star also matches slashes.
         graph: an ONNX or OpenVINO file that is wanted, too, with what lies beside it under its name; where a repository
-            has no weights, None takes the usual one.
+            has no weights, None takes the usual one, or the only one.
     """
     every = list(files)
     has_weights = any(fnmatchcase(PurePosixPath(file).name, name) for file in every for name in _WEIGHTS)
-    usual = next((file for file in _USUAL_GRAPHS if file in every), None)
+    known = [file for file in every if any(fnmatchcase(PurePosixPath(file).name, name) for name in _GRAPHS)]
+    usual = next((file for file in _USUAL_GRAPHS if file in known), known[0] if len(known) == 1 else None)
     wanted = graph or (None if has_weights else usual)
     # ONNX's weights begin with the graph's whole name, OpenVINO's with its stem.
     stems = () if wanted is None else (wanted, wanted.removesuffix(".xml") + ".bin")

@@ -96,6 +96,8 @@ class ExportOptions:
         if self.layout is not None:
             layout_of(self.layout)
         passes = pipeline_for(self.provider, openvino=target.is_openvino, packed=self.packed)
+        if target.adopts:
+            passes = ()
         _check_runs_here(target, self.provider, portable=self.portable)
         if self.packed:
             _check_can_pack(target)
@@ -145,8 +147,8 @@ class ExportRequest:
         Raises:
             UnsupportedError: it was asked for what such a model does not have.
         """
-        if self.target.adopts and stack.kind != ENCODER:
-            raise UnsupportedError(stack.name, f"it is a {stack.kind}, and a graph is kept of encoders alone")
+        if self.target.adopts:
+            _check_adopts(stack)
         heads = [name for name in (WEIGHTS, VECTORS) if name in self.outputs]
         if heads:
             self._check_heads(stack, heads)
@@ -270,6 +272,19 @@ def _check_runs_here(target: Target, provider: str, *, portable: bool) -> None:
         raise TargetError(f"{target.name} runs on CPU, not on {provider}: choose another onnx target")
     if target.needs_operators and portable:
         raise TargetError(f"{target.name} is made of the package's own operators: leave portable out, or use onnx-fp32")
+
+
+def _check_adopts(stack: ModuleStack) -> None:
+    """A graph is kept where it is the only one."""
+    reasons = []
+    if stack.kind != ENCODER:
+        reasons.append(f"it is a {stack.kind}, and a graph is kept of encoders alone: choose another target")
+    if len(stack.routes) > 1 or stack.routing is not None or stack.image is not None:
+        reasons.append(
+            "it reads texts in several ways, or images, and a graph is kept where one reads all: choose another target"
+        )
+    if reasons:
+        raise UnsupportedError(stack.name, *reasons)
 
 
 def _check_can_pack(target: Target) -> None:

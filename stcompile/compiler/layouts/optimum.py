@@ -17,8 +17,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from stcompile.artifact.manifest import ENCODER, NO_PADDING, SENTENCE, TOKENS, GraphSpec
+from stcompile.artifact.manifest import ENCODER, MANIFEST_NAME, NO_PADDING, SENTENCE, TOKENS, GraphSpec
+from stcompile.artifact.report import REPORT_NAME
+from stcompile.artifact.self_test import SELF_TEST_NAME
+from stcompile.compiler.kinds.adapter import is_adapter
 from stcompile.compiler.kinds.base import ModuleEntry
+from stcompile.compiler.kinds.folder import Folder
 from stcompile.compiler.kinds.network_graphs import NETWORK_INDICES
 from stcompile.compiler.layouts.base import Shape, refused
 from stcompile.compiler.stack.source import ModelSource
@@ -34,6 +38,7 @@ _ONNX, _OPENVINO = "onnx/model.onnx", "openvino/openvino_model.xml"
 # What of a model's folder settings and tokenizers are in; a network's weights are in none.
 _SETTINGS = ("*.json", "*.txt", "*.model", "*.spm", "*.jinja")
 
+_OURS = (MANIFEST_NAME, REPORT_NAME, SELF_TEST_NAME)
 _MODULES, _TOKENIZER_CONFIG = "modules.json", "tokenizer_config.json"
 
 _TAKEN = {"input_ids", "attention_mask", "token_type_ids"}
@@ -59,9 +64,12 @@ def reasons_against(shape: Shape, source: ModelSource) -> list[str]:
     reasons = [reason for holds, reason in found if holds]
     with source.as_it_is() as (folder, _):
         home = source.described(folder).entries[0].path
+        model = Folder(folder, source.follow_links)
         if home:
             reasons.append(f"its network is in {home}, and they look for it in the model's folder")
-        elif not reasons and "auto_map" in json.loads((folder / "config.json").read_text(encoding="utf-8")):
+        elif is_adapter(model, home):
+            reasons.append("its network is an adapter of another, whose folder they would look for: save them merged")
+        elif "auto_map" in model.json_object("config.json", finite=False):
             reasons.append("its network is code of its own, and they know those of transformers")
     return [refused("optimum", reason) for reason in reasons]
 
@@ -86,7 +94,9 @@ def _copy_settings(source: ModelSource, into: Path) -> None:
     with source.as_it_is() as (folder, _):
         for file in sorted(folder.iterdir()):
             is_setting = any(fnmatch(file.name, pattern) for pattern in _SETTINGS)
-            if is_setting and file.name not in NETWORK_INDICES and file.is_file():
+            # Of a folder that is an artifact itself, nothing that ours has or will have.
+            is_ours = file.name in _OURS or (into / file.name).exists()
+            if is_setting and not is_ours and file.name not in NETWORK_INDICES and file.is_file():
                 shutil.copyfile(file, into / file.name)
         _spell_tokenizer(into / _TOKENIZER_CONFIG)
         entries = source.described(folder).entries
@@ -110,4 +120,5 @@ def _spelled_for_all(modules: Path, entries: Sequence[ModuleEntry]) -> list[dict
     """The rows of modules.json, with names of classes that every release of sentence-transformers knows."""
     rows: list[dict[str, Any]] = json.loads(modules.read_text(encoding="utf-8"))
     names = [entry.type_path if entry.kind.is_custom else entry.kind.type_paths[0] for entry in entries]
-    return [{**row, "type": name} for row, name in zip(rows, names, strict=True)]
+    # bge-m3 has heads besides, which no row names.
+    return [{**row, "type": name} for row, name in zip(rows, names[: len(rows)], strict=True)]

@@ -9,6 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+# What a network takes of a text, and what its last hidden state is called by the tools that write graphs.
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+HIDDEN = ("last_hidden_state", "token_embeddings")
+
 
 class GraphFile(Protocol):
     """What a file of a format is, opened.
@@ -18,12 +22,14 @@ class GraphFile(Protocol):
         operators: the types of its nodes.
         rounded: those of them, or types of numbers, that only a graph has whose weights were rounded.
         is_half: whether weights are float16.
+        files: it and what its weights are in.
     """
 
     engine: str
     operators: frozenset[str]
     rounded: tuple[str, ...]
     is_half: bool
+    files: tuple[Path, ...]
 
     @property
     def outputs(self) -> list[str]:
@@ -34,7 +40,7 @@ class GraphFile(Protocol):
         """Weights by the names that parameters have in torch, some by more than one.
 
         Raises:
-            OSError: they are in a file that cannot be read.
+            OSError, ValueError: they are in a file that cannot be read, or is too short.
         """
         ...
 

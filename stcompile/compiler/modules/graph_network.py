@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,8 @@ from transformers import PretrainedConfig
 from transformers.modeling_outputs import ModelOutput
 
 from stcompile.artifact.manifest import SENTENCE
-from stcompile.compiler.modules.graph_file import graph_file
-from stcompile.errors import UnsupportedError
-
-# What a graph's last hidden state is called, by the tool that wrote it; or, where it has pooled, its vector.
-HIDDEN = ("last_hidden_state", "token_embeddings")
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+from stcompile.compiler.modules.graph_file import HIDDEN, INPUTS, graph_file
+from stcompile.errors import UnsupportedError, one_line
 
 _CHUNK = 1 << 24
 
@@ -39,7 +34,6 @@ class GraphNetwork(nn.Module):
         output: the name of the output that is taken.
         pools: whether that is one vector a text, not one a token.
         width: of its vectors.
-        rounded: operators that only a graph has whose weights were rounded.
 
     Raises:
         ModelFolderError: the graph cannot be read.
@@ -53,7 +47,6 @@ class GraphNetwork(nn.Module):
         if self.path.suffix != ".onnx":
             raise UnsupportedError(f"{home.name}/{file}", "it is kept as it is, which is done with ONNX graphs alone")
         graph = graph_file(self.path)
-        self.rounded = graph.rounded
         self._running = graph.open()
         outputs = graph.outputs
         self.output = next((name for name in (*HIDDEN, SENTENCE) if name in outputs), "")
@@ -67,8 +60,14 @@ class GraphNetwork(nn.Module):
                 "another file with --file",
             )
         # Its weights, as far as anybody who compares models is concerned.
-        self.content = nn.Parameter(_digest_of(self.path.parent, self.path.name), requires_grad=False)
-        self.width = self._made(*(torch.ones(1, 2, dtype=torch.int64) for _ in range(2))).shape[-1]
+        self.content = nn.Parameter(_digest_of(graph.files), requires_grad=False)
+        try:
+            self.width = self._made(*(torch.ones(1, 2, dtype=torch.int64) for _ in range(2))).shape[-1]
+        except Exception as error:  # the engine's own
+            raise UnsupportedError(
+                f"{home.name}/{file}",
+                f"the graph fails on two ids and a mask ({one_line(error, 200)}): name another file with --file",
+            ) from error
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, **others: Any) -> ModelOutput:
         """As a transformers network: `(batch, sequence, hidden)` as `last_hidden_state`, or `(batch, dim)` as
@@ -87,11 +86,10 @@ class GraphNetwork(nn.Module):
         return torch.from_numpy(self._running.run(self.output, feeds))
 
 
-def _digest_of(folder: Path, name: str) -> Tensor:
-    """sha256 of a graph and of what lies beside it under its name, as 32 numbers."""
+def _digest_of(files: Sequence[Path]) -> Tensor:
+    """sha256 of files, one behind the other, as 32 numbers."""
     digest = hashlib.sha256()
-    for file in sorted(folder.glob(f"{name}*")):
-        digest.update(json.dumps(file.name).encode())
+    for file in files:
         for piece in _pieces(file):
             digest.update(piece)
     return torch.tensor(list(digest.digest()), dtype=torch.uint8)

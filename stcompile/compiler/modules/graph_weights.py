@@ -22,7 +22,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 
 from stcompile.compiler.kinds.transformer import classifies
 from stcompile.compiler.modules.backbone import load_config, quiet_transformers
-from stcompile.compiler.modules.graph_file import GraphFile, graph_file
+from stcompile.compiler.modules.graph_file import HIDDEN, INPUTS, GraphFile, graph_file
 from stcompile.errors import ModelFolderError, UnsupportedError, one_line
 
 # Largest difference of a component between the network that is made of the weights and the graph in its engine, in
@@ -39,8 +39,7 @@ _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*")
 # Operators that an optimizer makes of several layers, whose weights then are one.
 _MERGED = {"Attention", "MultiHeadAttention", "PackedAttention", "GroupQueryAttention", "EmbedLayerNormalization"}
 
-_INPUTS = frozenset(("input_ids", "attention_mask", "token_type_ids"))
-_OUTPUTS = ("last_hidden_state", "token_embeddings", "logits")
+_OUTPUTS = (*HIDDEN, "logits")
 
 
 def write_with_weights(source: Path, graphs: Mapping[str, str], destination: Path) -> None:
@@ -48,7 +47,7 @@ def write_with_weights(source: Path, graphs: Mapping[str, str], destination: Pat
 
     Args:
         source: the folder.
-        graphs: of each network's folder in it the ONNX file in that.
+        graphs: of each network's folder in it the file in that.
         destination: an empty folder.
 
     Raises:
@@ -89,7 +88,7 @@ def weights_of(home: Path, file: str) -> dict[str, torch.Tensor]:
     network = empty_network(home, set(graph.outputs))
     try:
         found = dict(graph.arrays())
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ModelFolderError(
             f"{home / file} keeps its weights in files beside it, of which one cannot be read ({one_line(error)}): "
             "copy the model again, all files of its folder"
@@ -151,11 +150,11 @@ def _check_same(network: Any, state: Mapping[str, torch.Tensor], graph: GraphFil
     running = graph.open()
     names, made = running.inputs, graph.outputs
     output = next((name for name in _OUTPUTS if name in made), None)
-    if output is None or not _INPUTS.issuperset(names):
+    if output is None or not set(INPUTS).issuperset(names):
         raise UnsupportedError(
             f"{home.name}/{file}",
             f"its graph takes {', '.join(names)} and gives {', '.join(made)}: what is read here takes some of "
-            f"{', '.join(sorted(_INPUTS))}, and gives one of {', '.join(_OUTPUTS)}; name another file with --file",
+            f"{', '.join(INPUTS)}, and gives one of {', '.join(_OUTPUTS)}; name another file with --file",
         )
     feeds = _inputs(network.config, names)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -22,7 +23,8 @@ from stcompile.runtime.engines.sessions import import_onnxruntime, opened
 _ROUNDED = frozenset(
     (
         *("MatMulInteger", "ConvInteger", "QLinearMatMul", "DequantizeLinear", "DynamicQuantizeMatMul", "QAttention"),
-        *("MatMulNBits", "MatMulIntegerToFloat", "QGemm", "GatherBlockQuantized"),
+        *("MatMulNBits", "MatMulIntegerToFloat", "QGemm", "GatherBlockQuantized", "MatMulBnb4", "QLinearConv"),
+        "QEmbedLayerNormalization",
     )
 )
 
@@ -37,13 +39,13 @@ class OnnxFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
-            self._model = ir.load(path)
-        except Exception as error:  # of protobuf, and of files that are missing beside it
-            raise ModelFolderError(f"{path} cannot be read ({one_line(error, 200)}): copy the model again") from error
-        _refuse_paths_out(self._model, path)
+        self._model = read_onnx(path)
         self._nodes = list(self._model.graph)
-        self.operators = frozenset(node.op_type for node in self._nodes)
+        bodies = (function.all_nodes() for function in self._model.functions.values())
+        every = itertools.chain(self._model.graph.all_nodes(), *bodies)
+        self.operators = frozenset(node.op_type for node in every)
+        beside = {str(one.path) for one in _external(self._model)}
+        self.files = (path, *map(Path, sorted(beside)))
         self.rounded = tuple(sorted(self.operators & _ROUNDED))
         initializers = self._model.graph.initializers.values()
         self.is_half = any(value.dtype == ir.DataType.FLOAT16 for value in initializers)
@@ -99,19 +101,40 @@ class _Running:
         return result
 
 
-def _refuse_paths_out(model: ir.Model, graph: Path) -> None:
-    """Weights outside of a graph lie beside it.
+def read_onnx(path: Path) -> ir.Model:
+    """A graph, whose weights outside of it lie beside it.
+
+    Links are followed: whoever reads the folder has looked where they lead, and files of the hub's cache are links.
 
     Raises:
-        ModelFolderError: they are said to lie elsewhere.
+        ModelFolderError: it cannot be read, or its weights are said to lie elsewhere.
     """
+    try:
+        model = ir.load(path)
+    except Exception as error:  # of protobuf, and of files that are missing beside it
+        raise ModelFolderError(f"{path} cannot be read ({one_line(error, 200)}): copy the model again") from error
+    for value in model.graph.initializers.values():
+        tensor = value.const_value
+        if not isinstance(tensor, ir.ExternalTensor):
+            continue
+        place = PurePath(str(tensor.location))
+        if place.is_absolute() or ".." in place.parts:
+            raise ModelFolderError(f"{path} reads weights from {place}, which is outside the folder: do not use it")
+        value.const_value = ir.ExternalTensor(
+            str((path.parent / place).resolve()),
+            tensor.offset,
+            tensor.length,
+            tensor.dtype,
+            shape=tensor.shape,
+            name=str(tensor.name),
+        )
+    return model
+
+
+def _external(model: ir.Model) -> Iterator[ir.ExternalTensor]:
     for value in model.graph.initializers.values():
         if isinstance(value.const_value, ir.ExternalTensor):
-            place = PurePath(str(value.const_value.location))
-            if place.is_absolute() or ".." in place.parts:
-                raise ModelFolderError(
-                    f"{graph} reads weights from {place}, which is outside the folder: do not use it"
-                )
+            yield value.const_value
 
 
 def _array(value: ir.Value) -> NDArray[np.float32]:

@@ -41,6 +41,7 @@ class OpenVinoFile:
                 f"{path} cannot be read with its {path.with_suffix('.bin').name} ({one_line(error, None)[-200:]}): "
                 "copy the model again"
             ) from error
+        self.files: tuple[Path, ...] = (path, path.with_suffix(".bin"))
         nodes = self._model.get_ordered_ops()
         self.operators = frozenset(node.get_type_name() for node in nodes)
         self._constants = [node for node in nodes if node.get_type_name() == "Constant"]

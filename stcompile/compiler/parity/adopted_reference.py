@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 
 from stcompile.artifact.manifest import SENTENCE, TOKENS
 from stcompile.compiler.modules.backbone import load_config
-from stcompile.compiler.modules.graph_network import INPUTS, GraphNetwork
+from stcompile.compiler.modules.graph_file import INPUTS
+from stcompile.compiler.modules.graph_network import GraphNetwork
 from stcompile.compiler.modules.graph_weights import copy_without_network, empty_network
 
 

@@ -27,7 +27,7 @@ def beside_weights(source: ModelSource, artifact: Artifact) -> str:
     try:
         with model.as_it_is() as (folder, _):
             graphs = model.graphs(folder)
-            if set(graphs.values()) == {source.file}:
+            if graphs == source.graphs(folder):
                 return _ALONE
             judge = open_reference(model)
     except StcompileError:  # neither weights nor a graph in float32

@@ -44,7 +44,7 @@ from stcompile.compiler.quantize.nncf_networks import (
 from stcompile.compiler.quantize.plan import kept_operators, three_digits
 from stcompile.compiler.quantize.tables import MIN_TABLE_ROWS
 from stcompile.compiler.trace.openvino import read_network, write_network
-from stcompile.errors import UnsupportedError, one_line
+from stcompile.errors import StcompileError, UnsupportedError, one_line
 from stcompile.extras import require
 from stcompile.runtime.cpus import available_cpus
 from stcompile.runtime.engines.openvino import OpenVinoEngine, import_openvino
@@ -214,6 +214,8 @@ def _working(nncf: Any) -> Iterator[None]:
         setattr(bars, name, partial(_without_bar, bar))
     try:
         yield
+    except StcompileError:
+        raise
     except Exception as error:  # of its own, of OpenVINO's and of numpy
         raise UnsupportedError(
             "this model", f"NNCF fails on it ({one_line(error)}): use openvino-int8 or openvino-int4-weights"

@@ -137,8 +137,12 @@ class Route(nn.Module):
     @property
     def weights_computed(self) -> int:
         """How many numbers a token is multiplied with: all weights but tables of embeddings."""
-        tables = [module for module in self.modules() if isinstance(module, (nn.Embedding, nn.EmbeddingBag))]
-        return sum(part.numel() for part in self.parameters()) - sum(table.weight.numel() for table in tables)
+        parts = list(self.modules())
+        tables = {id(part.weight): part.weight for part in parts if isinstance(part, (nn.Embedding, nn.EmbeddingBag))}
+        # A table that is a head, too, is multiplied with.
+        heads = {id(part.weight) for part in parts if isinstance(part, nn.Linear)}
+        looked_up = sum(table.numel() for key, table in tables.items() if key not in heads)
+        return sum(part.numel() for part in self.parameters()) - looked_up
 
     def makes(self, feature: str) -> bool:
         """Whether its modules make a feature."""

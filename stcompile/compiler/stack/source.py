@@ -14,7 +14,7 @@ from stcompile.artifact import scratch
 from stcompile.artifact.manifest import IMAGE, TEXT
 from stcompile.compiler import hub
 from stcompile.compiler.kinds.folder import Folder
-from stcompile.compiler.kinds.network_graphs import networks_read_from_graphs
+from stcompile.compiler.kinds.network_graphs import graphs_in, networks_read_from_graphs
 from stcompile.compiler.stack.describe import StackDescription, describe
 from stcompile.errors import InputError, ModelFolderError, UnsupportedError, about, one_line
 from stcompile.runtime.arguments import local_path
@@ -122,7 +122,7 @@ class ModelSource:
             yield made
 
     def graphs(self, folder: Path) -> dict[str, str]:
-        """Of each network of a folder that is read from an ONNX graph its place, and the file in that.
+        """Of each network of a folder that is read from a graph its place, and the file in that.
 
         Errors as of `networks_read_from_graphs`.
         """
@@ -134,7 +134,11 @@ class ModelSource:
         if folder.is_dir():
             found = dict(networks_read_from_graphs(Folder(folder, self.follow_links), self.file))
         if self.adopt and not found:
-            raise ModelFolderError(f"{folder} has weights, and a graph is to be kept as it is: name it with --file")
+            if graphs_in(Folder(folder, self.follow_links), ""):
+                raise ModelFolderError(
+                    f"{folder} has weights besides the graph that is to be kept: name it with --file"
+                )
+            raise ModelFolderError(f"{folder} has no ONNX graph that could be kept as it is: choose another target")
         return found
 
     @contextlib.contextmanager

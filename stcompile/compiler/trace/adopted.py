@@ -11,6 +11,7 @@ from torch import Tensor, nn, zeros
 
 from stcompile.compiler.modules.base import Example
 from stcompile.compiler.modules.graph_network import GraphNetwork
+from stcompile.compiler.modules.onnx_file import read_onnx
 from stcompile.compiler.modules.transformer import Transformer
 from stcompile.compiler.stack.route import Route
 from stcompile.errors import UnsupportedError, one_line
@@ -68,14 +69,16 @@ def joined(route: Route, network: GraphNetwork, behind: ir.Model | None, outputs
     Raises:
         UnsupportedError: its operators are of a version that cannot be made one with what is traced.
     """
-    model = ir.load(network.path)
+    model = read_onnx(network.path)
+    # What lies beside it would be looked for beside the artifact's graph.
+    ir.external_data.load_to_model(model)
     versions = [one.graph.opset_imports[""] for one in (model, behind) if one is not None]
     for one in (model, behind):
         if one is not None:
             _raise_to(one, max(versions), network.path.name)
     graph = model.graph
     made = _value(graph.outputs, network.output)
-    inputs = _inputs(graph, route.input_names)
+    inputs = _inputs(graph, {name: example.axes for name, example in route.examples().items()})
     if made.dtype == ir.DataType.FLOAT16:
         made = _cast(graph, made, ir.DataType.FLOAT)
     graph.outputs.clear()
@@ -107,12 +110,12 @@ def _raise_to(model: ir.Model, version: int, name: str) -> None:
         )
 
 
-def _inputs(graph: ir.Graph, names: Sequence[str]) -> dict[str, ir.Value]:
-    """The graph's inputs made the route's: in order, int64, with axes of our names; what it takes besides is zero."""
+def _inputs(graph: ir.Graph, wanted: Mapping[str, Sequence[str]]) -> dict[str, ir.Value]:
+    """The graph's inputs made the route's, given by their axes: in order, int64; what it takes besides is zero."""
     given = {str(value.name): value for value in graph.inputs}
     made: dict[str, ir.Value] = {}
-    for name in names:
-        ours = ir.val(name, ir.DataType.INT64, _AXES)
+    for name, axes in wanted.items():
+        ours = ir.val(name, ir.DataType.INT64, tuple(axes))
         made[name] = ours
         theirs = given.get(name)
         if theirs is None:

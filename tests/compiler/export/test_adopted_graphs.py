@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,67 @@ def test_a_graph_that_has_pooled_is_taken_as_such(quick: Quick, tmp_path: Path, 
     assert [module.type for module in read_report(artifact).source.modules] == ["Transformer"]
 
 
+def test_its_weights_may_lie_beside_it_also_as_links(tmp_path: Path) -> None:
+    """As the hub's cache has them: every file a link to one elsewhere."""
+    source = EXPORTED / "transformers" / "normalize"
+    home = tmp_path / "models--acme--mine"
+    folder, blobs = home / "snapshots" / ("0" * 40), home / "blobs"
+    blobs.mkdir(parents=True)
+    for number, file in enumerate(sorted(path for path in source.rglob("*") if path.is_file())):
+        place = folder / file.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, blobs / str(number))
+        place.symlink_to(blobs / str(number))
+    artifact = stcompile.export_model(folder, tmp_path / "out", TARGET)
+    wanted = np.stack([expected(source, "onnx/model.onnx", text) for text in TEXTS])
+    assert np.abs(found(artifact.folder) - wanted).max() <= SAME
+    assert np.abs(stcompile.load_stack(folder).encode(TEXTS) - wanted).max() <= SAME
+    content = (folder / "onnx" / "model.onnx.data").read_bytes()
+    (folder / "onnx" / "model.onnx.data").unlink()
+    (folder / "onnx" / "model.onnx.data").write_bytes(content[:100])
+    with pytest.raises((ModelFolderError, UnsupportedError)):
+        stcompile.load_stack(folder)
+
+
+def test_nothing_of_it_is_rewritten(model: Path, tmp_path: Path) -> None:
+    artifact = stcompile.export_model(model, tmp_path / "out", TARGET, file="onnx/model.onnx")
+    own, made = (onnx.load(file).graph.node for file in (model / "onnx" / "model.onnx", artifact.folder / "model.onnx"))
+    kept = Counter(node.op_type for node in made if not node.name.startswith("behind."))
+    assert kept == Counter(node.op_type for node in own)
+    assert not read_report(artifact).passes
+
+
+def test_pooling_leaves_the_prompt_out(model: Path, tmp_path: Path) -> None:
+    config = json.loads((model / "1_Pooling" / "config.json").read_text())
+    (model / "1_Pooling" / "config.json").write_text(json.dumps({**config, "include_prompt": False}))
+    artifact = stcompile.export_model(model, tmp_path / "out", TARGET, file="onnx/model.onnx")
+    stack = stcompile.load_stack(model)
+    with stcompile.load(artifact.folder, threads=1) as encoder:
+        made = encoder.encode(TEXTS, prompt="a query: ", batch_size=1)
+    assert np.abs(made - stack.encode(TEXTS, "a query: ", 1)).max() <= SAME
+    assert np.abs(made - stack.encode(TEXTS, "", 1)).max() > 100 * SAME
+
+
+def test_vectors_of_tokens_besides(model: Path, tmp_path: Path) -> None:
+    outputs = ("sentence_embedding", "token_embeddings")
+    artifact = stcompile.export_model(model, tmp_path / "out", TARGET, file=ROUNDED, outputs=outputs)
+    wanted = alone(model / ROUNDED, model / "tokenizer.json", TEXTS[0])
+    with stcompile.load(artifact.folder, threads=1) as encoder:
+        (rows,) = encoder.encode([TEXTS[0]], output_value="token_embeddings")
+    assert np.abs(rows - wanted).max() <= 10 * SAME
+
+
+def test_an_older_operator_set_is_raised(tmp_path: Path) -> None:
+    model = Path(shutil.copytree(EXPORTED / "optimum" / "normalize", tmp_path / "model"))
+    graph = onnx.load(model / "onnx" / "model.onnx")
+    older = onnx.version_converter.convert_version(graph, 17)
+    onnx.save(older, model / "onnx" / "older.onnx")
+    artifact = stcompile.export_model(model, tmp_path / "out", TARGET, file="onnx/older.onnx")
+    assert read_report(artifact).opsets == {"": 20}
+    wanted = np.stack([expected(model, "onnx/older.onnx", text) for text in TEXTS])
+    assert np.abs(found(artifact.folder) - wanted).max() <= SAME
+
+
 def test_other_numbers_at_its_ends(model: Path, tmp_path: Path) -> None:
     """Ids in int32, as some exporters have them, and rows in float16."""
     from onnx import TensorProto, helper
@@ -142,8 +205,12 @@ def test_other_numbers_at_its_ends(model: Path, tmp_path: Path) -> None:
 
 def test_what_cannot_be_kept_is_refused(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(ModelFolderError, match="has weights, and a graph is to be kept as it is: name it with --file"):
+    with pytest.raises(ModelFolderError, match="has no ONNX graph that could be kept as it is"):
         stcompile.export_model(MODELS / "normalize", out, TARGET)
+    both = Path(shutil.copytree(model, tmp_path / "both"))
+    shutil.copy(MODELS / "normalize" / "model.safetensors", both)
+    with pytest.raises(ModelFolderError, match="has weights besides the graph that is to be kept: name it with --file"):
+        stcompile.export_model(both, out, TARGET)
     with pytest.raises(ModelFolderError, match=r"has no onnx/other\.onnx"):
         stcompile.export_model(model, out, TARGET, file="onnx/other.onnx")
     with pytest.raises(UnsupportedError, match="is done with ONNX graphs alone"):
@@ -152,6 +219,11 @@ def test_what_cannot_be_kept_is_refused(model: Path, tmp_path: Path) -> None:
         stcompile.export_model(EXPORTED / "optimum" / "reranker_bert", out, TARGET)
     with pytest.raises((TargetError, ProviderError), match="runs on CPU"):
         stcompile.export_model(model, out, TARGET, file=ROUNDED, provider="cuda")
+    routed = Path(shutil.copytree(MODELS / "router_dense_heads", tmp_path / "routed"))
+    (place,) = [file.parent for file in routed.rglob("config.json") if "model_type" in file.read_text()]
+    shutil.copytree(model / "onnx", place / "onnx")
+    with pytest.raises((ModelFolderError, UnsupportedError), match=r"reads texts in several ways|has no onnx"):
+        stcompile.export_model(routed, out, TARGET, file=ROUNDED)
     from sentence_transformers import SentenceTransformer
 
     live = SentenceTransformer(str(MODELS / "normalize"), device="cpu")

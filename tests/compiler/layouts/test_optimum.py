@@ -105,6 +105,24 @@ def test_what_they_could_not_serve_is_refused(case: str, reasons: list[str], tmp
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_that_is_an_artifact_already_is_compiled_anew(tmp_path: Path) -> None:
+    """Its weights in a graph are not read, but nothing of the earlier artifact is taken along."""
+    folder = tmp_path / "model"
+    shutil.copytree(MODELS / "normalize", folder)
+    for name in ("manifest.json", "report.json", "self_test.json", "stcompile_tokenizer.json"):
+        (folder / name).write_text("{}", encoding="utf-8")
+    artifact = stcompile.export_model(folder, tmp_path / "out", "onnx-fp32", layout=LAYOUT)
+    assert stcompile.load(artifact.folder, threads=1, self_test=True).encode(["a"]).shape == (1, artifact.manifest.dim)
+    assert (artifact.folder / "stcompile_tokenizer.json").read_text(encoding="utf-8") != "{}"
+
+
+def test_heads_that_no_row_names_are_left_behind(quick: Quick) -> None:
+    folder = quick("bge_m3", "onnx-fp32", layout=LAYOUT).folder
+    assert [row["type"].rpartition(".")[2] for row in json.loads((folder / "modules.json").read_text())] == [
+        row["type"].rpartition(".")[2] for row in json.loads((MODELS / "bge_m3" / "modules.json").read_text())
+    ]
+
+
 def test_a_network_of_its_own_code_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(MODELS / "normalize", folder)

@@ -85,6 +85,11 @@ def test_an_artifact_of_an_adapter_holds_the_base(adapted: Adapted, tmp_path: Pa
     assert scaled_error(reference, found).max() <= FLOAT32_ROUNDING
 
 
+def test_optimums_layout_has_no_place_for_it(adapted: Adapted, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="its network is an adapter of another"):
+        stcompile.export_model(adapted(), tmp_path / "out", "onnx-fp32", follow_links=True, layout="optimum")
+
+
 def test_a_base_in_the_folder_of_the_model_needs_no_leave(
     adapted: Adapted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

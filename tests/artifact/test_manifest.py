@@ -175,7 +175,7 @@ OUT_OF_RANGE: list[tuple[str, Any, str]] = [
     ("engine.name", "", "one of onnxruntime, openvino"),
     ("engine.precision", "float8", "one of float32, bfloat16"),
     ("padding", "shortest", "one of longest, none"),
-    ("optimization_level", "all", "one of disabled, basic"),
+    ("optimization_level", "extended", "one of disabled, basic, all"),
     ("similarity", "hello", "one of cosine, dot, euclidean, manhattan"),
     ("similarity", 1, "text"),
     ("prompts.query", 5, "text"),

@@ -11,7 +11,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
-from stcompile.artifact.target import TARGETS
+from stcompile.artifact.target import OF_GRAPHS, TARGETS
 from stcompile.compiler.quantize import RECIPES, QuantizationJob
 from stcompile.compiler.quantize.dynamic import quantize_dynamic
 from stcompile.compiler.quantize.half import convert_to_half
@@ -63,7 +63,7 @@ def ops(model: ir.Model) -> list[str]:
 
 
 def test_every_recipe_is_some_targets() -> None:
-    assert {target.recipe for target in TARGETS.values()} == set(RECIPES)
+    assert {target.recipe for target in (*TARGETS.values(), *OF_GRAPHS.values())} == set(RECIPES)
 
 
 def test_float32_is_the_graph_as_it_is() -> None:

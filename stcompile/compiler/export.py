@@ -23,7 +23,7 @@ from stcompile.compiler.parity.padding import ignores_side, padding_for
 from stcompile.compiler.parity.quality import Quality
 from stcompile.compiler.parity.reference import check_installed
 from stcompile.compiler.parity.verify import PROOFS
-from stcompile.compiler.passes import final_passes, packs, run_pipeline, why_not_packed
+from stcompile.compiler.passes import packs, run_pipeline, why_not_packed
 from stcompile.compiler.quantize import RECIPES, QuantizationJob
 from stcompile.compiler.quantize.calibration import Calibration, ImageCalibration
 from stcompile.compiler.request import ExportKeywords, ExportOptions, ExportRequest
@@ -204,8 +204,7 @@ def _compiled(
         job = dataclasses.replace(job, tell=tell)
         with about(stack.name):
             summary = RECIPES[target.recipe](graph, job)
-        finals = () if target.adopts else final_passes(options.provider, job.longest, openvino=target.is_openvino)
-        graph, last = run_pipeline(graph, finals)
+        graph, last = run_pipeline(graph, request.finals(job.longest))
     return CompiledRoute(job.route, graph, [*records, *job.records, *last], positions, summary, notes, *job.networks)
 
 

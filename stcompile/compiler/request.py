@@ -13,7 +13,7 @@ from stcompile.compiler.parity.active import sparse_tolerance
 from stcompile.compiler.parity.late_interaction import token_tolerance
 from stcompile.compiler.parity.scores import score_tolerance
 from stcompile.compiler.parity.verify import tolerance_for
-from stcompile.compiler.passes import GraphPass, pipeline_for
+from stcompile.compiler.passes import GraphPass, final_passes, pipeline_for
 from stcompile.compiler.quantize.calibration import CalibrationSet, calibration_set
 from stcompile.compiler.scored_pairs import ScoredPair
 from stcompile.compiler.stack.module_stack import ModuleStack
@@ -96,8 +96,6 @@ class ExportOptions:
         if self.layout is not None:
             layout_of(self.layout)
         passes = pipeline_for(self.provider, openvino=target.is_openvino, packed=self.packed)
-        if target.adopts:
-            passes = ()
         _check_runs_here(target, self.provider, portable=self.portable)
         if self.packed:
             _check_can_pack(target)
@@ -111,7 +109,7 @@ class ExportOptions:
         return ExportRequest(
             self,
             target,
-            passes,
+            () if target.adopts else passes,
             _checked_outputs(self.outputs),
             tolerance_for(target, self.min_cosine, None if self.evaluation is not None else self.max_drop),
             budget,
@@ -251,6 +249,12 @@ class ExportRequest:
         """What a graph ends in, `outputs` and what the layout wants besides."""
         wanted = () if self.layout is None else self.layout.ADDS
         return (*self.outputs, *(name for name in wanted if name not in self.outputs))
+
+    def finals(self, longest: int | None) -> tuple[GraphPass, ...]:
+        """What shapes the graph behind the precision recipe; as `final_passes`."""
+        if self.target.adopts:
+            return ()
+        return final_passes(self.options.provider, longest, openvino=self.target.is_openvino)
 
     @property
     def fuses(self) -> bool:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
@@ -68,14 +67,6 @@ def create_app(loaded: Mapping[str, Any], settings: Settings | None = None) -> A
     bodies = {one.path: _handler(server, one) for one in ENDPOINTS}
     metrics = Metrics(models, [*pages, *bodies])
     routes = [_route(path, pages.get(path), bodies.get(path)) for path in dict.fromkeys((*bodies, *pages))]
-    middleware = []
-    if chosen.cors:
-        headers = ["authorization", "content-type"]
-        middleware.append(
-            Middleware(
-                CORSMiddleware, allow_origins=list(chosen.cors), allow_methods=["GET", "POST"], allow_headers=headers
-            )
-        )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -84,8 +75,13 @@ def create_app(loaded: Mapping[str, Any], settings: Settings | None = None) -> A
         for one in models.values():
             await one.aclose()
 
-    app = Starlette(routes=routes, middleware=middleware, lifespan=lifespan)
-    return Gate(app if chosen.cors else _straight(app, bodies), chosen, metrics)
+    served = _straight(Starlette(routes=routes, lifespan=lifespan), bodies)
+    if chosen.cors:
+        headers = ["authorization", "content-type"]
+        served = CORSMiddleware(
+            served, allow_origins=list(chosen.cors), allow_methods=["GET", "POST"], allow_headers=headers
+        )
+    return Gate(served, chosen, metrics)
 
 
 def _straight(app: Starlette, bodies: Mapping[str, Handler]) -> App:

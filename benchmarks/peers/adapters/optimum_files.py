@@ -4,11 +4,12 @@ Options: `backend`; `recipe`, one of `RECIPES`, or none for the float32 export; 
 file stands where sentence-transformers looks for it, under `onnx/` or `openvino/`.
 """
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from .sentence_transformers_any import write_static
 
 SUFFIX = "recipe"
 _FLOAT32 = {"onnx": "onnx/model.onnx", "openvino": "openvino/openvino_model.xml"}
@@ -44,22 +45,7 @@ def _optimized(model: Any, destination: str, options: dict[str, Any]) -> None:
 
 
 def _static(model: Any, destination: str, options: dict[str, Any]) -> None:
-    import sentence_transformers as st
-
-    data = Path(destination) / "calibration"
-    data.mkdir()
-    lines = (json.dumps({"text": text}) for text in options["calibration"])
-    (data / "train.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    st.export_static_quantized_openvino_model(
-        model,
-        None,
-        destination,
-        dataset_name=str(data),
-        dataset_config_name="default",
-        dataset_split="train",
-        column_name="text",
-        file_suffix=SUFFIX,
-    )
+    write_static(model, destination, options["calibration"], SUFFIX)
 
 
 RECIPES: dict[str, Callable[[Any, str, dict[str, Any]], None]] = {

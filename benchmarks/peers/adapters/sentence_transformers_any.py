@@ -24,9 +24,16 @@ def prepare(source: str, destination: str, options: dict[str, Any]) -> None:
     if backend == "onnx":
         st.export_dynamic_quantized_onnx_model(model, options["int8"], destination, file_suffix="int8")
         return
+    write_static(model, destination, options["calibration"], "int8")
+
+
+def write_static(model: Any, destination: str, calibration: list[str], suffix: str) -> None:
+    """OpenVINO's 8 bits with fixed ranges, by sentence-transformers from some texts."""
+    import sentence_transformers as st
+
     data = Path(destination) / "calibration"
     data.mkdir()
-    lines = (json.dumps({"text": text}) for text in options["calibration"])
+    lines = (json.dumps({"text": text}) for text in calibration)
     (data / "train.jsonl").write_text("\n".join(lines), encoding="utf-8")
     st.export_static_quantized_openvino_model(
         model,
@@ -36,7 +43,7 @@ def prepare(source: str, destination: str, options: dict[str, Any]) -> None:
         dataset_config_name="default",
         dataset_split="train",
         column_name="text",
-        file_suffix="int8",
+        file_suffix=suffix,
     )
 
 

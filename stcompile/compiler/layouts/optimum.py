@@ -25,6 +25,7 @@ from stcompile.compiler.kinds.base import ModuleEntry
 from stcompile.compiler.kinds.folder import Folder
 from stcompile.compiler.kinds.network_graphs import NETWORK_INDICES
 from stcompile.compiler.layouts.base import Shape, refused
+from stcompile.compiler.modules.graph_file import INPUTS
 from stcompile.compiler.stack.source import ModelSource
 
 ADDS = {TOKENS: "last_hidden_state"}
@@ -41,8 +42,6 @@ _SETTINGS = ("*.json", "*.txt", "*.model", "*.spm", "*.jinja")
 _OURS = (MANIFEST_NAME, REPORT_NAME, SELF_TEST_NAME)
 _MODULES, _TOKENIZER_CONFIG = "modules.json", "tokenizer_config.json"
 
-_TAKEN = {"input_ids", "attention_mask", "token_type_ids"}
-
 
 def reasons_against(shape: Shape, source: ModelSource) -> list[str]:
     """See `Layout`."""
@@ -57,7 +56,7 @@ def reasons_against(shape: Shape, source: ModelSource) -> list[str]:
             not shape.pools_hidden,
             "they run a transformers network and pool its last hidden state, and this model pools something else",
         ),
-        (not _TAKEN.issuperset(shape.inputs), "the graph takes more than token ids, a mask and types"),
+        (not set(INPUTS).issuperset(shape.inputs), "the graph takes more than token ids, a mask and types"),
         (text.kind == "transformer" and text.chat is not None, "the model has a chat template, and they leave it out"),
         (shape.padding == NO_PADDING, "vectors depend on padding, and they pad texts that share a batch"),
     ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from stcompile.errors import UnsupportedError
 
 # What a network takes of a text, and what its last hidden state is called by the tools that write graphs.
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -78,6 +80,29 @@ def graph_file(path: Path) -> GraphFile:
     from stcompile.compiler.modules.onnx_file import OnnxFile  # noqa: PLC0415
 
     return OnnxFile(path)
+
+
+def output_taken(label: str, graph: GraphFile, running: RunningGraph, wanted: Sequence[str], what: str) -> str:
+    """The first of the wanted outputs that a graph has, which takes nothing but a text's tokens.
+
+    Args:
+        label: what to call the file in an error.
+        graph: it.
+        running: in its engine.
+        wanted: names.
+        what: is done with it, in one word.
+
+    Raises:
+        UnsupportedError: it takes more, or has none.
+    """
+    found = next((name for name in wanted if name in graph.outputs), None)
+    if found is None or not set(INPUTS).issuperset(running.inputs):
+        raise UnsupportedError(
+            label,
+            f"its graph takes {', '.join(running.inputs)} and gives {', '.join(graph.outputs)}: what is {what} takes "
+            f"some of {', '.join(INPUTS)}, and gives one of {', '.join(wanted)}; name another file with --file",
+        )
+    return found
 
 
 def module_of(name: str) -> str:

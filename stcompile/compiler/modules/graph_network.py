@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,8 @@ from transformers import PretrainedConfig
 from transformers.modeling_outputs import ModelOutput
 
 from stcompile.artifact.manifest import SENTENCE
-from stcompile.compiler.modules.graph_file import HIDDEN, INPUTS, graph_file
+from stcompile.compiler.modules.graph_file import HIDDEN, graph_file, output_taken
 from stcompile.errors import UnsupportedError, one_line
-
-_CHUNK = 1 << 24
 
 
 class GraphNetwork(nn.Module):
@@ -48,17 +46,8 @@ class GraphNetwork(nn.Module):
             raise UnsupportedError(f"{home.name}/{file}", "it is kept as it is, which is done with ONNX graphs alone")
         graph = graph_file(self.path)
         self._running = graph.open()
-        outputs = graph.outputs
-        self.output = next((name for name in (*HIDDEN, SENTENCE) if name in outputs), "")
+        self.output = output_taken(f"{home.name}/{file}", graph, self._running, (*HIDDEN, SENTENCE), "kept")
         self.pools = self.output == SENTENCE
-        inputs = set(self._running.inputs)
-        if not self.output or not inputs <= {*INPUTS}:
-            raise UnsupportedError(
-                f"{home.name}/{file}",
-                f"its graph takes {', '.join(self._running.inputs)} and gives {', '.join(outputs)}: what is kept takes "
-                f"some of {', '.join(INPUTS)}, and gives one of {', '.join((*HIDDEN, SENTENCE))}; name "
-                "another file with --file",
-            )
         # Its weights, as far as anybody who compares models is concerned.
         self.content = nn.Parameter(_digest_of(graph.files), requires_grad=False)
         try:
@@ -90,12 +79,6 @@ def _digest_of(files: Sequence[Path]) -> Tensor:
     """sha256 of files, one behind the other, as 32 numbers."""
     digest = hashlib.sha256()
     for file in files:
-        for piece in _pieces(file):
-            digest.update(piece)
+        with file.open("rb") as stream:
+            hashlib.file_digest(stream, lambda: digest)
     return torch.tensor(list(digest.digest()), dtype=torch.uint8)
-
-
-def _pieces(file: Path) -> Iterable[bytes]:
-    with file.open("rb") as stream:
-        while piece := stream.read(_CHUNK):
-            yield piece

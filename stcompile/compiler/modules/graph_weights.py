@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 
 from stcompile.compiler.kinds.transformer import classifies
 from stcompile.compiler.modules.backbone import load_config, quiet_transformers
-from stcompile.compiler.modules.graph_file import HIDDEN, INPUTS, GraphFile, graph_file
+from stcompile.compiler.modules.graph_file import HIDDEN, GraphFile, graph_file, output_taken
 from stcompile.errors import ModelFolderError, UnsupportedError, one_line
 
 # Largest difference of a component between the network that is made of the weights and the graph in its engine, in
@@ -42,26 +42,24 @@ _MERGED = {"Attention", "MultiHeadAttention", "PackedAttention", "GroupQueryAtte
 _OUTPUTS = (*HIDDEN, "logits")
 
 
-def write_with_weights(source: Path, graphs: Mapping[str, str], destination: Path) -> None:
+State = dict[str, torch.Tensor]
+
+
+def write_with_weights(
+    source: Path, graphs: Mapping[str, str], destination: Path, state_of: Callable[[Path, str], State] | None = None
+) -> None:
     """Copies a model folder, with weights in the place of graphs.
 
     Args:
         source: the folder.
         graphs: of each network's folder in it the file in that.
         destination: an empty folder.
+        state_of: a network's folder and its graph to the weights; None takes those of the graph.
 
     Raises:
         UnsupportedError: a graph's weights are rounded or merged, or are not those of its network.
         ModelFolderError: a graph cannot be read.
     """
-    copy_without_network(source, graphs, destination)
-    for path, file in graphs.items():
-        state = weights_of(source / path, file)
-        save_file(state, destination / path / "model.safetensors", metadata={"format": "pt"})
-
-
-def copy_without_network(source: Path, graphs: Iterable[str], destination: Path) -> None:
-    """Copies a model folder without graphs, and without weights of the networks in the folders `graphs`."""
     homes = [os.fspath(source / path) for path in graphs]
 
     def left_out(folder: str, names: list[str]) -> set[str]:
@@ -69,9 +67,12 @@ def copy_without_network(source: Path, graphs: Iterable[str], destination: Path)
         return {name for name in names if any(fnmatch(name, pattern) for pattern in patterns)}
 
     shutil.copytree(source, destination, ignore=left_out, dirs_exist_ok=True)
+    for path, file in graphs.items():
+        state = (state_of or weights_of)(source / path, file)
+        save_file(state, destination / path / "model.safetensors", metadata={"format": "pt"})
 
 
-def weights_of(home: Path, file: str) -> dict[str, torch.Tensor]:
+def weights_of(home: Path, file: str) -> State:
     """The parameters of a network by their names, from its graph; errors as of `write_with_weights`.
 
     Args:
@@ -148,15 +149,8 @@ def _check_same(network: Any, state: Mapping[str, torch.Tensor], graph: GraphFil
         UnsupportedError: it does not.
     """
     running = graph.open()
-    names, made = running.inputs, graph.outputs
-    output = next((name for name in _OUTPUTS if name in made), None)
-    if output is None or not set(INPUTS).issuperset(names):
-        raise UnsupportedError(
-            f"{home.name}/{file}",
-            f"its graph takes {', '.join(names)} and gives {', '.join(made)}: what is read here takes some of "
-            f"{', '.join(INPUTS)}, and gives one of {', '.join(_OUTPUTS)}; name another file with --file",
-        )
-    feeds = _inputs(network.config, names)
+    output = output_taken(f"{home.name}/{file}", graph, running, _OUTPUTS, "read here")
+    feeds = _inputs(network.config, running.inputs)
     try:
         with quiet_transformers(), torch.inference_mode():
             # Made once more, for tables of angles and what else is no parameter, which the network computes by itself.

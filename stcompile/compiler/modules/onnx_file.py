@@ -44,7 +44,7 @@ class OnnxFile:
         bodies = (function.all_nodes() for function in self._model.functions.values())
         every = itertools.chain(self._model.graph.all_nodes(), *bodies)
         self.operators = frozenset(node.op_type for node in every)
-        beside = {str(one.path) for one in _external(self._model)}
+        beside = {str(tensor.path) for _, tensor in _external(self._model)}
         self.files = (path, *map(Path, sorted(beside)))
         self.rounded = tuple(sorted(self.operators & _ROUNDED))
         initializers = self._model.graph.initializers.values()
@@ -113,10 +113,7 @@ def read_onnx(path: Path) -> ir.Model:
         model = ir.load(path)
     except Exception as error:  # of protobuf, and of files that are missing beside it
         raise ModelFolderError(f"{path} cannot be read ({one_line(error, 200)}): copy the model again") from error
-    for value in model.graph.initializers.values():
-        tensor = value.const_value
-        if not isinstance(tensor, ir.ExternalTensor):
-            continue
+    for value, tensor in _external(model):
         place = PurePath(str(tensor.location))
         if place.is_absolute() or ".." in place.parts:
             raise ModelFolderError(f"{path} reads weights from {place}, which is outside the folder: do not use it")
@@ -131,10 +128,10 @@ def read_onnx(path: Path) -> ir.Model:
     return model
 
 
-def _external(model: ir.Model) -> Iterator[ir.ExternalTensor]:
+def _external(model: ir.Model) -> Iterator[tuple[ir.Value, ir.ExternalTensor]]:
     for value in model.graph.initializers.values():
         if isinstance(value.const_value, ir.ExternalTensor):
-            yield value.const_value
+            yield value, value.const_value
 
 
 def _array(value: ir.Value) -> NDArray[np.float32]:

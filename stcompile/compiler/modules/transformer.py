@@ -233,8 +233,8 @@ class Transformer(InputModule):
     def hidden_size(self) -> int:
         """Width of the embeddings it makes; with a head, how many logits."""
         config = self.network.config
-        if isinstance(self.network, GraphNetwork):
-            return self.network.width
+        if self.kept is not None:
+            return self.kept.width
         if self.transformer_task == CLASSIFIES:
             return int(config.num_labels)
         if self._hidden_without_head is not None:
@@ -486,6 +486,11 @@ class Transformer(InputModule):
     @property
     def _shows_hidden_states(self) -> bool:
         return self._method_name == "forward" and bool(getattr(self.network.config, "output_hidden_states", False))
+
+    @property
+    def kept(self) -> GraphNetwork | None:
+        """The graph that is kept as its network; None where that is a network of torch."""
+        return self.network if isinstance(self.network, GraphNetwork) else None
 
     @property
     def gives_last_hidden(self) -> bool:

@@ -6,28 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from stcompile.artifact.manifest import SENTENCE, TOKENS
 from stcompile.compiler.modules.backbone import load_config
 from stcompile.compiler.modules.graph_file import INPUTS
 from stcompile.compiler.modules.graph_network import GraphNetwork
-from stcompile.compiler.modules.graph_weights import copy_without_network, empty_network
+from stcompile.compiler.modules.graph_weights import State, empty_network
 
 
-def write_loadable(folder: Path, graphs: dict[str, str], destination: Path) -> None:
-    """Copies a model folder with a network of zeros: sentence-transformers loads none without weights.
-
-    Args:
-        folder: the model.
-        graphs: of each network's folder in it the file in that.
-        destination: an empty folder.
-    """
-    copy_without_network(folder, graphs, destination)
-    for path in graphs:
-        network = empty_network(folder / path, set())
-        state = {name: torch.zeros(value.shape) for name, value in network.state_dict().items()}
-        save_file(state, destination / path / "model.safetensors", metadata={"format": "pt"})
+def zeros_of(home: Path, _: str) -> State:
+    """Weights of the network of a folder that say nothing: sentence-transformers loads none without."""
+    return {name: torch.zeros(value.shape) for name, value in empty_network(home, set()).state_dict().items()}
 
 
 def with_graph(kind: Any, model: Any, home: Path, file: str) -> Any:
@@ -35,7 +24,7 @@ def with_graph(kind: Any, model: Any, home: Path, file: str) -> Any:
 
     Args:
         kind: the class of sentence-transformers.
-        model: what `write_loadable` wrote, loaded.
+        model: a folder with `zeros_of` in the place of the graph, loaded.
         home: the network's own folder.
         file: the graph in it.
 

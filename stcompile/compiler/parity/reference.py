@@ -17,7 +17,8 @@ from stcompile.artifact import scratch
 from stcompile.artifact.manifest import ENCODER, HYBRID, LOGITS, MULTI_VECTOR, RERANKER, SENTENCE, SPARSE, TOKENS
 from stcompile.compiler.metrics import Matrix, as_ragged, has_nan
 from stcompile.compiler.modules.backbone import quiet_transformers, silenced
-from stcompile.compiler.parity.adopted_reference import with_graph, write_loadable
+from stcompile.compiler.modules.graph_weights import write_with_weights
+from stcompile.compiler.parity.adopted_reference import with_graph, zeros_of
 from stcompile.compiler.stack.load import load_stack
 from stcompile.compiler.stack.module_stack import ModuleStack
 from stcompile.compiler.stack.multi_vector import all_vectors
@@ -349,7 +350,7 @@ def _opened(source: ModelSource, kind: Any) -> Any:
 def _adopted(source: ModelSource, kind: Any, options: dict[str, Any]) -> Any:
     with source.as_it_is() as (folder, _), scratch("reference") as made:
         graphs = source.graphs(folder)
-        write_loadable(folder, graphs, made)
+        write_with_weights(folder, graphs, made, zeros_of)
         ((path, file),) = graphs.items()
         return with_graph(kind, kind(str(made), **options).float(), folder / path, file)
 

@@ -18,7 +18,6 @@ from stcompile.compiler.kinds.folder import Folder, join
 from stcompile.compiler.metrics import Matrix, as_ragged, joined
 from stcompile.compiler.modules import Router, Transformer
 from stcompile.compiler.modules.base import InputModule, Module, SavedModule
-from stcompile.compiler.modules.graph_network import GraphNetwork
 from stcompile.compiler.modules.graph_weights import SAME, SAME_HALF
 from stcompile.compiler.stack.describe import StackDescription
 from stcompile.compiler.stack.keywords import TASK, refusal
@@ -128,7 +127,7 @@ def _stack_of(
 
 
 def _has_pooled(first: Module) -> bool:
-    return isinstance(first, Transformer) and isinstance(first.network, GraphNetwork) and first.network.pools
+    return isinstance(first, Transformer) and first.kept is not None and first.kept.pools
 
 
 def _introduce(modules: Sequence[Module]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import onnx_ir as ir
@@ -24,9 +24,7 @@ _AXES = ("batch", "sequence")
 
 def network_of(route: Route) -> GraphNetwork | None:
     """The graph that a route's network is; None where it is a network of torch."""
-    front = route.front
-    network: Any = front.network if isinstance(front, Transformer) else None
-    return network if isinstance(network, GraphNetwork) else None
+    return route.front.kept if isinstance(route.front, Transformer) else None
 
 
 class Behind(nn.Module):
@@ -77,10 +75,9 @@ def joined(route: Route, network: GraphNetwork, behind: ir.Model | None, outputs
         if one is not None:
             _raise_to(one, max(versions), network.path.name)
     graph = model.graph
-    made = _value(graph.outputs, network.output)
+    made = next(value for value in graph.outputs if value.name == network.output)
     inputs = _inputs(graph, {name: example.axes for name, example in route.examples().items()})
-    if made.dtype == ir.DataType.FLOAT16:
-        made = _cast(graph, made, ir.DataType.FLOAT)
+    made = _as(graph, made, ir.DataType.FLOAT)
     graph.outputs.clear()
     if behind is None:
         made.name = outputs[0]
@@ -94,20 +91,19 @@ def joined(route: Route, network: GraphNetwork, behind: ir.Model | None, outputs
 def _raise_to(model: ir.Model, version: int, name: str) -> None:
     if model.graph.opset_imports[""] == version:
         return
+    cause: Exception | None = None
     try:
         version_converter.convert_version(model, version, fallback=True)
     except Exception as error:  # of onnxscript and of onnx, for whatever operator
+        cause = error
+    found = model.graph.opset_imports[""]
+    if cause is not None or found != version:
+        why = "" if cause is None else f" ({one_line(cause, 200)})"
         raise UnsupportedError(
             name,
-            f"its operators are of version {model.graph.opset_imports['']}, which cannot be made version {version} "
-            f"({one_line(error, 200)}): name another file with --file",
-        ) from error
-    if model.graph.opset_imports[""] != version:
-        raise UnsupportedError(
-            name,
-            f"its operators are of version {model.graph.opset_imports['']}, which cannot be made version {version}: "
-            "name another file with --file",
-        )
+            f"its operators are of version {found}, which cannot be made version {version}{why}: name another "
+            "file with --file",
+        ) from cause
 
 
 def _inputs(graph: ir.Graph, wanted: Mapping[str, Sequence[str]]) -> dict[str, ir.Value]:
@@ -121,15 +117,13 @@ def _inputs(graph: ir.Graph, wanted: Mapping[str, Sequence[str]]) -> dict[str, i
         if theirs is None:
             continue
         theirs.name = f"{name}.given"
-        replacement = ours if theirs.dtype == ir.DataType.INT64 else _cast(graph, ours, theirs.dtype)
-        theirs.replace_all_uses_with(replacement)
+        theirs.replace_all_uses_with(_as(graph, ours, theirs.dtype))
     ids = made["input_ids"]
     for name, theirs in given.items():
         if name not in made:  # token types that the tokenizer does not make
             nothing = _node(graph, "Sub", [ids, ids])
             nothing.dtype = ir.DataType.INT64
-            same = nothing if theirs.dtype == ir.DataType.INT64 else _cast(graph, nothing, theirs.dtype)
-            theirs.replace_all_uses_with(same)
+            theirs.replace_all_uses_with(_as(graph, nothing, theirs.dtype))
     graph.inputs.clear()
     graph.inputs.extend(made.values())
     return made
@@ -156,22 +150,17 @@ def _append(model: ir.Model, behind: ir.Model, values: Sequence[ir.Value], outpu
     for value, name in zip(ends, outputs, strict=True):
         value.name = name
     model.graph.outputs.extend(ends)
-    _merge(model.graph.opset_imports, rest.opset_imports)
+    for domain, version in rest.opset_imports.items():
+        model.graph.opset_imports.setdefault(domain, version)
     model.ir_version = max(model.ir_version, behind.ir_version)
 
 
-def _merge(own: dict[str, int], others: Mapping[str, int]) -> None:
-    for domain, version in others.items():
-        own.setdefault(domain, version)
-
-
-def _value(values: Iterable[ir.Value], name: str) -> ir.Value:
-    return next(value for value in values if value.name == name)
-
-
-def _cast(graph: ir.Graph, value: ir.Value, dtype: ir.DataType | None) -> ir.Value:
-    made = _node(graph, "Cast", [value], to=ir.DataType.INT64 if dtype is None else dtype)
-    made.dtype, made.shape = dtype or ir.DataType.INT64, value.shape
+def _as(graph: ir.Graph, value: ir.Value, dtype: ir.DataType | None) -> ir.Value:
+    """The value in a number type; itself where it has that, or where no type is known."""
+    if dtype is None or value.dtype in (dtype, None):
+        return value
+    made = _node(graph, "Cast", [value], to=dtype)
+    made.dtype, made.shape = dtype, value.shape
     return made
 
 

@@ -360,6 +360,11 @@ class Manifest:
     image: ImageRoute | None = None
     space: VectorSpace | None = None
 
+    @property
+    def needs_gpu(self) -> bool:
+        """Whether only a GPU runs the graphs: packed ones, and those in bfloat16 without the package's operators."""
+        return self.engine.packed or (self.target == "onnx-bf16" and not self.engine.native)
+
     def dim_of(self, graph: GraphSpec) -> int:
         """Width of a graph's first output, before `truncate_dim`."""
         return self.dim if graph.dim is None else graph.dim

@@ -24,7 +24,7 @@ from stcompile.compiler.parity.quality import Quality
 from stcompile.compiler.parity.reference import check_installed
 from stcompile.compiler.parity.verify import PROOFS
 from stcompile.compiler.passes import packs, run_pipeline, why_not_packed
-from stcompile.compiler.quantize import RECIPES, QuantizationJob
+from stcompile.compiler.quantize import RECIPES, SHORT_FLOATS, QuantizationJob
 from stcompile.compiler.quantize.calibration import Calibration, ImageCalibration
 from stcompile.compiler.request import ExportKeywords, ExportOptions, ExportRequest
 from stcompile.compiler.stack.distill import distilled
@@ -188,14 +188,15 @@ def _compiled_images(stack: ModuleStack, route: ImageRoute, request: ExportReque
 def _compiled(
     stack: ModuleStack, route: Route, job: QuantizationJob, request: ExportRequest, step: Step, label: str
 ) -> CompiledRoute:
-    target, options = request.target, request.options
+    options = request.options
     with step(f"Tracing it into one graph{label}"):
         graph = trace(route, request.traced, stack.name)
     notes: tuple[str, ...] = ()
-    if target.recipe == "float16":
-        with step(f"Judging float16{label}"):
-            notes = (judge_half(graph.clone(), route, request.tolerance, stack.name),)
-    with step(f"Passes for {options.provider}, then {target.recipe}{label}") as tell:
+    short = SHORT_FLOATS.get(request.recipe)
+    if short is not None:
+        with step(f"Judging {short.name}{label}"):
+            notes = (judge_half(graph.clone(), route, request.tolerance, stack.name, short),)
+    with step(f"Passes for {options.provider}, then {request.recipe}{label}") as tell:
         graph, records = run_pipeline(graph, request.passes)
         if request.layout is not None:
             # Behind passes, which would make one of two names, and before a recipe that writes networks by itself.
@@ -203,7 +204,7 @@ def _compiled(
         positions = token_budget(graph)
         job = dataclasses.replace(job, tell=tell)
         with about(stack.name):
-            summary = RECIPES[target.recipe](graph, job)
+            summary = RECIPES[request.recipe](graph, job)
         graph, last = run_pipeline(graph, request.finals(job.longest))
     return CompiledRoute(job.route, graph, [*records, *job.records, *last], positions, summary, notes, *job.networks)
 
@@ -237,7 +238,7 @@ def _on_the_right(stack: ModuleStack, specs: Mapping[str, TextSpec]) -> dict[str
 
 def _check_padding(stack: ModuleStack, request: ExportRequest, specs: Mapping[str, TextSpec]) -> None:
     on_the_left = any(spec.padding_side == "left" for spec in specs.values())
-    if request.target.needs_operators and _shows_padding(stack, request) and on_the_left:
+    if request.needs_operators and _shows_padding(stack, request) and on_the_left:
         raise UnsupportedError(
             stack.name,
             f"its texts are padded on the left, where {TOKENS} have rows that {request.target.name}'s layers do not "

@@ -14,6 +14,7 @@ from stcompile.compiler.parity.late_interaction import token_tolerance
 from stcompile.compiler.parity.scores import score_tolerance
 from stcompile.compiler.parity.verify import tolerance_for
 from stcompile.compiler.passes import GraphPass, final_passes, pipeline_for
+from stcompile.compiler.quantize import FOR_GPUS
 from stcompile.compiler.quantize.calibration import CalibrationSet, calibration_set
 from stcompile.compiler.scored_pairs import ScoredPair
 from stcompile.compiler.stack.module_stack import ModuleStack
@@ -53,7 +54,8 @@ class ExportOptions:
 
     Attributes:
         target: one of `stcompile targets`.
-        provider: the execution provider the graph is shaped for, `cpu` or `cuda`. Parity is judged on CPU.
+        provider: the execution provider the graph is shaped for, `cpu` or `cuda`. Parity is judged on CPU, of
+            bfloat16 for `cuda` on a GPU, which alone computes in it.
         packed: for `cuda`, leave padding out between embeddings and pooling. Only a GPU has the operators, so parity is
             judged on one.
         portable: leave the package's own operators out: standard ones alone, which is slower on CPU.
@@ -196,7 +198,7 @@ class ExportRequest:
         reasons = []
         if self.target.distills:
             reasons.append("static embeddings are of texts")
-        if self.target.needs_operators:
+        if self.needs_operators:
             reasons.append(f"{self.target.name} computes layers with a mask alone, which images need none of")
         if self.options.packed:
             reasons.append("packed graphs leave out the padding of texts, and images have none")
@@ -257,6 +259,17 @@ class ExportRequest:
         return final_passes(self.options.provider, longest, openvino=self.target.is_openvino)
 
     @property
+    def recipe(self) -> str:
+        """What is run of `RECIPES`: on a GPU a target may have another one."""
+        usual = self.target.recipe
+        return FOR_GPUS.get(usual, usual) if self.options.provider == CUDA else usual
+
+    @property
+    def needs_operators(self) -> bool:
+        """Whether the graph is nothing without operators of the package's own."""
+        return self.target.needs_operators and self.options.provider == CPU
+
+    @property
     def fuses(self) -> bool:
         """Whether encoder layers may become operators of the package's own."""
         return self.options.provider == CPU and not self.target.is_openvino and not self.options.portable
@@ -264,7 +277,7 @@ class ExportRequest:
     @property
     def device(self) -> str:
         """Where parity is judged."""
-        return CUDA if self.options.packed else CPU
+        return CUDA if self.options.packed or self.recipe in FOR_GPUS.values() else CPU
 
 
 def _check_runs_here(target: Target, provider: str, *, portable: bool) -> None:
@@ -272,7 +285,15 @@ def _check_runs_here(target: Target, provider: str, *, portable: bool) -> None:
     reasons = target.refusals()
     if reasons:
         raise TargetError(f"this machine cannot run {target.name}: {'; '.join(reasons)}")
-    if (target.is_openvino or target.needs_operators or target.adopts) and provider != CPU:
+    if provider == CUDA and target.recipe in FOR_GPUS:
+        reason = why_no_gpu()
+        if reason:
+            raise ProviderError(
+                f"{target.name} for provider cuda is proved on a GPU: {reason}. Choose onnx-fp32, or export "
+                "where one is"
+            )
+        return
+    if (target.is_openvino or target.adopts) and provider != CPU:
         raise TargetError(f"{target.name} runs on CPU, not on {provider}: choose another onnx target")
     if target.needs_operators and portable:
         raise TargetError(f"{target.name} is made of the package's own operators: leave portable out, or use onnx-fp32")

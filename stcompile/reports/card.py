@@ -136,7 +136,7 @@ def _use(manifest: Manifest, place: str) -> Iterator[str]:
         dim=manifest.truncate_dim or manifest.dim,
         encode="encode_document" if needs_document else "encode",
     )
-    device = ', device="cuda"' if manifest.engine.packed else ""
+    device = ', device="cuda"' if manifest.needs_gpu else ""
     yield from (
         "## Use",
         "",
@@ -157,7 +157,7 @@ def _use(manifest: Manifest, place: str) -> Iterator[str]:
 
 
 def _extras(manifest: Manifest) -> Iterator[str]:
-    yield "openvino" if manifest.engine.name == OPENVINO else "cuda" if manifest.engine.packed else "cpu"
+    yield "openvino" if manifest.engine.name == OPENVINO else "cuda" if manifest.needs_gpu else "cpu"
     yield "hub"
     if manifest.image is not None:
         yield "images"

@@ -14,9 +14,11 @@ import onnx_ir as ir
 from stcompile.compiler.passes.graph import MICROSOFT
 
 _FLOATS = frozenset(("FLOAT", "FLOAT16"))
+# Kernels of it, by the names of their classes in onnxruntime-gpu 1.24.
+_WITH_BFLOAT16 = _FLOATS | {"BFLOAT16"}
 _INTS = frozenset(("INT32", "INT64"))
 _NUMBERS = _FLOATS | _INTS
-_ALL = _NUMBERS | {"BOOL", "INT8", "UINT8"}
+_ALL = _NUMBERS | {"BFLOAT16", "BOOL", "INT8", "UINT8"}
 
 _SMALL = 100  # elements of an initializer that may be read on the CPU too
 
@@ -34,10 +36,12 @@ def _kernels(types: Iterable[str], names: str, *on_cpu: int) -> dict[str, Kernel
 
 
 KERNELS: dict[str, Kernel] = {
-    **_kernels(_NUMBERS, "Add Sub Mul Div Max Min Mod Pow Greater GreaterOrEqual Less LessOrEqual Abs Neg Sign"),
-    **_kernels(_FLOATS, "Ceil Floor Cos Sin Erf Exp Log Sqrt Tanh Sigmoid Gelu Softmax Softplus Softsign Elu"),
-    **_kernels(_FLOATS, "Relu LeakyRelu PRelu Selu HardSigmoid HardSwish Reciprocal LayerNormalization LSTM Conv"),
-    **_kernels(_FLOATS, "MatMul Gemm ArgMax Attention"),
+    **_kernels(_NUMBERS | {"BFLOAT16"}, "Add Sub Mul Div Neg"),
+    **_kernels(_NUMBERS, "Max Min Mod Pow Greater GreaterOrEqual Less LessOrEqual Abs Sign"),
+    **_kernels(_WITH_BFLOAT16, "Erf Tanh Sigmoid Gelu Softmax Relu LayerNormalization SimplifiedLayerNormalization"),
+    **_kernels(_WITH_BFLOAT16, "MatMul Gemm"),
+    **_kernels(_FLOATS, "Ceil Floor Cos Sin Exp Log Sqrt Softplus Softsign Elu"),
+    **_kernels(_FLOATS, "LeakyRelu PRelu Selu HardSigmoid HardSwish Reciprocal LSTM Conv ArgMax Attention"),
     **_kernels(_FLOATS | {"INT64", "BOOL"}, "GatherND"),
     **_kernels(_ALL, "Cast Concat Gather GatherElements Identity Shape Size Transpose Flatten ScatterElements"),
     **_kernels(_ALL, "ReverseSequence"),
@@ -55,10 +59,10 @@ KERNELS: dict[str, Kernel] = {
     **_kernels({"INT8", "UINT8"}, "DequantizeLinear"),
 }
 
-CONTRIBUTED: dict[str, Kernel] = _kernels(
-    _FLOATS,
-    "MultiHeadAttention SkipLayerNormalization BiasGelu PackedMultiHeadAttention RemovePadding RestorePadding",
-)
+CONTRIBUTED: dict[str, Kernel] = {
+    **_kernels(_WITH_BFLOAT16, "MultiHeadAttention RotaryEmbedding SkipLayerNormalization BiasGelu"),
+    **_kernels(_FLOATS, "PackedMultiHeadAttention RemovePadding RestorePadding"),
+}
 
 _OUT_OF_SHAPES = ("Shape", "Size")
 
@@ -117,7 +121,7 @@ def _prefers_cpu(node: ir.Node, kernel: Kernel, cpu_values: set[ir.Value]) -> bo
     for index, value in enumerate(node.inputs):
         if value is None:
             continue
-        if value.dtype == ir.DataType.FLOAT16:
+        if value.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16):
             return False
         if value.is_graph_input() or _is_small(value):
             continue

@@ -71,6 +71,60 @@ class PackedMultiHeadAttention(OpRun):
         return (out,)
 
 
+class MultiHeadAttention(OpRun):
+    op_domain = "com.microsoft"
+
+    def _run(
+        self,
+        query: Floats,
+        key: Floats,
+        value: Floats,
+        _: Any = None,  # left out, as the next: the evaluator gives what another operator's left out output was
+        __: Any = None,
+        bias: Floats | None = None,
+        *,
+        num_heads: int,
+        scale: float,
+    ) -> tuple[Floats]:
+        q, k, v = (part.reshape(*part.shape[:2], num_heads, -1) for part in (query, key, value))
+        scores = np.einsum("bqhd,bkhd->bhqk", q, k) * np.float32(scale)
+        if bias is not None:
+            scores = scores + bias
+        weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        weights /= weights.sum(axis=-1, keepdims=True)
+        return (np.einsum("bhqk,bkhd->bqhd", weights, v).reshape(*query.shape[:2], -1),)
+
+
+class RotaryEmbedding(OpRun):
+    op_domain = "com.microsoft"
+
+    def _run(
+        self,
+        x: Floats,
+        position: npt.NDArray[np.int64],
+        cos: Floats,
+        sin: Floats,
+        *,
+        num_heads: int,
+        rotary_embedding_dim: int = 0,
+        interleaved: int = 0,
+    ) -> tuple[Floats]:
+        assert position.shape == (1,)
+        batch, length, hidden = x.shape
+        width = rotary_embedding_dim or hidden // num_heads
+        rows = slice(int(position[0]), int(position[0]) + length)
+        assert cos.shape == sin.shape == (len(cos), width // 2)
+        angles = [table[rows][None, :, None] for table in (cos, sin)]
+        heads = x.reshape(batch, length, num_heads, -1).copy()
+        parts = (
+            (slice(0, width, 2), slice(1, width, 2)) if interleaved else (slice(width // 2), slice(width // 2, width))
+        )
+        left, right = (heads[..., part].copy() for part in parts)
+        heads[..., parts[0]] = left * angles[0] - right * angles[1]
+        heads[..., parts[1]] = right * angles[0] + left * angles[1]
+        return (heads.reshape(x.shape),)
+
+
 class SkipLayerNormalization(OpRun):
     op_domain = "com.microsoft"
 
@@ -93,6 +147,14 @@ class SkipLayerNormalization(OpRun):
         return out, mean, mean, total
 
 
+class SimplifiedLayerNormalization(OpRun):
+    op_domain = ""
+
+    def _run(self, x: Floats, gain: Floats, *, axis: int = -1, epsilon: float = 1e-5) -> tuple[Floats]:
+        assert axis in (-1, x.ndim - 1)
+        return (x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + np.float32(epsilon)) * gain,)
+
+
 class BiasGelu(OpRun):
     op_domain = "com.microsoft"
 
@@ -109,7 +171,10 @@ class GatherElements(OpRun):
         return (np.take_along_axis(x[sliced], indices, axis=axis),)
 
 
-OPERATORS = (RemovePadding, RestorePadding, PackedMultiHeadAttention, SkipLayerNormalization, BiasGelu, GatherElements)
+OPERATORS = (
+    *(RemovePadding, RestorePadding, PackedMultiHeadAttention, SkipLayerNormalization, SimplifiedLayerNormalization),
+    *(BiasGelu, GatherElements, MultiHeadAttention, RotaryEmbedding),
+)
 
 
 def evaluator(proto: Any) -> Any:

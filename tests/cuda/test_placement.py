@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 
 from stcompile.compiler.passes import PIPELINES, PackTokens, run_pipeline
-from stcompile.compiler.quantize import RECIPES, QuantizationJob
+from stcompile.compiler.quantize.half import BFLOAT16, FLOAT16, ShortFloat, shorten
 from stcompile.runtime.engines.onnxruntime_cuda import _MAY_STAY
 from tests.conftest import Quick
 from tests.cuda.placement import Placement, placed
@@ -43,8 +43,9 @@ def _graph(case: str, quick: Quick) -> ir.Model:
     return ir.load(artifact.folder / artifact.manifest.graphs[0].file)
 
 
-def _in_half(graph: ir.Model) -> ir.Model:
-    RECIPES["float16"](graph, QuantizationJob("", None, None, lambda _: None))
+def _in(graph: ir.Model, number: ShortFloat) -> ir.Model:
+    graph = graph.clone()
+    shorten(graph, number)
     return graph
 
 
@@ -56,7 +57,7 @@ def _assert_on_gpu(found: Placement) -> None:
 @pytest.mark.parametrize("case", marked([*CASES, *FLAT], MORE, pytest.mark.cuda_stand_in))
 def test_only_arithmetic_on_shapes_stays_on_the_cpu(case: str, quick: Quick) -> None:
     graph = _graph(case, quick)
-    for model in (graph, _in_half(graph)):
+    for model in (graph, _in(graph, FLOAT16), _in(graph, BFLOAT16)):
         found = placed(model)
         _assert_on_gpu(found)
         # a copy in the middle of a run is what CUDA graphs cannot hold
@@ -68,7 +69,7 @@ def test_only_arithmetic_on_shapes_stays_on_the_cpu_for_images(case: str, quick:
     artifact = quick(case, "onnx-fp32", provider="cuda")
     assert artifact.manifest.image is not None
     graph = ir.load(artifact.folder / artifact.manifest.image.graph.file)
-    for model in (graph, _in_half(graph)):
+    for model in (graph, _in(graph, FLOAT16), _in(graph, BFLOAT16)):
         found = placed(model)
         _assert_on_gpu(found)
         assert not found.copied
@@ -78,7 +79,7 @@ def test_only_arithmetic_on_shapes_stays_on_the_cpu_for_images(case: str, quick:
 def test_packed_graphs_too(case: str, quick: Quick) -> None:
     graph, records = run_pipeline(_graph(case, quick), [PackTokens(), PIPELINES["cuda"][-1]])
     assert records[0].rewrites
-    for model in (graph, _in_half(graph)):
+    for model in (graph, _in(graph, FLOAT16), _in(graph, BFLOAT16)):
         found = placed(model)
         _assert_on_gpu(found)
         assert not found.copied

@@ -1,9 +1,9 @@
-"""float16 judged by arithmetic that is float16: ONNX's own reference evaluator.
+"""float16 and bfloat16 judged by arithmetic that is theirs: ONNX's own reference evaluator.
 
 ONNX Runtime's CPU has next to no float16 kernels: it takes the casts out of a graph and computes in float32, so what it
-proves of a float16 graph is the cosine of another computation. Here every operator's result is rounded to float16
-wherever the graph says so, and sums are added up in float32, as GPUs do. What is judged is the graph before any fusion:
-the evaluator knows no operators of ONNX Runtime's own, and fused ones round less often than what they replace.
+proves of a float16 graph is the cosine of another computation; of bfloat16 it has none. Here every operator's result is
+rounded wherever the graph says so, and sums are added up in float32, as GPUs do. What is judged is the graph before any
+fusion: the evaluator knows no operators of ONNX Runtime's own, and fused ones round less often than what they replace.
 """
 
 from __future__ import annotations
@@ -26,14 +26,11 @@ from stcompile.compiler.metrics import distance
 from stcompile.compiler.parity.probes import probe_texts
 from stcompile.compiler.passes import CleanGraph, run_pipeline
 from stcompile.compiler.pictures import probe_pictures
-from stcompile.compiler.quantize.half import MOVES, convert_to_half
-from stcompile.compiler.quantize.job import QuantizationJob
+from stcompile.compiler.quantize.half import FLOAT16, MOVES, ShortFloat, shorten
 from stcompile.compiler.stack.image_route import ImageRoute
 from stcompile.compiler.stack.route import Route
 from stcompile.errors import ParityError, one_line
 from stcompile.runtime.text.base import Text
-
-_LARGEST = float(np.finfo(np.float16).max)
 
 # Operators that round nothing, or only to the type they name.
 _AS_THEY_ARE = MOVES | {"Cast", "CastLike", "Where", "GatherElements", "GatherND"}
@@ -46,8 +43,8 @@ _LONG_TEXT_CHARS = 900
 _BUDGET = 4e10
 
 
-def judge_half(graph: ir.Model, route: Route, tolerance: Tolerance, name: str) -> str:
-    """Runs a traced float32 graph, which is used up, in float16 on a few texts or images, and compares it with torch.
+def judge_half(graph: ir.Model, route: Route, tolerance: Tolerance, name: str, number: ShortFloat) -> str:
+    """Runs a traced float32 graph, which is used up, in 16 bits on a few texts or images, and compares it with torch.
 
     Returns:
         what was found, as a sentence for the report; also where the evaluator cannot run the graph.
@@ -57,36 +54,37 @@ def judge_half(graph: ir.Model, route: Route, tolerance: Tolerance, name: str) -
     """
     graph, _ = run_pipeline(graph, (CleanGraph(),))
     weights = sum(value.const_value.size for value in graph.graph.initializers.values() if value.const_value)
-    convert_to_half(graph, QuantizationJob(route.name))
+    shorten(graph, number)
     batches, what = (
         (_images(route, weights), "images") if isinstance(route, ImageRoute) else (_texts(route, weights), "texts")
     )
     feeds = [route.feeds(batch) for batch in batches]
     try:
-        evaluator = _Evaluator(ir.to_proto(graph))
+        evaluator = _Evaluator(ir.to_proto(graph), number)
         found = [route.answers_in(evaluator.vectors(inputs), inputs) for inputs in feeds]
     except (
         Exception
     ) as error:  # of an operator that the evaluator does not know or knows wrongly, and of protobuf's size
         detail = f"{type(error).__name__}: {one_line(error, 150)}"
         return (
-            f"float16 was not judged: ONNX's reference evaluator cannot run the graph ({detail}); on a CPU the engine "
-            "computes it in float32, which is all that parity compared"
+            f"{number.name} was not judged: ONNX's reference evaluator cannot run the graph ({detail}); on a CPU the "
+            "engine computes it in float32, which is all that parity compared"
         )
     expected = [route.encode(batch, batch_size=len(batch), output=route.raw) for batch in batches]
     worst = float(distance(*(route.comparable(np.concatenate(rows)) for rows in (expected, found))).cosine.min())
     texts = sum(map(len, batches))
     if worst >= tolerance.min_cosine:
         return (
-            f"float16 was judged by ONNX's reference evaluator, which rounds every result to it: {texts} {what}, min "
-            f"cosine {worst:.6f}; the largest number was {evaluator.largest:.3g} of {_LARGEST:.0f}"
+            f"{number.name} was judged by ONNX's reference evaluator, which rounds every result to it: {texts} {what}, "
+            f"min cosine {worst:.6f}; the largest number was {evaluator.largest:.3g} of {number.largest:.6g}"
         )
     cause = f"min cosine {worst:.6f} is below {tolerance.min_cosine:g} on {texts} {what}"
-    if evaluator.largest > _LARGEST:
-        cause = f"a value of the network is {evaluator.largest:.0f}, and float16 ends at {_LARGEST:.0f}: {cause}"
+    if evaluator.largest > number.largest:
+        end = f"{number.name} ends at {number.largest:.6g}"
+        cause = f"a value of the network is {evaluator.largest:.6g}, and {end}: {cause}"
     raise ParityError(
-        f"{name} cannot be computed in float16, by ONNX's reference evaluator ({cause}). Nothing was published. Choose "
-        "a target of bfloat16 or float32"
+        f"{name} cannot be computed in {number.name}, by ONNX's reference evaluator ({cause}). Nothing was published. "
+        f"Choose {'onnx-bf16 or onnx-fp32' if number is FLOAT16 else 'onnx-fp32'}"
     )
 
 
@@ -107,21 +105,27 @@ def _texts(route: Route, weights: int) -> list[list[Text]]:
 
 
 class _Evaluator:
-    """The reference evaluator with operators that compute in float32 and round to float16.
+    """The reference evaluator with operators that compute in float32 and round to 16 bits.
 
-    Its own add up in float16, norms for one, which no engine does and the operator's definition (stash_type) does not
+    Its own add up in 16 bits, norms for one, which no engine does and the operator's definition (stash_type) does not
     say.
+
+    Args:
+        proto: the graph.
+        number: what is rounded to.
+        beside: operators that the evaluator does not know.
 
     Attributes:
         largest: the largest magnitude before a result was rounded, infinities of masks left out.
     """
 
-    def __init__(self, proto: ModelProto) -> None:
+    def __init__(self, proto: ModelProto, number: ShortFloat, beside: Sequence[type[OpRun]] = ()) -> None:
         self.largest = 0.0
         computing = {node.op_type for node in proto.graph.node if not node.domain} - MOVES - _AS_THEY_ARE
         opset = next(item.version for item in proto.opset_import if not item.domain)
-        rounding = (_rounding(kind, opset, self._note) for kind in sorted(computing))
+        rounding = (_rounding(kind, opset, self._note, number) for kind in sorted(computing))
         operators: list[type[OpRun]] = [GatherElements, *(kind for kind in rounding if kind is not None)]
+        operators += [_rounded(kind, self._note, number) for kind in beside]
         self._evaluator = ReferenceEvaluator(proto, new_ops=operators)
         self._names = [item.name for item in proto.graph.input]
         made = [item.name for item in proto.graph.output]
@@ -151,30 +155,32 @@ class GatherElements(OpRun):
         return (np.take_along_axis(data[part], indices, axis=axis),)
 
 
-def _rounding(kind: str, opset: int, note: Any) -> type[OpRun] | None:
-    """An operator that computes in float32 whatever it is given, and rounds to float16 what it was given in that."""
+def _rounding(kind: str, opset: int, note: Any, number: ShortFloat) -> type[OpRun] | None:
+    """An operator that computes in float32 whatever it is given, and rounds to 16 bits what it was given in that."""
     try:
         base = load_op("", kind, opset)
     except Exception:  # made of other operators, which are rounded themselves
         return None
-    if not isinstance(base, type) or not issubclass(base, OpRun):
-        return None
+    return _rounded(base, note, number) if isinstance(base, type) and issubclass(base, OpRun) else None
+
+
+def _rounded(base: type[OpRun], note: Any, number: ShortFloat) -> type[OpRun]:
     computed: Any = base._run
 
     def run(self: Any, *inputs: Any, **attributes: Any) -> tuple[Any, ...]:
-        if not any(_is_half(item) for item in inputs):
+        if not any(_is_in(item, number) for item in inputs):
             return tuple(computed(self, *inputs, **attributes))
-        wide = [item.astype(np.float32) if _is_half(item) else item for item in inputs]
+        wide = [item.astype(np.float32) if _is_in(item, number) else item for item in inputs]
         results = tuple(computed(self, *wide, **attributes))
         floats = [np.asarray(item) for item in results if item is not None and np.asarray(item).dtype.kind == "f"]
         note(floats)
         return tuple(
-            item if item is None or np.asarray(item).dtype.kind != "f" else np.asarray(item).astype(np.float16)
+            item if item is None or np.asarray(item).dtype.kind != "f" else np.asarray(item).astype(number.numpy)
             for item in results
         )
 
-    return type(kind, (base,), {"_run": run, "op_domain": ""})
+    return type(base.__name__.partition("_")[0], (base,), {"_run": run, "op_domain": base.op_domain})
 
 
-def _is_half(item: Any) -> bool:
-    return isinstance(item, (np.ndarray, np.generic)) and item.dtype == np.float16
+def _is_in(item: Any, number: ShortFloat) -> bool:
+    return isinstance(item, (np.ndarray, np.generic)) and item.dtype == number.numpy

@@ -34,6 +34,7 @@ from stcompile.compiler.passes.graph import (
     same,
     scalar,
 )
+from stcompile.compiler.passes.rms_norm import CONTRIBUTED_NORM, STANDARD_NORM
 
 _HEADS_SECOND = (0, 2, 1, 3)
 _HEADS_SECOND_SIZE_THIRD = (0, 2, 3, 1)
@@ -189,7 +190,7 @@ def _split(value: ir.Value, which: str, perm: tuple[int, ...]) -> _Heads:
             value = _repeated(node, which, order, perm)
         elif is_op(node, "Reshape"):
             break
-        elif is_op(node, "RMSNormalization"):
+        elif is_op(node, STANDARD_NORM, CONTRIBUTED_NORM):
             norm, value = _normalized(node, which, norm, order[numbers] == 3)
         elif rotary is None and norm is None and is_op(node, "Add", "Concat"):
             value, rotary = rotary_of(node, which, _axis_of(order, perm, 2), _axis_of(order, perm, 1), order[numbers])

@@ -1,4 +1,4 @@
-"""RMS normalization as loose nodes -> the standard ONNX RMSNormalization operator."""
+"""RMS normalization as loose nodes -> one operator: the standard's, or ONNX Runtime's own."""
 
 from __future__ import annotations
 
@@ -20,11 +20,17 @@ from stcompile.compiler.passes.graph import (
 )
 from stcompile.compiler.passes.opset import obstacle, raise_opset
 
+STANDARD_NORM = "RMSNormalization"
+# ONNX Runtime registers it in the standard's domain, for every opset.
+CONTRIBUTED_NORM = "SimplifiedLayerNormalization"
+
 _ABSENT = "no root mean square is normalized by"
 
 
 class FuseRmsNorm:
     """Rewrites x / sqrt(mean(x^2) + epsilon) * gain to `ai.onnx::RMSNormalization` (opset 23).
+
+    Where it is `contributed`, to `SimplifiedLayerNormalization`, which computes the same and lets the opset stay.
 
     The mean is over the last axis, the gain a constant of that width: the normalization of Zhang & Sennrich (2019) as
     LLaMA-like networks and T5 have it; where a network multiplies by 1 + w, the exporter has folded the sum. The result
@@ -34,15 +40,20 @@ class FuseRmsNorm:
 
     name = "fuse-rms-norm"
 
+    def __init__(self, *, contributed: bool = False) -> None:
+        self._contributed = contributed
+
     def __call__(self, model: ir.Model) -> PassResult:
         rewrites = 0
         refusals: list[str] = []
-        barrier = obstacle(model)
+        barrier = None if self._contributed else obstacle(model)
+        operator = CONTRIBUTED_NORM if self._contributed else STANDARD_NORM
         for end, x, gain, epsilon in matches(model.graph, "Sqrt", _match, refusals):
             if barrier is not None:
                 return finish(model, 0, [barrier], _ABSENT)
-            swap(model.graph, end, ir.node("RMSNormalization", [x, gain], {"axis": -1, "epsilon": epsilon}))
-            raise_opset(model)
+            swap(model.graph, end, ir.node(operator, [x, gain], {"axis": -1, "epsilon": epsilon}))
+            if not self._contributed:
+                raise_opset(model)
             rewrites += 1
         return finish(model, rewrites, refusals, _ABSENT)
 

@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from stcompile.compiler.passes.constants import integers
 from stcompile.compiler.passes.graph import MICROSOFT, constant, operand
+from stcompile.compiler.passes.rms_norm import CONTRIBUTED_NORM, STANDARD_NORM
 
 # Operators whose outputs are made number by number, apart from broadcasting.
 _ELEMENTWISE = (
@@ -49,7 +50,7 @@ def _by_matrix(node: ir.Node, tokens: Tokens, _: IsRow) -> bool:
 
 
 def _along_last_axis(node: ir.Node, tokens: Tokens, _: IsRow) -> bool:
-    default = -1 if node.op_type == "LayerNormalization" else 0
+    default = 0 if node.op_type == "Split" else -1
     return operand(node, 0) in tokens and node.attributes.get_int("axis", default) in (-1, 2)
 
 
@@ -71,7 +72,7 @@ _RULES: dict[tuple[str, str], Callable[[ir.Node, Tokens, IsRow], bool]] = {
     **{("", name): _number_by_number for name in _ELEMENTWISE},
     ("", "Cast"): _to_floats,
     ("", "MatMul"): _by_matrix,
-    ("", "LayerNormalization"): _along_last_axis,
+    **{("", name): _along_last_axis for name in ("LayerNormalization", STANDARD_NORM, CONTRIBUTED_NORM)},
     ("", "Split"): _along_last_axis,
     ("", "ReduceMean"): _mean_of_last_axis,
     (MICROSOFT, "SkipLayerNormalization"): _number_by_number,

@@ -1,4 +1,4 @@
-"""float16: weights and the heavy operators in half precision, the delicate ones in float32.
+"""float16 or bfloat16 for GPUs: weights and the heavy operators in 16 bits, the delicate ones in float32.
 
 Inputs and outputs of the graph keep their types. These stay in float32:
 
@@ -8,12 +8,19 @@ Inputs and outputs of the graph keep their types. These stay in float32:
   2048 float16 does not even count, and an angle of 500 is off by a quarter.
 - softmax, where it is an operator of its own: its sum has as many terms as a text has tokens.
 
+bfloat16 has the range of float32 and an eighth of float16's precision. It is for networks whose values pass 65,504, as
+the residual stream of Gemma does; which operators compute in it is the same. ONNX Runtime has a CUDA kernel of each for
+both from 1.24 on.
+
 `onnxruntime.transformers.float16` tells operators apart by name, which does not say whether an Add is a residual or the
 epsilon of a norm: what it makes of RMS norms is infinite above a root mean square of 256 (docs/quantization.md).
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
@@ -22,24 +29,42 @@ from stcompile.artifact.report import QuantizationSummary
 from stcompile.compiler.passes.graph import constant, is_op
 from stcompile.compiler.quantize.job import QuantizationJob
 
-_LARGEST = float(np.finfo(np.float16).max)
 
-# What computes in float16 whatever it is given. Everything that is named neither here nor below computes in float32.
-# LayerNormalization computes in float32 within itself, as its stash_type says.
+class ShortFloat(NamedTuple):
+    """A float of 16 bits: its name, how the graph and numpy call it, its largest number, and what its values end in."""
+
+    name: str
+    dtype: ir.DataType
+    numpy: np.dtype[np.generic]
+    largest: float
+    label: str
+
+
+FLOAT16 = ShortFloat("float16", ir.DataType.FLOAT16, np.dtype(np.float16), float(np.finfo(np.float16).max), "half")
+BFLOAT16 = ShortFloat(
+    "bfloat16",
+    ir.DataType.BFLOAT16,
+    np.dtype(ml_dtypes.bfloat16),
+    float.fromhex("0x1.fep+127"),
+    "bfloat16",
+)
+
+# What computes in 16 bits whatever it is given. Everything that is named neither here nor below computes in float32.
+# Norms compute in float32 within themselves, as their stash_type says.
 _HEAVY_OPS = frozenset(
     (
-        *("MatMul", "Gemm", "LayerNormalization", "SkipLayerNormalization", "BiasGelu", "FastGelu"),
-        *("Attention", "MultiHeadAttention", "PackedMultiHeadAttention"),
+        *("MatMul", "Gemm", "LayerNormalization", "SimplifiedLayerNormalization", "SkipLayerNormalization", "BiasGelu"),
+        *("FastGelu", "Attention", "MultiHeadAttention", "PackedMultiHeadAttention", "RotaryEmbedding"),
     )
 )
 
 # What computes in the type of the numbers it is given, value by value.
 _ELEMENTWISE_OPS = frozenset(("Gelu", "Erf", "Tanh", "Sigmoid", "Relu", "Silu", "Swish", "Where", "Add", "Mul", "Neg"))
 
-# Of constants these make a table of rows, or a weight, which is stored in float16.
+# Of constants these make a table of rows, or a weight, which is stored in 16 bits.
 _LOOKUPS = frozenset(("Gather", "Slice", "Transpose"))
 
-_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+_FLOATS = (ir.DataType.FLOAT, FLOAT16.dtype, BFLOAT16.dtype)
 
 # What a float may be made of: the operators that it begins with.
 _WEIGHTS = frozenset[str]()
@@ -56,13 +81,19 @@ MOVES = frozenset(
 
 
 def convert_to_half(model: ir.Model, job: QuantizationJob) -> QuantizationSummary:
-    """Rewrites a float32 graph to float16, in place.
+    """Rewrites a float32 graph to float16, in place; returns what stayed in float32."""
+    return shorten(model, FLOAT16)
 
-    Returns:
-        what stayed in float32.
-    """
+
+def convert_to_bfloat16_for_gpus(model: ir.Model, job: QuantizationJob) -> QuantizationSummary:
+    """Rewrites a float32 graph to bfloat16, in place; returns what stayed in float32."""
+    return shorten(model, BFLOAT16)
+
+
+def shorten(model: ir.Model, number: ShortFloat) -> QuantizationSummary:
+    """Rewrites a float32 graph to a float of 16 bits, in place; returns what stayed in float32."""
     graph = model.graph
-    converter = _Converter(graph)
+    converter = _Converter(graph, number)
     kept: dict[str, int] = {}
     for node in list(graph):
         if converter.computes_in_half(node):
@@ -72,9 +103,9 @@ def convert_to_half(model: ir.Model, job: QuantizationJob) -> QuantizationSummar
     converter.finish_outputs()
     RemoveUnusedNodesPass()(model)
     matmuls = sum(node.op_type in ("MatMul", "Gemm") and node.outputs[0] in converter.half for node in graph)
-    tables = sum(_looks_up_half(node) for node in graph)
+    tables = sum(_looks_up(node, number) for node in graph)
     lines = tuple(f"{count} {name}: computed in float32" for name, count in sorted(kept.items()))
-    return QuantizationSummary("float16", matmuls, tables, lines)
+    return QuantizationSummary(number.name, matmuls, tables, lines)
 
 
 def _adds_up_texts(node: ir.Node) -> bool:
@@ -91,21 +122,22 @@ def _is_table(value: ir.Value | None) -> bool:
     return array is not None and array.dtype == np.float32
 
 
-def _is_beyond_half(value: ir.Value) -> bool:
+def _is_beyond(value: ir.Value, number: ShortFloat) -> bool:
     array = constant(value)
-    return array is not None and array.dtype == np.float32 and bool((np.abs(array) > _LARGEST).any())
+    return array is not None and array.dtype == np.float32 and bool((np.abs(array) > number.largest).any())
 
 
-def _looks_up_half(node: ir.Node) -> bool:
+def _looks_up(node: ir.Node, number: ShortFloat) -> bool:
     table = constant(node.inputs[0]) if node.op_type == "Gather" else None
-    return table is not None and table.ndim == 2 and table.dtype == np.float16
+    return table is not None and table.ndim == 2 and table.dtype == number.numpy
 
 
 class _Converter:
-    """Tracks which values are in float16 and casts where two regions meet, once per value."""
+    """Tracks which values are in 16 bits and casts where two regions meet, once per value."""
 
-    def __init__(self, graph: ir.Graph) -> None:
+    def __init__(self, graph: ir.Graph, number: ShortFloat) -> None:
         self._graph = graph
+        self._number = number
         self._casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
         self._floats = {
             value
@@ -116,7 +148,7 @@ class _Converter:
         self.half: set[ir.Value] = set()
 
     def computes_in_half(self, node: ir.Node) -> bool:
-        """Whether a node belongs to the float16 region, given what came before it."""
+        """Whether a node belongs to the region of 16 bits, given what came before it."""
         if node.op_type in MOVES:
             # A constant table is in the region of its lookups: that is what makes it half the size.
             looks_up = node.op_type in _LOOKUPS and _is_table(node.inputs[0])
@@ -130,8 +162,8 @@ class _Converter:
             return False
         if node.op_type == "Mul" and node.inputs[0] is node.inputs[1]:
             return False
-        # The numbers that masks are made of are cut to float16's here; where they are cast they become infinite.
-        return any(value in self.half or _is_beyond_half(value) for value in floats)
+        # The numbers that masks are made of are cut to the largest here; where they are cast they become infinite.
+        return any(value in self.half or _is_beyond(value, self._number) for value in floats)
 
     def _is_statistic(self, value: ir.Value) -> bool:
         """Whether a float is a mean, a norm or the like, and what is made of such alone; a constant is none."""
@@ -154,12 +186,12 @@ class _Converter:
         return self._known[begins, value]
 
     def to_half(self, node: ir.Node) -> None:
-        """Feeds a node float16 and marks what it makes."""
-        if self.feed(node, ir.DataType.FLOAT16):
+        """Feeds a node 16 bits and marks what it makes."""
+        if self.feed(node, self._number.dtype):
             for output in node.outputs:
                 if output in self._floats or output.dtype is None:
                     # A type object of its own: passes let several values share one.
-                    output.type = ir.TensorType(ir.DataType.FLOAT16)
+                    output.type = ir.TensorType(self._number.dtype)
                     self.half.add(output)
 
     def feed(self, node: ir.Node, dtype: ir.DataType) -> bool:
@@ -168,17 +200,17 @@ class _Converter:
             (index, value) for index, value in enumerate(node.inputs) if value is not None and self._is_float(value)
         ]
         for index, value in floats:
-            if (value in self.half) != (dtype == ir.DataType.FLOAT16):
+            if (value in self.half) != (dtype == self._number.dtype):
                 node.replace_input_with(index, self._cast(value, dtype, node))
         return bool(floats)
 
     def finish_outputs(self) -> None:
-        """Casts float16 graph outputs back to float32 under their own names."""
+        """Casts graph outputs of 16 bits back to float32 under their own names."""
         for index, output in enumerate(self._graph.outputs):
             if output not in self.half:
                 continue
             name = output.name
-            output.name = f"{name}_half"
+            output.name = f"{name}_{self._number.label}"
             cast = ir.node("Cast", [output], {"to": ir.DataType.FLOAT}, name=f"{name}_wide")
             result = cast.outputs[0]
             result.name, result.dtype, result.shape = name, ir.DataType.FLOAT, output.shape
@@ -195,23 +227,23 @@ class _Converter:
 
     def _half_constant(self, value: ir.Value) -> ir.Value:
         assert value.const_value is not None
-        # A mask of -3.4e38 becomes the most negative half, not minus infinity: a row that is masked
+        # A mask of -3.4e38 becomes the most negative number, not minus infinity: a row that is masked
         # everywhere must not turn into NaN.
-        wide = value.const_value.numpy()
-        array = np.where(np.isinf(wide), wide, np.clip(wide, -_LARGEST, _LARGEST)).astype(np.float16)
-        name = f"{value.name}_half"
+        wide, largest = value.const_value.numpy(), self._number.largest
+        array = np.where(np.isinf(wide), wide, np.clip(wide, -largest, largest)).astype(self._number.numpy)
+        name = f"{value.name}_{self._number.label}"
         result = ir.val(name, const_value=ir.tensor(array, name=name))
         self._graph.register_initializer(result)
         self.half.add(result)
         return result
 
     def _cast_node(self, value: ir.Value, dtype: ir.DataType, before: ir.Node) -> ir.Value:
-        label = "half" if dtype == ir.DataType.FLOAT16 else "wide"
+        label = self._number.label if dtype == self._number.dtype else "wide"
         node = ir.node("Cast", [value], {"to": dtype}, name=f"{value.name}_{label}_cast")
         result = node.outputs[0]
         result.name, result.dtype, result.shape = f"{value.name}_{label}", dtype, value.shape
         self._graph.insert_before(before, node)
-        if dtype == ir.DataType.FLOAT16:
+        if dtype == self._number.dtype:
             self.half.add(result)
         return result
 

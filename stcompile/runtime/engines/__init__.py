@@ -56,10 +56,12 @@ def open_engine(
     level = manifest.optimization_level
     if manifest.engine.native and not manifest.engine.portable:
         _check_on_cpu(device, "the artifact's fused layers run")
-    if manifest.engine.packed and device.kind != CUDA:
+    if manifest.needs_gpu and device.kind != CUDA:
+        how = "without --packed" if manifest.engine.packed else "for provider cpu"
+        what = "packed" if manifest.engine.packed else "in bfloat16 for provider cuda"
         raise ProviderError(
-            f"the artifact was exported packed, whose operators only GPUs have, not {device}: load with device='cuda', "
-            "or export it without --packed"
+            f"the artifact was exported {what}, whose operators only GPUs have, not {device}: load with device='cuda', "
+            f"or export it {how}"
         )
     if device.graphs:
         _check_graphs(graph, manifest)

@@ -15,7 +15,7 @@ from stcompile.artifact.target import Target
 from stcompile.compiler import export
 from stcompile.compiler.parity.half import judge_half
 from stcompile.compiler.passes import CleanGraph, run_pipeline
-from stcompile.compiler.quantize.half import _Converter, convert_to_half
+from stcompile.compiler.quantize.half import BFLOAT16, FLOAT16, ShortFloat, _Converter, convert_to_half
 from stcompile.compiler.quantize.job import QuantizationJob
 from stcompile.compiler.stack.route import Route
 from stcompile.errors import ParityError
@@ -23,7 +23,7 @@ from tests.conftest import MODELS
 
 pytestmark = pytest.mark.usefixtures("traced_once")
 
-FLOAT16 = Target.parse("onnx-fp16").tolerance
+TOLERANCES = {FLOAT16: Target.parse("onnx-fp16").tolerance, BFLOAT16: Target.parse("onnx-bf16").tolerance}
 LARGEST = float(np.finfo(np.float16).max)
 
 # Networks with RMS norms, with rotary and with relative positions, with neither.
@@ -63,9 +63,9 @@ def traced(name: str, scale: float) -> tuple[ir.Model, Route]:
     return graph.clone(), route
 
 
-def judged(name: str, scale: float = 1.0) -> str:
+def judged(name: str, scale: float = 1.0, number: ShortFloat = FLOAT16) -> str:
     graph, route = traced(name, scale)
-    return judge_half(graph, route, FLOAT16, "model")
+    return judge_half(graph, route, TOLERANCES[number], "model", number)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -85,6 +85,15 @@ def test_a_root_mean_square_above_256_is_no_infinity() -> None:
 def test_a_value_beyond_float16_is_refused() -> None:
     with pytest.raises(ParityError, match=r"a value of the network is \d+, and float16 ends at 65504.*Nothing was"):
         judged("backbone_gemma3_text_bidirectional", 1e6)
+
+
+@pytest.mark.more_models
+def test_it_is_right_in_bfloat16() -> None:
+    said = judged("backbone_gemma3_text_bidirectional", 1e6, BFLOAT16)
+    found = re.fullmatch(r"bfloat16 was judged .* min cosine (\S+); the largest number was (\S+) of 3.38953e\+38", said)
+    assert found is not None
+    assert float(found[1]) > TOLERANCES[BFLOAT16].min_cosine
+    assert float(found[2]) > LARGEST
 
 
 def test_the_judge_sees_norms_in_float16(monkeypatch: pytest.MonkeyPatch) -> None:

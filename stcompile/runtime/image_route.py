@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,22 @@ class OpenImageRoute(GraphRuns):
 
     pads_to_multiple = False
 
-    def __init__(self, folder: Path, manifest: Manifest, image: ImageRoute, device: Device, threads: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        image: ImageRoute,
+        device: Device,
+        threads: int,
+        is_there: Callable[[], bool],
+    ) -> None:
         graph, on_gpu = image.graph, device.kind == CUDA
         self.dim = manifest.dim_of(graph)
         self.outputs = tuple(output.name for output in graph.outputs)
         self._batch_size = _GPU_BATCH if on_gpu else image.batch_size
         self._pixels = PixelMaker(image.processing)
         opened = partial(open_engine, folder, graph, manifest, device)
-        super().__init__(graph.route, opened, threads, 1 if on_gpu else threads)
+        super().__init__(graph.route, opened, threads, 1 if on_gpu else threads, is_there)
 
     def run(
         self, pictures: Sequence[Picture], prompt: str | None, batch_size: int | None, output: str

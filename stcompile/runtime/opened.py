@@ -55,6 +55,13 @@ class Origin:
         home = Path(os.path.abspath(folder))  # noqa: PTH100 - resolve() would follow a link that is changed for updates
         return cls(home, _digest(home), check_integrity)
 
+    def is_there(self) -> bool:
+        """Whether the folder holds the same artifact as then."""
+        try:
+            return _digest(self.folder) == self.digest
+        except ArtifactError:
+            return False
+
     def open(self) -> Artifact:
         """Opens it again.
 
@@ -128,15 +135,17 @@ class Opened:
             return self._single
 
     def _open(self, artifact: Artifact) -> Routes:
-        manifest = artifact.manifest
+        manifest, origin = artifact.manifest, self._origin
         found = Routes()
         opened: dict[str, OpenRoute] = {}
         for graph in manifest.graphs:
             beside = opened.get(graph.file)
-            route = OpenRoute(self._origin.folder, manifest, graph, self._device, self._threads, beside)
+            route = OpenRoute(origin.folder, manifest, graph, self._device, self._threads, origin.is_there, beside)
             found[graph.route] = opened[graph.file] = route
         if manifest.image is not None:
-            found.image = OpenImageRoute(self._origin.folder, manifest, manifest.image, self._device, self._threads)
+            found.image = OpenImageRoute(
+                origin.folder, manifest, manifest.image, self._device, self._threads, origin.is_there
+            )
         return found
 
     def _after_fork(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -59,6 +60,8 @@ GPU_LENGTH_MULTIPLE = 8
 # Numbers of the dense rows of one run of a sparse encoder: 16 MB.
 SPARSE_NUMBERS = 1 << 22
 
+_LOGGER = logging.getLogger("stcompile")
+
 # Batches a worker that make it worth to open a second engine for them.
 _MANY = 4
 
@@ -98,20 +101,45 @@ def tokens_of_each() -> Iterator[dict[Text, int]]:
 
 
 class _SharedEngine:
-    """An engine of as many runs at once as there are threads, opened when it is first needed."""
+    """An engine of as many runs at once as there are threads, opened when it is first needed.
 
-    def __init__(self, opened: Callable[[], Engine]) -> None:
+    Args:
+        opened: opens it.
+        first: the engine that there is already.
+        is_there: whether the artifact's folder holds what it did when `first` was opened.
+    """
+
+    def __init__(self, opened: Callable[[], Engine], first: Engine, is_there: Callable[[], bool]) -> None:
         self._open = opened
+        self._first = first
+        self._is_there = is_there
         self._opening = Lock()
         self._engine: Engine | None = None
 
     def engine(self) -> Engine:
-        """The one that there is, or a new one."""
+        """The one that there is, or a new one; the first where its files are gone, or others are in their place."""
         with self._opening:
             if self._engine is None:
-                with engine_call:
-                    self._engine = self._open()
+                self._engine = self._another() or self._first
             return self._engine
+
+    def _another(self) -> Engine | None:
+        if self._is_there():
+            try:
+                with engine_call:
+                    found = self._open()
+            except ArtifactError:
+                if self._is_there():
+                    raise
+            else:
+                # Asked again, for it may have been replaced while it was opened.
+                if self._is_there():
+                    return found
+        _LOGGER.warning(
+            "the artifact's folder was replaced or removed after it was loaded: the engine that was loaded goes on, "
+            "which computes many texts more slowly; load the artifact again for what is there now"
+        )
+        return None
 
 
 class GraphRuns:
@@ -122,6 +150,7 @@ class GraphRuns:
         opened: opens its engine, for so many threads and so many runs at once.
         threads: of one run.
         workers: runs side by side, each on a thread of its own.
+        is_there: whether the artifact's folder still holds what is opened here.
         beside: what runs the same graph already, whose engine is shared.
     """
 
@@ -131,6 +160,7 @@ class GraphRuns:
         opened: Callable[[int, int], Engine],
         threads: int,
         workers: int,
+        is_there: Callable[[], bool],
         beside: GraphRuns | None = None,
     ) -> None:
         self.name = name
@@ -138,7 +168,7 @@ class GraphRuns:
         if beside is None:
             with engine_call:
                 self._engine = opened(threads, 1)
-            self._shared = _SharedEngine(partial(opened, workers, workers))
+            self._shared = _SharedEngine(partial(opened, workers, workers), self._engine, is_there)
         else:
             self._engine, self._shared = beside._engine, beside._shared
         # Of this route and of the same one for single threads: about right where several threads encode at once.
@@ -179,7 +209,7 @@ class GraphRuns:
             jobs = chain(first, jobs)
             if len(first) == _MANY * workers:
                 route = self.single_threaded()
-            else:
+            if route._engine is self._engine:
                 workers = 1
         return in_parallel(jobs, partial(run, route), workers)
 
@@ -200,6 +230,7 @@ class OpenRoute(GraphRuns):
         graph: GraphSpec,
         device: Device,
         threads: int,
+        is_there: Callable[[], bool],
         beside: OpenRoute | None = None,
     ) -> None:
         spec = manifest.text_of(graph)
@@ -227,7 +258,7 @@ class OpenRoute(GraphRuns):
         # A run of a flat graph is over before a second thread is told of it; a GPU computes one run at a time anyway.
         workers = 1 if self._on_gpu or self._is_flat else threads
         opened = partial(open_engine, folder, graph, manifest, device)
-        super().__init__(graph.route, opened, 1 if self._is_flat else threads, workers, beside)
+        super().__init__(graph.route, opened, 1 if self._is_flat else threads, workers, is_there, beside)
         self._tokenizes_on_pool = threads > 1
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import shutil
 import weakref
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,43 @@ def test_another_artifact_in_its_place_is_refused(quick: Quick, tmp_path: Path) 
     quick("full_stack", "onnx-fp32", tmp_path / "artifact")
     with pytest.raises(ArtifactError, match="holds another artifact than when the encoder was loaded"):
         pickle.loads(pickled)
+
+
+def _replaced(folder: Path, other: Path) -> None:
+    folder.rename(folder.with_name("old"))
+    shutil.copytree(other, folder)
+
+
+def _flipped(folder: Path, other: Path) -> None:
+    """As a deployment does that points a link at the next version."""
+    folder.rename(folder.with_name("old"))
+    folder.symlink_to(other)
+
+
+def _emptied(folder: Path, _: Path) -> None:
+    shutil.rmtree(folder)
+
+
+def _moved(folder: Path, _: Path) -> None:
+    folder.rename(folder.with_name("moved"))
+
+
+@ENGINES
+@pytest.mark.parametrize("happens", [_replaced, _flipped, _emptied, _moved])
+@pytest.mark.parametrize("how", ["many texts", "single threads"])
+def test_what_was_loaded_goes_on_whatever_its_folder_holds(
+    how: str, happens: Any, target: str, quick: Quick, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A second engine is opened when it is needed, and must be of the same files."""
+    known = load_case(CASE)
+    texts = [f"{text} {number}" for number in range(40) for text in known.texts[3:]]
+    encoder = stcompile.load(shutil.copytree(quick(CASE, target).folder, tmp_path / "artifact"), threads=2)
+    expected = encoder.encode(texts[:8])
+    happens(tmp_path / "artifact", quick("plain_bert", target).folder)
+    late = encoder if how == "many texts" else encoder.single_threaded()
+    for _ in range(2):
+        np.testing.assert_allclose(late.encode(texts, batch_size=8)[:8], expected, atol=1e-6)
+    assert caplog.text.count("was replaced or removed after it was loaded") == 1
 
 
 @ENGINES

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from stcompile.compiler.passes.constants import integers
 from stcompile.compiler.passes.graph import MICROSOFT, constant, operand
-from stcompile.compiler.passes.rms_norm import CONTRIBUTED_NORM, STANDARD_NORM
+from stcompile.compiler.passes.rms_norm import CONTRIBUTED_NORM
 
 # Operators whose outputs are made number by number, apart from broadcasting.
 _ELEMENTWISE = (
@@ -72,7 +72,7 @@ _RULES: dict[tuple[str, str], Callable[[ir.Node, Tokens, IsRow], bool]] = {
     **{("", name): _number_by_number for name in _ELEMENTWISE},
     ("", "Cast"): _to_floats,
     ("", "MatMul"): _by_matrix,
-    **{("", name): _along_last_axis for name in ("LayerNormalization", STANDARD_NORM, CONTRIBUTED_NORM)},
+    **{("", name): _along_last_axis for name in ("LayerNormalization", CONTRIBUTED_NORM)},
     ("", "Split"): _along_last_axis,
     ("", "ReduceMean"): _mean_of_last_axis,
     (MICROSOFT, "SkipLayerNormalization"): _number_by_number,

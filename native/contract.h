@@ -86,9 +86,10 @@ struct Batch {
     const uint8_t* unseen;  // not 0 for tokens that none attends to; null where there are none
     size_t tokens;
     size_t block;  // tokens in one; the last may have fewer
-    // What is added to the scores: (biases, heads, sequence, sequence), biases 1 or one a text; null where nothing is.
+    // What is added to the scores: (biases, bias_heads, sequence, sequence), biases 1 or one a text, bias_heads
+    // 1 or as many as there are; null where nothing is.
     const float* bias;
-    size_t biases, sequence;
+    size_t biases, bias_heads, sequence;
     // Cosines and sines of the angles that pairs of each query's and key's numbers are turned by, (batch, sequence,
     // rotary) as the padded tensor; null where they stay.
     const float *cosines, *sines;

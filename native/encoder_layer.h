@@ -63,10 +63,11 @@ class EncoderLayer {
             rows + index * group * w.head, key, key + w.key_heads * w.head, batch.qkv_stride, w.head, group,
             context, batch.context_stride, from, to, w.soft_cap * kLog2E};
         const size_t matrix = batch.sequence * batch.sequence;
+        const size_t step = batch.bias_heads > 1 ? matrix : 0;  // from one head's to the next one's
         const float* bias = batch.bias;
-        if (bias != nullptr) bias += ((batch.biases > 1 ? text * w.heads : 0) + index * group) * matrix;
+        if (bias != nullptr) bias += (batch.biases > 1 ? text * batch.bias_heads * matrix : 0) + index * group * step;
         const uint8_t* unseen = batch.unseen == nullptr ? nullptr : batch.unseen + first;
-        const Text seen{batch.position + first, tokens, w.before, w.after, bias, batch.sequence, unseen};
+        const Text seen{batch.position + first, tokens, w.before, w.after, bias, step, batch.sequence, unseen};
         Attention<Attending>::run(heads, seen, memory);
     }
 

@@ -177,12 +177,25 @@ T attribute(const ort::KernelInfo* info, const char* name) {
     return value;
 }
 
+// What an attribute could not be read by says either that the node has none, or that it has another type.
+void check_absent(const ort::KernelInfo* info, const char* name, ort::Status* said) {
+    api->release(said);
+    int64_t whole = 0;
+    float fraction = 0;
+    size_t size = 0;
+    for (ort::Status* other : {api->attribute(info, name, &whole), api->attribute(info, name, &fraction),
+                               api->attribute(info, name, nullptr, &size)}) {
+        if (other == nullptr) throw std::runtime_error(std::string(name) + " is of another type");
+        api->release(other);
+    }
+}
+
 template <typename T>
 T attribute(const ort::KernelInfo* info, const char* name, T otherwise) {
     T value = 0;
     ort::Status* absent = api->attribute(info, name, &value);
     if (absent == nullptr) return value;
-    api->release(absent);
+    check_absent(info, name, absent);
     return otherwise;
 }
 
@@ -191,7 +204,7 @@ template <typename Kind, size_t count>
 Kind one_of(const ort::KernelInfo* info, const char* name, const char* const (&words)[count]) {
     size_t size = 0;
     if (ort::Status* absent = api->attribute(info, name, nullptr, &size)) {
-        api->release(absent);
+        check_absent(info, name, absent);
         return Kind{};
     }
     std::string word(size, 0);
@@ -212,7 +225,11 @@ int64_t limit(const ort::KernelInfo* info, const char* name) {
     return value == -1 ? kUnlimited : std::min(value, kUnlimited);
 }
 
+// Above every network, and so small that no product of two of them is beyond 64 bits.
+constexpr int64_t kMost = 1 << 24;
+
 size_t checked(int64_t value, size_t multiple, const char* what) {
+    if (value > kMost) throw std::runtime_error(std::string(what) + " is above " + std::to_string(kMost));
     if (value <= 0 || static_cast<size_t>(value) % multiple != 0) {
         throw std::runtime_error(std::string(what) + " is no multiple of " + std::to_string(multiple));
     }
@@ -477,12 +494,14 @@ class Kernel {
         if (bias == nullptr) return;
         const std::vector<int64_t> dims = shape_of(bias);
         const bool fits = dims.size() == 4 && (dims[0] == 1 || dims[0] == texts) &&
-                          dims[1] == static_cast<int64_t>(weights_.heads) && dims[2] == sequence && dims[3] == sequence;
+                          (dims[1] == 1 || dims[1] == static_cast<int64_t>(weights_.heads)) && dims[2] == sequence &&
+                          dims[3] == sequence;
         if (!fits) {
-            throw std::runtime_error("what is added to the scores is not (batch or 1, heads, sequence, sequence)");
+            throw std::runtime_error("what is added to the scores is not (batch or 1, heads or 1, sequence, sequence)");
         }
         batch.bias = data_of<const float>(bias);
         batch.biases = static_cast<size_t>(dims[0]);
+        batch.bias_heads = static_cast<size_t>(dims[1]);
     }
 
     void read_rotary(const ort::KernelContext* context, int64_t texts, int64_t sequence, Batch& batch) const {
@@ -610,20 +629,25 @@ extern "C" __attribute__((visibility("default"))) ort::Status* RegisterCustomOps
     static const Operator<Int8Reader> int8;
     static const Operator<Bfloat16Reader> bfloat16;
     static const Operator<Float32Reader> float32;
-    static ort::Status* failure = nullptr;
+    // Its text: whoever is given an error lets go of it.
+    static std::string failure;
     static ort::Domain* const domain = [&]() -> ort::Domain* {
         ort::Domain* made = nullptr;
         api = base->get(ort::kApiVersion);
         if (api == nullptr) {  // older than the functions that are needed; the first table has what makes an error
-            failure = base->get(1)->error("the fused operators need ONNX Runtime 1.17 or later");
+            failure = "the fused operators need ONNX Runtime 1.17 or later";
             return nullptr;
         }
-        if ((failure = api->new_domain("stcompile", &made)) != nullptr) return nullptr;
-        const ort::CustomOp* const operators[] = {&int8, &bfloat16, &float32};
-        for (const ort::CustomOp* op : operators) {
-            if ((failure = api->add_op(made, op)) != nullptr) return nullptr;
+        try {
+            check(api->new_domain("stcompile", &made));
+            for (const ort::CustomOp* op : std::initializer_list<const ort::CustomOp*>{&int8, &bfloat16, &float32}) {
+                check(api->add_op(made, op));
+            }
+        } catch (const std::exception& error) {
+            failure = error.what();
+            return nullptr;
         }
         return made;
     }();
-    return domain == nullptr ? failure : api->add_domain(options, domain);
+    return domain == nullptr ? base->get(1)->error(failure.c_str()) : api->add_domain(options, domain);
 }

@@ -15,13 +15,14 @@ inline T* memory_of(Scratch& memory, Slot slot, size_t count) {
 }
 
 // The tokens of one text: their positions, how far each sees, which are seen at all, and what is added to the scores of
-// its first head, a row of `bias_width` numbers for each position, and as many rows a head; null where nothing is.
+// its first head, a row of `bias_width` numbers for each position, and `bias_step` numbers behind it the next head's; null
+// where nothing is.
 struct Text {
     const int32_t* positions;
     size_t tokens;
     int64_t before, after;
     const float* bias;
-    size_t bias_width;
+    size_t bias_step, bias_width;
     const uint8_t* unseen;  // not 0 for tokens that none sees; null where all are seen
 
     bool limited() const { return before != kUnlimited || after != kUnlimited; }
@@ -95,7 +96,7 @@ class Sight {
 
     // The rows of one head, which all have in common where nothing is added.
     MaskRows rows(size_t head) {
-        if (text_.bias != nullptr) write(text_.bias + head * text_.bias_width * text_.bias_width);
+        if (text_.bias != nullptr) write(text_.bias + head * text_.bias_step);
         if (banded_) return {row_ + (middle_ + first_ - query_), -1};
         if (row_ != nullptr && !text_.limited()) return {row_, 0};
         return {strip_, static_cast<ptrdiff_t>(width_)};
@@ -132,9 +133,16 @@ class Sight {
                 const float* row = bias + text_.positions[query_ + q] * text_.bias_width;
                 if (neighbours) {
                     row += text_.positions[0] + first_;
-                    for (; i + kLanes <= end; i += kLanes) store(to + i, load(row + i) * all(kLog2E));
+                    for (; i + kLanes <= end; i += kLanes) {
+                        store(to + i, larger(load(row + i) * all(kLog2E), all(kMasked)));
+                    }
                 }
-                for (; i < end; ++i) to[i] = (neighbours ? row[i] : row[text_.positions[first_ + i]]) * kLog2E;
+                // Not below kMasked: the lowest number of all times this is infinite, of which the powers of some
+                // generations are no number.
+                for (; i < end; ++i) {
+                    const float added = (neighbours ? row[i] : row[text_.positions[first_ + i]]) * kLog2E;
+                    to[i] = added > kMasked ? added : kMasked;
+                }
             }
             for (; i < width_; ++i) to[i] = kMasked;
             if (text_.unseen == nullptr) continue;

@@ -255,8 +255,8 @@ class Layer:
                 most = self.soft_cap * LOG2_E
                 scores = most * np.tanh(scores / most)
             if bias is not None:
-                added = bias[text if len(bias) > 1 else 0, head][np.ix_(kept[:count], kept)]
-                scores += added.astype(np.float64) * LOG2_E
+                added = bias[text if len(bias) > 1 else 0, head if bias.shape[1] > 1 else 0]
+                scores += added[np.ix_(kept[:count], kept)].astype(np.float64) * LOG2_E
             scores = np.where(seen, scores, -np.inf)
             chances = np.exp2(scores - scores.max(axis=1, keepdims=True))
             contexts.append(chances / chances.sum(axis=1, keepdims=True) @ values[group])
@@ -354,7 +354,8 @@ class Layer:
         Args:
             padding: where it stands: between the tokens, on the left, or on the right; `unseen` has some tokens, too,
                 that none attends to, of three neighbours one, never the first or the last.
-            bias: 0 for none, 1 for one of all texts, 2 for one a text.
+            bias: 0 for none, 1 for one of all texts, 2 for one a text, 3 for one of all texts and heads that hides some
+                tokens from each other by the lowest number and by infinity.
         """
         lengths = list(lengths)
         random = np.random.default_rng(lengths)
@@ -371,8 +372,12 @@ class Layer:
             "mask": mask,
         }
         if bias:
-            shape = (len(lengths) if bias == 2 else 1, self.heads, width, width)
+            shape = (len(lengths) if bias == 2 else 1, 1 if bias == 3 else self.heads, width, width)
             found["bias"] = (3 * random.standard_normal(shape)).astype(np.float32)
+        if bias == 3:
+            which = np.where(np.eye(width, dtype=bool), 0, random.integers(0, 4, (width, width)))
+            found["bias"][:, :, which == 1] = np.finfo(np.float32).min
+            found["bias"][:, :, which == 2] = -np.inf
         if self.rotary:
             # Of each text's tokens others, as they are where their places do not begin with the padding.
             places = random.integers(0, 50, (len(lengths), 1)) + np.arange(width)

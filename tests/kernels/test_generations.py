@@ -75,7 +75,10 @@ CASES: dict[str, tuple[Layer, list[Batch]]] = {
     "one_number": (Layer(16, 16, 1), [([1], "right", 0), ([2, 1], "right", 0), ([0, 3, 0], "holes", 0)]),
     "biased": (
         Layer(128, 64, 2),
-        [([1, 7, 16, 17, 40], "holes", 1), ([1, 7, 16, 17, 40], "right", 2), ([33], "holes", 2)],
+        [
+            *(([1, 7, 16, 17, 40], "holes", 1), ([1, 7, 16, 17, 40], "right", 2), ([33], "holes", 2)),
+            *(([1, 7, 16, 17, 40], "holes", 3), ([33, 40], "right", 3)),
+        ],
     ),
     # Weights that no core's cache holds: as many tokens at once as there are for each core.
     "wide": (Layer(768, 808, 12), [([97, 40, 101, 3], "holes", 0), ([65], "right", 0), ([130], "right", 0)]),

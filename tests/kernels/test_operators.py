@@ -48,8 +48,8 @@ def test_the_error_bound_can_fail(operator: str) -> None:
 def test_another_bias_than_that_of_the_positions_is_refused(operator: str) -> None:
     layer = Layer(128, 64, 2)
     feeds = layer.feeds([5, 7], bias=2)
-    with pytest.raises(Exception, match=r"is not \(batch or 1, heads, sequence, sequence\)"):
-        layer.session(operator, biased=True).run(None, {**feeds, "bias": feeds["bias"][:, :1]})
+    with pytest.raises(Exception, match=r"is not \(batch or 1, heads or 1, sequence, sequence\)"):
+        layer.session(operator, biased=True).run(None, {**feeds, "bias": feeds["bias"][..., :-1]})
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
@@ -123,6 +123,9 @@ def test_nothing_but_padding_is_zeros(operator: str) -> None:
         ({"hidden": 76}, "the hidden size is no multiple of 8"),
         ({"intermediate": 100}, "the intermediate size is no multiple of 8"),
         ({"intermediate": 192}, "input .* is not of the size its layer needs"),
+        # Two heads of 16 numbers, in arithmetic of 64 bits.
+        ({"heads": 2**60 + 2, "kv_heads": 2, "head_size": 16}, "the number of heads is above 16777216"),
+        ({"hidden": 2**32, "head_size": 16}, "the hidden size is above 16777216"),
     ],
 )
 def test_other_sizes_are_refused_at_load(operator: str, changed: dict[str, Any], reason: str) -> None:
@@ -149,6 +152,9 @@ def test_a_zero_point_beyond_the_middle_is_refused_at_load(zero_point: int) -> N
         ("shared_by_two", {"kv_heads": 4}, "input 2 is not of the size its layer needs"),
         ("before", {"gated": 1}, "input .* is not of the size its layer needs"),
         ("gated_relu", {"gated": 0}, "input .* is not of the size its layer needs"),
+        ("causal", {"after": 0.0}, "after is of another type"),
+        ("soft_cap", {"soft_cap": 1}, "soft_cap is of another type"),
+        ("before", {"norms": 1}, "norms is of another type"),
         ("causal", {"after": -2}, "after is below -1, which is no limit"),
         ("causal", {"before": -9}, "before is below -1, which is no limit"),
         ("soft_cap", {"soft_cap": -1.0}, "soft_cap is neither a positive number nor 0, which is none"),

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from stcompile.compiler.passes.graph import constant, is_op
+from stcompile.compiler.passes.graph import constant, is_op, scalar
 from stcompile.compiler.trace.running import opened
 
 ATTENTION_MASK = "attention_mask"
@@ -78,7 +78,9 @@ def marks_unseen(graph: ir.Graph) -> bool:
     Such a graph compares it with 1 before anything else; others take 0 and 1 as they are.
     """
     mask = next((item for item in graph.inputs if item.name == ATTENTION_MASK), None)
-    return mask is not None and any(is_op(node, "Equal") for node, _ in mask.uses())
+    return mask is not None and any(
+        is_op(node, "Equal") and any(scalar(value) == 1 for value in node.inputs) for node, _ in mask.uses()
+    )
 
 
 def proofs(model: ir.Model, masks: Iterable[ir.Value], longest: int | None = None) -> dict[ir.Value, MaskProof]:

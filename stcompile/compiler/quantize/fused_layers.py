@@ -30,7 +30,7 @@ from stcompile.compiler.passes.encoder_layers import (
     Norm,
     find_encoder_layers,
 )
-from stcompile.compiler.passes.graph import input_named, swap, weight_of
+from stcompile.compiler.passes.graph import dims, input_named, swap, weight_of
 from stcompile.compiler.passes.padding_mask import ATTENTION_MASK, MaskProof, marks_unseen, proofs
 from stcompile.compiler.quantize.layer_bodies import LINEARS, PARTS, Kind, layer_body, told
 from stcompile.kernels.native import DOMAIN
@@ -90,11 +90,19 @@ def fusable_layers(model: ir.Model, longest: int | None) -> tuple[list[EncoderLa
     if not found and not refusals:
         refusals.append("it has no attention of the kind that is known")
     hides = marks_unseen(model.graph)
-    layers = [_proved(layer, proved[layer.mask], hides) for layer in found if proved[layer.mask].is_known]
+    known = [layer for layer in found if proved[layer.mask].is_known]
+    layers = [_proved(layer, proved[layer.mask], hides) for layer in known if _fits(layer, proved[layer.mask].bias)]
+    if len(layers) < len(known):
+        refusals.append("what is added to its scores is not of all its heads or of each")
     alike = [layer for layer in layers if kind_of(layer) == kind_of(layers[0])]
     if len(alike) < len(layers):
         refusals.append("it is made of other parts than the layers before it")
     return alike, tuple(dict.fromkeys(refusals))
+
+
+def _fits(layer: EncoderLayer, bias: ir.Value | None) -> bool:
+    shape = None if bias is None else dims(bias)
+    return bias is None or (shape is not None and len(shape) == 4 and shape[1] in (1, layer.heads))
 
 
 def _proved(layer: EncoderLayer, proof: MaskProof, hides: bool) -> EncoderLayer:

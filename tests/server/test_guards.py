@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import io
 import json
 import logging
 import socket
@@ -178,6 +180,38 @@ def test_a_failure_is_logged_without_its_words(loaded: dict[str, Any], caplog: p
     failed = next(json.loads(line) for line in said if '"failed"' in line)
     assert failed["error"] == "RuntimeError"
     assert "secret" not in "".join(said)
+
+
+def test_lines_of_one_moment_are_written_at_once_and_warnings_now() -> None:
+    written: list[str] = []
+
+    class Stream(io.StringIO):
+        def write(self, text: str) -> int:
+            written.append(text)
+            return len(text)
+
+    handler = logs.Together(Stream())
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log = logging.Logger("server", logging.INFO)
+    log.addHandler(handler)
+
+    async def say() -> None:
+        log.info("one")
+        log.info("two")
+        await asyncio.sleep(0)
+        assert not written
+        await asyncio.sleep(0.2)
+        assert written == ["one\ntwo\n"]
+        log.info("three")
+        log.warning("four")
+        assert written[1:] == ["three\nfour\n"]
+        log.info("five")
+
+    asyncio.run(say())
+    log.info("six")  # where no loop runs
+    assert written[2:] == ["five\nsix\n"]
+    log.info("seven")
+    assert written[3:] == ["seven\n"]
 
 
 @pytest.mark.parametrize("options", [{"max_queue": 0}, {"max_texts": -1}, {"body_seconds": 0}, {"max_body": 0}])

@@ -23,6 +23,9 @@ _LARGEST_JSON = 64 << 20
 # How protobuf spells where the weights of a tensor are (StringStringEntryProto): the key, and the length of the name.
 _LOCATION = re.compile(rb"\x0a\x08location\x12(.)", re.DOTALL)
 
+# By what a model folder is told.
+MODEL_NAMES = ("modules.json", "config.json")
+
 # What is no part of a folder's content: an export at work, and what a filesystem keeps in its root.
 FILESYSTEM_NAMES = frozenset((WORK_NAME, "lost+found"))
 
@@ -99,6 +102,8 @@ def read_manifest(root: Path) -> Manifest:
         if not root.is_dir():
             raise ArtifactError(f"there is no artifact at {root}: check the path, or run stcompile export first")
         if not path.is_file():
+            if any((root / name).is_file() for name in MODEL_NAMES):
+                raise ArtifactError(f"{root} is a model, not an stcompile artifact: run stcompile export first")
             raise ArtifactError(f"{root} is not an stcompile artifact: it has no {MANIFEST_NAME}")
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error}") from error

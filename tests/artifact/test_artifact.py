@@ -76,6 +76,14 @@ def test_what_is_listed_follows_from_the_files(artifact: Path, manifest: Manifes
         (lambda folder: (folder / "model.onnx").write_bytes(b"grap"), r"model\.onnx in .* is corrupt or was changed"),
         (lambda folder: (folder / "more/tokenizer.json").unlink(), r"incomplete: more/tokenizer\.json is missing"),
         (lambda folder: (folder / MANIFEST_NAME).unlink(), "is not an stcompile artifact"),
+        (
+            lambda folder: (folder / MANIFEST_NAME).rename(folder / "config.json"),
+            "is a model, .*: run stcompile export",
+        ),
+        (
+            lambda folder: (folder / MANIFEST_NAME).rename(folder / "modules.json"),
+            "is a model, not an stcompile artifact",
+        ),
         (lambda folder: (folder / MANIFEST_NAME).write_bytes(b"\xff"), "cannot be read"),
         (lambda folder: (folder / MANIFEST_NAME).write_text("{"), "not valid JSON"),
         (lambda folder: _edit(folder, '"dim": 8', '"dim": 9'), "changed after the export"),

@@ -341,7 +341,10 @@ def _opened(source: ModelSource, kind: Any) -> Any:
             return kind(given if os.path.isdir(given) else str(path), **options).float()  # noqa: PTH112 - as it does
         with contextlib.suppress(Exception):
             cache = source.cache_dir or require("huggingface_hub", _PURPOSE).constants.HF_HUB_CACHE
-            return kind(given, revision=source.revision, cache_folder=cache, **options).float()
+            # transformers looks for an adapter on the hub all the same, and without a network again and again.
+            kwargs = options["model_kwargs"] | {"adapter_kwargs": {"local_files_only": True}}
+            found = {**options, "model_kwargs": kwargs, "revision": source.revision, "cache_folder": cache}
+            return kind(given, **found).float()
         # It looks for files elsewhere than we keep them.
         with source.located() as (folder, _):
             return kind(str(folder), **options).float()

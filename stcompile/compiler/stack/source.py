@@ -19,7 +19,9 @@ from stcompile.compiler.stack.describe import StackDescription, describe
 from stcompile.errors import InputError, ModelFolderError, UnsupportedError, about, one_line
 from stcompile.runtime.arguments import local_path
 
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+# What can be one; `.` and `..` lead to folders, and no name on the hub begins or ends in a dot or a hyphen.
+_NAME = r"(?![.-])[\w.-]+(?<![.-])"
+_HUB_ID = re.compile(rf"{_NAME}(/{_NAME})?", re.ASCII)
 
 # Everything a stack can be built from; leaves out training state.
 # A star also matches slashes.

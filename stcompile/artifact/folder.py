@@ -7,7 +7,7 @@ import hashlib
 import mmap
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from stcompile.artifact.manifest import MANIFEST_NAME, FileEntry, Manifest
@@ -23,6 +23,9 @@ _LARGEST_JSON = 64 << 20
 # How protobuf spells where the weights of a tensor are (StringStringEntryProto): the key, and the length of the name.
 _LOCATION = re.compile(rb"\x0a\x08location\x12(.)", re.DOTALL)
 
+# By what a model folder is told.
+MODEL_NAMES = ("modules.json", "config.json")
+
 # What is no part of a folder's content: an export at work, and what a filesystem keeps in its root.
 FILESYSTEM_NAMES = frozenset((WORK_NAME, "lost+found"))
 
@@ -32,9 +35,13 @@ _EXTRAS = frozenset(
     (
         *FILESYSTEM_NAMES,
         *("README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE"),
-        *(".git", ".gitattributes", ".gitignore", ".cache", ".DS_Store"),
+        *(".git", ".gitattributes", ".gitignore", ".gitkeep", ".cache"),
     )
 )
+
+# What macOS puts into any folder, and a volume of Kubernetes (a ConfigMap's, a projected one's) into its root.
+_OF_FINDER = re.compile(r"\.DS_Store|\._.+", re.DOTALL)
+_OF_VOLUMES = re.compile(r"\.\.(data|data_tmp|\d{4}(_\d\d){5}\.\d+)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +106,8 @@ def read_manifest(root: Path) -> Manifest:
         if not root.is_dir():
             raise ArtifactError(f"there is no artifact at {root}: check the path, or run stcompile export first")
         if not path.is_file():
+            if any((root / name).is_file() for name in MODEL_NAMES):
+                raise ArtifactError(f"{root} is a model, not an stcompile artifact: run stcompile export first")
             raise ArtifactError(f"{root} is not an stcompile artifact: it has no {MANIFEST_NAME}")
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error}") from error
@@ -131,7 +140,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
     return complete
 
 
-def unlisted(root: Path, manifest: Manifest, but: Collection[str]) -> Iterator[str]:
+def unlisted(root: Path, manifest: Manifest, is_passed_over: Callable[[str], bool]) -> Iterator[str]:
     """What lies in a folder beside the files that the manifest lists: paths relative to it, with slashes.
 
     Links count for themselves, and so do empty folders.
@@ -139,7 +148,7 @@ def unlisted(root: Path, manifest: Manifest, but: Collection[str]) -> Iterator[s
     Args:
         root: the folder.
         manifest: its manifest.
-        but: names right below the folder that are passed over.
+        is_passed_over: whether a file or folder, by its path as it is given here, is nobody's concern.
     """
     listed = {MANIFEST_NAME, *(entry.path for entry in manifest.files)}
 
@@ -150,14 +159,21 @@ def unlisted(root: Path, manifest: Manifest, but: Collection[str]) -> Iterator[s
         inside = Path(home).relative_to(root)
         if inside.parts and not files and not folders:
             yield inside.as_posix()
-        passed_over = () if inside.parts else but
-        folders[:] = [name for name in folders if name not in passed_over]
+        folders[:] = [name for name in folders if not is_passed_over((inside / name).as_posix())]
         # os.walk takes a link to a folder for a folder, and does not follow it.
         links = [name for name in folders if (Path(home) / name).is_symlink()]
         for name in (*files, *links):
             path = (inside / name).as_posix()
-            if name not in passed_over and path not in listed:
+            if path not in listed and not is_passed_over(path):
                 yield path
+
+
+def _is_extra(path: str) -> bool:
+    return (
+        path in _EXTRAS
+        or _OF_VOLUMES.fullmatch(path) is not None
+        or _OF_FINDER.fullmatch(path.rpartition("/")[2]) is not None
+    )
 
 
 def _refuse_unlisted(root: Path, manifest: Manifest) -> None:
@@ -181,7 +197,7 @@ def _refuse_unlisted(root: Path, manifest: Manifest) -> None:
                         "not use the artifact"
                     )
         # In the hub's cache may lie what else is in a repository, and somebody else has fetched.
-        for name in () if repository_of(root) else unlisted(root, manifest, _EXTRAS):
+        for name in () if repository_of(root) else unlisted(root, manifest, _is_extra):
             raise ArtifactError(
                 f"{root} holds {name}, which its {MANIFEST_NAME} does not list: move it elsewhere, or do not use the "
                 "artifact"

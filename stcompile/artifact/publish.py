@@ -88,7 +88,7 @@ class Destination:
             raise ArtifactError(
                 f"{self.path} is not empty and not an stcompile artifact ({error}): choose another destination"
             ) from error
-        for name in unlisted(self.path, manifest, self._passed_over):
+        for name in unlisted(self.path, manifest, self._passed_over.__contains__):
             raise ArtifactError(
                 f"{self.path} is not only an stcompile artifact, it also holds {name}: move that elsewhere or choose "
                 "another destination"

@@ -164,6 +164,8 @@ class Store:
 
         Object stores have no locks: there two runs of one job put the same bytes into the same places, twice.
 
+        Of a block that fails before it has put anything, nothing is left: neither the lock nor folders made for it.
+
         Raises:
             InputError: another process holds it.
         """
@@ -173,6 +175,8 @@ class Store:
         filelock = require("filelock", _PURPOSE, "bulk")
         file = Path(self._place(name))
         lock = filelock.FileLock(file, timeout=0)
+        # The innermost first.
+        made = [folder for folder in file.parents if not folder.exists()]
         with written(file):
             file.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -181,6 +185,14 @@ class Store:
                 raise InputError(f"another run writes to {self.root}: wait for it, or choose another output") from error
         try:
             yield
+        except BaseException:
+            # While it is held: whoever waits for it makes its own.
+            if made and [item.name for item in file.parent.iterdir()] == [file.name]:
+                with contextlib.suppress(OSError):
+                    file.unlink()
+                    for folder in made:
+                        folder.rmdir()
+            raise
         finally:
             lock.release()
 

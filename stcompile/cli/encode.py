@@ -19,7 +19,7 @@ from stcompile.artifact.space import check_space
 from stcompile.cli.console import DONE, reader_may_leave
 from stcompile.cli.images import images_of
 from stcompile.cli.options import CacheOption, DeviceOption
-from stcompile.cli.textfiles import STDIN, texts_of, write_arrays, write_bytes, write_jsonl, write_npy
+from stcompile.cli.textfiles import STDIN, check_place, texts_of, write_arrays, write_bytes, write_jsonl, write_npy
 from stcompile.errors import InputError
 from stcompile.runtime.arguments import local_path
 from stcompile.runtime.hub import located
@@ -266,6 +266,7 @@ def _stream(artifact: str, source: _Source, output: str, asked: _Asked, device: 
     if output != STDIN:
         named = source.name if source.name == STDIN else str(local_path(source.name))
         _check_output(local_path(output), local_path(artifact), named)
+        check_place(local_path(output))
     found = images_of(source.name) if source.is_images else texts_of(source.name, source.field)
     # What cannot be read is noticed before an engine is started.
     first = list(islice(found, _NO_BAR_UP_TO + 1))

@@ -10,7 +10,7 @@ import typer
 from stcompile.cli import render
 from stcompile.cli.console import out, reader_may_leave
 from stcompile.cli.options import CacheOption, DeviceOption, JsonOption
-from stcompile.cli.textfiles import STDIN, read_texts, write_jsonl
+from stcompile.cli.textfiles import STDIN, check_place, read_texts, write_jsonl
 from stcompile.errors import InputError
 from stcompile.runtime.arguments import local_path
 
@@ -67,6 +67,8 @@ def rerank(
         raise InputError(f"cannot tell the format of {output}: name it .jsonl")
     if output != STDIN and as_json:
         raise InputError("--json prints, and --output writes a file: pass one of them")
+    if output != STDIN:
+        check_place(local_path(output))
     texts = read_texts(documents, field)
     from stcompile.runtime.reranker import Reranker  # noqa: PLC0415 - imports numpy and the engine
 

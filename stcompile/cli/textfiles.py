@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import io
 import json
+import os
 import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +24,9 @@ from stcompile.errors import InputError
 from stcompile.runtime.arguments import local_path
 
 STDIN = "-"
+
+# What files that are read through --input begin with.
+_NO_TEXT = {b"PAR1": "Parquet", b"\x1f\x8b": "compressed", b"\x28\xb5\x2f\xfd": "compressed"}
 
 
 def read_texts(path: str, field: str = "text") -> list[str]:
@@ -49,7 +54,7 @@ def texts_of(path: str, field: str = "text") -> Iterator[str]:
             is_empty = False
             yield text
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text ({error.reason}): convert it first") from error
+        raise InputError(_no_text(path) or f"{path} is not UTF-8 text ({error.reason}): convert it first") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except csv.Error as error:
@@ -72,6 +77,18 @@ def _all_of(path: str, field: str) -> Iterator[str]:
             yield from _column(csv.reader(stream, delimiter=TABLE_DELIMITERS[file.suffix], strict=True), path, field)
         else:
             yield from _texts(stream, path, field, path.endswith((".jsonl", ".ndjson")))
+
+
+def _no_text(path: str) -> str:
+    """What to do with a file of another kind; empty where that is not known."""
+    begin = b""
+    if path != STDIN:
+        with contextlib.suppress(OSError), local_path(path).open("rb") as stream:
+            begin = stream.read(max(map(len, _NO_TEXT)))
+    kind = next((kind for magic, kind in _NO_TEXT.items() if begin.startswith(magic)), None)
+    if kind is None:
+        return ""
+    return f"{path} is {kind}: encode reads that through --input, into a folder; elsewhere convert it to JSONL first"
 
 
 def read_share(text: str) -> float:
@@ -209,6 +226,22 @@ def destination_errors(path: Path) -> Iterator[None]:
         raise InputError(f"{path} cannot be written ({reason}): choose another destination") from error
 
 
+def check_place(path: Path) -> None:
+    """Whether a file can be put there, asked before the work for it is done. Nothing is left of the question.
+
+    Raises:
+        InputError: the destination cannot be written.
+    """
+    with destination_errors(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        probe = _partial(path)
+        try:
+            probe.touch()
+        finally:
+            probe.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def moved_into_place(path: Path) -> Iterator[Path]:
     """Where to write what becomes `path` once it is whole; after an error nothing is left of it.
@@ -216,8 +249,7 @@ def moved_into_place(path: Path) -> Iterator[Path]:
     Raises:
         InputError: the destination cannot be written.
     """
-    # Not the process's number, which another container has too.
-    partial = path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
+    partial = _partial(path)
     try:
         yield partial
         with destination_errors(path):
@@ -226,6 +258,11 @@ def moved_into_place(path: Path) -> Iterator[Path]:
         # Where it could not be written it cannot be removed either, and the reason why not is on its way.
         with contextlib.suppress(OSError):
             partial.unlink()
+
+
+def _partial(path: Path) -> Path:
+    # Not the process's number, which another container has too.
+    return path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
 
 
 def _column(rows: Iterator[list[str]], path: str, field: str) -> Iterator[str]:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from stcompile.cli import options, render
 from stcompile.cli.console import out, print_json, spinner
-from stcompile.cli.textfiles import write_text
+from stcompile.cli.textfiles import check_place, write_text
 from stcompile.compiler.parity.thresholds import Thresholds, thresholds_in
 from stcompile.compiler.stack.source import ModelSource
 from stcompile.errors import InputError, ParityError
@@ -114,10 +114,14 @@ def verify(
 
 
 def _wanted(asked: str) -> tuple[str, Path | None]:
-    """A format and a file, None for standard output."""
+    """A format and a file that can be written, None for standard output."""
     from stcompile.reports import FORMATS  # noqa: PLC0415 - as above
 
     name, given, file = asked.partition("=")
     if name not in FORMATS or (given and not file):
         raise InputError(f"unknown report {asked!r}: choose one of {', '.join(FORMATS)}, with a file as html=out.html")
-    return name, local_path(file) if file else None
+    if not file:
+        return name, None
+    place = local_path(file)
+    check_place(place)
+    return name, place

@@ -32,7 +32,7 @@ from stcompile.compiler.stack.image_route import ImageRoute
 from stcompile.compiler.stack.load import load_stack
 from stcompile.compiler.stack.module_stack import ModuleStack
 from stcompile.compiler.stack.route import Route, front_ends
-from stcompile.compiler.stack.source import ModelSource, SourceOptions
+from stcompile.compiler.stack.source import ModelSource, SourceOptions, check_options
 from stcompile.compiler.steps import Step, silent_step
 from stcompile.compiler.token_budget import token_budget
 from stcompile.compiler.trace.onnx import trace
@@ -53,7 +53,7 @@ def export_model(
     """Compiles a model, proves the result against sentence-transformers, and publishes it at `destination`.
 
     Args:
-        model: a model folder, a hub id, or a live SentenceTransformer.
+        model: a model folder, a hub id, or a live model of sentence-transformers.
         destination: the artifact's folder. An earlier artifact there is replaced, once the new one is proved;
             after a failure or an interruption it is still what it was.
         target: one of `stcompile targets`.
@@ -75,6 +75,7 @@ def export_model(
             published.
         BudgetError: no plan is within the budget; nothing was published.
     """
+    check_options(options, ExportKeywords.__annotations__)
     named: dict[str, Any] = {**options}
     source = ModelSource(model, **{name: named.pop(name) for name in SourceOptions.__annotations__ if name in named})
     return run_export(source, destination, ExportOptions(target, **named), step)

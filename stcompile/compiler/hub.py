@@ -117,15 +117,17 @@ def _snapshot(
     hub: Any, name: str, files: Sequence[str], revision: str | None, cache: str | None, graph: str | None
 ) -> Path:
     try:
-        wanted = needed(hub.list_repo_files(name, revision=revision), files, graph)
+        # One request, never repeated: without a network, the client's list of files waits half a minute.
+        found = hub.model_info(name, revision=revision, timeout=hub.constants.HF_HUB_ETAG_TIMEOUT)
+        wanted = needed((item.rfilename for item in found.siblings or ()), files, graph)
     except Exception as unreachable:
         try:
-            found = hub.snapshot_download(
+            cached = hub.snapshot_download(
                 name, revision=revision, cache_dir=cache, allow_patterns=list(files), local_files_only=True
             )
         except Exception:
             raise unreachable from None
-        return Path(found)
+        return Path(cached)
     exact = [glob.escape(file) for file in wanted]
     return Path(hub.snapshot_download(name, revision=revision, cache_dir=cache, allow_patterns=exact))
 

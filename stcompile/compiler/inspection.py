@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from stcompile.artifact import Artifact, open_artifact
-from stcompile.artifact.folder import read_manifest
+from stcompile.artifact.folder import MODEL_NAMES, read_manifest
 from stcompile.artifact.manifest import IMAGE, MANIFEST_NAME, TEXT
 from stcompile.artifact.report import read_report
 from stcompile.compiler.kinds.base import ModuleEntry
@@ -43,7 +43,7 @@ def inspect(path: str | Path | ModelSource, **options: Unpack[SourceOptions]) ->
 
 def _is_artifact(folder: Path) -> bool:
     """Whether a folder has a manifest of ours: beside a model there may be one of somebody else's."""
-    if not any((folder / name).is_file() for name in ("modules.json", "config.json")):
+    if not any((folder / name).is_file() for name in MODEL_NAMES):
         return (folder / MANIFEST_NAME).is_file()
     try:
         read_manifest(folder)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from stcompile.artifact.manifest import SIMILARITIES
 from stcompile.errors import InputError
-from stcompile.runtime.device import CPU, Device
+from stcompile.runtime.device import CPU, CUDA, Device
 from stcompile.runtime.encoder import Encoder
 from stcompile.runtime.hub import located
-from stcompile.runtime.inputs import at_least_one
-from stcompile.runtime.loaded import fitting_artifact
+from stcompile.runtime.inputs import at_least_one, check_prompt
+from stcompile.runtime.left_out import LEFT_OUT, left_out
+from stcompile.runtime.loaded import check_kind, fitting_artifact
 
 # How a model is computed: of what is compiled that is settled.
 _SETTLED = frozenset(("trust_remote_code", "backend", "model_card_data", "use_auth_token"))
+
+# What may be set on a model: fields of the manifest.
+_SET = ("prompts", "default_prompt_name", "similarity", "truncate_dim")
 
 
 class SentenceTransformer(Encoder):
@@ -25,7 +30,9 @@ class SentenceTransformer(Encoder):
 
         from stcompile import SentenceTransformer
 
-    All else as of `Encoder`, which has the methods of sentence-transformers with their order and defaults.
+    All else as of `Encoder`, which has the methods of sentence-transformers with their order and defaults. `prompts`,
+    `default_prompt_name`, `similarity_fn_name` and `truncate_dim` may be set on it, as there; setting `max_seq_length`
+    to another number is an error, and so are the names in `stcompile.runtime.left_out`, each with what to do instead.
 
     Args:
         model_name_or_path: the folder that `stcompile export` wrote, or the repository that it was pushed to.
@@ -75,28 +82,23 @@ class SentenceTransformer(Encoder):
             None,
             check_integrity=True,
         )
+        check_kind(artifact, self.kind)
         manifest = artifact.manifest
-        known = {**manifest.prompts, **(prompts or {})}
-        name = manifest.default_prompt_name if default_prompt_name is None else default_prompt_name
-        if name is not None and name not in known:
-            raise InputError(f"unknown default prompt {name!r}: the prompts are {', '.join(map(repr, known))}")
-        named = manifest.similarity if similarity_fn_name is None else similarity_fn_name
-        measure = str(getattr(named, "value", named))
-        if measure not in SIMILARITIES:
-            raise InputError(f"unknown similarity_fn_name {measure!r}: choose one of {', '.join(SIMILARITIES)}")
-        keep = manifest.truncate_dim if truncate_dim is None else at_least_one("truncate_dim", truncate_dim)
+        known = {**manifest.prompts, **_prompts_in(prompts or {})}
         changed = dataclasses.replace(
-            manifest, prompts=known, default_prompt_name=name, similarity=measure, truncate_dim=keep
+            manifest,
+            prompts=known,
+            default_prompt_name=_known(
+                manifest.default_prompt_name if default_prompt_name is None else default_prompt_name, known
+            ),
+            similarity=_measure_called(manifest.similarity if similarity_fn_name is None else similarity_fn_name),
+            truncate_dim=_kept(manifest.truncate_dim if truncate_dim is None else truncate_dim),
         )
         super().__init__(dataclasses.replace(artifact, manifest=changed), device=device or CPU, threads=threads)
         self._again = partial(
             type(self),
             str(model_name_or_path),
             device=device,
-            prompts=prompts,
-            default_prompt_name=default_prompt_name,
-            similarity_fn_name=measure,
-            truncate_dim=truncate_dim,
             threads=threads,
             cache_folder=cache_folder,
             revision=revision,
@@ -105,11 +107,105 @@ class SentenceTransformer(Encoder):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return self._again, ()
+        manifest = self._manifest
+        return self._again, (), {name: getattr(manifest, name) for name in _SET}
+
+    def __setstate__(self, settings: dict[str, Any]) -> None:
+        self._set(**settings)
+
+    def __getattr__(self, name: str) -> Any:
+        """Of what is no attribute, why.
+
+        Raises:
+            LeftOutError: sentence-transformers' model has it, and what is compiled does not.
+            AttributeError: neither has it.
+        """
+        if name in LEFT_OUT:
+            raise left_out(name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # It would be kept, and change nothing.
+        if name in LEFT_OUT:
+            raise left_out(name)
+        super().__setattr__(name, value)
+
+    def _set(self, **settings: Any) -> None:
+        """Puts fields of the manifest in the place of its own, for this object alone."""
+        self._manifest = dataclasses.replace(self._manifest, **settings)
+        self.artifact = dataclasses.replace(self.artifact, manifest=self._manifest)
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """Prompt name to the text that is put in front; may be changed, or set as a whole."""
+        return self._manifest.prompts
+
+    @prompts.setter
+    def prompts(self, prompts: Mapping[str, str]) -> None:
+        self._set(prompts=_prompts_in(prompts))
+
+    @property
+    def default_prompt_name(self) -> str | None:
+        """The prompt that is used when none is asked for; may be set to the name of another, or to None."""
+        return self._manifest.default_prompt_name
+
+    @default_prompt_name.setter
+    def default_prompt_name(self, name: str | None) -> None:
+        self._set(default_prompt_name=_known(name, self._manifest.prompts))
+
+    @property
+    def similarity_fn_name(self) -> str:
+        """`cosine`, `dot`, `euclidean` or `manhattan`; may be set to another, and None is `cosine`."""
+        return self._manifest.similarity
+
+    @similarity_fn_name.setter
+    def similarity_fn_name(self, name: Any) -> None:
+        self._set(similarity=_measure_called("cosine" if name is None else name))
+
+    @property
+    def truncate_dim(self) -> int | None:
+        """How many dimensions are kept by default; may be set, and None keeps all."""
+        return self._manifest.truncate_dim
+
+    @truncate_dim.setter
+    def truncate_dim(self, keep: int | None) -> None:
+        self._set(truncate_dim=_kept(keep))
+
+    @contextmanager
+    def truncate_embeddings(self, truncate_dim: int | None) -> Iterator[None]:
+        """Keeps so many dimensions by default in this context, in all threads; None keeps all.
+
+        Raises:
+            InputError: no whole number of at least 1.
+        """
+        before, self.truncate_dim = self.truncate_dim, truncate_dim
+        try:
+            yield
+        finally:
+            self.truncate_dim = before
+
+    truncate_sentence_embeddings = truncate_embeddings
+
+    @property
+    def max_seq_length(self) -> int | None:
+        """Most tokens of a text, special tokens included; longer ones are cut. None when unlimited. It is settled."""
+        return super().max_seq_length
+
+    @max_seq_length.setter
+    def max_seq_length(self, length: int | None) -> None:
+        if length != self.max_seq_length:
+            raise InputError(
+                f"max_seq_length is settled in what is compiled, at {self.max_seq_length}: set it on the "
+                "sentence-transformers model, and export that"
+            )
 
     def get_max_seq_length(self) -> int | None:
         """`max_seq_length`, as sentence-transformers calls it, too."""
         return self.max_seq_length
+
+    def supports(self, modality: str) -> bool:
+        """Whether that is one of `modalities`."""
+        return modality in self.modalities
 
     def eval(self) -> Self:
         """Itself: it never trains."""
@@ -126,3 +222,40 @@ class SentenceTransformer(Encoder):
         if (asked.kind, asked.index) != (self.device.kind, self.device.index):
             raise InputError(f"it computes on {self.device}: make one with device={str(device)!r}")
         return self
+
+    def cpu(self) -> Self:
+        """`to("cpu")`."""
+        return self.to(CPU)
+
+    def cuda(self, device: object = None) -> Self:
+        """`to` of a GPU: its number, or its name."""
+        if device is None or isinstance(device, int):
+            return self.to(CUDA if device is None else f"{CUDA}:{device}")
+        return self.to(device)
+
+
+def _prompts_in(prompts: Mapping[str, str]) -> dict[str, str]:
+    """A copy; as in sentence-transformers None is no text."""
+    if not isinstance(prompts, Mapping):
+        raise InputError(f"prompts must be a dict of names and texts, got {type(prompts).__name__}")
+    for prompt in prompts.values():
+        check_prompt(prompt)
+    return {name: prompt or "" for name, prompt in prompts.items()}
+
+
+def _known(name: str | None, prompts: Mapping[str, str]) -> str | None:
+    if name is not None and name not in prompts:
+        raise InputError(f"unknown default prompt {name!r}: the prompts are {', '.join(map(repr, prompts)) or 'none'}")
+    return name
+
+
+def _measure_called(name: Any) -> str:
+    """Of a name, or of sentence-transformers' enumeration of them."""
+    measure = str(getattr(name, "value", name))
+    if measure not in SIMILARITIES:
+        raise InputError(f"unknown similarity_fn_name {measure!r}: choose one of {', '.join(SIMILARITIES)}")
+    return measure
+
+
+def _kept(dimensions: int | None) -> int | None:
+    return None if dimensions is None else at_least_one("truncate_dim", dimensions)

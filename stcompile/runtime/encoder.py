@@ -158,7 +158,7 @@ class Encoder(Embedding):
             float32 `(n, m)`; larger is more alike, distances are negative.
 
         Raises:
-            InputError: neither vectors nor matrices, or of different widths.
+            InputError: neither vectors nor matrices, of different widths, or of another precision than float32.
         """
         left, right = _alike("similarity", embeddings1, embeddings2)
         return postprocess.similarity(self.similarity_fn_name, np.atleast_2d(left), np.atleast_2d(right))
@@ -178,7 +178,7 @@ class Encoder(Embedding):
         """
         left, right = _alike("similarity_pairwise", embeddings1, embeddings2)
         if left.ndim == right.ndim == 2 and len(left) != len(right):
-            raise InputError(f"similarity_pairwise takes as many vectors as vectors, got {len(left)} and {len(right)}")
+            raise InputError(f"similarity_pairwise takes equally many vectors, got {len(left)} and {len(right)}")
         return postprocess.similarity_pairwise(self.similarity_fn_name, left, right)
 
     def _settled(self, options: EncodeOptions, role: str | None = None) -> EncodeOptions:
@@ -275,11 +275,17 @@ def _vectors(name: str, vectors: Vectors) -> NDArray[np.float32]:
     try:
         # A list of torch's tensors would be read number by number.
         rows = [np.asarray(row) for row in vectors] if isinstance(vectors, (list, tuple)) else vectors
-        array = np.asarray(rows, dtype=np.float32)
+        found = np.asarray(rows)
+        array = found.astype(np.float32, copy=False)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"{name} takes vectors (dim,) or matrices (n, dim) that numpy can read ({one_line(error, 200)})"
         ) from error
+    if found.dtype in (np.int8, np.uint8):
+        raise InputError(
+            f"{name} takes float32 vectors, got {found.dtype}, whose numbers are packed bits or steps between ranges: "
+            'encode with precision="float32", or compare bits by their Hamming distance in an index that does'
+        )
     if array.ndim not in (1, 2):
         raise InputError(f"{name} takes vectors (dim,) or matrices (n, dim), got shape {array.shape}")
     return array

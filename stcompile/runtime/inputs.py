@@ -205,8 +205,12 @@ def checked(item: Any, place: int) -> Text:
     # A scalar of pyarrow.
     if hasattr(item, "as_py"):
         return checked(item.as_py(), place)
-    if isinstance(item, (list, tuple)) and len(item) == 2 and all(isinstance(part, str) for part in item):
-        for part in item:
+    if isinstance(item, (list, tuple)) and len(item) == 2 and any(isinstance(part, str) for part in item):
+        for half, part in zip(("first", "second"), item, strict=True):
+            if not isinstance(part, str):
+                raise InputError(
+                    f"item {place} is a pair whose {half} text is {type(part).__name__}, not text: {_remedy(part)}"
+                )
             _check_unicode(part, f"item {place}")
         return (item[0], item[1])
     raise InputError(f"item {place} is {type(item).__name__}, not text: {_remedy(item)}")

@@ -56,7 +56,7 @@ class Loaded:
         cuda_graphs: bool = False,
         check_integrity: bool = True,
     ) -> None:
-        _check_kind(artifact, self.kind)
+        check_kind(artifact, self.kind)
         self.artifact = artifact
         self._manifest = artifact.manifest
         self.device = Device.parse(device, graphs=cuda_graphs)
@@ -209,7 +209,12 @@ def fitting_artifact(
     return artifact
 
 
-def _check_kind(artifact: Artifact, wanted: str) -> None:
+def check_kind(artifact: Artifact, wanted: str) -> None:
+    """Whether an artifact is of a kind.
+
+    Raises:
+        ArtifactError: it is of another.
+    """
     found = artifact.manifest.kind
     if found != wanted:
         (name, verbs), (other, _) = CLASSES[found], CLASSES[wanted]

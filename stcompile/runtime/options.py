@@ -77,9 +77,9 @@ def prompt_of(prompt: str | None, name: str | None, manifest: Manifest, role: st
     """The text in front of each text; empty for none. All as of `prompt_text`, but for the role: `query`, `document` or
     None, whose prompt is taken where none is asked for.
     """
-    # The default prompt belongs to plain `encode`.
-    default = manifest.default_prompt_name if role is None else _first(_PROMPTS_OF[role], manifest.prompts)
-    return prompt_text(prompt, name, manifest, default)
+    # The default prompt belongs to plain `encode`: models have both roles' prompts, unless a caller has set others.
+    own = None if role is None else _first(_PROMPTS_OF[role], manifest.prompts)
+    return prompt_text(prompt, name, manifest, manifest.default_prompt_name if own is None else own)
 
 
 def prompt_text(prompt: str | None, name: str | None, manifest: Manifest, default: str | None) -> str:

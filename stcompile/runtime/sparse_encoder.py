@@ -237,7 +237,7 @@ class SparseEncoder(OneByOne):
         """
         left, right, single = _alike("similarity_pairwise", embeddings1, embeddings2)
         if len(left) != len(right):
-            raise InputError(f"similarity_pairwise takes as many vectors as vectors, got {len(left)} and {len(right)}")
+            raise InputError(f"similarity_pairwise takes equally many vectors, got {len(left)} and {len(right)}")
         found = [
             similarity(self.similarity_fn_name, left[place : place + 1], right[place : place + 1])[0, 0]
             for place in range(len(left))

@@ -25,7 +25,12 @@ class Told(BaseModel):
     """An answer's body, for the description alone: answers are written from arrays."""
 
 
-def _no_token_ids(value: Any) -> Any:
+# What JSON calls what is no text.
+_KINDS = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
+
+
+def _only_texts(value: Any) -> Any:
+    """Says what is wrong with them in one sentence, where pydantic says of each form why it is not that one."""
     first = value[0] if isinstance(value, list) and value else value
     first = first[0] if isinstance(first, list) and first else first
     if isinstance(first, int) and not isinstance(first, bool):
@@ -33,13 +38,20 @@ def _no_token_ids(value: Any) -> Any:
             "token ids are not taken, for they are another tokenizer's: send texts (of LangChain's OpenAIEmbeddings "
             "check_embedding_ctx_length=False)"
         )
+    if value == []:
+        raise ValueError("it is an empty list: send at least one text")
+    if not isinstance(value, (str, list)):
+        raise ValueError(f"it is {_KINDS[type(value)]}: send a text, or a list of texts")  # noqa: TRY004 - as above
+    for place, text in enumerate(value if isinstance(value, list) else ()):
+        if not isinstance(text, str):
+            raise ValueError(f"item {place} is {_KINDS[type(text)]}, not text: leave it out")  # noqa: TRY004 - as above
     return value
 
 
 # One text, or several.
 Texts = Annotated[
     str | Annotated[list[str], Field(min_length=1)],
-    BeforeValidator(_no_token_ids, json_schema_input_type=str | Annotated[list[str], Field(min_length=1)]),
+    BeforeValidator(_only_texts, json_schema_input_type=str | Annotated[list[str], Field(min_length=1)]),
 ]
 Name = Annotated[str, Field(max_length=512)]
 

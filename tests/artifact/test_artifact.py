@@ -76,6 +76,14 @@ def test_what_is_listed_follows_from_the_files(artifact: Path, manifest: Manifes
         (lambda folder: (folder / "model.onnx").write_bytes(b"grap"), r"model\.onnx in .* is corrupt or was changed"),
         (lambda folder: (folder / "more/tokenizer.json").unlink(), r"incomplete: more/tokenizer\.json is missing"),
         (lambda folder: (folder / MANIFEST_NAME).unlink(), "is not an stcompile artifact"),
+        (
+            lambda folder: (folder / MANIFEST_NAME).rename(folder / "config.json"),
+            "is a model, .*: run stcompile export",
+        ),
+        (
+            lambda folder: (folder / MANIFEST_NAME).rename(folder / "modules.json"),
+            "is a model, not an stcompile artifact",
+        ),
         (lambda folder: (folder / MANIFEST_NAME).write_bytes(b"\xff"), "cannot be read"),
         (lambda folder: (folder / MANIFEST_NAME).write_text("{"), "not valid JSON"),
         (lambda folder: _edit(folder, '"dim": 8', '"dim": 9'), "changed after the export"),
@@ -383,7 +391,9 @@ def test_a_report_beside_an_older_manifest_is_a_foreign_file(tmp_path: Path) -> 
         open_artifact(folder)
 
 
-@pytest.mark.parametrize("name", ["weights.data", "model.onnx.data", "more/x", "README.rst", ".hidden", "more/.cache"])
+@pytest.mark.parametrize(
+    "name", ["weights.data", "model.onnx.data", "more/x", "README.rst", ".hidden", "more/.cache", "..x"]
+)
 def test_a_file_that_is_not_listed_is_refused(name: str, artifact: Path) -> None:
     (artifact / name).write_bytes(b"")
     with pytest.raises(ArtifactError, match=f"holds {name}, which its manifest.json does not list"):
@@ -416,6 +426,27 @@ def test_what_a_hub_and_version_control_add_is_accepted(artifact: Path) -> None:
         (artifact / name).parent.mkdir(parents=True, exist_ok=True)
         (artifact / name).write_text("x")
     open_artifact(artifact)
+
+
+def test_what_systems_hide_in_a_folder_is_accepted(artifact: Path) -> None:
+    for name in (".gitkeep", ".DS_Store", "more/.DS_Store", "._model.onnx", "more/._tokenizer.json"):
+        (artifact / name).write_text("x")
+    open_artifact(artifact)
+
+
+def test_a_volume_of_kubernetes_is_accepted(artifact: Path, tmp_path: Path) -> None:
+    """Files are links through ..data, which is a link to a dated folder."""
+    volume = tmp_path / "volume"
+    dated = volume / "..2026_11_30_23_59_59.123456789"
+    shutil.copytree(artifact, dated)
+    _link(volume / "..data", dated)
+    for file in (path.relative_to(dated) for path in dated.rglob("*") if path.is_file()):
+        (volume / file).parent.mkdir(exist_ok=True)
+        _link(volume / file, volume / "..data" / file)
+    open_artifact(volume)
+    (volume / "..data_of_mine").write_text("x")
+    with pytest.raises(ArtifactError, match=r"holds \.\.data_of_mine, which"):
+        open_artifact(volume)
 
 
 def test_parents_that_were_made_for_nothing_are_gone_again(tmp_path: Path) -> None:

@@ -85,3 +85,19 @@ def test_a_package_that_is_missing_is_one_sentence(package: str, tmp_path: Path,
     assert done.stderr == (
         f"stcompile: Encoding files needs {package}, which is not installed: pip install 'stcompile[bulk]'\n"
     )
+
+
+def test_a_job_that_is_refused_leaves_nothing(tmp_path: Path, compiled: Compiled) -> None:
+    file = jsonl(tmp_path / "a.jsonl", [{"text": "a"}])
+    words = (compiled(CASE), "--input", file, "--id", "nope", "-o")
+    (tmp_path / "empty").mkdir()
+    for output in ("new/out", "empty"):
+        done = typed(*words, tmp_path / output)
+        assert done.returncode == 2
+        assert "nope" in done.stderr
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.jsonl", "empty"]
+    # What a job has put there stays, refused or not.
+    assert typed(compiled(CASE), "--input", file, "-o", tmp_path / "out").returncode == 0
+    before = sorted(path for path in (tmp_path / "out").rglob("*"))
+    assert typed(*words, tmp_path / "out").returncode == 2
+    assert sorted(path for path in (tmp_path / "out").rglob("*")) == before

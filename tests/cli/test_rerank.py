@@ -81,3 +81,9 @@ def test_verbs_take_their_own_kind(run: Run, reranker: Path, documents: Path, co
     done = run("encode", reranker, documents)
     assert done.code == 2
     assert "is a reranker, which makes no vectors: use `stcompile rerank`" in done.sentence
+
+
+def test_where_nothing_can_be_written_nothing_is_opened(run: Run, documents: Path) -> None:  # noqa: F811
+    done = run("rerank", "no-such-artifact", documents, "-q", "a", "-o", "nowhere/ranked.jsonl")
+    assert done.code == 2
+    assert "nowhere/ranked.jsonl cannot be written" in done.sentence

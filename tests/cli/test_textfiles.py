@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import io
 import json
 import sys
@@ -12,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from stcompile.cli.textfiles import STDIN, read_share, read_texts, texts_of, write_jsonl, write_npy
+from stcompile.cli.textfiles import STDIN, check_place, read_share, read_texts, texts_of, write_jsonl, write_npy
 from stcompile.errors import InputError
 
 _VECTORS = np.array([[1.5, -2], [0, 0.1]], np.float32)
@@ -249,6 +252,8 @@ def test_a_destination_that_cannot_be_written_is_named(
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=f"cannot be written .*{reason}"):
         write(tmp_path / name)
+    with pytest.raises(InputError, match=f"cannot be written .*{reason}"):
+        check_place(tmp_path / name)
     assert {path.name for path in tmp_path.iterdir()} == {"folder", "file"}
 
 
@@ -264,3 +269,30 @@ def test_a_full_disk_leaves_the_earlier_file(
         write(tmp_path / "v")
     monkeypatch.undo()
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("v", b"earlier")]
+
+
+def test_to_ask_for_a_place_leaves_nothing_there(tmp_path: Path) -> None:
+    check_place(tmp_path / "new")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "old").write_bytes(b"earlier")
+    check_place(tmp_path / "old")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("old", b"earlier")]
+
+
+def _parquet(path: Path) -> None:
+    pq.write_table(pa.table({"text": ["ä" * 40, "b"]}), path)
+
+
+@pytest.mark.parametrize(
+    ("write", "kind"),
+    [
+        (_parquet, "Parquet"),
+        (lambda path: path.write_bytes(gzip.compress("größer".encode())), "compressed"),
+        (lambda path: path.write_bytes(pa.compress("größer".encode(), "zstd", asbytes=True)), "compressed"),
+    ],
+    ids=["parquet", "gzip", "zstd"],
+)
+def test_a_file_for_the_other_way_in_is_told_there(write: Callable[[Path], None], kind: str, tmp_path: Path) -> None:
+    write(tmp_path / "data")
+    with pytest.raises(InputError, match=f"data is {kind}: encode reads that through --input, into a folder"):
+        read_texts(str(tmp_path / "data"))

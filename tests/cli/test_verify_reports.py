@@ -55,6 +55,11 @@ def test_against_an_earlier_artifact(run: Run, compiled: Compiled, texts: Path) 
         ([], "name a model with --against, or an artifact with --baseline"),
         (["--against", "x", "--baseline", "y"], "verify compares with one thing"),
         (["--against", "x", "--report", "pdf"], "unknown report 'pdf': choose one of html, json, junit, markdown"),
+        (
+            ["--against", "x", "--report", "html=nodir/x.html"],
+            "nodir/x.html cannot be written (No such file or directory",
+        ),
+        (["--baseline", "x", "--report", "junit=."], ". cannot be written (Is a directory)"),
         (["--against", "x", "--report", "html="], "with a file as html=out.html"),
         (["--against", "x", "--report", "html", "--report", "json"], "one report goes to standard output"),
         (["--against", "x", "--report", "html", "--json"], "one report goes to standard output"),

@@ -316,17 +316,23 @@ def test_pairwise_can_tell_its_measures_apart() -> None:
 @pytest.mark.parametrize(
     ("first", "second", "reason"),
     [
-        (np.zeros((3, 4)), np.zeros((2, 4)), "as many vectors as vectors, got 3 and 2"),
+        (np.zeros((3, 4)), np.zeros((2, 4)), "equally many vectors, got 3 and 2"),
         (np.zeros((3, 4)), np.zeros((3, 5)), "one width, got 4 and 5"),
         ([[1.0], [1.0, 2.0]], np.zeros((2, 2)), "numpy can read"),
         (torch.zeros(2, requires_grad=True), torch.zeros(2), "numpy can read"),
         (["a", "b"], ["c", "d"], "numpy can read"),
         (3, 4, r"got shape \(\)"),
+        (np.zeros((2, 2), np.int8), np.zeros((2, 2)), "takes float32 vectors, got int8, whose numbers are packed bits"),
+        (torch.zeros(2), torch.zeros(2, dtype=torch.uint8), 'got uint8, .*: encode with precision="float32"'),
+        (list(np.zeros((2, 2), np.uint8)), list(np.zeros((2, 2), np.uint8)), "got uint8"),
     ],
 )
 def test_what_has_no_similarity_is_named(first: Any, second: Any, reason: str, encoder: stcompile.Encoder) -> None:
     with pytest.raises(InputError, match=reason):
         encoder.similarity_pairwise(first, second)
+    if "equally" not in reason:
+        with pytest.raises(InputError, match=reason):
+            encoder.similarity(first, second)
 
 
 def test_what_else_is_asked_of_a_model(encoder: stcompile.Encoder, reference: SentenceTransformer) -> None:

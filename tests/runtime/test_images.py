@@ -168,7 +168,7 @@ def test_callers_of_one_loop_share_runs_of_texts_and_images(
         (np.zeros((4, 4)), "item 1 is ndarray, not text"),
         (np.zeros((2, 4, 4, 3)), "item 1 is ndarray, not text"),
         (np.zeros((5, 6, 2)), "item 1 cannot be read as an image"),
-        (("a", np.zeros((4, 4, 3))), "item 1 is tuple, not text"),
+        (("a", np.zeros((4, 4, 3))), "item 1 is a pair whose second text is ndarray, not text"),
     ],
     ids=str,
 )

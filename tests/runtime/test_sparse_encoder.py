@@ -179,7 +179,7 @@ def test_it_is_copied_and_closed_like_an_encoder(splade: stcompile.SparseEncoder
         (lambda encoder: encoder.similarity(np.zeros((1, 2, 3)), np.zeros(8)), r"got shape \(1, 2, 3\)"),
         (
             lambda encoder: encoder.similarity_pairwise(np.zeros((2, 3)), np.zeros((1, 3))),
-            "as many vectors as vectors, got 2 and 1",
+            "equally many vectors, got 2 and 1",
         ),
         (
             lambda encoder: encoder.intersection(np.zeros((2, 3)), np.zeros(3)),

@@ -22,7 +22,7 @@ from stcompile.compiler.parity.adopted_reference import with_graph, zeros_of
 from stcompile.compiler.stack.load import load_stack
 from stcompile.compiler.stack.module_stack import ModuleStack
 from stcompile.compiler.stack.multi_vector import all_vectors
-from stcompile.compiler.stack.source import ModelSource
+from stcompile.compiler.stack.source import ModelSource, left_in_mode
 from stcompile.errors import MissingExtraError, one_line
 from stcompile.extras import require
 from stcompile.runtime.arguments import local_path
@@ -182,8 +182,7 @@ class _SentenceTransformers:
 
     def _encode(self, texts: Sequence[str], prompt: str, task: str | None, batch_size: int, **options: Any) -> Any:
         chosen = {} if task is None else {"task": task}
-        training = [module for module in self._model.modules() if module.training]
-        with _quiet(), _left_in_mode(training):
+        with _quiet(), left_in_mode(self._model):
             return self._model.encode(
                 list(texts), prompt=prompt, batch_size=batch_size, show_progress_bar=False, **options, **chosen
             )
@@ -243,10 +242,9 @@ class _CrossEncoder:
         raise TypeError("a CrossEncoder encodes no images")
 
     def _predicted(self, pairs: Sequence[Text], prompt: str, batch_size: int, **options: Any) -> Matrix:
-        training = [module for module in self._model.modules() if module.training]
         # In a list a text by itself stands for a pair of nothing else.
         asked = [pair if isinstance(pair, str) else list(pair) for pair in pairs]
-        with _quiet(), _left_in_mode(training):
+        with _quiet(), left_in_mode(self._model):
             if any(isinstance(pair, str) for pair in asked):
                 found = [self._model.predict(pair, prompt=prompt, show_progress_bar=False, **options) for pair in asked]
             else:
@@ -308,16 +306,6 @@ def _resized_by_pillow(model: Any) -> Iterator[None]:
         processor.image_processor = own
 
 
-@contextlib.contextmanager
-def _left_in_mode(training: Sequence[Any]) -> Iterator[None]:
-    """Puts modules that were training back into that mode."""
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
 def _opened(source: ModelSource, kind: Any) -> Any:
     """As sentence-transformers loads by default, but in float32 whatever is stored, and without the hub."""
     if source.is_live:
@@ -341,7 +329,10 @@ def _opened(source: ModelSource, kind: Any) -> Any:
             return kind(given if os.path.isdir(given) else str(path), **options).float()  # noqa: PTH112 - as it does
         with contextlib.suppress(Exception):
             cache = source.cache_dir or require("huggingface_hub", _PURPOSE).constants.HF_HUB_CACHE
-            return kind(given, revision=source.revision, cache_folder=cache, **options).float()
+            # transformers looks for an adapter on the hub all the same, and without a network again and again.
+            kwargs = options["model_kwargs"] | {"adapter_kwargs": {"local_files_only": True}}
+            found = {**options, "model_kwargs": kwargs, "revision": source.revision, "cache_folder": cache}
+            return kind(given, **found).float()
         # It looks for files elsewhere than we keep them.
         with source.located() as (folder, _):
             return kind(str(folder), **options).float()

@@ -24,7 +24,7 @@ from stcompile.compiler.stack.keywords import TASK, refusal
 from stcompile.compiler.stack.module_stack import ModuleStack
 from stcompile.compiler.stack.multi_vector import all_vectors
 from stcompile.compiler.stack.route import Route
-from stcompile.compiler.stack.source import ModelSource, SourceOptions
+from stcompile.compiler.stack.source import ModelSource, SourceOptions, left_in_mode
 from stcompile.errors import ModelFolderError, StcompileError, UnsupportedError, about, one_line
 
 logger = logging.getLogger("stcompile")
@@ -53,7 +53,7 @@ _INSTRUCTORS = ("hkunlp/instructor-base", "hkunlp/instructor-large", "hkunlp/ins
 
 
 def load_stack(model: Any, **options: Unpack[SourceOptions]) -> ModuleStack:
-    """Loads a model folder, a hub id, or a live SentenceTransformer as our own torch modules, in float32.
+    """Loads a model folder, a hub id, or a live model of sentence-transformers as our own torch modules, in float32.
 
     Args:
         model: folder, hub id, SentenceTransformer, or a `ModelSource` of one.
@@ -228,7 +228,8 @@ def _check_live(model: Any, stack: ModuleStack) -> None:
         pairs = stack.route(None).examples_of(_LIVE_TEXTS)
         found = stack.encode(pairs, output=LOGITS)
         try:
-            given = model.predict([list(pair) for pair in pairs], prompt="", activation_fn=torch.nn.Identity())
+            with left_in_mode(model):
+                given = model.predict([list(pair) for pair in pairs], prompt="", activation_fn=torch.nn.Identity())
         except Exception as error:  # of a network that has no positions for what sentence-transformers cuts at
             reason = f"it fails on a long pair ({type(error).__name__}: {one_line(error, 200)}): give it a max_length"
             raise UnsupportedError(stack.name, reason) from error
@@ -251,7 +252,7 @@ def _check_live(model: Any, stack: ModuleStack) -> None:
             # All: a SparseAutoEncoder keeps some where nothing is asked for.
             options["max_active_dims"] = found.shape[1]
         try:
-            with all_vectors(model):
+            with left_in_mode(model), all_vectors(model):
                 given = model.encode(_LIVE_TEXTS, prompt="", **form, **options)
         except Exception as error:  # of a network that has no positions for what sentence-transformers cuts at
             reason = f"it fails on a long text ({type(error).__name__}: {one_line(error, 200)}): lower max_seq_length"

@@ -1,11 +1,12 @@
-"""Where a model comes from: a folder, a hub id, or a live SentenceTransformer object."""
+"""Where a model comes from: a folder, a hub id, or a live object of sentence-transformers."""
 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -19,7 +20,9 @@ from stcompile.compiler.stack.describe import StackDescription, describe
 from stcompile.errors import InputError, ModelFolderError, UnsupportedError, about, one_line
 from stcompile.runtime.arguments import local_path
 
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+# What can be one; `.` and `..` lead to folders, and no name on the hub begins or ends in a dot or a hyphen.
+_NAME = r"(?![.-])[\w.-]+(?<![.-])"
+_HUB_ID = re.compile(rf"{_NAME}(/{_NAME})?", re.ASCII)
 
 # Everything a stack can be built from; leaves out training state.
 # A star also matches slashes.
@@ -39,6 +42,20 @@ class SourceOptions(TypedDict, total=False):
     sparse: bool
     modalities: Sequence[str] | None
     file: str | None
+
+
+def check_options(given: Iterable[str], known: Iterable[str]) -> None:
+    """Whether keyword arguments are such as there are.
+
+    Raises:
+        InputError: one is not; names those that are nearest to it.
+    """
+    names = list(known)
+    for name in given:
+        if name not in names:
+            nearest = difflib.get_close_matches(name, names)
+            told = f"the nearest are {', '.join(nearest)}" if nearest else f"there are {', '.join(names)}"
+            raise InputError(f"there is no option {name!r}: {told}")
 
 
 @dataclass(frozen=True)
@@ -78,8 +95,15 @@ class ModelSource:
 
     @classmethod
     def of(cls, model: Any, options: SourceOptions) -> ModelSource:
-        """The model with what is said of it; a `ModelSource` says it all by itself."""
-        return model if isinstance(model, cls) else cls(model, **options)
+        """The model with what is said of it; a `ModelSource` says it all by itself.
+
+        Raises:
+            InputError: there is no such option.
+        """
+        if isinstance(model, cls):
+            return model
+        check_options(options, SourceOptions.__annotations__)
+        return cls(model, **options)
 
     def described(self, folder: Path) -> StackDescription:
         """What is taken of the folder that `located` gave. Errors as of `describe`."""
@@ -101,7 +125,7 @@ class ModelSource:
             ModelFolderError: there is no such folder, and the hub does not have it or cannot be reached; it has not the
                 file that is to be read.
             UnsupportedError: its weights are in a graph, and cannot be read out of it.
-            InputError: it is neither a name nor a SentenceTransformer.
+            InputError: it is neither a name nor a model of sentence-transformers.
         """
         with self.as_it_is() as (folder, name), self.with_weights(folder, name, self.graphs(folder)) as complete:
             yield complete, name
@@ -157,11 +181,41 @@ class ModelSource:
             return
         if not callable(getattr(model, "save_pretrained", None)):
             kind = type(model).__name__
-            raise InputError(f"expected a model folder, a hub id, a SentenceTransformer or a CrossEncoder, got {kind}")
+            raise InputError(
+                "expected a model folder, a hub id, or a SentenceTransformer, SparseEncoder, MultiVectorEncoder or "
+                f"CrossEncoder, got {kind}"
+            )
         with scratch("model") as folder:
-            try:
-                model.save_pretrained(str(folder), create_model_card=False)
-            except NotImplementedError as error:  # of a module that is a function of Python
-                reason = f"one of its modules cannot be saved ({one_line(error, 200)}): leave it out"
-                raise UnsupportedError(type(model).__name__, reason) from error
+            _save(model, folder)
             yield folder, type(model).__name__
+
+
+@contextlib.contextmanager
+def left_in_mode(model: Any) -> Iterator[None]:
+    """Puts those modules of a live model that were training back into that mode, which to encode ends."""
+    training = [module for module in model.modules() if module.training]
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _save(model: Any, folder: Path) -> None:
+    """Errors as of `located`."""
+    name = type(model).__name__
+    try:
+        model.save_pretrained(str(folder), create_model_card=False)
+    except NotImplementedError as error:  # of a module that is a function of Python
+        reason = f"one of its modules cannot be saved ({one_line(error, 200)}): leave it out"
+        raise UnsupportedError(name, reason) from error
+    except AttributeError as error:
+        unsaved = [
+            f"its module {place}, a {type(module).__name__}, has no save: leave it out, or make it a Module of "
+            "sentence-transformers"
+            for place, module in getattr(model, "_modules", {}).items()
+            if not hasattr(module, "save")
+        ]
+        if "'save'" not in str(error) or not unsaved:
+            raise
+        raise UnsupportedError(name, *unsaved) from error

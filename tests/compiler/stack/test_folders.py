@@ -14,7 +14,7 @@ import pytest
 
 from stcompile.compiler.stack.describe import describe
 from stcompile.compiler.stack.load import load_stack
-from stcompile.errors import ModelFolderError, UnsupportedError
+from stcompile.errors import InputError, ModelFolderError, UnsupportedError
 from tests.conftest import MODELS, transformer_of
 
 
@@ -378,6 +378,60 @@ def test_a_live_object_that_a_folder_cannot_hold_is_refused() -> None:
     live.append(Dense(32, 16, activation_function=nn.LeakyReLU(0.5)))
     with pytest.raises(UnsupportedError, match="than the live object"):
         load_stack(live)
+
+
+def test_a_live_object_is_left_in_the_mode_it_was_in() -> None:
+    from sentence_transformers import CrossEncoder, SentenceTransformer
+
+    for live in (
+        SentenceTransformer(str(MODELS / "pool_mean"), device="cpu"),
+        CrossEncoder(str(MODELS / "reranker_bert"), device="cpu"),
+    ):
+        live.train()
+        next(live.children()).eval()
+        before = [module.training for module in live.modules()]
+        load_stack(live)
+        assert [module.training for module in live.modules()] == before
+
+
+def test_a_module_that_cannot_be_saved_is_named() -> None:
+    from sentence_transformers import SentenceTransformer
+    from torch import nn
+
+    live = SentenceTransformer(str(MODELS / "pool_mean"), device="cpu")
+    live.append(nn.Tanh())
+    live.append(nn.Dropout())
+    with pytest.raises(
+        UnsupportedError, match="its module 2, a Tanh, has no save: leave it out, or make it a"
+    ) as caught:
+        load_stack(live)
+    assert len(caught.value.reasons) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("foo", "there is no option 'foo': there are revision, cache_dir"),
+        ("trust_remote", "there is no option 'trust_remote': the nearest are trust_remote_code"),
+        ("min_cosin", "there is no option 'min_cosin': the nearest are min_cosine"),
+    ],
+)
+def test_an_option_that_there_is_not_is_named(name: str, says: str, tmp_path: Path) -> None:
+    from stcompile.compiler.export import export_model
+
+    options: Any = {name: 1}
+    with pytest.raises(InputError, match=says):
+        export_model(MODELS / "pool_mean", tmp_path / "artifact", **options)
+    if name != "min_cosin":
+        with pytest.raises(InputError, match=says):
+            load_stack(MODELS / "pool_mean", **options)
+
+
+def test_what_is_no_model_is_told_what_there_is() -> None:
+    with pytest.raises(
+        InputError, match="SentenceTransformer, SparseEncoder, MultiVectorEncoder or CrossEncoder, got N"
+    ):
+        load_stack(None)
 
 
 def test_a_dense_beside_the_token_embeddings_does_not_change_their_width(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fnmatch
 import shutil
+import socket
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub
@@ -97,7 +99,11 @@ class FakeHub:
     fetched: list[str] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
 
-    def list_repo_files(self, name: str, *, revision: str | None = None) -> list[str]:
+    def model_info(self, name: str, *, revision: str | None = None, timeout: float | None = None) -> Any:
+        assert timeout
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=file) for file in self.files(name)])
+
+    def files(self, name: str) -> list[str]:
         self.asked.append(name)
         if not self.is_reachable:
             raise OfflineModeIsEnabled("the hub is out of reach")
@@ -116,7 +122,7 @@ class FakeHub:
             if not home.is_dir():
                 raise FileNotFoundError(f"{name} is not in the cache")
             return str(home)
-        for file in self.list_repo_files(name):
+        for file in self.files(name):
             if any(fnmatch.fnmatchcase(file, pattern) for pattern in allow_patterns):
                 self.fetched.append(file)
                 (home / file).parent.mkdir(parents=True, exist_ok=True)
@@ -133,7 +139,7 @@ def _not_found(name: str) -> Exception:
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
     found = FakeHub(tmp_path / "hub", tmp_path / "cache")
-    monkeypatch.setattr(huggingface_hub, "list_repo_files", found.list_repo_files)
+    monkeypatch.setattr(huggingface_hub, "model_info", found.model_info)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", found.snapshot_download)
     shutil.copytree(MODELS / "pool_mean", found.root / "sentence-transformers/small")
     for name in ("pytorch_model.bin", "onnx/model.onnx", "onnx/config.json"):
@@ -172,15 +178,15 @@ def test_what_was_fetched_once_is_found_without_the_hub(name: str, fake: FakeHub
 
 def test_a_hub_that_fails_for_a_moment_gives_no_other_model(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(MODELS / "pool_mean", fake.root / "small")
-    real = fake.list_repo_files
+    real = fake.model_info
 
-    def fails_once(name: str, *, revision: str | None = None) -> list[str]:
+    def fails_once(name: str, **options: Any) -> Any:
         if not fake.asked:
             fake.asked.append(name)
             raise ConnectionError("try again")
-        return real(name, revision=revision)
+        return real(name, **options)
 
-    monkeypatch.setattr(huggingface_hub, "list_repo_files", fails_once)
+    monkeypatch.setattr(huggingface_hub, "model_info", fails_once)
     with pytest.raises(ModelFolderError, match=r"did not deliver a model of that name \(try again\)"):
         load_stack("small")
     assert fake.asked == ["sentence-transformers/small"]
@@ -190,6 +196,28 @@ def test_a_hub_that_fails_for_a_moment_gives_no_other_model(fake: FakeHub, monke
 def test_what_is_nowhere_is_named(name: str, fake: FakeHub) -> None:
     with pytest.raises(ModelFolderError, match=f"there is no folder {name}, and the hub did not deliver"):
         load_stack(name)
+
+
+@pytest.mark.parametrize(
+    "path", ["./small", "../small", "/small", "~/small", "a/b/small", r"a\small", ".", "small/", "-a"]
+)
+def test_what_can_only_be_a_path_is_never_asked_for(path: str, fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(fake.root)
+    with pytest.raises(ModelFolderError):
+        load_stack(path)
+    assert fake.asked == []
+
+
+@pytest.mark.parametrize("name", ["nope", "nobody/nope"])
+def test_a_hub_out_of_reach_is_asked_once(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its own client, which repeats other requests for half a minute."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail(f"it waits for {seconds} s"))
+    with pytest.raises(ModelFolderError, match=f"there is no folder {name}, and the hub did not deliver"):
+        load_stack(name, cache_dir=str(tmp_path))
 
 
 def test_inspect_takes_a_hub_id(fake: FakeHub) -> None:

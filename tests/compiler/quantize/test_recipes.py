@@ -12,7 +12,7 @@ import onnxruntime as ort
 import pytest
 
 from stcompile.artifact.target import OF_GRAPHS, TARGETS
-from stcompile.compiler.quantize import RECIPES, QuantizationJob
+from stcompile.compiler.quantize import FOR_GPUS, RECIPES, QuantizationJob
 from stcompile.compiler.quantize.dynamic import quantize_dynamic
 from stcompile.compiler.quantize.half import convert_to_half
 from stcompile.compiler.quantize.weights import quantize_columns, quantize_rows
@@ -63,7 +63,8 @@ def ops(model: ir.Model) -> list[str]:
 
 
 def test_every_recipe_is_some_targets() -> None:
-    assert {target.recipe for target in (*TARGETS.values(), *OF_GRAPHS.values())} == set(RECIPES)
+    named = {target.recipe for target in (*TARGETS.values(), *OF_GRAPHS.values())}
+    assert named | {FOR_GPUS[name] for name in named & set(FOR_GPUS)} == set(RECIPES)
 
 
 def test_float32_is_the_graph_as_it_is() -> None:

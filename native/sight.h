@@ -15,8 +15,8 @@ inline T* memory_of(Scratch& memory, Slot slot, size_t count) {
 }
 
 // The tokens of one text: their positions, how far each sees, which are seen at all, and what is added to the scores of
-// its first head, a row of `bias_width` numbers for each position, and `bias_step` numbers behind it the next head's; null
-// where nothing is.
+// its first head, a row of `bias_width` numbers for each position, and `bias_step` numbers behind it the next head's;
+// null where nothing is.
 struct Text {
     const int32_t* positions;
     size_t tokens;

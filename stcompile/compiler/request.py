@@ -286,12 +286,7 @@ def _check_runs_here(target: Target, provider: str, *, portable: bool) -> None:
     if reasons:
         raise TargetError(f"this machine cannot run {target.name}: {'; '.join(reasons)}")
     if provider == CUDA and target.recipe in FOR_GPUS:
-        reason = why_no_gpu()
-        if reason:
-            raise ProviderError(
-                f"{target.name} for provider cuda is proved on a GPU: {reason}. Choose onnx-fp32, or export "
-                "where one is"
-            )
+        _check_gpu(f"{target.name} for provider cuda is", "Choose onnx-fp32")
         return
     if (target.is_openvino or target.adopts) and provider != CPU:
         raise TargetError(f"{target.name} runs on CPU, not on {provider}: choose another onnx target")
@@ -315,9 +310,13 @@ def _check_adopts(stack: ModuleStack) -> None:
 def _check_can_pack(target: Target) -> None:
     if target.name not in PACKED_TARGETS:
         raise TargetError(f"{target.name} cannot be packed: choose one of {', '.join(PACKED_TARGETS)}")
+    _check_gpu("packed graphs are", "Leave packed out")
+
+
+def _check_gpu(what: str, otherwise: str) -> None:
     reason = why_no_gpu()
     if reason:
-        raise ProviderError(f"packed graphs are proved on a GPU: {reason}. Leave packed out, or export where one is")
+        raise ProviderError(f"{what} proved on a GPU: {reason}. {otherwise}, or export where one is")
 
 
 def _checked_outputs(outputs: Sequence[str]) -> tuple[str, ...]:

@@ -10,9 +10,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from scipy.special import erf
+
+from stcompile.compiler import request
+from stcompile.runtime import engines
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
@@ -39,6 +43,17 @@ class RestorePadding(OpRun):
         return (rows.reshape(*offsets.shape, x.shape[1]),)
 
 
+def _attended(q: Floats, k: Floats, v: Floats, scale: float, bias: Floats | None) -> Floats:
+    """Softmax(scale q k + bias) v, of `(..., tokens, heads, size)` each."""
+    scores = np.einsum("...qhd,...khd->...hqk", q, k) * np.float32(scale)
+    if bias is not None:
+        scores = scores + bias
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    weights /= weights.sum(axis=-1, keepdims=True)
+    found: Floats = np.einsum("...hqk,...khd->...qhd", weights, v)
+    return found
+
+
 class PackedMultiHeadAttention(OpRun):
     op_domain = "com.microsoft"
 
@@ -60,14 +75,12 @@ class PackedMultiHeadAttention(OpRun):
         out = np.empty_like(value)
         for text, (start, end) in enumerate(pairwise(ends)):
             q, k, v = (part[start:end].reshape(end - start, num_heads, -1) for part in (query, key, value))
-            scores = np.einsum("qhd,khd->hqk", q, k) * np.float32(scale)
+            added = None
             if bias is not None:
                 assert bias.shape[0] in (1, offsets.shape[0])
                 assert bias.shape[1:] == (num_heads, offsets.shape[1], offsets.shape[1])
-                scores = scores + bias[text % len(bias), :, : end - start, : end - start]
-            weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-            weights /= weights.sum(axis=-1, keepdims=True)
-            out[start:end] = np.einsum("hqk,khd->qhd", weights, v).reshape(end - start, -1)
+                added = bias[text % len(bias), :, : end - start, : end - start]
+            out[start:end] = _attended(q, k, v, scale, added).reshape(end - start, -1)
         return (out,)
 
 
@@ -87,12 +100,7 @@ class MultiHeadAttention(OpRun):
         scale: float,
     ) -> tuple[Floats]:
         q, k, v = (part.reshape(*part.shape[:2], num_heads, -1) for part in (query, key, value))
-        scores = np.einsum("bqhd,bkhd->bhqk", q, k) * np.float32(scale)
-        if bias is not None:
-            scores = scores + bias
-        weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        weights /= weights.sum(axis=-1, keepdims=True)
-        return (np.einsum("bhqk,bkhd->bqhd", weights, v).reshape(*query.shape[:2], -1),)
+        return (_attended(q, k, v, scale, bias).reshape(*query.shape[:2], -1),)
 
 
 class RotaryEmbedding(OpRun):
@@ -180,3 +188,9 @@ OPERATORS = (
 def evaluator(proto: Any) -> Any:
     """Runs a graph with these operators: `.run(outputs or None, feeds)`."""
     return ReferenceEvaluator(proto, new_ops=list(OPERATORS))
+
+
+def as_gpu(monkeypatch: pytest.MonkeyPatch, engine: type[Any]) -> None:
+    """Takes an engine for the one of a GPU, which is there."""
+    monkeypatch.setattr(engines, "CudaEngine", engine)
+    monkeypatch.setattr(request, "why_no_gpu", lambda: "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,9 @@ import pytest
 import stcompile
 from stcompile.artifact.report import read_report
 from stcompile.artifact.target import Target
-from stcompile.compiler import request
 from stcompile.compiler.parity.half import _Evaluator
 from stcompile.compiler.quantize.half import BFLOAT16
 from stcompile.errors import ParityError, ProviderError
-from stcompile.runtime import engines
 from tests.compiler.export.test_targets_on_architectures import cosines
 from tests.conftest import Quick, load_case
 from tests.cuda import stand_ins
@@ -49,10 +46,8 @@ class InBfloat16:
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(engines, "CudaEngine", InBfloat16)
-    monkeypatch.setattr(request, "why_no_gpu", lambda: "")
-    return iter(())
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_ins.as_gpu(monkeypatch, InBfloat16)
 
 
 @pytest.mark.usefixtures("gpu")

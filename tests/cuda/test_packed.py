@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,9 @@ import pytest
 import stcompile
 from stcompile.artifact import open_artifact
 from stcompile.artifact.report import read_report
-from stcompile.compiler import request
 from stcompile.errors import ParityError, ProviderError, TargetError, UnsupportedError
-from stcompile.runtime import engines
 from tests.conftest import MODELS, Quick, load_case
-from tests.cuda.stand_ins import evaluator
+from tests.cuda.stand_ins import as_gpu, evaluator
 from tests.tiers import marked
 
 # Largest difference to sentence-transformers; measured: 6e-7.
@@ -42,10 +39,8 @@ class StandIn:
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(engines, "CudaEngine", StandIn)
-    monkeypatch.setattr(request, "why_no_gpu", lambda: "")
-    return iter(())
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    as_gpu(monkeypatch, StandIn)
 
 
 @pytest.mark.usefixtures("gpu")

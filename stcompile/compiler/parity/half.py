@@ -66,10 +66,12 @@ def judge_half(graph: ir.Model, route: Route, tolerance: Tolerance, name: str, n
         Exception
     ) as error:  # of an operator that the evaluator does not know or knows wrongly, and of protobuf's size
         detail = f"{type(error).__name__}: {one_line(error, 150)}"
-        return (
-            f"{number.name} was not judged: ONNX's reference evaluator cannot run the graph ({detail}); on a CPU the "
-            "engine computes it in float32, which is all that parity compared"
+        compared = (
+            "on a CPU the engine computes it in float32, which is all that parity compared"
+            if number is FLOAT16
+            else "parity alone compared it, on a GPU"
         )
+        return f"{number.name} was not judged: ONNX's reference evaluator cannot run the graph ({detail}); {compared}"
     expected = [route.encode(batch, batch_size=len(batch), output=route.raw) for batch in batches]
     worst = float(distance(*(route.comparable(np.concatenate(rows)) for rows in (expected, found))).cosine.min())
     texts = sum(map(len, batches))

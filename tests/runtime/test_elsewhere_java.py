@@ -65,7 +65,7 @@ def vectors(java: Path, graph: Path, kernels: str, runs: list[Feeds], dim: int) 
     """What Java makes of the runs, one vector a row."""
     ids, found = java / "ids", java / "found"
     ids.write_bytes(written(runs))
-    words = ["java", "-cp", java / "classes", f"-Donnxruntime.native.path={java / 'lib'}"]
+    words: list[str | Path] = ["java", "-cp", java / "classes", f"-Donnxruntime.native.path={java / 'lib'}"]
     done = subprocess.run([*words, "Embed", graph, kernels, ids, found], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return np.frombuffer(found.read_bytes(), dtype=">f4").astype(np.float32).reshape(-1, dim)

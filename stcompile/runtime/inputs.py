@@ -164,6 +164,8 @@ def check_many(inputs: Any, verb: str = "encode") -> None:
     Raises:
         InputError: it does not.
     """
+    if isinstance(inputs, list):
+        return
     kind = type(inputs).__name__
     if isinstance(inputs, Mapping):
         raise InputError(f"{verb} takes a text or a list of texts, got {kind}: pass a list of its texts")

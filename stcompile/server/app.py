@@ -28,7 +28,7 @@ _PAGES = Path(__file__).parent / "pages"
 _JSON = "application/json"
 
 # Seconds that an answer may take before somebody looks whether the client is still there.
-_PATIENCE = 0.2
+_PATIENCE = 1.0
 
 # What the playground's page may load: nothing of anybody else's.
 _POLICY = {

@@ -82,6 +82,10 @@ def to_standard_error() -> None:
         log = logging.getLogger(name)
         log.handlers, log.propagate = [handler], False
         log.setLevel(level)
+    # No line says who of this one process and thread wrote it; to ask costs more than to write it.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    if hasattr(logging, "logAsyncioTasks"):  # from Python 3.12 on
+        logging.logAsyncioTasks = False
 
 
 def event(name: str, **facts: Any) -> None:

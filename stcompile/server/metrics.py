@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -36,6 +37,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         self._paths = frozenset(paths)
+        self._known: dict[tuple[Any, tuple[str, ...]], Any] = {}
         self._requests = Counter(
             "stcompile_requests", "Requests that were answered.", ["path", "status"], registry=self.registry
         )
@@ -53,11 +55,18 @@ class Metrics:
     def note(self, path: str, status: int, seconds: float, model: str, texts: int, tokens: int) -> None:
         """Counts one request."""
         known = path if path in self._paths else "other"
-        self._requests.labels(known, status).inc()
-        self._seconds.labels(known).observe(seconds)
+        self._labelled(self._requests, known, str(status)).inc()
+        self._labelled(self._seconds, known).observe(seconds)
         if model and status < 400:
-            self._texts.labels(model).inc(texts)
-            self._tokens.labels(model).inc(tokens)
+            self._labelled(self._texts, model).inc(texts)
+            self._labelled(self._tokens, model).inc(tokens)
+
+    def _labelled(self, metric: Any, *labels: str) -> Any:
+        """`metric.labels(*labels)`, asked for once: to look it up there takes a lock and four times as long."""
+        found = self._known.get((metric, labels))
+        if found is None:
+            found = self._known[metric, labels] = metric.labels(*labels)
+        return found
 
     def shown(self) -> bytes:
         """In Prometheus' own format."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -105,7 +105,8 @@ class Served:
         collector: AsyncEncoder = self._collectors[EMBED]
         encode = {QUERY: collector.encode_query, DOCUMENT: collector.encode_document}.get(role or "", collector.encode)
         prompt = self._prompt(prompt_name, role)
-        async with self._room(texts, truncates, prompt, role if task is None else task):
+        with self._room(texts):
+            await self._check_lengths(texts, truncates, prompt, role if task is None else task)
             return await encode(
                 list(texts),
                 prompt_name=prompt_name,
@@ -127,7 +128,8 @@ class Served:
         """Sparse vectors. Arguments and errors as of `embed`."""
         collector: AsyncSparseEncoder = self._collectors[EMBED_SPARSE]
         prompt = self._prompt(prompt_name, role)
-        async with self._room(texts, truncates, prompt, role):
+        with self._room(texts):
+            await self._check_lengths(texts, truncates, prompt, role)
             found: SparseVectors = await collector.encode(list(texts), prompt=prompt, usage=usage)
         return found
 
@@ -144,7 +146,8 @@ class Served:
         collector: AsyncMultiVectorEncoder = self._collectors[EMBED_ALL]
         prompt = self._prompt(prompt_name, role)
         encode = {QUERY: collector.encode_query, DOCUMENT: collector.encode_document}.get(role or "", collector.encode)
-        async with self._room(texts, truncates, prompt, role):
+        with self._room(texts):
+            await self._check_lengths(texts, truncates, prompt, role)
             return list(await encode(list(texts), prompt=prompt, usage=usage))
 
     async def rerank(
@@ -159,7 +162,8 @@ class Served:
         """Scores of documents for a query, float32 `(n,)`: logits, or through a sigmoid. As `embed`."""
         collector: AsyncReranker = self._collectors[RERANK]
         pairs = [(query, document) for document in documents]
-        async with self._room(pairs, truncates, self._prompt(None, None), None):
+        with self._room(pairs):
+            await self._check_lengths(pairs, truncates, self._prompt(None, None), None)
             scores: NDArray[np.float32] = await collector.predict(
                 pairs, activation_fn="identity" if raw else "sigmoid", usage=usage
             )
@@ -236,15 +240,16 @@ class Served:
         if self.waiting and self.waiting + texts > settings.max_queue:
             raise overloaded(self.waiting, settings.max_queue)
 
-    @asynccontextmanager
-    async def _room(
-        self, texts: Sequence[Any], truncates: bool | None, prompt: str, task: str | None
-    ) -> AsyncIterator[None]:
-        """Room for texts, or pairs, of which none is cut where none is to be. Errors as of `embed`."""
+    @contextmanager
+    def _room(self, texts: Sequence[Any]) -> Iterator[None]:
+        """Room for texts, or pairs.
+
+        Raises:
+            RequestError: there is none for so many.
+        """
         self._check_room(len(texts))
         self.waiting += len(texts)
         try:
-            await self._check_lengths(texts, truncates, prompt, task)
             yield
         finally:
             self.waiting -= len(texts)

@@ -373,6 +373,26 @@ class Manifest:
         """A graph's text front end."""
         return graph.text or self.text
 
+    @property
+    def max_seq_length(self) -> int | None:
+        """Most tokens of a text; of several routes, that of the longest. None when unlimited."""
+        limits = [self.text_of(graph).max_seq_length for graph in self.graphs]
+        known = [limit for limit in limits if limit is not None]
+        return max(known) if len(known) == len(limits) else None
+
+    def cut_at(self, tokens: int | None) -> Manifest:
+        """The same, whose rows have at most so many tokens, where they may have more; None changes nothing.
+
+        Texts that are not padded, as of static embeddings, are as long as they were.
+        """
+        if tokens is None:
+            return self
+        graphs = [
+            graph if graph.text is None else dataclasses.replace(graph, text=_cut(graph.text, tokens))
+            for graph in self.graphs
+        ]
+        return dataclasses.replace(self, text=_cut(self.text, tokens), graphs=tuple(graphs))
+
     def to_json(self) -> str:
         """The file's text; `digest` covers everything else, so that a changed manifest is noticed."""
         body = dataclasses.asdict(self)
@@ -389,6 +409,13 @@ class Manifest:
         for problem in _contradictions(manifest):
             raise ArtifactError(f"{MANIFEST_NAME} contradicts itself ({problem}): export the model again")
         return manifest
+
+
+def _cut(text: TextSpec, tokens: int) -> TextSpec:
+    own = text.max_seq_length
+    if text.kind in FLAT_KINDS:
+        return text
+    return dataclasses.replace(text, max_seq_length=tokens if own is None else min(own, tokens))
 
 
 def read_body(text: str) -> dict[str, Any]:

@@ -31,8 +31,8 @@ class SentenceTransformer(Encoder):
         from stcompile import SentenceTransformer
 
     All else as of `Encoder`, which has the methods of sentence-transformers with their order and defaults. `prompts`,
-    `default_prompt_name`, `similarity_fn_name` and `truncate_dim` may be set on it, as there; setting `max_seq_length`
-    to another number is an error, and so are the names in `stcompile.runtime.left_out`, each with what to do instead.
+    `default_prompt_name`, `similarity_fn_name`, `truncate_dim` and a shorter `max_seq_length` may be set on it, as
+    there; a longer one is an error, and so are the names in `stcompile.runtime.left_out`, each with what to do instead.
 
     Args:
         model_name_or_path: the folder that `stcompile export` wrote, or the repository that it was pushed to.
@@ -83,7 +83,8 @@ class SentenceTransformer(Encoder):
             check_integrity=True,
         )
         check_kind(artifact, self.kind)
-        manifest = artifact.manifest
+        self._compiled = manifest = artifact.manifest
+        self._max_tokens: int | None = None
         known = {**manifest.prompts, **_prompts_in(prompts or {})}
         changed = dataclasses.replace(
             manifest,
@@ -108,10 +109,14 @@ class SentenceTransformer(Encoder):
 
     def __reduce__(self) -> tuple[Any, ...]:
         manifest = self._manifest
-        return self._again, (), {name: getattr(manifest, name) for name in _SET}
+        settings = {name: getattr(manifest, name) for name in _SET}
+        return self._again, (), (settings, self._max_tokens)
 
-    def __setstate__(self, settings: dict[str, Any]) -> None:
+    def __setstate__(self, state: tuple[dict[str, Any], int | None]) -> None:
+        settings, max_tokens = state
         self._set(**settings)
+        if max_tokens is not None:
+            self.max_seq_length = max_tokens
 
     def __getattr__(self, name: str) -> Any:
         """Of what is no attribute, why.
@@ -188,16 +193,28 @@ class SentenceTransformer(Encoder):
 
     @property
     def max_seq_length(self) -> int | None:
-        """Most tokens of a text, special tokens included; longer ones are cut. None when unlimited. It is settled."""
+        """Most tokens of a text, special tokens included; longer ones are cut. None when unlimited.
+
+        May be set to fewer than the artifact lets them have, and back; None is as many as that. Of several routes each
+        is cut there.
+        """
         return super().max_seq_length
 
     @max_seq_length.setter
     def max_seq_length(self, length: int | None) -> None:
-        if length != self.max_seq_length:
+        most = self._compiled.max_seq_length
+        if length is not None and at_least_one("max_seq_length", length) > (most or length):
             raise InputError(
-                f"max_seq_length is settled in what is compiled, at {self.max_seq_length}: set it on the "
+                f"texts are compiled to have at most {most} tokens, and max_seq_length={length} is more: set it on the "
                 "sentence-transformers model, and export that"
             )
+        cut = self._compiled.cut_at(length)
+        if length is not None and most is None and cut == self._compiled:
+            raise InputError("texts of this model are as long as they are: leave max_seq_length out")
+        changed = dataclasses.replace(self._manifest, text=cut.text, graphs=cut.graphs)
+        self._opened = self._opened.cut_at(dataclasses.replace(self.artifact, manifest=changed), length)
+        self._set(text=cut.text, graphs=cut.graphs)
+        self._max_tokens = length
 
     def get_max_seq_length(self) -> int | None:
         """`max_seq_length`, as sentence-transformers calls it, too."""

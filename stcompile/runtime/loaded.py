@@ -183,9 +183,7 @@ class Loaded:
 
         Of several routes, that of the longest.
         """
-        limits = [self._manifest.text_of(graph).max_seq_length for graph in self._manifest.graphs]
-        known = [limit for limit in limits if limit is not None]
-        return max(known) if len(known) == len(limits) else None
+        return self._manifest.max_seq_length
 
     @property
     def prompts(self) -> dict[str, str]:

@@ -81,17 +81,33 @@ class Opened:
 
     What it inherited is never used and never freed: the threads of those engines are not there.
 
+    Args:
+        artifact: what is opened.
+        origin: where it came from.
+        device, threads: as of `stcompile.load`.
+        max_tokens: texts are cut there, where the artifact lets them be longer.
+        beside: of the same artifact, whose engines are shared.
+
     Raises:
         ArtifactError, ProviderError, MissingExtraError: as `stcompile.load`.
     """
 
-    def __init__(self, artifact: Artifact, origin: Origin, device: Device, threads: int) -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        origin: Origin,
+        device: Device,
+        threads: int,
+        max_tokens: int | None = None,
+        beside: Routes | None = None,
+    ) -> None:
+        self._max_tokens = max_tokens
         self._origin = origin
         self._device = device
         self._threads = threads
         self._is_closed = False
         self._opening = Lock()
-        self._routes: Routes | None = self._open(artifact)
+        self._routes: Routes | None = self._open(artifact, beside)
         self._single: Routes | None = None
         _all.add(self)
 
@@ -105,6 +121,20 @@ class Opened:
         """
         found = self._single if single_threaded else self._routes
         return self._missing(single_threaded) if found is None else found
+
+    def cut_at(self, artifact: Artifact, max_tokens: int | None) -> Opened:
+        """The same artifact with the same engines, its texts cut there.
+
+        Raises:
+            StcompileError: it is closed.
+            ArtifactError: the folder, whose tokenizer is read again, holds another artifact or none.
+        """
+        beside = self.routes(single_threaded=False)
+        if not self._origin.is_there():
+            raise ArtifactError(
+                f"{self._origin.folder} was replaced or removed since it was loaded: load it again, and set it there"
+            )
+        return Opened(artifact, self._origin, self._device, self._threads, max_tokens, beside)
 
     def close(self) -> None:
         """Lets go of the engines; runs that began before end well. May be called more than once."""
@@ -134,15 +164,17 @@ class Opened:
                 self._single = self._routes.single_threaded()
             return self._single
 
-    def _open(self, artifact: Artifact) -> Routes:
-        manifest, origin = artifact.manifest, self._origin
+    def _open(self, artifact: Artifact, like: Routes | None = None) -> Routes:
+        manifest, origin = artifact.manifest.cut_at(self._max_tokens), self._origin
         found = Routes()
         opened: dict[str, OpenRoute] = {}
         for graph in manifest.graphs:
-            beside = opened.get(graph.file)
+            beside = opened.get(graph.file) if like is None else like[graph.route]
             route = OpenRoute(origin.folder, manifest, graph, self._device, self._threads, origin.is_there, beside)
             found[graph.route] = opened[graph.file] = route
-        if manifest.image is not None:
+        if like is not None:
+            found.image = like.image
+        elif manifest.image is not None:
             found.image = OpenImageRoute(
                 origin.folder, manifest, manifest.image, self._device, self._threads, origin.is_there
             )

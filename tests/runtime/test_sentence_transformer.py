@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -127,7 +129,8 @@ def test_a_context_truncates_as_there(compiled: Compiled) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("max_seq_length", 3, "max_seq_length is settled in what is compiled, at .*: set it on the"),
+        ("max_seq_length", 1000, "compiled to have at most .* tokens, and max_seq_length=1000 is more: set it on the"),
+        ("max_seq_length", 0, "max_seq_length must be a whole number"),
         ("truncate_dim", 0, "truncate_dim must be a whole number"),
         ("prompts", ["a"], "prompts must be a dict of names and texts, got list"),
         ("prompts", {"a": 3}, "prompt must be text, got int"),
@@ -142,6 +145,54 @@ def test_what_cannot_be_set_says_why(name: str, value: Any, says: str, compiled:
         setattr(ours, name, value)
     # What it has already may be set.
     ours.max_seq_length = ours.get_max_seq_length()
+
+
+LONG = [*TEXTS, "The quick brown fox jumps over the lazy dog, " * 9]
+
+
+# How texts are cut, and what is put around them, is each front end's own.
+CUT = (
+    CASE,
+    "pool_lasttoken_leftpad",
+    "pool_cls_exclude_prompt",
+    "truncation_side_left",
+    "chat_template_saved_by_st",
+    "backbone_qwen3_lasttoken",
+    "router_two_encoders",
+    "wordemb_mean",
+)
+
+
+@pytest.mark.parametrize("case", CUT)
+def test_texts_are_cut_shorter_and_not_any_more(case: str, compiled: Compiled) -> None:
+    ours = stcompile.SentenceTransformer(compiled(case), threads=1)
+    theirs = SentenceTransformer(str(MODELS / case), device="cpu", local_files_only=True)
+    whole, most = ours.encode(LONG), ours.max_seq_length
+    for length in (2, 3, 7, most):
+        ours.max_seq_length = theirs.max_seq_length = length
+        assert ours.max_seq_length == length
+        np.testing.assert_allclose(ours.encode(LONG), theirs.encode(LONG), atol=5e-6)
+        assert np.array_equal(pickle.loads(pickle.dumps(ours)).encode(LONG), ours.encode(LONG))
+    ours.max_seq_length = None
+    assert ours.max_seq_length == most
+    assert np.array_equal(ours.encode(LONG), whole)
+
+
+@pytest.mark.parametrize("case", ["static", "bow_binary"])
+def test_where_there_is_no_limit_none_is_set(case: str, compiled: Compiled) -> None:
+    ours = stcompile.SentenceTransformer(compiled(case), threads=1)
+    with pytest.raises(InputError, match="texts of this model are as long as they are"):
+        ours.max_seq_length = 3
+    ours.max_seq_length = None
+
+
+def test_texts_are_not_cut_by_another_tokenizer(compiled: Compiled, tmp_path: Path) -> None:
+    folder = shutil.copytree(compiled(CASE), tmp_path / "artifact")
+    ours = stcompile.SentenceTransformer(folder, threads=1)
+    shutil.rmtree(folder)
+    with pytest.raises(ArtifactError, match="was replaced or removed since it was loaded"):
+        ours.max_seq_length = 3
+    assert ours.max_seq_length == stcompile.SentenceTransformer(compiled(CASE)).max_seq_length
 
 
 def test_it_moves_as_far_as_there_is_a_place(compiled: Compiled) -> None:

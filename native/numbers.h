@@ -116,15 +116,19 @@ struct Int8 {
     // Rounds one row; `prepare(i, lanes)` gives its numbers from i on and leaves them in `from`. Returns the row's scale.
     template <typename Prepare>
     static float take(const float* from, size_t width, const Linear& layer, uint8_t* to, Prepare prepare) {
-        Floats largest = all(0.0f), least = all(0.0f);
+        // What is no number is passed over by a comparison, and no level says so: times zero it stays what it is, makes
+        // the scale one like it, and with it the whole row, as of a product in floating point.
+        Floats largest = all(0.0f), least = all(0.0f), zeros = all(0.0f);
         each_vector(width, [&](size_t i, auto lanes) {
             const Floats x = prepare(i, lanes) * load(layer.smooth + i, lanes);
             largest = larger(largest, x);
             least = smaller(least, x);
+            zeros = fused(x, all(0.0f), zeros);
         });
         float scale = larger(layer.smallest, largest_of(largest) / (255.0f - layer.zero_point));
         // Where the middle is not the zero point, `smallest` covers what values may go down to.
         if (layer.zero_point == kMiddle) scale = larger(scale, -smallest_of(least) / kMiddle);
+        scale += sum_of(zeros);
         const Floats inverse = all(1.0f / scale);
         each_vector(width, [&](size_t i, auto lanes) {
             const Floats x = load(from + i, lanes) * load(layer.smooth + i, lanes);

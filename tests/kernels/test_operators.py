@@ -110,6 +110,21 @@ def test_nothing_but_padding_is_zeros(operator: str) -> None:
         assert not found.any()
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_what_is_no_number_is_not_hidden_from_the_tokens_that_attend_to_it(operator: str, number: float) -> None:
+    layer = Layer(64, 128, 2)
+    feeds = layer.feeds([5, 20], "right")
+    session = layer.session(operator)
+    (clean,) = session.run(None, feeds)
+    for place in (0, 17, 63):
+        broken = {**feeds, "hidden": feeds["hidden"].copy()}
+        broken["hidden"][1, 7, place] = number
+        (found,) = session.run(None, broken)
+        assert np.isnan(found[1]).all()
+        assert np.array_equal(found[0], clean[0])
+
+
 @pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.parametrize(
     ("changed", "reason"),

@@ -106,8 +106,9 @@ class TransformerText:
             return prompt + text
         if not self.has_room_for_pairs:
             raise InputError(
-                f"texts are cut at {self._spec.max_seq_length} tokens, fewer than the {self._pair_tokens} that a pair of "
-                "texts has of its own: join each pair into one text, or export the model with a larger max_seq_length"
+                f"texts are cut at {self._spec.max_seq_length} tokens, fewer than the {self._pair_tokens} that a pair "
+                "of texts has of its own: join each pair into one text, or export the model with a larger "
+                "max_seq_length"
             )
         return (prompt + text[0], text[1])
 

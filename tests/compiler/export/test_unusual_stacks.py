@@ -15,6 +15,7 @@ from sentence_transformers.sentence_transformer import modules
 import stcompile
 from stcompile.artifact.report import read_report
 from stcompile.compiler.stack.describe import describe
+from stcompile.compiler.stack.load import load_stack
 from stcompile.errors import InputError
 from tests.conftest import MODELS
 
@@ -92,3 +93,30 @@ def test_such_an_activation_of_pylate_is_refused(tmp_path: Path) -> None:
     with_json(folder / "1_Dense" / "config.json", activation_function="torch.nn.modules.activation.Softmax")
     (reason,) = describe(folder).unsupported
     assert reason.startswith("module 1 (Dense): its activation 'torch.nn.modules.activation.Softmax' is over token_emb")
+
+
+@pytest.mark.parametrize(
+    ("case", "file", "keys"),
+    [
+        ("full_stack", "1_Pooling/config.json", {"embedding_dimension": 99}),
+        ("weighted_layer_pooling", "1_WeightedLayerPooling/config.json", {"embedding_dimension": 99}),
+        ("full_stack", "sentence_bert_config.json", {"do_lower_case": None}),
+    ],
+    ids=["width of Pooling", "width of WeightedLayerPooling", "no do_lower_case"],
+)
+def test_what_changes_nothing_is_taken(case: str, file: str, keys: dict[str, Any], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(MODELS / case, tmp_path / "model"))
+    with_json(folder / file, **keys)
+    expected = alone(SentenceTransformer(str(folder), device="cpu"), TEXTS)
+    stack = load_stack(folder)
+    assert stack.dim == expected.shape[1]
+    assert np.abs(stack.encode(TEXTS) - expected).max() <= ROUNDING
+
+
+def test_a_pooling_without_a_mode_is_refused(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(MODELS / "pool_mean", tmp_path / "model"))
+    with_json(folder / "1_Pooling" / "config.json", pooling_mode=[])
+    with pytest.raises(ValueError, match="non-empty"):
+        SentenceTransformer(str(folder), device="cpu").encode("hello")
+    (reason,) = describe(folder).unsupported
+    assert reason.startswith("module 1 (Pooling): it has no pooling mode: the modes are cls, max, mean")

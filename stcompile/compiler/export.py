@@ -41,6 +41,8 @@ from stcompile.compiler.trace.serialize import write_graphs
 from stcompile.errors import ParityError, UnsupportedError, about
 from stcompile.runtime.arguments import local_path
 
+_READS_PADDING = "rows of padding become part of its output, and the operator makes none of them"
+
 
 def export_model(
     model: Any,
@@ -168,8 +170,9 @@ def compiled_route(stack: ModuleStack, name: str, request: ExportRequest, step: 
     budget = None
     if request.budget is not None:
         budget = request.budget.on(route, calibration, stack.default_prompt, options.texts)
-    fuses = request.fuses and not _reads_padding(stack, route, request)
-    job = QuantizationJob(name, calibration, budget, fuses=fuses, longest=route.longest)
+    unfused = _READS_PADDING if request.fuses and _reads_padding(stack, route, request) else ""
+    fuses = request.fuses and not unfused
+    job = QuantizationJob(name, calibration, budget, fuses=fuses, unfused=unfused, longest=route.longest)
     return _compiled(stack, route, job, request, step, label)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from stcompile.artifact.manifest import TOKENS
 from stcompile.compiler.kinds.base import Config, ModuleType, keep
 from stcompile.compiler.kinds.values import not_feature_names, not_positive
 
@@ -13,6 +14,9 @@ ACTIVATION_NAMES = (
     *("LogSigmoid", "LogSoftmax", "Mish", "PReLU", "RReLU", "ReLU", "ReLU6", "SELU", "Sigmoid", "SiLU"),
     *("Softmax", "Softmin", "Softplus", "Softshrink", "Softsign", "Tanh", "Tanhshrink"),
 )
+
+# Those that are of several numbers together. A folder stores no axis, and torch guesses one by how many there are.
+_OVER_AN_AXIS = ("LogSoftmax", "Softmax", "Softmin")
 
 # PyLate's own class, of which its folders hold the same files.
 PYLATES = "pylate.models.Dense.Dense"
@@ -35,6 +39,18 @@ def _problems(config: Config) -> Iterator[str]:
             else "sentence-transformers would silently use Tanh: name the activation the model was trained with"
         )
         yield f"its activation {path!r} is none that stcompile has ({', '.join(ACTIVATION_NAMES)}); {instead}"
+    if config.get("module_input_name") == TOKENS:
+        yield from token_problems(config)
+
+
+def token_problems(config: Config) -> Iterator[str]:
+    """What is wrong with a Dense of token embeddings, beside what is wrong with any."""
+    path = str(config.get("activation_function"))
+    if is_activation(path) and path.rpartition(".")[2] in _OVER_AN_AXIS:
+        yield (
+            f"its activation {path!r} is over {TOKENS}, where sentence-transformers computes it across the texts of a "
+            "batch, since a folder stores no axis: move it behind the pooling, or compute it in a module of its own"
+        )
 
 
 KIND = ModuleType(

@@ -34,6 +34,8 @@ def _normalized(config: Config) -> Config:
 
 def _problems(config: Config) -> Iterator[str]:
     modes = config["pooling_mode"]
+    if modes == []:
+        yield f"it has no pooling mode: the modes are {', '.join(POOLING_MODES)}"
     for mode in modes if isinstance(modes, list) else [modes]:
         if mode not in POOLING_MODES:
             yield f"its pooling mode {mode!r} is unknown: the modes are {', '.join(POOLING_MODES)}"

@@ -97,8 +97,8 @@ def _problems(config: Config) -> Iterator[str]:
                 yield f"{key}.{name} is not supported: remove it from the folder's configuration"
     if not isinstance(config.get("module_output_name", "token_embeddings"), str):
         yield "module_output_name must be text"
-    if not isinstance(config.get("do_lower_case", False), bool):
-        yield "do_lower_case must be true or false"
+    if not isinstance(config.get("do_lower_case"), (bool, type(None))):
+        yield "do_lower_case must be true, false or null"
 
 
 def expansion_problems(config: Config) -> Iterator[str]:

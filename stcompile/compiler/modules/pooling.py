@@ -123,7 +123,7 @@ class Pooling(Module):
     `max` minus infinity.
 
     Args:
-        embedding_dimension: hidden width of the token embeddings.
+        embedding_dimension: hidden width of the token embeddings; kept, and without effect.
         pooling_mode: one mode of `POOLING_MODES`, or several that are concatenated in this order.
         include_prompt: False leaves the prompt's tokens out; the graph then takes a `prompt_length` input.
         word_embedding_dimension: the older name of `embedding_dimension`.
@@ -177,9 +177,6 @@ class Pooling(Module):
             "include_prompt": self.include_prompt,
         }
 
-    @property
-    def in_width(self) -> int:
-        return self.embedding_dimension
-
     def out_width(self, in_width: int) -> int:
-        return len(self.modes) * self.embedding_dimension
+        # Whatever embedding_dimension says: nothing is computed with it, here as in sentence-transformers.
+        return len(self.modes) * in_width

@@ -20,7 +20,7 @@ class WeightedLayerPooling(Module):
     sentence-transformers since 5.4.
 
     Args:
-        embedding_dimension: hidden width of the network.
+        embedding_dimension: hidden width of the network; kept, and without effect.
         num_hidden_layers: layers of the network.
         layer_start: the first layer that counts; 0 is the embeddings, 1 the first layer.
         layer_weights: one for each layer that counts, used as they are; None means 1 for all.
@@ -58,10 +58,6 @@ class WeightedLayerPooling(Module):
         self.num_hidden_layers = num_hidden_layers
         self.layer_start = layer_start
         self.layer_weights = nn.Parameter(weights)
-
-    @property
-    def in_width(self) -> int:
-        return self.embedding_dimension
 
     def forward(self, features: Features) -> Features:
         layers = features.get("all_layer_embeddings")

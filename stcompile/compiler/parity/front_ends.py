@@ -53,7 +53,7 @@ def _compare(route: Route, folder: Path, spec: TextSpec, prompts: Mapping[str, s
         (texts[start : start + _BATCH], "") for start in range(0, len(texts), _BATCH)
     ]
     batches += [(few, prompt) for prompt in dict.fromkeys(filter(None, prompts.values()))]
-    if front.takes_pairs:
+    if front.takes_pairs and front.has_room_for_pairs:
         batches.append((pairs, ""))
     for batch, prompt in batches:
         expected = route.feeds(batch, prompt)

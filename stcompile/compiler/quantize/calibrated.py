@@ -15,6 +15,7 @@ from stcompile.compiler.quantize.budget import search
 from stcompile.compiler.quantize.candidates import STATIC, Candidate, Table
 from stcompile.compiler.quantize.choose import options_of
 from stcompile.compiler.quantize.fused_int8 import in_encoder_layers, write_operators
+from stcompile.compiler.quantize.fused_layers import unfused
 from stcompile.compiler.quantize.job import QuantizationJob
 from stcompile.compiler.quantize.layers import find_layers, split_token_gemms
 from stcompile.compiler.quantize.plan import LayerPlan, Plans, summarized
@@ -96,4 +97,6 @@ class Calibrated:
         written = plans.of(model, chosen)
         with_operators = job.fuses and self.fused is not None
         self.write(model, write_operators(model, written, job) if with_operators else written)
+        if job.unfused and self.fused is not None:
+            job.records[:] = [unfused(job)]
         return written, quantize_tables(model)

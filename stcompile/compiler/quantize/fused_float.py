@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 
 from stcompile.artifact.report import QuantizationSummary
 from stcompile.compiler.passes.encoder_layers import EncoderLayer, Linear
-from stcompile.compiler.quantize.fused_layers import Pack, Packed, biases, fusable_layers, summary, write_layers
+from stcompile.compiler.quantize.fused_layers import (
+    Pack,
+    Packed,
+    biases,
+    fusable_layers,
+    summary,
+    unfused,
+    write_layers,
+)
 from stcompile.compiler.quantize.job import QuantizationJob
 from stcompile.compiler.quantize.layer_bodies import BFLOAT16, FLOAT32
 from stcompile.compiler.quantize.layers import split_token_gemms
@@ -25,6 +33,8 @@ def keep_float32(model: ir.Model, job: QuantizationJob) -> None:
     """No number changes its type; encoder layers become operators, in place, where the job says so."""
     if job.fuses:
         _fused(model, job, FLOAT32, _as_they_are)
+    elif job.unfused:
+        job.records.append(unfused(job))
 
 
 def convert_to_bfloat16(model: ir.Model, job: QuantizationJob) -> QuantizationSummary:

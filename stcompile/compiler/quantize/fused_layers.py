@@ -32,10 +32,14 @@ from stcompile.compiler.passes.encoder_layers import (
 )
 from stcompile.compiler.passes.graph import dims, input_named, swap, weight_of
 from stcompile.compiler.passes.padding_mask import ATTENTION_MASK, MaskProof, marks_unseen, proofs
+from stcompile.compiler.quantize.job import QuantizationJob
 from stcompile.compiler.quantize.layer_bodies import LINEARS, PARTS, Kind, layer_body, told
 from stcompile.kernels.native import DOMAIN
 
 _VERSION = 1
+
+# What the report calls it, among the passes.
+_NAME = "encoder-layers"
 
 # What an operator has where its node says nothing, and BERT's layers with it.
 _OF_BERT: Mapping[str, Any] = {
@@ -128,12 +132,17 @@ def kind_of(layer: EncoderLayer) -> Kind:
     )
 
 
+def unfused(job: QuantizationJob) -> PassSummary:
+    """What the report says of a graph of which no layer may become an operator."""
+    return PassSummary(_NAME, 0, (job.unfused,))
+
+
 def summary(model: ir.Model, written: int, refusals: Sequence[str]) -> PassSummary:
     """What the report says of layers that became operators, and of those that did not."""
     bent = (found for found in find_attention(model.graph, []) if found.soft_cap is not None)
     left = any(node.op_type == "Attention" for node in model.graph) or any(bent)
     why = refusals or ("a linear layer of it is kept in float32, or read elsewhere too",)
-    return PassSummary("encoder-layers", written, tuple(why) if left or not written else ())
+    return PassSummary(_NAME, written, tuple(why) if left or not written else ())
 
 
 def write_layers(model: ir.Model, layers: Sequence[EncoderLayer], op_type: str, packs: Sequence[Pack]) -> None:

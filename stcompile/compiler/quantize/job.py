@@ -21,6 +21,7 @@ class QuantizationJob:
         budget: the accuracy to keep; None takes the recipe's own.
         tell: told of progress within the step.
         fuses: whether encoder layers may become operators of the package's own.
+        unfused: why this graph's may not where the target's recipe has them; empty where they may, or it has none.
         longest: most positions of a text; None where there is no limit.
         fixes_ranges: whether ranges of the calibration texts may be fixed for all others.
         records: what recipes did that is no precision, one for each route alike.
@@ -32,6 +33,7 @@ class QuantizationJob:
     budget: Budget | None = None
     tell: Tell = silent
     fuses: bool = False
+    unfused: str = ""
     longest: int | None = None
     fixes_ranges: bool = True
     records: list[PassSummary] = field(default_factory=list)

@@ -160,6 +160,8 @@ def all_vectors(model: Any) -> Iterator[None]:
 
 def _completed(entry: ModuleEntry, stored: Stored, reasons: list[str]) -> ModuleEntry:
     if entry.kind is dense.KIND:
+        if "module_input_name" not in entry.config:
+            reasons += [f"module {entry.position} (Dense): {text}" for text in dense.token_problems(entry.config)]
         return replace(entry, config={"module_input_name": "token_embeddings", **entry.config})
     if entry.kind is not transformer.KIND:
         return entry

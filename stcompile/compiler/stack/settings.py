@@ -56,7 +56,10 @@ def settings_of(stored: dict[str, Any], kind: str, reasons: list[str]) -> Settin
         # PyLate writes its own spelling, and what is none of those is not read.
         similarity = similarity if similarity in MAXSIMS else MAXSIM
     elif similarity not in SIMILARITIES:
-        reasons.append(f"its similarity {similarity!r} is not one of {', '.join(SIMILARITIES)}")
+        known = ", ".join(SIMILARITIES)
+        reasons.append(
+            f"its similarity {similarity!r} is not one of {known}: correct config_sentence_transformers.json"
+        )
     # Of sparse vectors a part of the vocabulary is no vector, and vectors of tokens are compared whole.
     kept = None if kind in (SPARSE, MULTI_VECTOR) else _truncate_dim(stored, reasons)
     return Settings(prompts, default, str(similarity), kept, kind)

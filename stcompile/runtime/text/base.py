@@ -76,6 +76,11 @@ class TextFrontEnd(Protocol):
         """Whether a text may be a pair of texts."""
         ...
 
+    @property
+    def has_room_for_pairs(self) -> bool:
+        """Whether texts are cut where a pair, which has tokens of its own, is still one."""
+        ...
+
     def tokenize(self, texts: Sequence[Any], prompt: str | None, *, on_pool: bool = False) -> list[Row]:
         """One row per text, truncated and not padded, the prompt in front; threads may be started only `on_pool`."""
         ...

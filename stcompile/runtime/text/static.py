@@ -21,6 +21,7 @@ class StaticText:
     """
 
     takes_pairs = False
+    has_room_for_pairs = False
 
     def __init__(self, folder: Path, spec: TextSpec, inputs: Sequence[str]) -> None:
         self._inputs = tuple(inputs)

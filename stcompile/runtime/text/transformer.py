@@ -45,6 +45,12 @@ class TransformerText:
         chat = self._spec.chat
         return self._spec.takes_pairs if chat is None else chat.middle is not None
 
+    @property
+    def has_room_for_pairs(self) -> bool:
+        """Where there is none tokenizers would cut nothing at all, and the network may have no positions for it."""
+        limit = self._spec.max_seq_length
+        return limit is None or limit >= self._pair_tokens
+
     def tokenize(self, texts: Sequence[Text], prompt: str | None, *, on_pool: bool = False) -> list[Row]:
         """One row per text, truncated and not padded, the prompt in front of the (first) text."""
         rows: list[Row] = []
@@ -98,12 +104,11 @@ class TransformerText:
             return head + _message(text, chat) + chat.suffix
         if isinstance(text, str):
             return prompt + text
-        limit = self._spec.max_seq_length
-        # Tokenizers would cut nothing at all, and the network may have no positions for what is left.
-        if limit is not None and limit < self._pair_tokens:
+        if not self.has_room_for_pairs:
             raise InputError(
-                f"texts are cut at {limit} tokens, fewer than the {self._pair_tokens} that a pair of texts has of its "
-                "own: join each pair into one text, or export the model with a larger max_seq_length"
+                f"texts are cut at {self._spec.max_seq_length} tokens, fewer than the {self._pair_tokens} that a pair "
+                "of texts has of its own: join each pair into one text, or export the model with a larger "
+                "max_seq_length"
             )
         return (prompt + text[0], text[1])
 

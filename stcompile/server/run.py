@@ -12,6 +12,7 @@ from stcompile.errors import InputError
 from stcompile.server import logs
 from stcompile.server.corked import corked
 from stcompile.server.gate import App
+from stcompile.server.upgrades import in_one_protocol
 
 # Connections that wait to be taken: more clients than that at once are rare.
 _BACKLOG = 2048
@@ -60,7 +61,7 @@ def run(app: App, listening: socket.socket, grace: float) -> None:
         timeout_graceful_shutdown=max(1, round(grace)),
     )
     config.load()
-    config.http_protocol_class = corked(config.http_protocol_class)
+    config.http_protocol_class = in_one_protocol(corked(config.http_protocol_class))
     host, port = listening.getsockname()[:2]
     logs.event("listening", host=host, port=port)
     before, thresholds = sys.getswitchinterval(), gc.get_threshold()

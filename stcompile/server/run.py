@@ -34,7 +34,9 @@ def bound(host: str, port: int) -> socket.socket:
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        found = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        # All addresses of IPv6 are those of IPv4, too, where the system can: who asks for `::` wants all.
+        is_all = family == socket.AF_INET6 and host == "::" and socket.has_dualstack_ipv6()
+        found = socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=is_all)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"cannot listen on {host}, port {port}: {reason}") from error

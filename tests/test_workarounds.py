@@ -6,10 +6,12 @@ declared (tests/versions/table.py) needs it any more.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -116,6 +118,16 @@ def _daemons_are_unwound(_: Path) -> bool:
     return any(ended(artifact, 0.2, _WITHOUT_OURS).returncode < 0 for _ in range(3))
 
 
+def _offers_lose_the_body(_: Path) -> bool:
+    httptools = pytest.importorskip("httptools")
+    bodies: list[bytes] = []
+    parser = httptools.HttpRequestParser(SimpleNamespace(on_body=bodies.append))
+    head = b"POST / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 1\r\n\r\n"
+    with contextlib.suppress(httptools.HttpParserUpgrade):
+        parser.feed_data(head + b"a")
+    return not bodies
+
+
 WORKAROUNDS = {
     "daemons are unwound": Workaround("runtime/forks.py", "pybind/pybind11#2215", _daemons_are_unwound),
     "logarithm of a sigmoid": Workaround("compiler/trace/translations.py", "microsoft/onnxscript#281", _log_sigmoid),
@@ -124,6 +136,7 @@ WORKAROUNDS = {
     "order of a set": Workaround("compiler/trace/ordered_sets.py", "huggingface/transformers#48162", _order_of_a_set),
     "all masked": Workaround("compiler/passes/attention.py", "onnx/onnx#8068", _all_masked_is_zero),
     "loaded twice": Workaround("runtime/engines/sessions.py", "microsoft/onnxruntime#21424", _loads_twice),
+    "offers of HTTP/2": Workaround("server/upgrades.py", "Kludex/uvicorn#2722", _offers_lose_the_body),
 }
 
 

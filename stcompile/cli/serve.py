@@ -80,16 +80,16 @@ def serve(
         cors=tuple(cors or ()),
         logs=log_requests,
     )
-    listening = bound(host, port)
-    loaded: dict[str, Any] = {}
-    for name, path in named.items():
-        loaded[name] = load(path, cache_dir=cache_dir, device=device, threads=threads)
-        err.print(f"{name}: {loaded[name]!r}", highlight=False, markup=False, soft_wrap=True)
-    where = listening.getsockname()
-    err.print(f"listening on http://{_shown(where[0])}:{where[1]}", highlight=False, markup=False)
-    logs.to_standard_error()
-    # Who ends it gets no error: what was taken is answered.
+    # Who ends it gets no error, while artifacts are loaded either: what was taken is answered.
     with contextlib.suppress(KeyboardInterrupt):
+        listening = bound(host, port)
+        loaded: dict[str, Any] = {}
+        for name, path in named.items():
+            loaded[name] = load(path, cache_dir=cache_dir, device=device, threads=threads)
+            err.print(f"{name}: {loaded[name]!r}", highlight=False, markup=False, soft_wrap=True)
+        where = listening.getsockname()
+        err.print(f"listening on http://{_shown(where[0])}:{where[1]}", highlight=False, markup=False)
+        logs.to_standard_error()
         run(create_app(loaded, settings), listening, grace)
 
 

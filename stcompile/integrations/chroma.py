@@ -8,7 +8,7 @@ import numpy as np
 from chromadb.api.types import Documents, EmbeddingFunction, Embeddings, Space
 from chromadb.utils.embedding_functions import register_embedding_function
 
-from stcompile.integrations._opened import DENSE, opened
+from stcompile.integrations._opened import DENSE, named, opened
 
 _SPACES: dict[str, Space] = {"cosine": "cosine", "dot": "ip", "euclidean": "l2"}
 
@@ -20,7 +20,7 @@ class StcompileEmbeddingFunction(EmbeddingFunction[Documents]):
         client.create_collection("notes", embedding_function=StcompileEmbeddingFunction("minilm-int8"))
 
     Args:
-        artifact: an encoder's folder.
+        artifact: an encoder's folder, or what `stcompile.load` gave.
         fingerprint: that it must have: what a collection was made with; None takes every artifact.
 
     Raises:
@@ -28,9 +28,9 @@ class StcompileEmbeddingFunction(EmbeddingFunction[Documents]):
         ArtifactError, ProviderError, MissingExtraError: as `stcompile.load`.
     """
 
-    def __init__(self, artifact: str, fingerprint: str | None = None) -> None:
-        self._artifact = str(artifact)
-        self._encoder = opened(self._artifact, DENSE, expect_fingerprint=fingerprint)
+    def __init__(self, artifact: Any, fingerprint: str | None = None) -> None:
+        self._artifact = named(artifact)
+        self._encoder = opened(artifact, DENSE, **({} if fingerprint is None else {"expect_fingerprint": fingerprint}))
 
     def __call__(self, input: Documents) -> Embeddings:
         return [np.asarray(row) for row in self._encoder.encode_document(list(input), show_progress_bar=False)]

@@ -7,7 +7,9 @@ from typing import Any
 
 from haystack import Document, component, default_from_dict, default_to_dict
 
-from stcompile.integrations._opened import DENSE, SCORES, opened
+from stcompile.errors import InputError
+from stcompile.integrations._opened import DENSE, SCORES, named, opened
+from stcompile.runtime.loaded import Loaded
 
 
 class _Component:
@@ -15,9 +17,9 @@ class _Component:
 
     _kinds: tuple[str, ...]
 
-    def __init__(self, artifact: str) -> None:
-        self.artifact = str(artifact)
-        self._loaded: Any = None
+    def __init__(self, artifact: Any) -> None:
+        self.artifact = named(artifact)
+        self._loaded = opened(artifact, self._kinds) if isinstance(artifact, Loaded) else None
 
     def warm_up(self) -> None:
         """Opens the artifact. Errors as of `stcompile.load`; InputError where it is of another kind."""
@@ -35,14 +37,16 @@ class StcompileTextEmbedder(_Component):
     """The vector of a query, by `encode_query`.
 
     Args:
-        artifact: an encoder's folder.
+        artifact: an encoder's folder, or what `stcompile.load` gave.
     """
 
     _kinds = DENSE
 
     @component.output_types(embedding=list[float])
     def run(self, text: str) -> dict[str, Any]:
-        """`embedding` of the text."""
+        """`embedding` of the text. InputError where it is none."""
+        if not isinstance(text, str):
+            raise InputError(f"this takes one text, got {type(text).__name__}: StcompileDocumentEmbedder takes several")
         return {"embedding": self._ready.encode_query(text, show_progress_bar=False).tolist()}
 
     def to_dict(self) -> dict[str, Any]:
@@ -60,7 +64,7 @@ class StcompileDocumentEmbedder(_Component):
     """Documents with their vectors, by `encode_document`.
 
     Args:
-        artifact: an encoder's folder.
+        artifact: an encoder's folder, or what `stcompile.load` gave.
         meta_fields_to_embed: what of a document's metadata stands in front of its text.
         embedding_separator: between these.
     """
@@ -68,7 +72,7 @@ class StcompileDocumentEmbedder(_Component):
     _kinds = DENSE
 
     def __init__(
-        self, artifact: str, meta_fields_to_embed: list[str] | None = None, embedding_separator: str = "\n"
+        self, artifact: Any, meta_fields_to_embed: list[str] | None = None, embedding_separator: str = "\n"
     ) -> None:
         _Component.__init__(self, artifact)  # the decorator makes another class, of which super() knows nothing
         self.meta_fields_to_embed = list(meta_fields_to_embed or [])
@@ -108,13 +112,13 @@ class StcompileRanker(_Component):
     """The documents that a reranker scores highest for a query.
 
     Args:
-        artifact: a reranker's folder.
+        artifact: a reranker's folder, or what `stcompile.load` gave.
         top_k: so many are kept; None keeps all.
     """
 
     _kinds = SCORES
 
-    def __init__(self, artifact: str, top_k: int | None = 10) -> None:
+    def __init__(self, artifact: Any, top_k: int | None = 10) -> None:
         _Component.__init__(self, artifact)  # the decorator makes another class, of which super() knows nothing
         self.top_k = top_k
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from lancedb.embeddings import TextEmbeddingFunction, register
+from pydantic import field_validator
 
 from stcompile.integrations._opened import DENSE, opened
 
@@ -18,10 +20,15 @@ class StcompileEmbeddings(TextEmbeddingFunction):
         function = get_registry().get("stcompile").create(artifact="minilm-int8")
 
     Attributes:
-        artifact: an encoder's folder. Errors of opening it as of `stcompile.load`.
+        artifact: an encoder's folder, or name on the hub: tables keep it. Errors of opening it as of `stcompile.load`.
     """
 
     artifact: str
+
+    @field_validator("artifact", mode="before")
+    @classmethod
+    def _as_kept(cls, artifact: Any) -> Any:
+        return str(artifact) if isinstance(artifact, Path) else artifact
 
     def ndims(self) -> int:
         """Width of a vector."""

@@ -8,9 +8,9 @@ from typing import Any
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.embeddings import Embeddings
-from pydantic import ConfigDict, PrivateAttr
+from pydantic import ConfigDict, PrivateAttr, field_serializer
 
-from stcompile.integrations._opened import DENSE, SCORES, opened
+from stcompile.integrations._opened import DENSE, SCORES, named, opened
 
 
 class StcompileEmbeddings(Embeddings):
@@ -56,6 +56,10 @@ class StcompileReranker(BaseDocumentCompressor):
     artifact: Any
     top_n: int | None = 3
     _reranker: Any = PrivateAttr()
+
+    @field_serializer("artifact")
+    def _as_saved(self, artifact: Any) -> str:
+        return named(artifact)
 
     def model_post_init(self, context: Any, /) -> None:
         """Opens the artifact. Errors as of `StcompileEmbeddings`."""

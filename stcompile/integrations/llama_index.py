@@ -6,11 +6,11 @@ import asyncio
 from typing import Any
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
-from llama_index.core.bridge.pydantic import PrivateAttr
+from llama_index.core.bridge.pydantic import PrivateAttr, field_serializer
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 
-from stcompile.integrations._opened import DENSE, SCORES, opened
+from stcompile.integrations._opened import DENSE, SCORES, named, opened
 
 # Texts that the index hands over at once: the runtime makes its own batches of them.
 _AT_ONCE = 256
@@ -26,16 +26,29 @@ class StcompileEmbedding(BaseEmbedding):
         embed_batch_size: texts that are handed over at once.
         options: as of `BaseEmbedding`.
 
+    Attributes:
+        artifact: its folder, by which LlamaIndex opens it again.
+        fingerprint: which vectors its own compare with: what LlamaIndex has cached of others is not taken for them.
+
     Raises:
         InputError: it is no encoder of dense vectors.
         ArtifactError, ProviderError, MissingExtraError: as `stcompile.load`.
     """
 
+    artifact: str
+    fingerprint: str | None
     _encoder: Any = PrivateAttr()
 
-    def __init__(self, artifact: Any, *, embed_batch_size: int = _AT_ONCE, **options: Any) -> None:
-        encoder = opened(artifact, DENSE)
-        super().__init__(model_name=encoder.artifact.name, embed_batch_size=embed_batch_size, **options)
+    def __init__(
+        self, artifact: Any, *, embed_batch_size: int = _AT_ONCE, fingerprint: str | None = None, **options: Any
+    ) -> None:
+        # Of what LlamaIndex saved: another artifact in its place is refused.
+        expected = {} if fingerprint is None else {"expect_fingerprint": fingerprint}
+        encoder = opened(artifact, DENSE, **expected)
+        told = {"model_name": encoder.artifact.name, **options}
+        super().__init__(
+            artifact=named(artifact), fingerprint=encoder.fingerprint, embed_batch_size=embed_batch_size, **told
+        )
         self._encoder = encoder
 
     @classmethod
@@ -81,6 +94,10 @@ class StcompileRerank(BaseNodePostprocessor):
     def model_post_init(self, context: Any, /) -> None:
         """Opens the artifact. Errors as of `StcompileEmbedding`."""
         self._reranker = opened(self.artifact, SCORES)
+
+    @field_serializer("artifact")
+    def _as_saved(self, artifact: Any) -> str:
+        return named(artifact)
 
     @classmethod
     def class_name(cls) -> str:

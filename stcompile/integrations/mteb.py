@@ -12,7 +12,6 @@ from mteb.types import PromptType
 from numpy.typing import NDArray
 
 from stcompile.artifact.manifest import MANIFEST_NAME, OPENVINO
-from stcompile.errors import InputError
 from stcompile.integrations._opened import DENSE, SCORES, opened
 
 # By their values: from a name, mteb makes only the first two.
@@ -112,8 +111,6 @@ class StcompileReranker:
 
     def __init__(self, artifact: Any, **load_options: Any) -> None:
         self.model = opened(artifact, SCORES, **load_options)
-        if self.model.num_labels != 1:
-            raise InputError(f"mteb ranks by one score a pair, and this reranker gives {self.model.num_labels}")
         self.mteb_model_meta = _meta(self.model, model_type=["cross-encoder"])
 
     def predict(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 from qdrant_client import models
 
 from stcompile.artifact.manifest import HYBRID, SPARSE
@@ -12,6 +13,9 @@ from stcompile.errors import InputError
 from stcompile.integrations._opened import DENSE, opened
 from stcompile.runtime.hybrid_embeddings import SPARSE as SPARSE_FORM
 from stcompile.runtime.sparse_vectors import SparseVector
+
+# What a vector of nothing is divided by, as torch's cosine has it.
+_TINY = 1e-12
 
 _DISTANCES = {
     "cosine": models.Distance.COSINE,
@@ -31,10 +35,11 @@ class QdrantVectors:
 
     Args:
         dense: a folder of an encoder, or what `stcompile.load` gave; a hybrid encoder makes both kinds.
-        sparse: the same of a sparse encoder.
+        sparse: the same of a sparse encoder. Qdrant compares its vectors by dot product alone: those of an encoder that
+            compares by cosine are scaled to length 1, which gives the same numbers.
 
     Raises:
-        InputError: none is given, or one is of another kind.
+        InputError: none is given, or one is of another kind; a sparse encoder compares by something else.
         ArtifactError, ProviderError, MissingExtraError: as `stcompile.load`.
     """
 
@@ -43,6 +48,11 @@ class QdrantVectors:
         self._sparse = None if sparse is None else opened(sparse, (SPARSE, HYBRID))
         if self._dense is None and self._sparse is None:
             raise InputError("name an artifact: dense=, sparse=, or both")
+        # A hybrid encoder's own measure is that of its dense vectors.
+        measure = self._sparse.similarity_fn_name if self._sparse is not None and self._sparse.kind == SPARSE else "dot"
+        if measure not in ("cosine", "dot"):
+            raise InputError(f"Qdrant compares sparse vectors by dot product, and this encoder by {measure}")
+        self._scales = measure == "cosine"
 
     def configuration(self) -> dict[str, Any]:
         """What `create_collection` is told."""
@@ -56,13 +66,23 @@ class QdrantVectors:
 
     def points(
         self,
-        texts: Sequence[str],
+        texts: Iterable[str],
         ids: Sequence[int | str] | None = None,
-        payloads: Sequence[dict[str, Any]] | None = None,
+        payloads: Sequence[dict[str, Any] | None] | None = None,
     ) -> list[models.PointStruct]:
-        """A point of each text, by `encode_document`; without ids they are counted from 0."""
-        dense = None if self._dense is None else self._dense.encode_document(list(texts), show_progress_bar=False)
-        sparse = None if self._sparse is None else self._sparse_of(list(texts), is_query=False)
+        """A point of each text, by `encode_document`; without ids they are counted from 0.
+
+        Raises:
+            InputError: there are not as many ids or payloads as texts, or texts is one of them.
+        """
+        if isinstance(texts, str):
+            raise InputError("points are made of several texts: pass a list of them")
+        texts = list(texts)
+        for name, those in (("ids", ids), ("payloads", payloads)):
+            if those is not None and len(those) != len(texts):
+                raise InputError(f"there are {len(texts)} texts and {len(those)} {name}: pass one for each")
+        dense = None if self._dense is None else self._dense.encode_document(texts, show_progress_bar=False)
+        sparse = None if self._sparse is None else self._sparse_of(texts, is_query=False)
         return [
             models.PointStruct(
                 id=place if ids is None else ids[place],
@@ -70,13 +90,19 @@ class QdrantVectors:
                     **({} if dense is None else {"dense": dense[place].tolist()}),
                     **({} if sparse is None else {"sparse": sparse[place]}),
                 },
-                payload={"text": text, **({} if payloads is None else payloads[place])},
+                payload={"text": text, **((payloads and payloads[place]) or {})},
             )
             for place, text in enumerate(texts)
         ]
 
     def query(self, text: str, using: str = "dense") -> Any:
-        """The vector of a query, by `encode_query`: of the dense kind a list of numbers, of the sparse one its own."""
+        """The vector of a query, by `encode_query`: of the dense kind a list of numbers, of the sparse one its own.
+
+        Raises:
+            InputError: there is no such kind here.
+        """
+        if using not in ("dense", "sparse"):
+            raise InputError(f"using must be 'dense' or 'sparse', got {using!r}")
         if using == "sparse":
             return self._sparse_of([text], is_query=True)[0]
         if self._dense is None:
@@ -91,8 +117,10 @@ class QdrantVectors:
             rows = encoder.encode_hybrid(texts, outputs=(SPARSE_FORM,)).sparse
         else:
             rows = (encoder.encode_query if is_query else encoder.encode_document)(texts, show_progress_bar=False)
-        return [_as_qdrant(row) for row in rows]
+        return [self._as_qdrant(row) for row in rows]
 
-
-def _as_qdrant(row: SparseVector) -> models.SparseVector:
-    return models.SparseVector(**row.to_dict())
+    def _as_qdrant(self, row: SparseVector) -> models.SparseVector:
+        values = row.values
+        if self._scales:
+            values = values / max(float(np.linalg.norm(values)), _TINY)
+        return models.SparseVector(indices=row.indices.tolist(), values=values.tolist())

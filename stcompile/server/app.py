@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
@@ -75,13 +76,24 @@ def create_app(loaded: Mapping[str, Any], settings: Settings | None = None) -> A
         for one in models.values():
             await one.aclose()
 
-    served = _straight(Starlette(routes=routes, lifespan=lifespan), bodies)
-    if chosen.cors:
-        headers = ["authorization", "content-type"]
-        served = CORSMiddleware(
-            served, allow_origins=list(chosen.cors), allow_methods=["GET", "POST"], allow_headers=headers
-        )
-    return Gate(served, chosen, metrics)
+    paths = ", ".join(sorted(one for one in {*pages, *bodies} if not one.endswith(".js")))
+    wrong: dict[Any, Any] = {
+        404: lambda request, _: _no_such(404, f"there is no such path here: this server has {paths}"),
+        405: lambda request, error: _no_such(405, f"{request.method} is not what this path takes", error.headers),
+    }
+    served = _straight(Starlette(routes=routes, lifespan=lifespan, exception_handlers=wrong), bodies)
+    gate: App = Gate(served, chosen, metrics)
+    if not chosen.cors:
+        return gate
+    # Around the gate: a page may read who was not let in, too. Clients send headers of their own, such as the
+    # x-stainless-* of OpenAI's; no cookies are asked for, so that any may come.
+    return CORSMiddleware(
+        gate,
+        allow_origins=list(chosen.cors),
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"],
+        expose_headers=["retry-after"],
+    )
 
 
 def _straight(app: Starlette, bodies: Mapping[str, Handler]) -> App:
@@ -112,7 +124,7 @@ def _handler(server: Server, endpoint: Endpoint) -> Handler:
         except (ClientDisconnect, asyncio.CancelledError):
             raise
         except Exception as error:  # a client gets an answer whatever happened
-            told = of_exception(error)
+            told = _told(request, error)
             # Its frames hold the body and, by the name above, itself: it would stay until the collector's next round.
             told.__traceback__ = None
             if told.status == 500:
@@ -129,6 +141,13 @@ def _handler(server: Server, endpoint: Endpoint) -> Handler:
             return Response(status_code=499)
 
     return guarded
+
+
+def _told(request: Request, error: Exception) -> RequestError:
+    encoding = request.headers.get("content-encoding", "identity").lower()
+    if isinstance(error, ValidationError) and encoding != "identity":
+        return RequestError(415, "a body with Content-Encoding is not read: send JSON as it is", "encoding")
+    return of_exception(error)
 
 
 async def _body(request: Request, settings: Settings) -> bytes:
@@ -201,6 +220,13 @@ def _health(server: Server) -> Response:
     if server.is_ending:
         return _json(written({"status": "ending"}), 503)
     return _json(written({"status": "ok"}))
+
+
+def _no_such(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Of a path that nobody has, nobody knows whose clients ask: the error has the fields of all."""
+    error = RequestError(status, sentence, "not_found")
+    content = {**cohere.wrong(error), **tei.wrong(error), **openai.wrong(error)}
+    return Response(written(content), status_code=status, media_type=_JSON, headers=headers)
 
 
 def _json(content: bytes, status: int = 200) -> Response:

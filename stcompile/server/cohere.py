@@ -6,11 +6,11 @@ import uuid
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from stcompile.server.endpoint import Asked, Endpoint, Known, Name, Server, Told, written
-from stcompile.server.errors import RequestError
-from stcompile.server.served import RERANK
+from stcompile.server.endpoint import KINDS, Asked, Endpoint, Known, Name, Server, Told, written
+from stcompile.server.errors import RequestError, invalid
+from stcompile.server.served import RERANK, Served
 
 
 class Document(Asked):
@@ -19,14 +19,37 @@ class Document(Asked):
     text: str
 
 
+def _only_documents(value: Any) -> Any:
+    """Says what is wrong with them in one sentence, where pydantic says of each form why it is not that one."""
+    if value == []:
+        raise ValueError("it is an empty list: send at least one document")
+    if not isinstance(value, list):
+        raise ValueError(f"it is {_kind(value)}: send a list of texts")  # noqa: TRY004 - pydantic hands on this one
+    for place, one in enumerate(value):
+        if not isinstance(one.get("text") if isinstance(one, dict) else one, str):
+            what = "an object without a text" if isinstance(one, dict) else _kind(one)
+            raise ValueError(f"item {place} is {what}: send texts, or objects with a text")  # noqa: TRY004 - as above
+    return value
+
+
+def _kind(value: Any) -> str:
+    return "a text" if isinstance(value, str) else KINDS[type(value)]
+
+
+_Documents = Annotated[list[str | Document], Field(min_length=1)]
+
+
 class RankRequest(Asked):
     """A query, and documents that are to be ranked by it."""
 
     query: str
-    documents: Annotated[list[str | Document], Field(min_length=1)]
+    documents: Annotated[_Documents, BeforeValidator(_only_documents, json_schema_input_type=_Documents)]
     model: Name | None = Field(None, description="Which of the server's models; the first reranker where left out.")
     top_n: Annotated[int, Field(ge=1)] | None = Field(None, description="So many of the best alone.")
-    return_documents: bool = False
+    return_documents: bool | None = False
+    rank_fields: list[str] | None = Field(None, description="Must be ['text'], where it is given.")
+    max_tokens_per_doc: int | None = Field(None, description="Must not be below the model's own limit.")
+    max_chunks_per_doc: int | None = Field(None, description="Must be 1, where it is given.")
 
 
 class Result(Told):
@@ -56,6 +79,7 @@ class RankResponse(Told):
 async def rank(server: Server, asked: RankRequest, known: Known) -> bytes:
     """Answers `/v1/rerank` and `/v2/rerank`."""
     served = server.find(asked.model, RERANK)
+    _check_as_compiled(served, asked)
     texts = [one if isinstance(one, str) else one.text for one in asked.documents]
     known.model, known.texts = served.name, len(texts)
     scores = await served.rerank(asked.query, texts, raw=False, usage=known.usage)
@@ -76,6 +100,21 @@ async def rank(server: Server, asked: RankRequest, known: Known) -> bytes:
             "meta": {"api_version": {"version": "1"}, "billed_units": {"search_units": 1}},
         }
     )
+
+
+def _check_as_compiled(served: Served, asked: RankRequest) -> None:
+    """Documents are cut where the model was compiled to, and nothing but their text is read.
+
+    Raises:
+        RequestError: something else is asked for, which would give other scores.
+    """
+    if asked.rank_fields not in (None, ["text"]):
+        raise invalid("rank_fields: the text of a document is ranked alone: put into it what is to be read")
+    if asked.max_chunks_per_doc not in (None, 1):
+        raise invalid("max_chunks_per_doc: a document that is too long is cut, not taken in parts: leave it out")
+    own, wanted = served.loaded.max_seq_length, asked.max_tokens_per_doc
+    if wanted is not None and (own is None or wanted < own):
+        raise invalid(f"max_tokens_per_doc: {served.name} is compiled to take {own or 'all'} tokens: leave it out")
 
 
 def wrong(error: RequestError) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class Told(BaseModel):
 
 
 # What JSON calls what is no text.
-_KINDS = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
+KINDS = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
 
 
 def _only_texts(value: Any) -> Any:
@@ -41,10 +41,10 @@ def _only_texts(value: Any) -> Any:
     if value == []:
         raise ValueError("it is an empty list: send at least one text")
     if not isinstance(value, (str, list)):
-        raise ValueError(f"it is {_KINDS[type(value)]}: send a text, or a list of texts")  # noqa: TRY004 - as above
+        raise ValueError(f"it is {KINDS[type(value)]}: send a text, or a list of texts")  # noqa: TRY004 - as above
     for place, text in enumerate(value if isinstance(value, list) else ()):
         if not isinstance(text, str):
-            raise ValueError(f"item {place} is {_KINDS[type(text)]}, not text: leave it out")  # noqa: TRY004 - as above
+            raise ValueError(f"item {place} is {KINDS[type(text)]}, not text: leave it out")  # noqa: TRY004 - as above
     return value
 
 
@@ -101,7 +101,7 @@ class Server:
                 known = ", ".join(self.models)
                 raise RequestError(404, f"there is no model {name[:200]!r}: this server has {known}", "model_not_found")
             if found is not None and operation not in found.operations:
-                can = ", ".join(found.operations) or "nothing here"
+                can = ", ".join(found.operations) or "only be asked for tokens"
                 raise invalid(f"{name} cannot {operation}: it can {can}")
             if found is not None:
                 return found

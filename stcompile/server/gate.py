@@ -92,8 +92,6 @@ class Gate:
     def _may_enter(self, scope: Scope) -> bool:
         if not self._keys or scope["path"] in _OPEN or (scope["path"] == "/" and scope["method"] in ("GET", "HEAD")):
             return True
-        if scope["method"] == "OPTIONS":  # what a browser asks before it sends a key
-            return True
         given = b""
         for name, value in scope["headers"]:
             if name == b"authorization" and value[:7].lower() == b"bearer ":

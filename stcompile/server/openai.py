@@ -20,7 +20,7 @@ class EmbeddingsRequest(Asked):
     input: Texts = Field(description="A text, or a list of texts; token ids are refused.")
     model: Name | None = Field(None, description="Which of the server's models; the first one where none is named.")
     dimensions: Annotated[int, Field(ge=1)] | None = Field(None, description="So many alone, scaled to length 1.")
-    encoding_format: Literal["float", "base64"] = "float"
+    encoding_format: Literal["float", "base64"] | None = "float"
     input_type: Literal["query", "document"] | None = Field(
         None,
         description="What texts are: takes the prompt and route of encode_query or encode_document.",

@@ -19,6 +19,7 @@ _ERRORS = {
     "404": "There is no such model.",
     "408": "The request was not sent in time.",
     "413": "More bytes, texts or tokens than are taken.",
+    "415": "The body is compressed.",
     "422": "What was sent is not what is asked for.",
     "424": "No model of this server can do it.",
     "429": "Too many texts wait: come again.",

@@ -12,6 +12,7 @@ from stcompile.errors import InputError
 from stcompile.server import logs
 from stcompile.server.corked import corked
 from stcompile.server.gate import App
+from stcompile.server.upgrades import in_one_protocol
 
 # Connections that wait to be taken: more clients than that at once are rare.
 _BACKLOG = 2048
@@ -33,7 +34,9 @@ def bound(host: str, port: int) -> socket.socket:
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        found = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        # All addresses of IPv6 are those of IPv4, too, where the system can: who asks for `::` wants all.
+        is_all = family == socket.AF_INET6 and host == "::" and socket.has_dualstack_ipv6()
+        found = socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=is_all)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"cannot listen on {host}, port {port}: {reason}") from error
@@ -60,7 +63,7 @@ def run(app: App, listening: socket.socket, grace: float) -> None:
         timeout_graceful_shutdown=max(1, round(grace)),
     )
     config.load()
-    config.http_protocol_class = corked(config.http_protocol_class)
+    config.http_protocol_class = in_one_protocol(corked(config.http_protocol_class))
     host, port = listening.getsockname()[:2]
     logs.event("listening", host=host, port=port)
     before, thresholds = sys.getswitchinterval(), gc.get_threshold()

@@ -56,9 +56,13 @@ def api_keys(file: str | None, environment: Mapping[str, str]) -> tuple[str, ...
     """The keys of a file, one a line, and that of the environment.
 
     Raises:
-        InputError: the file cannot be read, or has no key.
+        InputError: the file cannot be read, or has no key; the environment's is empty, or a key has other characters
+            than a header's.
     """
-    keys = [environment[KEY_VARIABLE].strip()] if environment.get(KEY_VARIABLE, "").strip() else []
+    keys = [environment[KEY_VARIABLE].strip()] if KEY_VARIABLE in environment else []
+    if keys == [""]:
+        # Whoever sets it wants a key: an empty one must not let everybody in.
+        raise InputError(f"{KEY_VARIABLE} is empty: put a key into it, or unset it")
     if file is not None:
         keys += _keys_of(local_path(file))
     for key in keys:
@@ -69,7 +73,7 @@ def api_keys(file: str | None, environment: Mapping[str, str]) -> tuple[str, ...
 
 def _keys_of(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"the API keys cannot be read: {error}") from error
     found = [line.strip() for line in lines if line.strip() and not line.startswith("#")]

@@ -14,6 +14,9 @@ from stcompile.server.served import EMBED, EMBED_ALL, EMBED_SPARSE, RERANK, Serv
 
 _MODEL = "Which of the server's models; the first that is able to where none is named."
 _TRUNCATE = "Whether a text that is too long is cut; where not, it is refused. The server's setting where left out."
+_SIDE = "Must be the model's own, where it is given."
+
+Side = Literal["Left", "Right", "left", "right"]
 
 
 class _OfTexts(Asked):
@@ -22,15 +25,13 @@ class _OfTexts(Asked):
     prompt_name: Name | None = Field(None, description="Which of the model's prompts to put in front of each text.")
     input_type: Literal["query", "document"] | None = Field(None, description="As of /v1/embeddings.")
     truncate: bool | None = Field(None, description=_TRUNCATE)
-    truncation_direction: Literal["Left", "Right", "left", "right"] | None = Field(
-        None, description="Must be the model's own, where it is given."
-    )
+    truncation_direction: Side | None = Field(None, description=_SIDE)
 
 
 class EmbedRequest(_OfTexts):
     """Texts to be embedded."""
 
-    normalize: bool = Field(True, description="Whether vectors are scaled to length 1.")
+    normalize: bool | None = Field(True, description="Whether vectors are scaled to length 1.")
     dimensions: Annotated[int, Field(ge=1)] | None = Field(None, description="So many of the first alone.")
     task: Name | None = Field(None, description="Which route of a model with several.")
 
@@ -50,12 +51,21 @@ class Sentences(Asked):
     sentences: Annotated[list[str], Field(min_length=1)]
 
 
+class SimilarityParameters(Asked):
+    """How the sentences are encoded."""
+
+    prompt_name: Name | None = Field(None, description="Which of the model's prompts to put in front of each text.")
+    truncate: bool | None = Field(None, description=_TRUNCATE)
+    truncation_direction: Side | None = Field(None, description=_SIDE)
+
+
 class SimilarityRequest(Asked):
     """How alike one text is to others, by the model's own measure."""
 
     inputs: Sentences
+    parameters: SimilarityParameters | None = None
     model: Name | None = Field(None, description=_MODEL)
-    truncate: bool | None = Field(None, description=_TRUNCATE)
+    truncate: bool | None = Field(None, description="The same as in parameters, which goes before it.")
 
 
 class RerankRequest(Asked):
@@ -64,10 +74,10 @@ class RerankRequest(Asked):
     query: str
     texts: Annotated[list[str], Field(min_length=1)]
     model: Name | None = Field(None, description=_MODEL)
-    raw_scores: bool = Field(False, description="Logits; otherwise these through a sigmoid, from 0 to 1.")
-    return_text: bool = False
+    raw_scores: bool | None = Field(False, description="Logits; otherwise these through a sigmoid, from 0 to 1.")
+    return_text: bool | None = False
     truncate: bool | None = Field(None, description=_TRUNCATE)
-    truncation_direction: Literal["Left", "Right", "left", "right"] | None = None
+    truncation_direction: Side | None = Field(None, description=_SIDE)
 
 
 class TokenizeRequest(Asked):
@@ -75,7 +85,7 @@ class TokenizeRequest(Asked):
 
     inputs: Texts
     model: Name | None = Field(None, description=_MODEL)
-    add_special_tokens: bool = True
+    add_special_tokens: bool | None = True
     prompt_name: Name | None = None
 
 
@@ -155,7 +165,7 @@ class RootResponse(RootModel[list[list[float]] | list[float] | list[Rank]]):
 async def embed(server: Server, asked: EmbedRequest, known: Known) -> bytes:
     """Answers `/embed`."""
     served, texts, options = _begun(server, asked, EMBED, known, {"task": asked.task})
-    vectors = await served.embed(texts, normalizes=asked.normalize, dim=asked.dimensions, **options)
+    vectors = await served.embed(texts, normalizes=asked.normalize is not False, dim=asked.dimensions, **options)
     return written(np.ascontiguousarray(vectors))
 
 
@@ -186,9 +196,12 @@ def _begun(
 async def similarity(server: Server, asked: SimilarityRequest, known: Known) -> bytes:
     """Answers `/similarity`."""
     served = server.find(asked.model, EMBED, or_any=True)
+    how = asked.parameters or SimilarityParameters.model_construct()
+    served.check_truncation_side(how.truncation_direction)
     texts = [asked.inputs.source_sentence, *asked.inputs.sentences]
     known.model, known.texts = served.name, len(texts)
-    vectors = await served.embed(texts, truncates=asked.truncate, usage=known.usage)
+    truncates = asked.truncate if how.truncate is None else how.truncate
+    vectors = await served.embed(texts, prompt_name=how.prompt_name, truncates=truncates, usage=known.usage)
     found = served.loaded.similarity(vectors[:1], vectors[1:])[0]
     return written(np.ascontiguousarray(found))
 
@@ -199,7 +212,7 @@ async def rerank(server: Server, asked: RerankRequest, known: Known) -> bytes:
     served.check_truncation_side(asked.truncation_direction)
     known.model, known.texts = served.name, len(asked.texts)
     scores = await served.rerank(
-        asked.query, asked.texts, raw=asked.raw_scores, truncates=asked.truncate, usage=known.usage
+        asked.query, asked.texts, raw=bool(asked.raw_scores), truncates=asked.truncate, usage=known.usage
     )
     return written(
         [
@@ -214,7 +227,7 @@ async def tokenize(server: Server, asked: TokenizeRequest, known: Known) -> byte
     served = server.any_of(asked.model)
     texts = as_list(asked.inputs)
     known.model, known.texts = served.name, len(texts)
-    found = served.spelled(texts, prompt_name=asked.prompt_name, special=asked.add_special_tokens)
+    found = served.spelled(texts, prompt_name=asked.prompt_name, special=asked.add_special_tokens is not False)
     known.usage.tokens = sum(len(one.ids) for one in found)
     return written(
         [
@@ -244,7 +257,8 @@ async def root(server: Server, asked: RootRequest, known: Known) -> bytes:
 
 def wrong(error: RequestError) -> dict[str, Any]:
     """An error as text-embeddings-inference tells it."""
-    return {"error": error.sentence, "error_type": error.kind}
+    kind = {424: "Backend", 429: "Overloaded", 500: "Backend", 503: "Unhealthy"}.get(error.status, "Validation")
+    return {"error": error.sentence, "error_type": kind}
 
 
 def _weights(row: SparseVector) -> list[dict[str, Any]]:

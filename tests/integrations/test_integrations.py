@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from stcompile.errors import InputError
+from stcompile.integrations._opened import DENSE, SCORES, named, opened
 from tests.apart import run_apart
 from tests.conftest import Compiled
 from tests.versions.table import pins
@@ -20,7 +22,7 @@ ADAPTERS = {
     "chroma": (("chromadb",), ("prompt_default_name", "wide_bert")),
     "lancedb": (("lancedb",), ("prompt_default_name", "reranker_bert")),
     "mteb": (("mteb", f"torch=={pins('constraints.txt')['torch']}"), ("router_first_static_query", "reranker_bert")),
-    "qdrant": (("qdrant-client",), ("normalize", "sparse_splade")),
+    "qdrant": (("qdrant-client",), ("normalize", "sparse_splade", "sparse_splade_prompts")),
 }
 
 
@@ -30,6 +32,19 @@ def test_used_as_its_documentation_does(name: str, compiled: Compiled, tmp_path:
     packages, cases = ADAPTERS[name]
     arguments = [str(compiled(case)) for case in cases]
     run_apart(SCRIPTS / f"{name}.py", packages, arguments, tmp_path, ours=True)
+
+
+def test_what_an_adapter_is_given(compiled: Compiled) -> None:
+    folder = compiled("reranker_bert")
+    loaded = opened(folder, SCORES, threads=1)
+    assert opened(loaded, SCORES) is loaded
+    assert named(loaded) == named(folder) == str(folder)
+    with pytest.raises(InputError, match="threads cannot change what is loaded"):
+        opened(loaded, SCORES, threads=2)
+    with pytest.raises(InputError, match="this takes an encoder or a hybrid encoder, and got a reranker"):
+        opened(loaded, DENSE)
+    with pytest.raises(InputError, match="ranks by one score a pair, and the reranker gives 3"):
+        opened(compiled("reranker_bert_classes"), SCORES)
 
 
 def test_every_adapter_is_tried() -> None:

@@ -17,8 +17,10 @@ import uvicorn
 
 import stcompile
 from stcompile.server.app import create_app
+from stcompile.server.corked import corked
 from stcompile.server.run import bound
 from stcompile.server.settings import Settings
+from stcompile.server.upgrades import in_one_protocol
 from tests.conftest import Compiled
 
 # One of each kind, by the names that clients use.
@@ -78,6 +80,8 @@ def running(loaded: Mapping[str, Any], settings: Settings | None = None) -> Iter
     """A server in a thread of this process, until the end."""
     listening = bound("127.0.0.1", 0)
     config = uvicorn.Config(create_app(loaded, settings), log_config=None, access_log=False, lifespan="on")
+    config.load()
+    config.http_protocol_class = in_one_protocol(corked(config.http_protocol_class))
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()

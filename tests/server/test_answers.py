@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 from typing import Any
 
@@ -156,7 +157,45 @@ def test_metrics_count(server: Address) -> None:
     assert counted(b'stcompile_requests_total{path="other",status="404"}') >= 1
 
 
+def test_null_is_as_left_out(server: Address) -> None:
+    """Clients send fields that nobody set: openai's `encoding_format=None`, Cohere's `max_tokens_per_doc`."""
+    for path, body, left_out in (
+        ("/v1/embeddings", {"input": "a"}, ("model", "dimensions", "encoding_format", "input_type", "prompt_name")),
+        ("/embed", {"inputs": "a"}, ("normalize", "dimensions", "truncate", "truncation_direction", "prompt_name")),
+        ("/rerank", {"query": "a", "texts": ["b"]}, ("raw_scores", "return_text", "truncate", "truncation_direction")),
+        ("/similarity", {"inputs": {"source_sentence": "a", "sentences": ["b"]}}, ("parameters", "truncate")),
+        ("/tokenize", {"inputs": "a"}, ("add_special_tokens", "prompt_name")),
+    ):
+        assert server.ask(path, {**body, **dict.fromkeys(left_out)}).json == server.ask(path, body).json
+    body = {"query": "a", "documents": ["b"]}
+    fields = ("model", "top_n", "return_documents", "rank_fields", "max_tokens_per_doc", "max_chunks_per_doc")
+    found = server.ask("/v1/rerank", {**body, **dict.fromkeys(fields)})
+    assert found.json["results"] == server.ask("/v1/rerank", {**body, "max_tokens_per_doc": 4096}).json["results"]
+
+
+def test_similarity_takes_its_parameters(server: Address) -> None:
+    inputs = {"source_sentence": LONG, "sentences": ["a dog"]}
+    refused = server.ask("/similarity", {"inputs": inputs, "parameters": {"truncate": False}})
+    assert refused.status == 413
+    assert refused.json["error_type"] == "Validation"
+
+
+def test_a_path_that_is_not_there_has_the_errors_of_all(server: Address) -> None:
+    told = server.ask("/v1/chat/completions", {}).json
+    assert told["error"]["message"] == told["message"] == told["detail"]
+    assert told["error"]["code"] == "not_found"
+    assert server.ask("/embed", method="PUT").headers["allow"] == "POST"
+
+
+def test_a_compressed_body_is_named(server: Address) -> None:
+    body = gzip.compress(json.dumps({"inputs": "a"}).encode())
+    refused = server.ask("/embed", body, headers={"content-encoding": "gzip"})
+    assert refused.status == 415
+    assert "send JSON as it is" in refused.json["error"]
+
+
 LONG = "a dog " * 200
+ALIKE = {"inputs": {"source_sentence": "a", "sentences": ["b"]}}
 
 
 @pytest.mark.parametrize(
@@ -188,7 +227,18 @@ LONG = "a dog " * 200
         ("/", {"query": "a"}, 422, "texts: Field required"),
         ("/rerank", {"query": "a", "texts": []}, 422, "texts"),
         ("/v1/rerank", {"query": "a", "documents": [1]}, 422, "documents"),
+        ("/v1/rerank", {"query": "a", "documents": []}, 422, "documents: it is an empty list"),
+        ("/v1/rerank", {"query": "a", "documents": "b"}, 422, "documents: it is a text: send a list of texts"),
+        ("/v1/rerank", {"query": "a", "documents": ["b", None]}, 422, "documents: item 1 is null"),
+        ("/v1/rerank", {"query": "a", "documents": [{"title": "b"}]}, 422, "item 0 is an object without a text"),
+        ("/v1/rerank", {"query": "a", "documents": ["b"], "rank_fields": ["title"]}, 422, "rank_fields: the text"),
+        ("/v1/rerank", {"query": "a", "documents": ["b"], "max_chunks_per_doc": 2}, 422, "max_chunks_per_doc: a"),
+        ("/v2/rerank", {"query": "a", "documents": ["b"], "max_tokens_per_doc": 9}, 422, "to take 64 tokens: leave it"),
+        ("/similarity", {**ALIKE, "parameters": {"prompt_name": "no"}}, 422, "unknown prompt 'no'"),
+        ("/", {**ALIKE, "parameters": {"truncation_direction": "Left"}}, 422, "compiled to be cut on the right"),
         ("/tokenize", {"inputs": {}}, 422, "inputs"),
+        ("/embeddings", {"input": "a"}, 404, "there is no such path here: this server has /, /docs, /embed"),
+        ("/health", {}, 405, "POST is not what this path takes"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(server: Address, path: str, body: Any, status: int, says: str) -> None:

@@ -72,6 +72,11 @@ def test_keys_come_from_a_file_and_the_environment(tmp_path: Any) -> None:
         api_keys(str(file), {})
     with pytest.raises(InputError, match="cannot be read"):
         api_keys(str(tmp_path / "nothing"), {})
+    file.write_text("first\r\n# not one\r\nsecond", "utf-8-sig")
+    assert api_keys(str(file), {}) == ("first", "second")
+    for empty in ("", " \n"):
+        with pytest.raises(InputError, match="STCOMPILE_API_KEY is empty"):
+            api_keys(None, {KEY_VARIABLE: empty})
     with pytest.raises(InputError, match="no header can carry"):
         api_keys(None, {KEY_VARIABLE: "k\N{LATIN SMALL LETTER E WITH ACUTE}y"})
 
@@ -149,6 +154,13 @@ def test_pages_of_an_origin_may_call(loaded: dict[str, Any]) -> None:
         asks["access-control-request-headers"] = "authorization,content-type"
         before = server.ask("/v1/embeddings", headers=asks, method="OPTIONS")
         assert (before.status, before.headers["access-control-allow-origin"]) == (200, "https://example.org")
+        # OpenAI's own client in a browser.
+        more = {**asks, "access-control-request-headers": "authorization,content-type,x-stainless-os"}
+        assert server.ask("/v1/embeddings", headers=more, method="OPTIONS").status == 200
+        # Who was not let in is told so where the page can read it.
+        refused = server.ask("/v1/embeddings", {"input": "a"}, headers={"origin": "https://example.org"})
+        assert (refused.status, refused.headers["access-control-allow-origin"]) == (401, "https://example.org")
+        assert refused.headers["access-control-expose-headers"].lower() == "retry-after"
         other = server.ask("/v1/embeddings", headers={**asks, "origin": "https://example.com"}, method="OPTIONS")
         assert "access-control-allow-origin" not in other.headers
 

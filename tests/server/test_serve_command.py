@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from stcompile.errors import InputError
+from stcompile.server.run import bound
 from tests.cli.test_cli import Run, run  # noqa: F401
 
 
@@ -74,3 +77,41 @@ def test_it_begins_answers_and_ends(artifacts: dict[str, Path], tmp_path: Path) 
     assert [event["event"] for event in events] == ["listening", "request", "ended"]
     assert "a dog" not in rest
     assert "a-key" not in rest
+
+
+def test_all_addresses_are_those_of_both_kinds() -> None:
+    try:
+        listening = bound("::", 0)
+    except InputError:
+        pytest.skip("this machine has no IPv6")
+    with listening, socket.create_connection(("127.0.0.1", listening.getsockname()[1]), timeout=10):
+        pass
+
+
+def test_who_ends_it_while_it_loads_gets_no_error(artifacts: dict[str, Path], tmp_path: Path) -> None:
+    hook = tmp_path / "sitecustomize.py"
+    hook.write_text(_LOADS_FOR_EVER, "utf-8")
+    command = [sys.executable, "-m", "stcompile", "serve", str(artifacts["embedder"]), "--port", "0"]
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path.cwd())])},
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == "loading\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=60)[1] == ""
+    assert process.returncode == 0
+
+
+_LOADS_FOR_EVER = """
+import sys, time
+import stcompile.runtime.loading
+
+def load(*_, **__):
+    print("loading", file=sys.stderr, flush=True)
+    time.sleep(60)
+
+stcompile.runtime.loading.load = load
+"""

@@ -9,6 +9,7 @@ from haystack.components.writers import DocumentWriter
 from haystack.document_stores.in_memory import InMemoryDocumentStore
 
 import stcompile
+from stcompile.errors import InputError
 from stcompile.integrations.haystack import StcompileDocumentEmbedder, StcompileRanker, StcompileTextEmbedder
 
 encoder, reranker = sys.argv[1:]
@@ -35,4 +36,13 @@ again.get_component("retriever").document_store = store
 found = again.run({"embedder": {"text": "a dog"}, "ranker": {"query": "a dog"}})["ranker"]["documents"]
 expected = stcompile.Reranker.load(reranker).rank("a dog", texts, 2)
 assert [one.content for one in found] == [texts[one["corpus_id"]] for one in expected]
+held = StcompileTextEmbedder(loaded)
+assert held.to_dict() == StcompileTextEmbedder(encoder).to_dict()
+assert np.allclose(held.run("a dog")["embedding"], loaded.encode_query("a dog"), atol=1e-5)
+try:
+    held.run(texts)
+except InputError as error:
+    assert "this takes one text, got list" in str(error)
+else:
+    raise AssertionError("several texts have no one vector")
 print("right")

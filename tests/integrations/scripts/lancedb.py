@@ -1,6 +1,7 @@
 """LanceDB: a table whose vectors the registry's function makes, for rows and for queries."""
 
 import sys
+from pathlib import Path
 
 import lancedb
 import numpy as np
@@ -26,4 +27,5 @@ loaded = stcompile.load(encoder, threads=1)
 kept = np.stack(table.to_arrow().column("vector").to_pylist())
 assert np.allclose(kept, loaded.encode_document(texts), atol=1e-5)
 assert table.search("a dog").limit(1).to_list()[0]["text"] == "a dog"
+assert get_registry().get("stcompile").create(artifact=Path(encoder)).artifact == encoder
 print("right")

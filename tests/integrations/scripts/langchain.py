@@ -35,4 +35,6 @@ except InputError as error:
     assert "this takes an encoder or a hybrid encoder, and got a reranker" in str(error)
 else:
     raise AssertionError("a reranker makes no embeddings")
+held = StcompileReranker(artifact=stcompile.load(reranker))
+assert held.model_dump_json() == StcompileReranker(artifact=reranker).model_dump_json()
 print("right")

@@ -8,6 +8,7 @@ from llama_index.core import Document, VectorStoreIndex
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
 import stcompile
+from stcompile.errors import ArtifactError, InputError
 from stcompile.integrations.llama_index import StcompileEmbedding, StcompileRerank
 
 encoder, reranker = sys.argv[1:]
@@ -25,4 +26,17 @@ found = StcompileRerank(artifact=reranker, top_n=2).postprocess_nodes(nodes, que
 expected = stcompile.Reranker.load(reranker).rank("a dog", texts, 2)
 assert [one.text for one in found] == [texts[one["corpus_id"]] for one in expected]
 assert found[0].score == expected[0]["score"]
+# Opened again by what LlamaIndex saves, and told apart by it in its caches.
+again = StcompileEmbedding.from_json(embedding.to_json())
+assert again.get_query_embedding("a dog") == embedding.get_query_embedding("a dog")
+assert embedding.to_dict()["fingerprint"] == loaded.fingerprint
+assert StcompileEmbedding(loaded).to_dict() == embedding.to_dict()
+try:
+    StcompileEmbedding.from_dict({**embedding.to_dict(), "fingerprint": "of.another"})
+except (ArtifactError, InputError):
+    pass
+else:
+    raise AssertionError("another artifact's vectors do not compare")
+held = StcompileRerank(artifact=stcompile.load(reranker), top_n=2)
+assert StcompileRerank.from_json(held.to_json()).artifact == reranker
 print("right")

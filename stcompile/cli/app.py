@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -22,6 +23,7 @@ from stcompile.cli.console import (
     drop_standard_output,
     err,
     logger,
+    open_standard_streams,
     out,
 )
 from stcompile.cli.doctor import doctor
@@ -67,11 +69,13 @@ def _root(
 def run() -> NoReturn:
     """Runs the command line and exits with its code; an error is one sentence on standard error."""
     signal.signal(signal.SIGTERM, _terminate)
+    open_standard_streams()
     try:
         code = app(standalone_mode=False) or DONE
         sys.stdout.flush()
     except _USAGE_ERROR as error:
-        error.show()
+        with contextlib.suppress(OSError):
+            error.show()
         code = BAD_INPUT
     except ParityError as error:
         code = _failed(error, PARITY_FAILED)

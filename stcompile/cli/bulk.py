@@ -70,7 +70,8 @@ def encode_in_bulk(asked: Asked) -> int:
         raise StoppedError(f"stopped; {outcome.done} rows were done and are kept, the same command goes on")
     with reader_may_leave():
         _print(outcome, asked)
-    unreadable = outcome.summary["unreadable_files"]
+    counts = outcome.summary
+    unreadable = counts["unreadable_files"]
     if unreadable:
         err.print(
             f"stcompile: {unreadable} of the files could not be read, {asked.output}/_rejects.jsonl says why; the rest "
@@ -79,7 +80,15 @@ def encode_in_bulk(asked: Asked) -> int:
             markup=False,
             soft_wrap=True,
         )
-    return PARITY_FAILED if unreadable else 0
+    has_nothing = bool(counts["rows"]) and not counts["written"]
+    if has_nothing:
+        err.print(
+            f"stcompile: none of the rows has a text that can be encoded, {asked.output}/_rejects.jsonl says why",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+    return PARITY_FAILED if unreadable or has_nothing else 0
 
 
 def workers_of(text: str | None) -> tuple[int | None, int | None]:

@@ -144,7 +144,8 @@ def encode(
     and uint8, whose ranges are taken from all of them.
 
     With --input, files become a folder of files: after a kill the same command goes on, no row is lost or doubled, and
-    rows without a text go to _rejects.jsonl. Exit code 1: some files could not be read, the rest is done.
+    rows without a text go to _rejects.jsonl. Exit code 1: some files could not be read, the rest is done; or
+    no row has a text.
 
     Example: echo "Hello world" | stcompile encode minilm-int8
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any
 
 import typer
 
 from stcompile.artifact import open_artifact
 from stcompile.cli import options
-from stcompile.cli.console import err, out, print_json, spinner
+from stcompile.cli.console import err, out, print_json, spinner, write_out
 from stcompile.compiler.stack.source import ModelSource
 from stcompile.errors import InputError, ParityError
 from stcompile.extras import require
@@ -92,7 +91,7 @@ def push(
             found = throughput(opened, probe_texts(), device)
     content = card(opened, repository, revision=revision, licence=licence, speed=found)
     if dry_run:
-        sys.stdout.write(content)
+        write_out(content)
         return
     with spinner(f"Pushing to {repository}"):
         address, has_card = pushed(

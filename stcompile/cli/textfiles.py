@@ -19,9 +19,10 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from stcompile.artifact.writing import is_full
-from stcompile.compiler.scored_pairs import TABLE_DELIMITERS
+from stcompile.cli.console import write_out
 from stcompile.errors import InputError
 from stcompile.runtime.arguments import local_path
+from stcompile.runtime.tables import DIALECTS, is_blank, long_rows
 
 STDIN = "-"
 
@@ -38,15 +39,17 @@ def texts_of(path: str, field: str = "text") -> Iterator[str]:
     """Texts from a file or, for `-`, from standard input, one by one.
 
     A line that is a JSON object is read as JSONL when the name ends in `.jsonl` or, on standard input, when the
-    first line starts with a brace; a name that ends in `.csv` or `.tsv` is a table whose first row names the columns;
-    otherwise a line is a text. A byte order mark is no part of the first line.
+    first line starts with a brace; a name that ends in `.csv` or `.tsv` is a table whose first row that is not blank
+    names the columns; otherwise a line is a text. Capitals in an ending are the same. A byte order mark is no part of
+    the first line.
 
     Args:
         path: the file, or `-`.
         field: JSONL's field, or the table's column.
 
     Raises:
-        InputError: unreadable, not UTF-8, malformed, or without a single text; where it is reached.
+        InputError: unreadable, not UTF-8, malformed, JSON that is no JSONL by its name, or without a single text; where
+            it is reached.
     """
     is_empty = True
     try:
@@ -71,12 +74,14 @@ def _all_of(path: str, field: str) -> Iterator[str]:
         yield from _texts(sys.stdin, path, field, None)
         return
     file = local_path(path)
-    is_table = file.suffix in TABLE_DELIMITERS
-    with file.open(encoding="utf-8-sig", newline="" if is_table else None) as stream:
-        if is_table:
-            yield from _column(csv.reader(stream, delimiter=TABLE_DELIMITERS[file.suffix], strict=True), path, field)
+    ending = file.suffix.lower().removeprefix(".")
+    if ending == "json":
+        raise InputError(f"{path} is JSON: write an object a line, and name it .jsonl")
+    with file.open(encoding="utf-8-sig", newline="" if ending in DIALECTS else None) as stream:
+        if ending in DIALECTS:
+            yield from _column(csv.reader(stream, strict=True, **DIALECTS[ending]), path, field)
         else:
-            yield from _texts(stream, path, field, path.endswith((".jsonl", ".ndjson")))
+            yield from _texts(stream, path, field, ending in ("jsonl", "ndjson"))
 
 
 def _no_text(path: str) -> str:
@@ -121,7 +126,7 @@ def write_jsonl(path: str, rows: Iterable[dict[str, Any]]) -> None:
     """
     if path == STDIN:
         for row in rows:
-            sys.stdout.write(_line(row))
+            write_out(_line(row))
         sys.stdout.flush()
         return
     with _written(local_path(path)) as write:
@@ -265,17 +270,20 @@ def _partial(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
 
 
-def _column(rows: Iterator[list[str]], path: str, field: str) -> Iterator[str]:
-    names = next(rows, [])
+def _column(reader: Iterator[list[str]], path: str, field: str) -> Iterator[str]:
+    rows = enumerate(long_rows(reader), start=1)
+    names = next((row for _, row in rows if not is_blank(row)), [])
     if field not in names:
         known = ", ".join(map(repr, names)) or "no columns"
         raise InputError(f"{path} has no column {field!r} in its first row, which has {known}: name one of them")
+    if names.count(field) > 1:
+        raise InputError(f"{path} has {names.count(field)} columns {field!r}: give each one a name of its own")
     place = names.index(field)
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
         if not row:
             continue
-        if len(row) <= place:
-            raise InputError(f"row {number} of {path} has {len(row)} columns, none of them {field!r}")
+        if len(row) != len(names):
+            raise InputError(f"row {number} of {path} has {len(row)} values for {len(names)} columns: check its quotes")
         yield row[place]
 
 
@@ -291,7 +299,7 @@ def _texts(stream: IO[str], path: str, field: str, as_json: bool | None) -> Iter
             continue
         try:
             text = json.loads(stripped)[field]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"line {number} of {path} is not a JSON object with the field {field!r}") from error
         if not isinstance(text, str):
             raise InputError(f"line {number} of {path}: {field!r} is {type(text).__name__}, not text")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +9,7 @@ import typer
 from rich.text import Text
 
 from stcompile.cli import options, render
-from stcompile.cli.console import out, print_json, spinner
+from stcompile.cli.console import out, print_json, spinner, write_out
 from stcompile.cli.textfiles import check_place, write_text
 from stcompile.compiler.parity.thresholds import Thresholds, thresholds_in
 from stcompile.compiler.stack.source import ModelSource
@@ -99,7 +98,7 @@ def verify(
     for name, place in wanted:
         content = report_as(name, found)
         if place is None:
-            sys.stdout.write(content)
+            write_out(content)
         else:
             write_text(place, content)
     if as_json:

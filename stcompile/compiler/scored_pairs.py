@@ -10,12 +10,12 @@ from typing import Any
 
 from stcompile.errors import InputError
 from stcompile.runtime.arguments import local_path
+from stcompile.runtime.tables import DIALECTS, long_rows
 
 # Two texts and how alike people find them; any scale, since only the order counts.
 ScoredPair = tuple[str, str, float]
 
 COLUMNS = ("sentence1", "sentence2", "score")
-TABLE_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
 def read_scored_pairs(path: str, columns: Sequence[str] = COLUMNS) -> list[ScoredPair]:
@@ -29,11 +29,13 @@ def read_scored_pairs(path: str, columns: Sequence[str] = COLUMNS) -> list[Score
         InputError: unreadable, not UTF-8, malformed, or fewer than two pairs.
     """
     file = local_path(path)
+    ending = file.suffix.lower().removeprefix(".")
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            if file.suffix in TABLE_DELIMITERS:
-                pairs = list(_from_table(csv.reader(stream, delimiter=TABLE_DELIMITERS[file.suffix]), path, columns))
-            elif file.suffix in (".jsonl", ".ndjson"):
+            if ending in DIALECTS:
+                reader = csv.reader(stream, strict=True, **DIALECTS[ending])
+                pairs = list(_from_table(long_rows(reader), path, columns))
+            elif ending in ("jsonl", "ndjson"):
                 pairs = [
                     _pair([line.get(name) for name in columns], path, at, columns) for at, line in _objects(stream)
                 ]
@@ -69,13 +71,15 @@ def _is_good(first: object, second: object, score: object) -> bool:
 
 
 def _from_table(rows: Iterator[list[str]], path: str, columns: Sequence[str]) -> Iterator[ScoredPair]:
-    places, wanted = [0, 1, 2], [name.lower() for name in columns]
+    places, wanted, width = [0, 1, 2], [name.lower() for name in columns], 0
     for number, row in enumerate(rows, start=1):
         names = [cell.strip().lower() for cell in row]
         if number == 1 and set(wanted) <= set(names):
-            places = [names.index(name) for name in wanted]
+            places, width = [names.index(name) for name in wanted], len(row)
         elif number == 1 and tuple(columns) != COLUMNS:
             raise InputError(f"{path} has no columns {', '.join(columns)} in its first row: name three that it has")
+        elif row and width and len(row) != width:
+            raise InputError(f"row {number} of {path} has {len(row)} values for {width} columns: check its quotes")
         elif row:
             yield _pair([row[place] if place < len(row) else None for place in places], path, number, columns)
 

@@ -31,7 +31,7 @@ from stcompile.runtime.route import OpenRoute
 from stcompile.runtime.signatures import called_with
 from stcompile.runtime.sparse_similarity import similarity as sparse_similarity
 from stcompile.runtime.sparse_vectors import Sparse, SparseVectors, as_sparse
-from stcompile.runtime.text.base import Text, open_tokenizer
+from stcompile.runtime.text.base import Text
 from stcompile.runtime.token_rows import rows_of
 from stcompile.runtime.vocabulary import Vocabulary
 
@@ -192,8 +192,7 @@ class HybridEncoder(Encoder):
     def _vocabulary(self) -> Vocabulary:
         for graph in self._manifest.graphs:
             if graph.weights is not None:
-                tokenizer = open_tokenizer(self.artifact.folder, self._manifest.text_of(graph))
-                return Vocabulary(tokenizer, graph.weights.dim)
+                return Vocabulary(self._routes[graph.route].tokenizer, graph.weights.dim)
         raise InputError("this artifact makes no sparse vectors: export it with --outputs dense,sparse")
 
     def _hybrid(self, route: OpenRoute, texts: list[Text], options: HybridOptions, bar: Any) -> HybridEmbeddings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any, Self
 
@@ -57,7 +58,6 @@ class Loaded:
         check_integrity: bool = True,
     ) -> None:
         check_kind(artifact, self.kind)
-        self.artifact = artifact
         self._manifest = artifact.manifest
         self.device = Device.parse(device, graphs=cuda_graphs)
         self.threads = available_cpus() if threads is None else threads
@@ -65,6 +65,8 @@ class Loaded:
         self._asked = {"device": device, "threads": threads, "cuda_graphs": cuda_graphs}
         self._is_single_threaded = False
         self._origin = Origin.of(artifact.folder, check_integrity=check_integrity)
+        # Absolute: the process may go to another folder before a file of it is read.
+        self.artifact = dataclasses.replace(artifact, folder=self._origin.folder)
         self._opened = Opened(artifact, self._origin, self.device, self.threads)
 
     @classmethod
@@ -106,10 +108,12 @@ class Loaded:
 
         Raises:
             ParityError: an input is further from the reference than the artifact was published within.
-            ArtifactError: the artifact carries no such inputs: it is of schema 8 or older.
+            ArtifactError: the artifact carries no such inputs: it is of schema 8 or older. Or another one is in its
+                folder now.
         """
         from stcompile.runtime.self_test import check_self_test  # noqa: PLC0415 - it knows every kind of these
 
+        self._origin.check_there()
         return check_self_test(self)
 
     def tested(self) -> Self:

@@ -62,6 +62,15 @@ class Origin:
         except ArtifactError:
             return False
 
+    def check_there(self) -> None:
+        """Whether what is read of the folder now is what was opened.
+
+        Raises:
+            ArtifactError: the folder holds another artifact, or none.
+        """
+        if not self.is_there():
+            raise ArtifactError(f"{self.folder} holds another artifact than when the encoder was loaded: load it again")
+
     def open(self) -> Artifact:
         """Opens it again.
 

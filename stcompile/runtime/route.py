@@ -34,6 +34,8 @@ from stcompile.runtime.workers import ahead, in_parallel
 if TYPE_CHECKING:
     from typing import Self
 
+    from tokenizers import Tokenizer
+
 Job = TypeVar("Job")
 
 # TextSpec.kind to the front end that reads it.
@@ -265,6 +267,17 @@ class OpenRoute(GraphRuns):
     def takes_pairs(self) -> bool:
         """Whether a text may be a pair of texts."""
         return self._text.takes_pairs
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """What names the tokens.
+
+        Raises:
+            ArtifactError: texts are not read by the tokenizers library.
+        """
+        if self._text.tokenizer is None:
+            raise ArtifactError("tokens are named by a tokenizer, and this artifact has none: export the model again")
+        return self._text.tokenizer
 
     def run(
         self, texts: Sequence[Text], prompt: str | None, batch_size: int | None, output: str

@@ -20,7 +20,7 @@ from stcompile.runtime.route import OpenRoute
 from stcompile.runtime.signatures import called_with
 from stcompile.runtime.sparse_similarity import similarity
 from stcompile.runtime.sparse_vectors import Sparse, SparseVector, SparseVectors, as_sparse, rows_of
-from stcompile.runtime.text.base import Feeds, open_tokenizer
+from stcompile.runtime.text.base import Feeds
 from stcompile.runtime.vocabulary import Vocabulary
 
 
@@ -263,8 +263,7 @@ class SparseEncoder(OneByOne):
         graph = next((graph for graph in self._manifest.graphs if graph.names_tokens), None)
         if graph is None:
             return None
-        tokenizer = open_tokenizer(self.artifact.folder, self._manifest.text_of(graph))
-        return Vocabulary(tokenizer, self._manifest.dim_of(graph))
+        return Vocabulary(self._routes[graph.route].tokenizer, self._manifest.dim_of(graph))
 
 
 def _shaped(vectors: SparseVectors, single: bool, options: SparseOptions) -> Any:

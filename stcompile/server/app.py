@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from pathlib import Path
+from importlib import resources
 from typing import Any
 
 from pydantic import ValidationError
@@ -25,7 +25,8 @@ from stcompile.server.served import Served
 from stcompile.server.settings import Settings
 
 ENDPOINTS: tuple[Endpoint, ...] = (*openai.ENDPOINTS, *tei.ENDPOINTS, *cohere.ENDPOINTS)
-_PAGES = Path(__file__).parent / "pages"
+# Not by their path: the package may be in a zip file.
+_PAGES = resources.files(__package__).joinpath("pages")
 _JSON = "application/json"
 
 # Seconds that an answer may take before somebody looks whether the client is still there.
@@ -248,8 +249,8 @@ def _route(path: str, page: Callable[[], Response] | None, body: Handler | None)
 
 
 def _html(name: str) -> Response:
-    return HTMLResponse((_PAGES / name).read_bytes(), headers=_POLICY)
+    return HTMLResponse(_PAGES.joinpath(name).read_bytes(), headers=_POLICY)
 
 
 def _script(name: str) -> Response:
-    return Response((_PAGES / name).read_bytes(), media_type="text/javascript")
+    return Response(_PAGES.joinpath(name).read_bytes(), media_type="text/javascript")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import os
 from collections.abc import Callable, Sequence
@@ -72,6 +73,13 @@ FILES: dict[str, tuple[str, Callable[[Path], Path], int, list[tuple[int | None, 
         lambda path: _table(path, pa.table({"text": pa.array([b"a", b"\xff"]).view(pa.string())})),
         1,
         [(1, "not UTF-8")],
+    ),
+    "UTF-16": ("a.txt", lambda path: _bytes(path, "a\nb\n".encode("utf-16")), 0, [(None, "UTF-16, not UTF-8")]),
+    "UTF-16 table": (
+        "a.csv",
+        lambda path: _bytes(path, codecs.BOM_UTF16_BE + "text\na\n".encode("utf-16-be")),
+        0,
+        [(None, "UTF-16, not UTF-8")],
     ),
     "short row": ("a.csv", lambda path: _bytes(path, b"id,text\n1,a\n2\n3,b\n"), 2, [(1, "1 values for 2 columns")]),
     "bad quote": ("a.csv", lambda path: _bytes(path, b'text\n"a"b\nc\n'), 1, [(0, "not a row of a table")]),
@@ -292,6 +300,7 @@ def test_numbers_that_float16_cannot_hold(tmp_path: Path, compiled: Compiled, mo
         (["hf://"], "hf:// cannot be reached"),
         ([""], "an address is empty"),
         (["~nobody/a.jsonl"], "~nobody/a.jsonl does not exist"),
+        (["other.jsonl"], r"other\.jsonl has no field 'text' in its first 2 rows: they have 'body', 'id'"),
         (["twice/a.csv"], r"twice/a\.csv has 2 columns 'id'"),
         (["twice/a.parquet"], r"twice/a\.parquet has 2 columns 'id'"),
     ],
@@ -305,6 +314,7 @@ def test_input_that_is_refused_before_the_work(
     (tmp_path / "a.feather").write_bytes(b"")
     _bytes(tmp_path / "twice" / "a.csv", b"id,text,id\n1,a,2\n")
     _table(tmp_path / "twice" / "a.parquet", pa.table([["a"], ["b"], ["c"]], names=["id", "text", "id"]))
+    jsonl(tmp_path / "other.jsonl", [{"body": "a", "id": 1}, {"body": "b", "id": 2}])
     jsonl(tmp_path / "two" / "a.jsonl", [{"text": "a", "id": 1}])
     jsonl(tmp_path / "two" / "b.jsonl", [{"text": "a", "id": "x"}])
     addresses = [item if "://" in item or not item else str(tmp_path / item) for item in inputs]

@@ -45,6 +45,17 @@ def test_a_file_that_cannot_be_read_is_told_by_the_exit_code(tmp_path: Path, com
     assert rows_of(tmp_path / "out").num_rows == 1
 
 
+def test_a_job_without_a_single_text_is_told_by_the_exit_code(tmp_path: Path, compiled: Compiled) -> None:
+    """One JSON array where an object a line was meant, for one."""
+    (tmp_path / "a.jsonl").write_text('[{"text": "a"},\n{"text": "b"}]\n')
+    for _ in range(2):
+        done = typed(compiled(CASE), "--input", tmp_path / "a.jsonl", "-o", tmp_path / "out")
+        assert done.returncode == 1
+        assert "none of the rows has a text that can be encoded" in done.stderr
+    (tmp_path / "empty.jsonl").write_text("")
+    assert typed(compiled(CASE), "--input", tmp_path / "empty.jsonl", "-o", tmp_path / "none").returncode == 0
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -707,6 +709,48 @@ def test_a_full_disk_behind_standard_output_is_one_sentence(arguments: list[str]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert Done(done.returncode, "", done.stderr).sentence
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_programs_read_is_utf8_whatever_the_locale(encoding: str, artifact: Path) -> None:
+    command = [sys.executable, "-m", "stcompile", "encode", str(artifact)]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, input="größer 日本\n".encode(), capture_output=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.decode())["text"] == "größer 日本"
+
+
+def test_a_table_in_a_locale_without_its_letters(artifact: Path, tmp_path: Path) -> None:
+    (tmp_path / "größer.txt").write_text("hello\n", encoding="utf-8")
+    words = ["encode", str(artifact), "--input", str(tmp_path / "größer.txt"), "-o", str(tmp_path / "größer")]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "stcompile", *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert r"gr\xf6\xdfer" in done.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell that closes streams")
+@pytest.mark.parametrize(
+    ("closed", "to_file", "code"),
+    # Closed messages are lost, closed standard input is empty, and what standard output was to get is an error.
+    [(">&-", True, 0), ("2>&-", True, 0), (">&- 2>&-", True, 0), (">&-", False, 2), ("<&-", True, 2)],
+)
+def test_streams_that_are_closed(closed: str, to_file: bool, code: int, artifact: Path, tmp_path: Path) -> None:
+    texts = "-" if closed.startswith("<") else "texts.txt"
+    (tmp_path / "texts.txt").write_text("hello\n")
+    words = [sys.executable, "-m", "stcompile", "encode", str(artifact), texts, *(["-o", "v.npy"] if to_file else [])]
+    done = subprocess.run(["sh", "-c", f"{shlex.join(words)} {closed}"], cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert (tmp_path / "v.npy").exists() == (code == 0)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("words", [["encode", "nowhere"], ["nothing"], ["encode", "nowhere", "--nothing"]])
+def test_messages_that_cannot_be_written_change_no_exit_code(words: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-m", "stcompile", *words], stderr=full, check=False)
     assert done.returncode == 2
 
 

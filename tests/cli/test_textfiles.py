@@ -43,9 +43,15 @@ _ROWS = [{"text": text, "embedding": row.tolist()} for text, row in zip(_TEXTS, 
         ("t.csv", "id,text,more\n1,one,x\n\n2,,y\r\n3,three,z", ["one", "", "three"]),
         ("t.csv", 'text,id\n"one, ""two""\nthree",1\n', ['one, "two"\nthree']),
         ("t.csv", "\ufefftext,id\ngrößer,1\n", ["größer"]),
-        ("t.csv", "text,text\nfirst,second\n", ["first"]),
-        ("t.csv", "id,text\n1,one,more\n", ["one"]),
+        ("t.csv", "\n , \nid,text\n1, \n", [" "]),
+        ("t.csv", f"text,id\n{'long ' * 30_000},1\n", ["long " * 30_000]),
         ("t.tsv", "id\ttext\n1\tone, two\n", ["one, two"]),
+        # a tab ends a value, a line end a row, and a quote is a letter
+        ("t.tsv", 'id\ttext\n1\t"one\n2\ttwo"\n', ['"one', 'two"']),
+        # capitals are how other systems write the same endings
+        ("T.CSV", "id,text\n1,one\n", ["one"]),
+        ("T.Tsv", "id\ttext\n1\tone\n", ["one"]),
+        ("T.JSONL", '{"text": "one"}\n', ["one"]),
         # any other name is plain text, whatever is in it
         ("t.txt", "text,id\none,1\n", ["text,id", "one,1"]),
     ],
@@ -102,15 +108,16 @@ def test_a_byte_order_mark_on_standard_input_is_no_text(line: bytes, monkeypatch
         ("t.csv", b"Text,id\none,1\n", r"no column 'text' in its first row, which has 'Text', 'id': name one of them"),
         ("t.csv", b"one\ntwo\n", r"no column 'text' in its first row, which has 'one'"),
         ("t.csv", b"text,id\n", r"t\.csv holds no text"),
-        ("t.csv", b"id,text\n1,one\n2\n", r"row 3 of .*t\.csv has 1 columns, none of them 'text'"),
+        ("t.csv", b"id,text\n1,one\n2\n", r"row 3 of .*t\.csv has 1 values for 2 columns: check its quotes"),
+        # a comma without quotes around its text cuts it, and of two columns neither is the one
+        ("t.csv", b"id,text\n1,one, two\n", r"row 2 of .*t\.csv has 3 values for 2 columns: check its quotes"),
+        ("t.csv", b"text,text\nfirst,second\n", r"t\.csv has 2 columns 'text': give each one a name of its own"),
+        ("t.json", b'{"text": "one"}\n', r"t\.json is JSON: write an object a line, and name it \.jsonl"),
+        ("t.jsonl", b"[" * 99_999, "line 1 .* is not a JSON object"),
         ("t.csv", b"text\n\xff\xfe\n", r"t\.csv is not UTF-8 text"),
         # what follows would all be one text
         ("t.csv", b'text\n"one\ntwo\nthree\n', r"t\.csv is not a table .*check its quotes"),
-        (
-            "t.csv",
-            b'text\n"' + b"a" * 200_000,
-            r"t\.csv is not a table \(field larger than field limit .*check its quotes",
-        ),
+        ("t.csv", b'text\n"' + b"a" * 200_000, r"t\.csv is not a table .*check its quotes"),
     ],
 )
 def test_a_file_without_texts_is_named(name: str, content: bytes, reason: str, tmp_path: Path) -> None:

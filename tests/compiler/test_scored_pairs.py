@@ -27,7 +27,7 @@ ROUNDING = 1e-9
         ("pairs.csv", 'sentence1,sentence2,score\na cat,"two, dogs",4.5\n"你好\nworld",,-1\n'),
         ("pairs.csv", '\ufeffScore, Sentence2 ,id,SENTENCE1\r\n4.5,"two, dogs",7,a cat\r\n-1,,8,"你好\nworld"\r\n'),
         ("pairs.csv", 'a cat,"two, dogs",4.5,more\n\n"你好\nworld",,-1e0\n\n'),
-        ("pairs.tsv", 'a cat\ttwo, dogs\t4.5\n"你好\nworld"\t\t-1\n'),
+        ("PAIRS.CSV", 'a cat,"two, dogs",4.5\n"你好\nworld",,-1\n'),
         ("pairs.jsonl", '{"sentence1": "a cat", "sentence2": "two, dogs", "score": 4.5}\n\n'),
         ("pairs.ndjson", '{"score": "4.5", "id": 7, "sentence2": "two, dogs", "sentence1": "a cat"}\n'),
     ],
@@ -38,6 +38,13 @@ def test_pairs_of_every_format(name: str, content: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(content.encode())
     assert read_scored_pairs(str(path)) == PAIRS
+
+
+def test_a_quote_in_tsv_is_a_letter(tmp_path: Path) -> None:
+    """As STS-B has them; taken for quotes, they make one pair of several."""
+    path = tmp_path / "pairs.tsv"
+    path.write_text('"a cat\ttwo, dogs\t4.5\n"b" c\td"\t1\n', encoding="utf-8")
+    assert read_scored_pairs(str(path)) == [('"a cat', "two, dogs", 4.5), ('"b" c', 'd"', 1.0)]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +63,9 @@ def test_pairs_of_every_format(name: str, content: str, tmp_path: Path) -> None:
         ("pairs.csv", b"a\tb\t1\nc\td\t2\n", "line 1 of .* is not sentence1, sentence2, score"),
         ("pairs.tsv", b"a,b,1\nc,d,2\n", "line 1 of .* is not sentence1, sentence2, score"),
         ("pairs.csv", b"a,\xff,1\n", "is not UTF-8 text"),
-        ("pairs.csv", b'a,"' + b"b" * 200_000 + b'",1\n', "cannot be read"),
+        ("pairs.csv", b'a,"' + b"b" * 200_000 + b'",1\n', "holds 1 scored pairs"),
+        ("pairs.csv", b'a,b,1\nc,"d,2\ne,f,3\n', "cannot be read"),
+        ("pairs.csv", b"score,sentence1,sentence2\n1,a,b, and c\n", "row 2 of .* has 4 values for 3 columns"),
         ("pairs.jsonl", b"{", "cannot be read"),
         ("pairs.jsonl", b"[" * 100_000, "cannot be read"),
         ("pairs.jsonl", b"[1, 2, 3]\n", "line 1 of .* is not sentence1, sentence2, score"),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import stcompile
 from tests.conftest import Compiled, Quick, load_case
 
 _NOT_IN_PRODUCTION = (
@@ -169,3 +172,22 @@ def test_a_tensor_without_torch_is_one_sentence(quick: Quick) -> None:
     assert printed == (
         "convert_to_tensor=True needs torch, which is not installed: leave it out for numpy, or pip install torch\n"
     )
+
+
+def test_a_package_in_a_zip_file_has_all_its_files(tmp_path: Path) -> None:
+    home = Path(stcompile.__file__).parent
+    with zipfile.ZipFile(tmp_path / "stcompile.zip", "w") as archive:
+        for file in home.rglob("*"):
+            if file.suffix in (".py", ".html", ".js", ".json"):
+                archive.write(file, file.relative_to(home.parent))
+    code = (
+        "from stcompile.compiler.parity.probes import probe_texts\n"
+        "from stcompile.server import app\n"
+        "print(len(probe_texts()), *(len(app._PAGES.joinpath(f'{name}.html').read_bytes()) "
+        "for name in ('playground', 'docs')))"
+    )
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "stcompile.zip")}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(int(count) > 100 for count in done.stdout.split())

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 import stcompile
+from stcompile.artifact.manifest import HYBRID
 from stcompile.errors import ArtifactError, StcompileError
 from tests.conftest import Case, Quick, load_case
+from tests.hybrid import ALL
 
 CASE = "postprocessing"
 ATOL = 2e-6
@@ -122,6 +124,44 @@ def test_what_was_loaded_goes_on_whatever_its_folder_holds(
     for _ in range(2):
         np.testing.assert_allclose(late.encode(texts, batch_size=8)[:8], expected, atol=1e-6)
     assert caplog.text.count("was replaced or removed after it was loaded") == 1
+
+
+@pytest.mark.parametrize("of", ["sparse_splade", "bge_m3"])
+def test_tokens_are_named_whatever_its_folder_holds(of: str, quick: Quick, tmp_path: Path) -> None:
+    folder = shutil.copytree(_of_kind(of, quick), tmp_path / "artifact")
+    expected = _named(stcompile.load(folder))
+    encoder = stcompile.load(folder)
+    _replaced(folder, quick("plain_bert", "onnx-fp32").folder)
+    assert _named(encoder) == expected
+    with pytest.raises(ArtifactError, match="holds another artifact than when the encoder was loaded: load it again"):
+        encoder.self_test()
+
+
+@pytest.mark.parametrize("of", [CASE, "sparse_splade", "bge_m3", "multi_vector_bert"])
+def test_the_process_may_go_to_another_folder(
+    of: str, quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = _of_kind(of, quick)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "artifact").symlink_to(made)
+    monkeypatch.chdir(tmp_path)
+    encoder = stcompile.load("artifact")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert encoder.self_test() > 0.99
+    assert pickle.loads(pickle.dumps(encoder)).fingerprint == encoder.fingerprint
+    if of in ("sparse_splade", "bge_m3"):
+        assert _named(encoder)
+
+
+def _of_kind(case: str, quick: Quick) -> Path:
+    outputs = ALL if case == "bge_m3" else ("sentence_embedding",)
+    folder: Path = quick(case, "onnx-fp32", outputs=outputs).folder
+    return folder
+
+
+def _named(encoder: Any) -> Any:
+    text = "one two three"
+    return encoder.token_weights(encoder.encode_hybrid(text).sparse if encoder.kind == HYBRID else encoder.encode(text))
 
 
 @ENGINES

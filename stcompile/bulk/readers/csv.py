@@ -10,14 +10,7 @@ from typing import Any
 from stcompile.bulk.inputs import InputFile
 from stcompile.bulk.readers.base import UnreadableError, Wanted, check_columns
 from stcompile.bulk.readers.records import Problem, RecordReader
-
-_DIALECTS: dict[str, Any] = {
-    "csv": {"delimiter": ",", "quoting": csv.QUOTE_MINIMAL},
-    "tsv": {"delimiter": "\t", "quoting": csv.QUOTE_NONE},
-}
-
-# Python stops at 128 KiB, which a document may have.
-_LONGEST = 1 << 30
+from stcompile.runtime.tables import DIALECTS, is_blank, long_rows
 
 
 class CsvReader(RecordReader):
@@ -34,9 +27,9 @@ class CsvReader(RecordReader):
     def _split(self, lines: io.BufferedReader) -> Iterator[list[str] | Problem]:
         # Bytes that are no UTF-8 stay recognisable, and concern their own value alone.
         text = io.TextIOWrapper(lines, encoding="utf-8-sig", errors="surrogateescape", newline="")
-        rows = csv.reader(text, strict=True, **_DIALECTS[self._file.format])
+        rows = csv.reader(text, strict=True, **DIALECTS[self._file.format])
         try:
-            self._names = next((row for row in _long(rows) if any(map(str.strip, row))), [])
+            self._names = next((row for row in long_rows(rows) if not is_blank(row)), [])
         except csv.Error as error:
             raise UnreadableError(f"its first row is none of a table ({error})") from error
         return self._rest(rows)
@@ -46,7 +39,7 @@ class CsvReader(RecordReader):
         while True:
             before = rows.line_num
             try:
-                row = next(_long(rows))
+                row = next(long_rows(rows))
             except StopIteration:
                 return
             except csv.Error as error:
@@ -72,19 +65,6 @@ class CsvReader(RecordReader):
             if not value.isascii() and any("\udc80" <= letter <= "\udcff" for letter in value):
                 raise Problem("not UTF-8" if name == self._wanted.text else f"{name}: not UTF-8")
         return fields
-
-
-def _long(rows: Iterator[list[str]]) -> Iterator[list[str]]:
-    """The rows, long values too; Python's limit is one for the whole process, and stays for everybody else."""
-    while True:
-        limit = csv.field_size_limit(_LONGEST)
-        try:
-            row = next(rows, None)
-        finally:
-            csv.field_size_limit(limit)
-        if row is None:
-            return
-        yield row
 
 
 def _lines(before: int, last: int) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
 import json
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -65,7 +66,7 @@ class RecordReader(ABC):
         self._begin()
         self._check()
         starts, rows, begun, size, total = [0], 0, 0, 0, 0
-        types = _Types(self._wanted.carried)
+        types = _Types(self._wanted)
         with reading(self._file.address):
             for record in self._records:
                 length = self._size(record)
@@ -75,7 +76,7 @@ class RecordReader(ABC):
                 size += length
                 total += length
                 rows += 1
-                if self._wanted.carried and rows <= _TYPED_BY and total - length < _TYPED_BY_BYTES:
+                if rows <= _TYPED_BY and total - length < _TYPED_BY_BYTES:
                     with contextlib.suppress(Problem):
                         types.see(self._parsed(record))
         self._begin()
@@ -110,7 +111,11 @@ class RecordReader(ABC):
             self._stream = raw = self._file.open()
             if self._file.compression is not None:
                 raw = pa.CompressedInputStream(pa.PythonFile(raw, "r"), self._file.compression)
-            self._records = self._split(io.BufferedReader(raw, _BUFFER))
+            lines = io.BufferedReader(raw, _BUFFER)
+            if lines.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+                # Line by line some of it would be UTF-8, and each letter a text of two.
+                raise UnreadableError("UTF-16, not UTF-8: convert it first")
+            self._records = self._split(lines)
         self._position = 0
 
     def _rows(self, found: list[Any], schema: pa.Schema) -> Rows:
@@ -142,17 +147,20 @@ class RecordReader(ABC):
 
 
 class _Types:
-    """What the first records tell of the types of the carried columns."""
+    """What the first records tell of the columns: whether they are there, and the types of the carried ones."""
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, wanted: Wanted) -> None:
+        self._text = wanted.text
+        self._has_text = False
         # A value for each record that has the column; texts, whose type needs none of their letters, are empty.
-        self._values: dict[str, list[Any]] = {name: [] for name in names}
+        self._values: dict[str, list[Any]] = {name: [] for name in wanted.carried}
         self._first: list[str] = []
         self._records = 0
 
     def see(self, fields: Mapping[str, Any]) -> None:
         self._first = self._first or list(fields)
         self._records += 1
+        self._has_text = self._has_text or self._text in fields
         for name, values in self._values.items():
             if name in fields:
                 value = fields[name]
@@ -162,15 +170,17 @@ class _Types:
         """Of the carried columns; null where no record has a value.
 
         Raises:
-            InputError: a column is in none of them, or of several types.
+            InputError: a column, that of the texts too, is in none of them, or of several types.
         """
+        there = {self._text: self._has_text, **{name: bool(values) for name, values in self._values.items()}}
+        missing = next((name for name, is_there in there.items() if not is_there), None)
+        if self._records and missing is not None:
+            raise InputError(
+                f"{address} has no field {missing!r} in its first {self._records} rows: they have "
+                f"{', '.join(map(repr, self._first))}"
+            )
         fields = []
         for name, values in self._values.items():
-            if self._records and not values:
-                raise InputError(
-                    f"{address} has no field {name!r} in its first {self._records} rows: they have "
-                    f"{', '.join(map(repr, self._first))}"
-                )
             try:
                 fields.append(pa.field(name, _type_of(values)))
             except (pa.ArrowException, OverflowError) as error:

@@ -72,6 +72,11 @@ class TextFrontEnd(Protocol):
     """
 
     @property
+    def tokenizer(self) -> Tokenizer | None:
+        """That of the tokenizers library which it reads with, and which names the tokens; None where it has none."""
+        ...
+
+    @property
     def takes_pairs(self) -> bool:
         """Whether a text may be a pair of texts."""
         ...

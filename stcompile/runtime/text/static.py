@@ -25,7 +25,7 @@ class StaticText:
 
     def __init__(self, folder: Path, spec: TextSpec, inputs: Sequence[str]) -> None:
         self._inputs = tuple(inputs)
-        self._tokenizer = open_tokenizer(folder, spec)
+        self.tokenizer = open_tokenizer(folder, spec)
 
     def tokenize(self, texts: Sequence[Any], prompt: str | None, *, on_pool: bool = False) -> list[Row]:
         """One row of token ids per text, truncated, the prompt put in front of the text as it is."""
@@ -42,7 +42,7 @@ class StaticText:
 
     def _encodings(self, texts: Sequence[Any], prompt: str | None, *, on_pool: bool = False) -> Iterator[Encoding]:
         composed = (prompt + text for text in texts) if prompt else texts
-        return encodings(self._tokenizer, composed, add_special_tokens=False, on_pool=on_pool)
+        return encodings(self.tokenizer, composed, add_special_tokens=False, on_pool=on_pool)
 
     def collate(self, rows: Sequence[Row], prompt: str | None) -> Feeds:
         """Joins rows to `input_ids` `(tokens,)` and `offsets` `(batch,)`; a row may be empty."""

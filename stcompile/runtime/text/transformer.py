@@ -34,9 +34,9 @@ class TransformerText:
     def __init__(self, folder: Path, spec: TextSpec, inputs: Sequence[str]) -> None:
         self._spec = spec
         self._inputs = frozenset(inputs)
-        self._tokenizer = open_tokenizer(folder, spec)
-        self._pair_tokens = self._tokenizer.num_special_tokens_to_add(True)
-        count = partial(_prompt_tokens, self._tokenizer, frozenset(spec.special_ids))
+        self.tokenizer = open_tokenizer(folder, spec)
+        self._pair_tokens = self.tokenizer.num_special_tokens_to_add(True)
+        count = partial(_prompt_tokens, self.tokenizer, frozenset(spec.special_ids))
         self._prompt_tokens = lru_cache(maxsize=_KNOWN_PROMPTS)(count)
 
     @property
@@ -85,7 +85,7 @@ class TransformerText:
         composed = (self._compose(text, prompt or "") for text in texts)
         # A chat template's text holds its special tokens already.
         special = self._spec.chat is None
-        return encodings(self._tokenizer, composed, add_special_tokens=special, on_pool=on_pool)
+        return encodings(self.tokenizer, composed, add_special_tokens=special, on_pool=on_pool)
 
     def _made_longer(self, ids: NDArray[np.int32], types: NDArray[np.int32] | None) -> Row:
         """A row, filled up with tokens that are scored where the text is to be longer."""

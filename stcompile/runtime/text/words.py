@@ -30,6 +30,7 @@ class WordsText:
 
     takes_pairs = False
     has_room_for_pairs = False
+    tokenizer = None
 
     def __init__(self, folder: Path, spec: TextSpec, inputs: Sequence[str]) -> None:
         self._spec = spec

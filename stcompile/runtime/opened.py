@@ -139,10 +139,7 @@ class Opened:
             ArtifactError: the folder, whose tokenizer is read again, holds another artifact or none.
         """
         beside = self.routes(single_threaded=False)
-        if not self._origin.is_there():
-            raise ArtifactError(
-                f"{self._origin.folder} was replaced or removed since it was loaded: load it again, and set it there"
-            )
+        self._origin.check_there()
         return Opened(artifact, self._origin, self._device, self._threads, max_tokens, beside)
 
     def close(self) -> None:

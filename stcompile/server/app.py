@@ -160,7 +160,7 @@ async def _body(request: Request, settings: Settings) -> bytes:
     """
     limit = settings.max_body
     sentence = f"a request may have {limit} bytes: send fewer texts at once"
-    length = request.headers.get("content-length", "")
+    length = next((value for name, value in request.scope["headers"] if name == b"content-length"), b"")
     if length.isdigit() and int(length) > limit:
         raise too_large(sentence)
     parts, size = [], 0

@@ -12,8 +12,8 @@ import orjson
 
 logger = logging.getLogger("stcompile.server")
 
-# Seconds that lines wait for others to be written with: with short texts a line for each request, written for itself,
-# took a tenth of the loop's time.
+# Seconds that records wait for others: with short texts a line for each request, made and written for itself, took a
+# tenth of the loop's time.
 _TOGETHER = 0.05
 
 
@@ -40,16 +40,16 @@ class Together(logging.StreamHandler[Any]):
 
     def __init__(self, stream: Any) -> None:
         super().__init__(stream)
-        self._lines: list[str] = []
+        self._records: list[logging.LogRecord] = []
         self._loop: asyncio.AbstractEventLoop | None = None  # which writes those that wait
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._lines.append(self.format(record))
+            self._records.append(record)
             loop = _running_loop()
             if loop is None or record.levelno >= logging.WARNING:
                 self.flush()
-            elif len(self._lines) == 1 or self._loop is not loop:
+            elif len(self._records) == 1 or self._loop is not loop:
                 self._loop = loop
                 loop.call_later(_TOGETHER, self.flush)
         except Exception:  # as every handler of the standard library has it
@@ -59,12 +59,20 @@ class Together(logging.StreamHandler[Any]):
         """Writes what waits; at the end of the process `logging` asks for it."""
         self.acquire()
         try:
-            lines, self._lines = self._lines, []
+            records, self._records = self._records, []
+            lines = [line for record in records if (line := self._line(record))]
             if lines:
-                self.stream.write("".join(f"{line}\n" for line in lines))
+                self.stream.write("".join(lines))
         finally:
             self.release()
         super().flush()
+
+    def _line(self, record: logging.LogRecord) -> str:
+        try:
+            return f"{self.format(record)}\n"
+        except Exception:  # the others are still told
+            self.handleError(record)
+            return ""
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -19,7 +19,7 @@ _BACKLOG = 2048
 
 # Seconds after which a thread that runs Python lets another one: between the loop and the workers Python's own 5 ms
 # cost a quarter of the requests of 512 clients, and a third of their p99.
-_SWITCH = 0.0005
+_SWITCH = 0.001
 
 # Objects that are made before Python looks for rings among them, in place of 700: with 512 clients as many requests
 # live at any time, and to look at each of them again and again cost a twelfth of what is answered.

@@ -70,25 +70,16 @@ def encode_in_bulk(asked: Asked) -> int:
         raise StoppedError(f"stopped; {outcome.done} rows were done and are kept, the same command goes on")
     with reader_may_leave():
         _print(outcome, asked)
-    counts = outcome.summary
+    counts, why = outcome.summary, f"{asked.output}/_rejects.jsonl says why"
     unreadable = counts["unreadable_files"]
+    amiss = []
     if unreadable:
-        err.print(
-            f"stcompile: {unreadable} of the files could not be read, {asked.output}/_rejects.jsonl says why; the rest "
-            "is done",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
-    has_nothing = bool(counts["rows"]) and not counts["written"]
-    if has_nothing:
-        err.print(
-            f"stcompile: none of the rows has a text that can be encoded, {asked.output}/_rejects.jsonl says why",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
-    return PARITY_FAILED if unreadable or has_nothing else 0
+        amiss.append(f"{unreadable} of the files could not be read, {why}; the rest is done")
+    if counts["rows"] and not counts["written"]:
+        amiss.append(f"none of the rows has a text that can be encoded, {why}")
+    for sentence in amiss:
+        err.print(f"stcompile: {sentence}", highlight=False, markup=False, soft_wrap=True)
+    return PARITY_FAILED if amiss else 0
 
 
 def workers_of(text: str | None) -> tuple[int | None, int | None]:

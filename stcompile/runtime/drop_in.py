@@ -84,7 +84,6 @@ class SentenceTransformer(Encoder):
         )
         check_kind(artifact, self.kind)
         self._compiled = manifest = artifact.manifest
-        self._max_tokens: int | None = None
         known = {**manifest.prompts, **_prompts_in(prompts or {})}
         changed = dataclasses.replace(
             manifest,
@@ -110,7 +109,7 @@ class SentenceTransformer(Encoder):
     def __reduce__(self) -> tuple[Any, ...]:
         manifest = self._manifest
         settings = {name: getattr(manifest, name) for name in _SET}
-        return self._again, (), (settings, self._max_tokens)
+        return self._again, (), (settings, self._opened.max_tokens)
 
     def __setstate__(self, state: tuple[dict[str, Any], int | None]) -> None:
         settings, max_tokens = state
@@ -211,10 +210,8 @@ class SentenceTransformer(Encoder):
         cut = self._compiled.cut_at(length)
         if length is not None and most is None and cut == self._compiled:
             raise InputError("texts of this model are as long as they are: leave max_seq_length out")
-        changed = dataclasses.replace(self._manifest, text=cut.text, graphs=cut.graphs)
-        self._opened = self._opened.cut_at(dataclasses.replace(self.artifact, manifest=changed), length)
+        self._opened = self._opened.cut_at(dataclasses.replace(self.artifact, manifest=self._compiled), length)
         self._set(text=cut.text, graphs=cut.graphs)
-        self._max_tokens = length
 
     def get_max_seq_length(self) -> int | None:
         """`max_seq_length`, as sentence-transformers calls it, too."""

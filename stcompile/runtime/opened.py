@@ -110,7 +110,7 @@ class Opened:
         max_tokens: int | None = None,
         beside: Routes | None = None,
     ) -> None:
-        self._max_tokens = max_tokens
+        self.max_tokens = max_tokens
         self._origin = origin
         self._device = device
         self._threads = threads
@@ -171,7 +171,7 @@ class Opened:
             return self._single
 
     def _open(self, artifact: Artifact, like: Routes | None = None) -> Routes:
-        manifest, origin = artifact.manifest.cut_at(self._max_tokens), self._origin
+        manifest, origin = artifact.manifest.cut_at(self.max_tokens), self._origin
         found = Routes()
         opened: dict[str, OpenRoute] = {}
         for graph in manifest.graphs:

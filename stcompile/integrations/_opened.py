@@ -15,12 +15,13 @@ DENSE = (ENCODER, HYBRID)
 SCORES = (RERANKER,)
 
 
-def opened(artifact: Any, kinds: tuple[str, ...], **options: Any) -> Any:
+def opened(artifact: Any, kinds: tuple[str, ...], fingerprint: str | None = None, **options: Any) -> Any:
     """The artifact, loaded.
 
     Args:
         artifact: its folder, or what `stcompile.load` gave.
         kinds: what it may be.
+        fingerprint: that a framework kept with its folder; another artifact there is refused.
         options: as of `stcompile.load`, where it is a folder.
 
     Raises:
@@ -28,6 +29,8 @@ def opened(artifact: Any, kinds: tuple[str, ...], **options: Any) -> Any:
             options are given of what is loaded already.
         ArtifactError, ProviderError, MissingExtraError: as `stcompile.load`.
     """
+    if fingerprint is not None:
+        options["expect_fingerprint"] = fingerprint
     if isinstance(artifact, Loaded) and options:
         raise InputError(f"{', '.join(options)} cannot change what is loaded: pass the folder, or tell stcompile.load")
     found = load(artifact, **options) if isinstance(artifact, (str, Path)) else artifact

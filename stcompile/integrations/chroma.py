@@ -30,7 +30,7 @@ class StcompileEmbeddingFunction(EmbeddingFunction[Documents]):
 
     def __init__(self, artifact: Any, fingerprint: str | None = None) -> None:
         self._artifact = named(artifact)
-        self._encoder = opened(artifact, DENSE, **({} if fingerprint is None else {"expect_fingerprint": fingerprint}))
+        self._encoder = opened(artifact, DENSE, fingerprint)
 
     def __call__(self, input: Documents) -> Embeddings:
         return [np.asarray(row) for row in self._encoder.encode_document(list(input), show_progress_bar=False)]

@@ -43,8 +43,7 @@ class StcompileEmbedding(BaseEmbedding):
         self, artifact: Any, *, embed_batch_size: int = _AT_ONCE, fingerprint: str | None = None, **options: Any
     ) -> None:
         # Of what LlamaIndex saved: another artifact in its place is refused.
-        expected = {} if fingerprint is None else {"expect_fingerprint": fingerprint}
-        encoder = opened(artifact, DENSE, **expected)
+        encoder = opened(artifact, DENSE, fingerprint)
         told = {"model_name": encoder.artifact.name, **options}
         super().__init__(
             artifact=named(artifact), fingerprint=encoder.fingerprint, embed_batch_size=embed_batch_size, **told
